@@ -1,0 +1,76 @@
+"""Search network architectures whose receptive field fits the objects they must see.
+
+Names are loaded when first used: `import rfsearch` imports neither torch nor pandas.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rfsearch.analysis import trials_dataframe as trials_dataframe
+    from rfsearch.architecture import Architecture as Architecture
+    from rfsearch.architecture import Block as Block
+    from rfsearch.architecture import Stage as Stage
+    from rfsearch.architecture import Stem as Stem
+    from rfsearch.choices import StageChoices as StageChoices
+    from rfsearch.choices import StemChoices as StemChoices
+    from rfsearch.constraint import RFConstraint as RFConstraint
+    from rfsearch.erf import MeasuredERF as MeasuredERF
+    from rfsearch.erf import measure_erf as measure_erf
+    from rfsearch.expected_erf import ExpectedERF as ExpectedERF
+    from rfsearch.model import build_model as build_model
+    from rfsearch.objective import Objective as Objective
+    from rfsearch.probe import probe_receptive_field as probe_receptive_field
+    from rfsearch.receptive_field import ReceptiveField as ReceptiveField
+    from rfsearch.receptive_field import stack as stack
+    from rfsearch.receptive_field import window as window
+    from rfsearch.scenes import make_scenes as make_scenes
+    from rfsearch.sources import digit_scenes as digit_scenes
+    from rfsearch.sources import image_folder as image_folder
+    from rfsearch.space import SearchSpace as SearchSpace
+    from rfsearch.target import ScaleTarget as ScaleTarget
+    from rfsearch.tasks import ClassificationTask as ClassificationTask
+    from rfsearch.training import TrainingBudget as TrainingBudget
+
+_HOMES = {
+    "Architecture": "architecture",
+    "Block": "architecture",
+    "ClassificationTask": "tasks",
+    "ExpectedERF": "expected_erf",
+    "MeasuredERF": "erf",
+    "Objective": "objective",
+    "RFConstraint": "constraint",
+    "ReceptiveField": "receptive_field",
+    "ScaleTarget": "target",
+    "SearchSpace": "space",
+    "Stage": "architecture",
+    "StageChoices": "choices",
+    "Stem": "architecture",
+    "StemChoices": "choices",
+    "TrainingBudget": "training",
+    "build_model": "model",
+    "digit_scenes": "sources",
+    "image_folder": "sources",
+    "make_scenes": "scenes",
+    "measure_erf": "erf",
+    "probe_receptive_field": "probe",
+    "stack": "receptive_field",
+    "trials_dataframe": "analysis",
+    "window": "receptive_field",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605  # computed from the one table
+__version__ = version("rfsearch")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rfsearch' has no attribute {name!r}")
+    value = getattr(import_module(f"rfsearch.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

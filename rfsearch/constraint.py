@@ -1,0 +1,179 @@
+"""Gates that a candidate must pass, and how a trial that fails one ends.
+
+The same Optuna constraints are set in every trial, in octaves (see `PixelRange.violation`), and a
+candidate that fails a gate is pruned. A trial pruned before its network was measured gets, as its
+measured constraint, the one of the expected ERF: the best estimate there is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from rfsearch.target import PixelRange, ScaleTarget, pixel_range
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+    from rfsearch.architecture import Architecture
+
+#: Gate to the name of its Optuna constraint, from the cheapest to the dearest.
+CONSTRAINT_KEYS = {
+    "theoretical": "trf_octaves",
+    "expected": "erf_expected_octaves",
+    "measured": "erf_measured_octaves",
+}
+_QUANTITIES = {"theoretical": "theoretical RF", "expected": "expected ERF", "measured": "ERF"}
+
+Bounds = tuple[float, float | None]
+
+
+class Sized(Protocol):
+    """A measured effective receptive field."""
+
+    @property
+    def size(self) -> float:
+        """ERF size in px."""
+
+
+class Verdict(NamedTuple):
+    """What one gate says of a candidate.
+
+    Attributes:
+        gate: `"theoretical"`, `"expected"` or `"measured"`.
+        size: The candidate's size in px.
+        allowed: The sizes that pass.
+    """
+
+    gate: str
+    size: float
+    allowed: PixelRange
+
+    @property
+    def octaves(self) -> float:
+        """Violation in octaves; zero or below passes."""
+        return self.allowed.violation(self.size)
+
+    @property
+    def passes(self) -> bool:
+        """Whether the candidate may go on."""
+        return self.octaves <= 0
+
+    def __str__(self) -> str:
+        what = f"{_QUANTITIES[self.gate]} of {self.size:g} px"
+        if self.passes:
+            return f"{what} is within {self.allowed}"
+        if self.size < self.allowed.low:
+            missing = self.allowed.low - self.size
+            return f"{what} is {missing:g} px below the lower bound of {self.allowed.low:g} px"
+        excess = self.size - self.allowed.high
+        return f"{what} is {excess:g} px above the upper bound of {self.allowed.high:g} px"
+
+
+@dataclass(frozen=True)
+class RFConstraint:
+    """Which receptive fields fit.
+
+    Attributes:
+        target: The object scales, whose default rule gives both ranges. It may be None where
+            both ranges are given.
+        theoretical: `(low, high)` in px for the theoretical receptive field instead of the
+            default rule; a `high` of None is no upper bound. None turns the gate off.
+        effective: The same for the ERF size, expected and measured.
+        expected: Whether the expected ERF is a gate.
+        measured: Whether the measured ERF is a gate. Then `check_measured` must be called for
+            every trial that passes `check`.
+
+    Raises:
+        ValueError: If bounds are not ordered, or a range is neither given nor follows.
+    """
+
+    target: ScaleTarget | None = None
+    theoretical: Bounds | None | str = "rule"
+    effective: Bounds | None | str = "rule"
+    expected: bool = True
+    measured: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("theoretical", "effective"):
+            self._range(name)
+
+    def ranges(self) -> dict[str, PixelRange]:
+        """The px range of each gate that is on, from the cheapest to the dearest."""
+        sources = {
+            "theoretical": ("theoretical", True),
+            "expected": ("effective", self.expected),
+            "measured": ("effective", self.measured),
+        }
+        found = {gate: self._range(name) if on else None for gate, (name, on) in sources.items()}
+        return {gate: allowed for gate, allowed in found.items() if allowed is not None}
+
+    def _range(self, name: str) -> PixelRange | None:
+        bounds = getattr(self, name)
+        if bounds is None:
+            return None
+        if not isinstance(bounds, str):
+            return pixel_range(bounds, name)
+        if bounds != "rule":
+            raise ValueError(f"`{name}` must be (low, high), None or 'rule', but got {bounds!r}.")
+        if self.target is None:
+            raise ValueError(f"`{name}` must be given where there is no target.")
+        return PixelRange(*getattr(self.target, name))
+
+    def verdicts(self, architecture: Architecture) -> list[Verdict]:
+        """What the closed-form gates say, without any network."""
+        ranges = self.ranges()
+        verdicts = []
+        if "theoretical" in ranges:
+            size = architecture.receptive_field().size
+            verdicts.append(Verdict("theoretical", size, ranges["theoretical"]))
+        if "expected" in ranges:
+            size = architecture.expected_erf().size
+            verdicts.append(Verdict("expected", size, ranges["expected"]))
+        return verdicts
+
+    def is_feasible(self, architecture: Architecture) -> bool:
+        """Whether the candidate passes the closed-form gates."""
+        return all(verdict.passes for verdict in self.verdicts(architecture))
+
+    def check(self, trial: Trial, architecture: Architecture) -> None:
+        """Set the trial's constraints and attributes; prune it if the candidate does not fit.
+
+        Raises:
+            optuna.TrialPruned: If a closed-form gate fails; it says by how many px.
+        """
+        field, erf = architecture.receptive_field(), architecture.expected_erf()
+        trial.set_user_attr("trf_size", field.size)
+        trial.set_user_attr("output_stride", field.stride)
+        trial.set_user_attr("erf_expected", erf.size)
+        verdicts = self.verdicts(architecture)
+        for verdict in verdicts:
+            trial.set_constraint(CONSTRAINT_KEYS[verdict.gate], verdict.octaves)
+        failed = [verdict for verdict in verdicts if not verdict.passes]
+        if failed:
+            if allowed := self.ranges().get("measured"):
+                trial.set_constraint(CONSTRAINT_KEYS["measured"], allowed.violation(erf.size))
+            _reject(trial, failed[0])
+
+    def check_measured(self, trial: Trial, erf: Sized) -> None:
+        """Set the constraint of the measured ERF; prune the trial if it does not fit.
+
+        Raises:
+            optuna.TrialPruned: If the gate fails; it says by how many px.
+        """
+        trial.set_user_attr("erf_init", float(erf.size))
+        allowed = self.ranges().get("measured")
+        if allowed is None:
+            return
+        verdict = Verdict("measured", erf.size, allowed)
+        trial.set_constraint(CONSTRAINT_KEYS["measured"], verdict.octaves)
+        if not verdict.passes:
+            _reject(trial, verdict)
+
+
+def _reject(trial: Trial, verdict: Verdict) -> None:
+    from optuna import TrialPruned
+
+    trial.set_user_attr("rejected_by", verdict.gate)
+    trial.set_user_attr("reason", str(verdict))
+    raise TrialPruned(str(verdict))

@@ -1,0 +1,76 @@
+"""Parameters and floating-point operations, as readings of an expression."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rfsearch.expression import BatchNorm, Chain, Convolution, Node, Pooling, Relu, Sum
+from rfsearch.receptive_field import same_padding
+
+
+class FeatureMap(NamedTuple):
+    """Height and width of a feature map."""
+
+    height: int
+    width: int
+
+
+class Cost(NamedTuple):
+    """What a node needs for one image.
+
+    Attributes:
+        parameters: Number of trainable values.
+        flops: Floating-point operations of the convolutions; one multiply-add counts as two, as
+            in `torch.utils.flop_counter`. Normalisation, activation and pooling are not counted.
+        output: Size of the node's output.
+    """
+
+    parameters: int
+    flops: int
+    output: FeatureMap
+
+
+def cost(node: Node, size: FeatureMap) -> Cost:
+    """Parameters and FLOPs of `node` on an input of `size` pixels.
+
+    Raises:
+        ValueError: If a window does not fit into its padded input.
+    """
+    match node:
+        case Convolution():
+            padding = same_padding(node.kernel_size, node.stride, node.dilation)
+            reach = node.dilation * (node.kernel_size - 1)
+            output = _slide(size, reach, node.stride, padding)
+            weights = node.kernel_size**2 * node.in_channels * node.out_channels
+            return Cost(weights, 2 * weights * output.height * output.width, output)
+        case Pooling():
+            return Cost(0, 0, _slide(size, node.kernel_size - 1, node.stride, node.padding))
+        case BatchNorm():
+            return Cost(2 * node.channels, 0, size)
+        case Relu():
+            return Cost(0, 0, size)
+        case Chain():
+            total = Cost(0, 0, size)
+            for child in node.nodes:
+                total = _add(total, cost(child, total.output))
+            return total
+        case Sum():
+            total = Cost(0, 0, size)
+            for branch in node.branches:
+                total = _add(total, cost(branch, size))
+            return total
+
+
+def _add(left: Cost, right: Cost) -> Cost:
+    return Cost(left.parameters + right.parameters, left.flops + right.flops, right.output)
+
+
+def _slide(size: FeatureMap, reach: int, stride: int, padding: int) -> FeatureMap:
+    """Output size of a window, by torch's own rule (`torch.nn.Conv2d`, section "Shape")."""
+    height, width = ((pixels + 2 * padding - reach - 1) // stride + 1 for pixels in size)
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"A window that spans {reach + 1} px must fit into its padded input, "
+            f"but got an input of {size.height}x{size.width} px."
+        )
+    return FeatureMap(height, width)

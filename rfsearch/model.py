@@ -1,0 +1,161 @@
+"""Networks built from timm's blocks, one builder for each block of `rfsearch.blocks`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from timm.layers import ClassifierHead, ConvNormAct
+from timm.models.byobnet import BasicBlock, BottleneckBlock, LayerFn
+from torch import nn
+
+from rfsearch.blocks import BOTTLENECK_REDUCTION, STEM_POOL, BlockShape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rfsearch.architecture import Architecture, Stage, Stem
+    from rfsearch.receptive_field import ReceptiveField
+
+
+def _plain(shape: BlockShape) -> nn.Module:
+    block: nn.Module = ConvNormAct(
+        shape.in_channels,
+        shape.out_channels,
+        kernel_size=shape.kernel_size,
+        stride=shape.stride,
+        dilation=shape.dilation,
+    )
+    return block
+
+
+def _residual(kind: type[nn.Module], shape: BlockShape, **options: Any) -> nn.Module:
+    return kind(
+        shape.in_channels,
+        shape.out_channels,
+        kernel_size=shape.kernel_size,
+        stride=shape.stride,
+        dilation=(shape.dilation, shape.dilation),
+        downsample="conv1x1",
+        layers=LayerFn(),
+        **options,
+    )
+
+
+BUILDERS: dict[str, Callable[[BlockShape], nn.Module]] = {
+    "plain": _plain,
+    "basic": partial(_residual, BasicBlock),
+    "bottleneck": partial(_residual, BottleneckBlock, bottle_ratio=1 / BOTTLENECK_REDUCTION),
+}
+
+_POOLS: dict[str, type[nn.MaxPool2d | nn.AvgPool2d]] = {
+    "max_pool": nn.MaxPool2d,
+    "avg_pool": nn.AvgPool2d,
+}
+
+
+class SearchedNetwork(nn.Module):
+    """A classifier with timm's habits: `forward_features`, `forward_head`, `feature_info`.
+
+    Attributes:
+        architecture: What it was built from.
+        num_classes: Outputs of the classifier; 0 for none.
+        num_features: Channels of the last map.
+        feature_info: For each stage, `num_chs`, `reduction` (px) and `module`.
+    """
+
+    def __init__(self, architecture: Architecture, in_chans: int, num_classes: int) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.num_classes = num_classes
+        self.num_features = architecture.num_features
+        self.feature_info: list[dict[str, Any]] = []
+        self.stem = _build_stem(architecture.stem, in_chans)
+        self.stages = nn.Sequential()
+        channels = architecture.stem.width
+        reduction = architecture.stem.stride
+        if architecture.stem.pool == "max":
+            reduction *= STEM_POOL.stride
+        for number, stage in enumerate(architecture.stages):
+            self.stages.append(_build_stage(stage, channels))
+            channels = stage.width
+            reduction *= stage.stride
+            self.feature_info.append(
+                {"num_chs": channels, "reduction": reduction, "module": f"stages.{number}"}
+            )
+        self.head = ClassifierHead(channels, num_classes)
+        self.apply(_initialise)
+
+    def receptive_fields(self) -> dict[str, ReceptiveField]:
+        """Theoretical receptive field of each output map, in px."""
+        return self.architecture.receptive_fields()
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last map, `(batch, num_features, height / reduction, width / reduction)`."""
+        features: Tensor = self.stages(self.stem(x))
+        return features
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Class scores `(batch, num_classes)` of a map, or its average `(batch, num_features)`."""
+        scores: Tensor = self.head(x, pre_logits=pre_logits)
+        return scores
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores `(batch, num_classes)` of images `(batch, in_chans, height, width)`."""
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Module:
+        """The linear layer of the head."""
+        classifier: nn.Module = self.head.fc
+        return classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the linear layer of the head."""
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+
+
+def build_model(
+    architecture: Architecture, in_chans: int = 3, num_classes: int = 1000
+) -> SearchedNetwork:
+    """Build the network of an architecture, with random weights.
+
+    Args:
+        architecture: What to build.
+        in_chans: Channels of the images.
+        num_classes: Outputs of the classifier; 0 leaves the pooled features.
+
+    Raises:
+        ValueError: If `in_chans < 1` or `num_classes < 0`.
+    """
+    if in_chans < 1 or num_classes < 0:
+        raise ValueError(
+            "`in_chans >= 1` and `num_classes >= 0` must hold, "
+            f"but got {in_chans=} and {num_classes=}."
+        )
+    return SearchedNetwork(architecture, in_chans, num_classes)
+
+
+def _build_stem(stem: Stem, in_chans: int) -> nn.Sequential:
+    layers = nn.Sequential(
+        ConvNormAct(in_chans, stem.width, kernel_size=stem.kernel_size, stride=stem.stride)
+    )
+    if stem.pool == "max":
+        layers.append(nn.MaxPool2d(STEM_POOL.kernel_size, STEM_POOL.stride, STEM_POOL.padding))
+    return layers
+
+
+def _build_stage(stage: Stage, in_channels: int) -> nn.Sequential:
+    layers = nn.Sequential()
+    if stage.downsample != "conv":
+        layers.append(_POOLS[stage.downsample](stage.stride))
+    for shape in stage.shapes(in_channels):
+        layers.append(BUILDERS[stage.block](shape))
+    return layers
+
+
+def _initialise(module: nn.Module) -> None:
+    """He initialisation; residual branches are left on, so that the ERF is that of the network."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,92 @@
+"""Checked, frozen data: what architectures, search spaces and experiments are made of."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class FrozenData(BaseModel):
+    """Immutable, hashable data that refuses unknown keys and wrong types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Data = TypeVar("Data", bound=FrozenData)
+
+#: pydantic's way to say it, and ours.
+_MESSAGES = {"extra_forbidden": "unknown key", "missing": "missing key"}
+
+
+def parse(kind: type[Data], values: Any, source: str) -> Data:
+    """Make `kind` from plain dictionaries and lists, as read from TOML or JSON.
+
+    Raises:
+        ValueError: One line with the source, the place in it, the rule and the offending value.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(f"{source}: {_first_problem(error, kind)}") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ValueError: If there is no such file, or it is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a TOML file ({error}).") from None
+
+
+def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
+    problem = error.errors(include_url=False)[0]
+    place = describe_place(problem["loc"])
+    reason = _MESSAGES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    if problem["type"] in _MESSAGES:
+        known = ", ".join(_keys_at(kind, problem["loc"][:-1]))
+        return f"{place}: {reason}; allowed keys are {known}."
+    if isinstance(problem["input"], dict | list | tuple) or "but got" in reason:
+        return f"{place}: {reason}" if place else reason
+    return f"{place}: {reason}, but got {problem['input']!r}."
+
+
+def describe_place(location: tuple[int | str, ...]) -> str:
+    """A position in nested data, counting from one.
+
+    >>> describe_place(("stages", 1, "kernel_size"))
+    'stage 2, kernel_size'
+    """
+    words: list[str] = []
+    for part in location:
+        if isinstance(part, int) and words:
+            words[-1] = f"{words[-1].removesuffix('s')} {part + 1}"
+        elif isinstance(part, str) and not part.startswith(("function-", "tuple[", "constrained")):
+            words.append(part)
+    return ", ".join(words)
+
+
+def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model that `location` leads to."""
+    for part in location:
+        if isinstance(part, str) and part in kind.model_fields:
+            kind = _model_inside(kind.model_fields[part].annotation) or kind
+    return list(kind.model_fields)
+
+
+def _model_inside(annotation: Any) -> type[BaseModel] | None:
+    """The model class inside an annotation such as `tuple[Stage, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if found := _model_inside(argument):
+            return found
+    return None
