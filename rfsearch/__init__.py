@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rfsearch.space import SearchSpace as SearchSpace
     from rfsearch.target import ScaleTarget as ScaleTarget
     from rfsearch.tasks import ClassificationTask as ClassificationTask
-    from rfsearch.training import TrainingBudget as TrainingBudget
+    from rfsearch.training import TrainingConfig as TrainingConfig
 
 _HOMES = {
     "Architecture": "architecture",
@@ -48,7 +48,7 @@ _HOMES = {
     "StageChoices": "choices",
     "Stem": "architecture",
     "StemChoices": "choices",
-    "TrainingBudget": "training",
+    "TrainingConfig": "training",
     "build_model": "model",
     "digit_scenes": "sources",
     "image_folder": "sources",
@@ -60,7 +60,7 @@ _HOMES = {
     "window": "receptive_field",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605  # computed from the one table
+__all__ = sorted(_HOMES)  # computed from the one table
 __version__ = version("rfsearch")
 
 

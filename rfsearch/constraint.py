@@ -89,8 +89,8 @@ class RFConstraint:
     """
 
     target: ScaleTarget | None = None
-    theoretical: Bounds | None | str = "rule"
-    effective: Bounds | None | str = "rule"
+    theoretical: Bounds | str | None = "rule"
+    effective: Bounds | str | None = "rule"
     expected: bool = True
     measured: bool = True
 

@@ -126,7 +126,7 @@ def output_map(model: nn.Module, images: Tensor, level: str | None = None) -> Te
     output = forward(images)
     if isinstance(output, Mapping):
         if level is None and len(output) == 1:
-            return next(iter(output.values()))
+            level = next(iter(output))
         if level not in output:
             raise ValueError(f"`level` must be one of {', '.join(output)}, but got {level!r}.")
         output = output[level]

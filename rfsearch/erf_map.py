@@ -108,4 +108,4 @@ def _offsets(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distances of rows and of columns from the centre, in px."""
     height, width = grid.shape
-    return np.arange(height) - center.y, np.arange(width) - center.x
+    return np.arange(float(height)) - center.y, np.arange(float(width)) - center.x

@@ -95,8 +95,8 @@ class Reading(NamedTuple):
 
 #: Largest theoretical receptive field, in px, whose map is computed to find the ERF size.
 LARGEST_EXACT_SIZE = 1024
-#: ERF size over sigma for a normal profile: its |gradient| has the standard deviation sqrt(2) sigma
-#: per axis, and 2.2365 of them on either side hold sqrt(0.95) of it along each axis.
+#: ERF size over sigma for a normal profile: its |gradient| has a standard deviation of sqrt(2)
+#: sigma per axis, and 2.2365 of them on either side hold sqrt(0.95) of it along each axis.
 SIGMAS_PER_SIZE = 2 * 2.2365 * math.sqrt(2)
 
 IDENTITY_BRANCH = Chain(())

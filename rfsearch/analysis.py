@@ -1,0 +1,94 @@
+"""Trials as a tidy table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from rfsearch.constraint import CONSTRAINT_KEYS
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+#: Columns beside the parameters, with their types.
+_ATTRIBUTES = {
+    "trf_size": "Int64",
+    "erf_expected": "Float64",
+    "erf_init": "Float64",
+    "erf_trained": "Float64",
+    "erf_ratio": "Float64",
+    "erf_ratio_expected": "Float64",
+    "erf_ratio_trained": "Float64",
+    "erf_clipped": "Float64",
+    "output_stride": "Int64",
+    "params_m": "Float64",
+    "flops_g": "Float64",
+    "train_seconds": "Float64",
+    "seed": "Int64",
+    "rejected_by": "string",
+    "reason": "string",
+}
+#: ERF ratios and the sizes that they are ratios of.
+_RATIOS = {
+    "erf_ratio": "erf_init",
+    "erf_ratio_expected": "erf_expected",
+    "erf_ratio_trained": "erf_trained",
+}
+
+
+def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
+    """One tidy row per trial, with the same typed columns whatever trials there are.
+
+    Sizes are in px. Columns: `number`, `state`, `value`; the parameters by their names;
+    `trf_size`; `erf_expected`, `erf_init` and `erf_trained` (closed form, measured before and
+    after training) and their ratios to `trf_size`: `erf_ratio_expected`, `erf_ratio` (before
+    training) and `erf_ratio_trained`; `erf_clipped` (share of the receptive field outside the
+    measured input); `output_stride`, `params_m` (millions), `flops_g` (10^9, a multiply-add is
+    two), `train_seconds`, `seed`; `rejected_by` (`theoretical`, `expected`, `measured`, `pruner`,
+    `space`, `training`, or missing) and `reason`; the constraints in octaves, `feasible` being
+    true where all of them are at most 0; `duration_seconds`. What a trial has not is missing.
+    """
+    trials = study.get_trials(deepcopy=False)
+    columns: dict[str, pd.Series[Any]] = {
+        "number": pd.Series([trial.number for trial in trials], dtype="int64"),
+        "state": pd.Series([trial.state.name for trial in trials], dtype="string"),
+        "value": pd.Series([_value(trial) for trial in trials], dtype="Float64"),
+    }
+    for name in _parameter_names(trials):
+        columns[name] = pd.Series([trial.params.get(name) for trial in trials]).convert_dtypes()
+    for name, dtype in _ATTRIBUTES.items():
+        if name not in _RATIOS:
+            values = [trial.user_attrs.get(name) for trial in trials]
+            columns[name] = pd.Series(values, dtype=dtype)
+        else:
+            columns[name] = pd.Series(index=range(len(trials)), dtype=dtype)
+    for ratio, size in _RATIOS.items():
+        columns[ratio] = columns[size] / columns["trf_size"]
+    for key in CONSTRAINT_KEYS.values():
+        values = [trial.constraints.get(key) for trial in trials]
+        columns[key] = pd.Series(values, dtype="Float64")
+    columns["feasible"] = pd.Series([_feasible(trial) for trial in trials], dtype="boolean")
+    columns["duration_seconds"] = pd.Series(
+        [_duration(trial) for trial in trials], dtype="Float64"
+    )
+    return pd.DataFrame(columns)
+
+
+def _parameter_names(trials: list[FrozenTrial]) -> list[str]:
+    return list(dict.fromkeys(name for trial in trials for name in trial.params))
+
+
+def _value(trial: FrozenTrial) -> float | None:
+    return trial.values[0] if trial.values else None
+
+
+def _feasible(trial: FrozenTrial) -> bool | None:
+    if not trial.constraints:
+        return None
+    return all(violation <= 0 for violation in trial.constraints.values())
+
+
+def _duration(trial: FrozenTrial) -> float | None:
+    return trial.duration.total_seconds() if trial.duration else None

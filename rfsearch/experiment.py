@@ -1,0 +1,197 @@
+"""An experiment as a file: what to search, for which objects, on which images, for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rfsearch.constraint import RFConstraint
+from rfsearch.reachable import require_reachable
+from rfsearch.sources import ImageData, digit_scenes, image_folder
+from rfsearch.space import SearchSpace
+from rfsearch.target import ScaleTarget
+from rfsearch.tasks import ClassificationTask
+from rfsearch.training import TrainingConfig
+from rfsearch.validation import FrozenData, parse, read_toml
+
+Pixels = Annotated[float, Field(gt=0, strict=False)]
+PixelBounds = Annotated[
+    tuple[Annotated[float, Field(ge=0, strict=False)], Pixels], Field(strict=False)
+]
+Count = Annotated[int, Field(ge=1)]
+
+
+class TargetConfig(FrozenData):
+    """The objects to see, and the gates.
+
+    Attributes:
+        min_size: Smallest object in px. None takes the 5 % quantile of the data's boxes.
+        max_size: Largest object in px. None takes the 95 % quantile of the data's boxes.
+        theoretical: `[low, high]` in px instead of the default rule, or `"off"`.
+        effective: The same for the ERF size.
+        expected: Whether the expected ERF is a gate.
+        measured: Whether the measured ERF is a gate.
+    """
+
+    min_size: Pixels | None = None
+    max_size: Pixels | None = None
+    theoretical: PixelBounds | Literal["rule", "off"] = "rule"
+    effective: PixelBounds | Literal["rule", "off"] = "rule"
+    expected: bool = True
+    measured: bool = True
+
+    @model_validator(mode="after")
+    def _has_both_or_none(self) -> Self:
+        if (self.min_size is None) != (self.max_size is None):
+            raise ValueError("`min_size` and `max_size` must be given together or not at all.")
+        return self
+
+    def constraint(self, data: ImageData) -> RFConstraint:
+        """The constraint; object sizes that are not given come from the data.
+
+        Raises:
+            ValueError: If they are not known of the data either.
+        """
+        theoretical, effective = (
+            None if bounds == "off" else bounds for bounds in (self.theoretical, self.effective)
+        )
+        needs_target = "rule" in (theoretical, effective)
+        return RFConstraint(
+            self._target(data) if needs_target else None,
+            theoretical=theoretical,
+            effective=effective,
+            expected=self.expected,
+            measured=self.measured,
+        )
+
+    def _target(self, data: ImageData) -> ScaleTarget:
+        if self.min_size is not None and self.max_size is not None:
+            return ScaleTarget(self.min_size, self.max_size)
+        if data.object_sizes is None:
+            raise ValueError(
+                "target: `min_size` and `max_size` must be given, in px, where the data has no "
+                "boxes."
+            )
+        return ScaleTarget.from_sizes(data.object_sizes)
+
+
+class DigitsConfig(FrozenData):
+    """Scenes of a whole digit among fragments; see `rfsearch.sources.digit_scenes`."""
+
+    source: Literal["digits"]
+    object_size: Count = 18
+    canvas_size: Count = 48
+    num_train: Annotated[int, Field(ge=2)] = 5000
+    num_valid: Count = 2000
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def load(self, folder: Path) -> ImageData:
+        """Make the scenes; `folder` does not matter."""
+        return digit_scenes(**self.model_dump(exclude={"source"}))
+
+
+class FolderConfig(FrozenData):
+    """A folder with one subfolder of images per class; see `rfsearch.sources.image_folder`."""
+
+    source: Literal["folder"]
+    path: str
+    image_size: Count
+    valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def load(self, folder: Path) -> ImageData:
+        """Read the images; a relative path starts at the experiment's folder."""
+        options = self.model_dump(exclude={"source", "path"})
+        return image_folder(folder / self.path, **options)
+
+
+class SearchConfig(FrozenData):
+    """How to search and when to stop.
+
+    Attributes:
+        trained_trials: Stop after so many candidates were trained.
+        max_trials: Stop after so many trials of any kind.
+        sampler: Optuna's sampler.
+        pruner: Optuna's pruner of trials that train badly.
+        seed: Of the sampler.
+    """
+
+    trained_trials: Count = 20
+    max_trials: Count = 1000
+    sampler: Literal["tpe", "random", "nsgaii"] = "tpe"
+    pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class ExperimentConfig(FrozenData):
+    """The contents of an `experiment.toml`.
+
+    Attributes:
+        question: What the experiment is to answer.
+        space: A TOML file beside the experiment, or the name of a shipped space.
+        target: The objects to see.
+        data: The images.
+        training: Budget and optimiser of each candidate.
+        search: How to search.
+    """
+
+    question: str = ""
+    space: str
+    target: TargetConfig = TargetConfig()
+    data: Annotated[DigitsConfig | FolderConfig, Field(discriminator="source")]
+    training: TrainingConfig = TrainingConfig()
+    search: SearchConfig = SearchConfig()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment with everything it needs loaded.
+
+    Attributes:
+        folder: Where the experiment's file lies and its results go.
+        config: The file's contents.
+        space: What may be proposed.
+        constraint: Which receptive fields fit.
+        task: What to train for.
+    """
+
+    folder: Path
+    config: ExperimentConfig
+    space: SearchSpace
+    constraint: RFConstraint
+    task: ClassificationTask
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | None = None) -> Self:
+        """Read an experiment's folder or file, its space and its images.
+
+        Raises:
+            ValueError: One line that says which file and key is wrong, or that no candidate of
+                the space can meet the target.
+        """
+        file = Path(path)
+        if file.is_dir():
+            file /= "experiment.toml"
+        config = parse(ExperimentConfig, read_toml(file), str(file))
+        space = SearchSpace.load(
+            file.parent / config.space if config.space.endswith(".toml") else config.space
+        )
+        data = config.data.load(file.parent)
+        constraint = config.target.constraint(data)
+        require_reachable(space, constraint)
+        return cls(
+            folder=file.parent.resolve(),
+            config=config,
+            space=space,
+            constraint=constraint,
+            task=ClassificationTask(data, config.training, device),
+        )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must not change between the runs of one study, fit for JSON."""
+        config = self.config.model_dump(mode="json", exclude={"question", "search"})
+        return config | {"space": self.space.model_dump(mode="json")}

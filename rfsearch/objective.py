@@ -1,0 +1,87 @@
+"""The whole funnel as an Optuna objective."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import optuna
+
+if TYPE_CHECKING:
+    from rfsearch.architecture import Architecture
+    from rfsearch.constraint import RFConstraint
+    from rfsearch.model import SearchedNetwork
+    from rfsearch.space import SearchSpace
+    from rfsearch.tasks import ClassificationTask
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Suggest a candidate, pass it through the gates, train it briefly, log every number.
+
+    A candidate that fails a gate ends as a pruned trial and is never trained. A candidate that
+    cannot be trained (a value outside the space, a loss that is not finite) ends as a failed
+    trial whose attribute `reason` says why; the study goes on.
+
+    Attributes:
+        space: What may be proposed.
+        constraint: Which receptive fields fit.
+        task: What to train for.
+    """
+
+    space: SearchSpace
+    constraint: RFConstraint
+    task: ClassificationTask
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """Accuracy of the trial's candidate; NaN, which Optuna records as failed, if it has none.
+
+        Raises:
+            optuna.TrialPruned: If a gate or the study's pruner rejects the candidate.
+        """
+        try:
+            architecture = self.space.suggest(trial)
+            self._log_architecture(trial, architecture)
+        except ValueError as error:
+            return _fail(trial, "space", error)
+        self.constraint.check(trial, architecture)
+        model = self.task.build(architecture)
+        erf = self.task.measure_erf(model)
+        trial.set_user_attr("erf_clipped", erf.clipped)
+        self.constraint.check_measured(trial, erf)
+        try:
+            accuracy = self._train(trial, model)
+        except FloatingPointError as error:
+            return _fail(trial, "training", error)
+        trial.set_user_attr("erf_trained", self.task.measure_erf(model).size)
+        return accuracy
+
+    def _log_architecture(self, trial: optuna.Trial, architecture: Architecture) -> None:
+        task = self.task
+        cost = architecture.cost(task.input_size, task.in_chans, task.num_classes)
+        trial.set_user_attr("architecture", json.dumps(architecture.to_dict()))
+        trial.set_user_attr("params_m", cost.parameters / 1e6)
+        trial.set_user_attr("flops_g", cost.flops / 1e9)
+        trial.set_user_attr("seed", task.training.seed)
+
+    def _train(self, trial: optuna.Trial, model: SearchedNetwork) -> float:
+        def report(epoch: int, accuracy: float) -> None:
+            trial.report(accuracy, epoch)
+            if trial.should_prune():
+                trial.set_user_attr("rejected_by", "pruner")
+                raise optuna.TrialPruned(f"accuracy of {accuracy:.3f} after epoch {epoch}")
+
+        start = time.perf_counter()
+        try:
+            return self.task.train(model, report).accuracy
+        finally:
+            trial.set_user_attr("train_seconds", time.perf_counter() - start)
+
+
+def _fail(trial: optuna.Trial, gate: str, error: Exception) -> float:
+    trial.set_user_attr("rejected_by", gate)
+    trial.set_user_attr("reason", str(error))
+    return math.nan

@@ -1,0 +1,63 @@
+"""A progress bar for a search: trained candidates, best value, what each gate stopped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from optuna.trial import TrialState
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from rfsearch.study import num_trained
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+    from rich.console import Console
+
+
+class SearchProgress:
+    """Call it after each trial, inside a `with` block."""
+
+    def __init__(self, console: Console, study: optuna.Study, trained_trials: int) -> None:
+        past = study.get_trials(deepcopy=False)
+        finished = [trial for trial in past if trial.state == TrialState.COMPLETE]
+        self.best = max((trial.values[0] for trial in finished if trial.values), default=None)
+        self.stopped = Counter(trial.user_attrs.get("rejected_by") for trial in past)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self.task = self.bar.add_task("", total=trained_trials, completed=num_trained(past))
+        self._describe()
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Take in a finished trial."""
+        self.stopped[trial.user_attrs.get("rejected_by")] += 1
+        if trial.values:
+            self.best = max(trial.values[0], self.best or trial.values[0])
+        if "train_seconds" in trial.user_attrs:
+            self.bar.advance(self.task)
+        self._describe()
+
+    def _describe(self) -> None:
+        best = "-" if self.best is None else f"{self.best:.3f}"
+        counts = [f"{gate} {n}" for gate, n in sorted(self.stopped.items(), key=str) if gate]
+        stopped = f", stopped: {', '.join(counts)}" if counts else ""
+        self.bar.update(self.task, description=f"best {best}{stopped}")

@@ -1,0 +1,88 @@
+"""What a run leaves behind: a table on the terminal, a CSV file and a figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+from rich.table import Table
+
+from rfsearch.analysis import trials_dataframe
+from rfsearch.plots import accuracy_against_erf
+
+if TYPE_CHECKING:
+    import optuna
+
+    from rfsearch.experiment import Experiment
+
+#: Heading, column of the frame, and how to print a value.
+_COLUMNS = (
+    ("trial", "number", "{:d}"),
+    ("accuracy", "value", "{:.3f}"),
+    ("TRF px", "trf_size", "{:d}"),
+    ("ERF expected", "erf_expected", "{:.0f}"),
+    ("ERF at start", "erf_init", "{:.0f}"),
+    ("ERF trained", "erf_trained", "{:.0f}"),
+    ("ERF ratio", "erf_ratio_trained", "{:.2f}"),
+    ("stride", "output_stride", "{:d}"),
+    ("params M", "params_m", "{:.3f}"),
+    ("GFLOPs", "flops_g", "{:.3f}"),
+    ("train s", "train_seconds", "{:.1f}"),
+)
+
+
+class ReportFiles(NamedTuple):
+    """Where the results are."""
+
+    trials: Path
+    figure: Path
+
+
+def write_report(study: optuna.Study, experiment: Experiment) -> ReportFiles:
+    """Write all trials as CSV and the figure as PNG into the experiment's folder."""
+    frame = trials_dataframe(study)
+    folder = experiment.folder
+    paths = ReportFiles(folder / "trials.csv", folder / "accuracy_vs_erf.png")
+    frame.to_csv(paths.trials, index=False)
+    ranges = experiment.constraint.ranges()
+    effective = ranges.get("expected") or ranges.get("measured")
+    accuracy_against_erf(frame, effective).savefig(paths.figure, dpi=150)
+    return paths
+
+
+def trained_table(frame: pd.DataFrame) -> Table:
+    """The trained candidates, best first."""
+    table = Table(title="Trained candidates, best first")
+    for heading, *_ in _COLUMNS:
+        table.add_column(heading, justify="right")
+    trained = frame.dropna(subset=["value"]).sort_values("value", ascending=False)
+    for row in trained.to_dict(orient="records"):
+        table.add_row(*(_cell(row[column], form) for _, column, form in _COLUMNS))
+    return table
+
+
+def gate_summary(frame: pd.DataFrame) -> str:
+    """How many trials there were, and how many each gate stopped.
+
+    >>> gate_summary(pd.DataFrame({"value": [0.5, None], "rejected_by": [None, "expected"]}))
+    '2 trials: 1 trained to the end, 1 stopped by the expected ERF'
+    """
+    names = {
+        "theoretical": "the theoretical RF",
+        "expected": "the expected ERF",
+        "measured": "the measured ERF",
+        "pruner": "the pruner",
+        "space": "values outside the space",
+        "training": "failed training",
+    }
+    counts = frame["rejected_by"].value_counts()
+    parts = [f"{int(frame['value'].notna().sum())} trained to the end"]
+    parts += [
+        f"{counts[gate]} stopped by {what}" for gate, what in names.items() if gate in counts
+    ]
+    return f"{len(frame)} trials: {', '.join(parts)}"
+
+
+def _cell(value: object, form: str) -> str:
+    return "-" if pd.isna(value) else form.format(value)  # type: ignore[call-overload]  # scalar

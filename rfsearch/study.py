@@ -1,0 +1,158 @@
+"""Running an experiment as an Optuna study that can be stopped and resumed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from rfsearch.experiment import Experiment
+from rfsearch.objective import Objective
+
+_SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+    "nsgaii": lambda seed: NSGAIISampler(seed=seed),
+}
+_PRUNERS: dict[str, Callable[[], BasePruner]] = {
+    "none": NopPruner,
+    "median": lambda: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+    "hyperband": HyperbandPruner,
+    "successive_halving": SuccessiveHalvingPruner,
+}
+#: Attribute of the study that holds the experiment it belongs to.
+_IDENTITY = "rfsearch_experiment"
+
+OnTrial = Callable[[optuna.Study, FrozenTrial], None]
+
+
+def storage_url(folder: Path) -> str:
+    """The experiment's own database."""
+    return f"sqlite:///{folder / 'study.db'}"
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Let one process at a time search in this folder.
+
+    Raises:
+        ValueError: If another process does, or the folder cannot be written.
+    """
+    try:
+        lock = (folder / "run.lock").open("a+")
+    except OSError as error:
+        raise ValueError(f"{folder}: results cannot be written here ({error.strerror}).") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise ValueError(
+                f"{folder}: process {lock.read().strip()} is searching here; wait or stop it."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def open_study(experiment: Experiment) -> optuna.Study:
+    """Create the experiment's study, or open it to go on with it.
+
+    Call it under `exclusive`: trials that a killed process left running are marked as failed.
+
+    Raises:
+        ValueError: If the database cannot be used, or holds the trials of another experiment.
+    """
+    path = experiment.folder / "study.db"
+    name = experiment.folder.name
+    try:
+        storage = optuna.storages.RDBStorage(
+            storage_url(experiment.folder), engine_kwargs={"connect_args": {"timeout": 60}}
+        )
+        others = [n for n in optuna.get_all_study_names(storage) if n != name]
+        if others:
+            raise ValueError(f"{path}: holds the study {others[0]!r}, not {name!r}; move it away.")
+        study = optuna.create_study(
+            study_name=name, storage=storage, direction="maximize", load_if_exists=True
+        )
+    except (SQLAlchemyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: not a usable Optuna database ({reason}).") from None
+    _claim(study, experiment, path)
+    past = study.get_trials(deepcopy=False)
+    for trial in past:
+        if trial.state == TrialState.RUNNING:
+            study.tell(trial.number, state=TrialState.FAIL)
+    search = experiment.config.search
+    # A resumed search must not propose the same candidates once more.
+    study.sampler = _SAMPLERS[search.sampler](search.seed + len(past))
+    study.pruner = _PRUNERS[search.pruner]()
+    return study
+
+
+def run_study(study: optuna.Study, experiment: Experiment, on_trial: OnTrial) -> None:
+    """Search until the experiment's budget of trained candidates, or of trials, is used up.
+
+    Args:
+        study: From `open_study`.
+        experiment: The experiment.
+        on_trial: Called after each trial.
+
+    Raises:
+        KeyboardInterrupt: If interrupted; finished trials are stored, the current one has failed.
+    """
+    if is_finished(study, experiment):
+        return
+
+    def stop_when_finished(study: optuna.Study, _: FrozenTrial) -> None:
+        if is_finished(study, experiment):
+            study.stop()
+
+    objective = Objective(experiment.space, experiment.constraint, experiment.task)
+    study.optimize(objective, callbacks=[on_trial, stop_when_finished])
+
+
+def is_finished(study: optuna.Study, experiment: Experiment) -> bool:
+    """Whether the budget is used up."""
+    trials = study.get_trials(deepcopy=False)
+    search = experiment.config.search
+    return num_trained(trials) >= search.trained_trials or len(trials) >= search.max_trials
+
+
+def num_trained(trials: list[FrozenTrial]) -> int:
+    """How many candidates were trained, to the end or until a pruner stopped them."""
+    return sum("train_seconds" in trial.user_attrs for trial in trials)
+
+
+def _claim(study: optuna.Study, experiment: Experiment, path: Path) -> None:
+    """Note what the study is about, or check that it is about this experiment."""
+    identity = experiment.identity
+    known = study.user_attrs.get(_IDENTITY)
+    if known is None:
+        if study.get_trials(deepcopy=False):
+            raise ValueError(f"{path}: holds trials that no experiment made; move it away.")
+        study.set_user_attr(_IDENTITY, json.dumps(identity))
+        return
+    stored = json.loads(known)
+    changed = [key for key in identity if identity[key] != stored.get(key)]
+    if changed:
+        raise ValueError(
+            f"{path}: holds trials of another experiment, whose {' and '.join(changed)} differ; "
+            "move it away to start anew."
+        )
