@@ -46,9 +46,12 @@ def run(
 ) -> None:
     """Search; run again to go on where it stopped."""
     with _user_mistakes():
+        import optuna
+
         from rfsearch.experiment import Experiment
         from rfsearch.study import exclusive, open_study
 
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         _check_device(device)
         loaded = Experiment.load(experiment, device)
     with _user_mistakes(), exclusive(loaded.folder):
@@ -127,12 +130,9 @@ def _wilson(hits: int, total: int) -> tuple[float, float]:
 
 def _search(study: optuna.Study, experiment: Experiment) -> bool:
     """Search with a progress bar; True if interrupted."""
-    import optuna
-
     from rfsearch.progress import SearchProgress
     from rfsearch.study import run_study
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     console = Console(stderr=True)
     with SearchProgress(console, study, experiment.config.search.trained_trials) as progress:
         try:
@@ -148,9 +148,7 @@ def _print_results(study: optuna.Study, experiment: Experiment) -> None:
 
     frame = trials_dataframe(study)
     files = write_report(study, experiment)
-    console = Console()
-    # A pipe or file gets the whole table, not one cut to 80 columns.
-    console.print(trained_table(frame), width=None if console.is_terminal else 140)
+    Console().print(trained_table(frame))
     for line in (
         gate_summary(frame),
         *(f"{gate} gate: {allowed}" for gate, allowed in experiment.constraint.ranges().items()),

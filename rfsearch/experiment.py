@@ -116,6 +116,8 @@ class SearchConfig(FrozenData):
         max_trials: Stop after so many trials of any kind.
         sampler: Optuna's sampler.
         pruner: Optuna's pruner of trials that train badly.
+        startup_trials: Random trials before TPE or NSGA-II take over. As rejected candidates
+            count, it is more than Optuna's own default.
         seed: Of the sampler.
     """
 
@@ -123,6 +125,7 @@ class SearchConfig(FrozenData):
     max_trials: Count = 1000
     sampler: Literal["tpe", "random", "nsgaii"] = "tpe"
     pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"
+    startup_trials: Count = 30
     seed: Annotated[int, Field(ge=0)] = 0
 
 

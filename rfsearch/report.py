@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rfsearch.analysis import trials_dataframe
@@ -20,15 +21,14 @@ if TYPE_CHECKING:
 _COLUMNS = (
     ("trial", "number", "{:d}"),
     ("accuracy", "value", "{:.3f}"),
-    ("TRF px", "trf_size", "{:d}"),
-    ("ERF expected", "erf_expected", "{:.0f}"),
-    ("ERF at start", "erf_init", "{:.0f}"),
-    ("ERF trained", "erf_trained", "{:.0f}"),
-    ("ERF ratio", "erf_ratio_trained", "{:.2f}"),
+    ("TRF", "trf_size", "{:d}"),
+    ("ERF\nexpected", "erf_expected", "{:.0f}"),
+    ("ERF\ninitial", "erf_init", "{:.0f}"),
+    ("ERF\ntrained", "erf_trained", "{:.0f}"),
+    ("ERF ratio\n(trained)", "erf_ratio_trained", "{:.2f}"),
     ("stride", "output_stride", "{:d}"),
-    ("params M", "params_m", "{:.3f}"),
-    ("GFLOPs", "flops_g", "{:.3f}"),
-    ("train s", "train_seconds", "{:.1f}"),
+    ("params\nM", "params_m", "{:.3f}"),
+    ("train\ns", "train_seconds", "{:.1f}"),
 )
 
 
@@ -53,9 +53,9 @@ def write_report(study: optuna.Study, experiment: Experiment) -> ReportFiles:
 
 def trained_table(frame: pd.DataFrame) -> Table:
     """The trained candidates, best first."""
-    table = Table(title="Trained candidates, best first")
+    table = Table(title="Trained candidates, best first; sizes in px", box=SIMPLE_HEAD)
     for heading, *_ in _COLUMNS:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     trained = frame.dropna(subset=["value"]).sort_values("value", ascending=False)
     for row in trained.to_dict(orient="records"):
         table.add_row(*(_cell(row[column], form) for _, column, form in _COLUMNS))

@@ -24,10 +24,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from rfsearch.experiment import Experiment
 from rfsearch.objective import Objective
 
-_SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed),
-    "random": lambda seed: RandomSampler(seed=seed),
-    "nsgaii": lambda seed: NSGAIISampler(seed=seed),
+_SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
+    "tpe": lambda seed, startup: TPESampler(seed=seed, n_startup_trials=startup),
+    "random": lambda seed, _: RandomSampler(seed=seed),
+    "nsgaii": lambda seed, startup: NSGAIISampler(seed=seed, population_size=startup),
 }
 _PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "none": NopPruner,
@@ -101,7 +101,7 @@ def open_study(experiment: Experiment) -> optuna.Study:
             study.tell(trial.number, state=TrialState.FAIL)
     search = experiment.config.search
     # A resumed search must not propose the same candidates once more.
-    study.sampler = _SAMPLERS[search.sampler](search.seed + len(past))
+    study.sampler = _SAMPLERS[search.sampler](search.seed + len(past), search.startup_trials)
     study.pruner = _PRUNERS[search.pruner]()
     return study
 

@@ -30,13 +30,15 @@ def blocks(draw: st.DrawFn) -> Block:
 
 
 @st.composite
-def stages(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> Stage:
+def stages(
+    draw: st.DrawFn, kinds: tuple[str, ...] = KINDS, widths: tuple[int, ...] = WIDTHS
+) -> Stage:
     stride = draw(st.integers(1, 3))
     downsample = draw(st.sampled_from(("conv", "max_pool", "avg_pool"))) if stride > 1 else "conv"
     return Stage.model_validate(
         {
             "block": draw(st.sampled_from(kinds)),
-            "width": draw(st.sampled_from(WIDTHS)),
+            "width": draw(st.sampled_from(widths)),
             "stride": stride,
             "downsample": downsample,
             "blocks": draw(st.lists(blocks(), min_size=1, max_size=3)),
@@ -48,6 +50,7 @@ def stages(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> Stage:
 def architectures(
     draw: st.DrawFn,
     kinds: tuple[str, ...] = KINDS,
+    widths: tuple[int, ...] = WIDTHS,
     max_field: int | None = None,
     max_stride: int | None = None,
 ) -> Architecture:
@@ -56,6 +59,7 @@ def architectures(
     Args:
         draw: Hypothesis' own.
         kinds: Kinds of block.
+        widths: Widths of stages.
         max_field: Largest theoretical receptive field in px.
         max_stride: Largest output stride in px.
     """
@@ -67,14 +71,14 @@ def architectures(
     )
     # A stage that makes the network too large is left out, so that few draws are wasted.
     kept: list[Stage] = []
-    for stage in draw(st.lists(stages(kinds), min_size=1, max_size=3)):
+    for stage in draw(st.lists(stages(kinds, widths), min_size=1, max_size=3)):
         field = Architecture(stem=stem, stages=(*kept, stage)).receptive_field()
         small = field.size <= (max_field or field.size)
         if small and field.stride <= (max_stride or field.stride):
             kept.append(stage)
     if not kept:
         kept.append(
-            Stage(block=kinds[0], width=WIDTHS[0], stride=1, blocks=(Block(kernel_size=3),))
+            Stage(block=kinds[0], width=widths[0], stride=1, blocks=(Block(kernel_size=3),))
         )
     return Architecture(stem=stem, stages=tuple(kept))
 

@@ -1,0 +1,63 @@
+"""Small things that several test files need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rfsearch.architecture import Architecture
+from rfsearch.erf import measure_erf
+
+SPACES = Path(__file__).parent.parent / "search_spaces"
+
+
+def stage_dict(
+    block: str = "plain",
+    width: int = 8,
+    stride: int = 1,
+    kernels: tuple[int, ...] = (3,),
+    dilation: int = 1,
+    **others: Any,
+) -> dict[str, Any]:
+    """A stage as plain data, one block for each kernel size."""
+    blocks = [{"kernel_size": k, "dilation": dilation if k > 1 else 1} for k in kernels]
+    return {"block": block, "width": width, "stride": stride, "blocks": blocks, **others}
+
+
+def architecture(
+    *stages: dict[str, Any],
+    kernel_size: int = 3,
+    stride: int = 1,
+    width: int = 8,
+    pool: str = "none",
+) -> Architecture:
+    """An architecture from its stages; the keywords are those of the stem."""
+    stem = {"kernel_size": kernel_size, "stride": stride, "width": width, "pool": pool}
+    return Architecture.from_dict({"stem": stem, "stages": list(stages) or [stage_dict()]})
+
+
+def resnet(block: str, depths: tuple[int, ...], width: int = 64) -> Architecture:
+    """The ResNets of He et al., 2016, with the stride on the 3x3 ("v1.5")."""
+    expansion = 4 if block == "bottleneck" else 1
+    stages = [
+        stage_dict(block, expansion * width * 2**i, 2 if i else 1, (3,) * depth)
+        for i, depth in enumerate(depths)
+    ]
+    return architecture(*stages, kernel_size=7, stride=2, width=width, pool="max")
+
+
+def measured_sigma(
+    build: Callable[[], nn.Module], input_size: int, num_images: int, num_initialisations: int
+) -> float:
+    """Sigma of the mean squared gradient over initialisations, in px."""
+    variances = []
+    for seed in range(num_initialisations):
+        torch.manual_seed(seed)
+        erf = measure_erf(build(), input_size, num_images=num_images, seed=seed)
+        variances.append(erf.sigma**2)
+    return math.sqrt(sum(variances) / len(variances))

@@ -1,0 +1,364 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from click.testing import Result
+from optuna.trial import FrozenTrial, TrialState
+from typer.testing import CliRunner
+
+from rfsearch.cli import app
+from rfsearch.study import exclusive, storage_url
+
+SPACE = """
+[stem]
+kernel_size = 3
+stride = 1
+width = 4
+[[stages]]
+block = "plain"
+depth = [1, 2, 3]
+width = 4
+kernel_size = [3, 5]
+stride = [1, 2]
+"""
+EXPERIMENT = """
+space = "space.toml"
+[target]
+min_size = {min_size}
+max_size = 6
+[data]
+source = "digits"
+object_size = 8
+canvas_size = 16
+num_train = 32
+num_valid = 16
+[training]
+epochs = {epochs}
+[search]
+trained_trials = {trained_trials}
+max_trials = 100000
+sampler = "random"
+seed = 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def quiet_optuna() -> Iterator[None]:
+    before = optuna.logging.get_verbosity()
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+def write_experiment(
+    folder: Path, *, min_size: float = 5, epochs: int = 1, trained_trials: int = 2
+) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "space.toml").write_text(SPACE)
+    text = EXPERIMENT.format(min_size=min_size, epochs=epochs, trained_trials=trained_trials)
+    (folder / "experiment.toml").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_experiment(tmp_path / "tiny")
+
+
+def rfsearch(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def run(folder: Path) -> Result:
+    return rfsearch("run", folder, "--device", "cpu")
+
+
+def refusal(result: Result) -> str:
+    """The one line that says what is wrong with the user's input."""
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+def stored_trials(folder: Path) -> list[FrozenTrial]:
+    return optuna.load_study(study_name=folder.name, storage=storage_url(folder)).trials
+
+
+# -- run --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    folder = write_experiment(tmp_path_factory.mktemp("cli") / "tiny")
+    return folder, run(folder)
+
+
+def test_run_ends_with_a_table_and_the_paths_of_its_files(finished: tuple[Path, Result]) -> None:
+    folder, result = finished
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].strip() == "Trained candidates, best first"
+    csv, figure = folder / "trials.csv", folder / "accuracy_vs_erf.png"
+    assert lines[-2:] == [f"table   {csv}", f"figure  {figure}"]
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert csv.read_text().startswith("number,state,value,")
+    assert (folder / "study.db").is_file()
+
+
+def test_run_says_what_every_gate_did(finished: tuple[Path, Result]) -> None:
+    folder, result = finished
+    trials = stored_trials(folder)
+    pruned = sum(trial.state == TrialState.PRUNED for trial in trials)
+    assert pruned > 0
+    counts = f"{len(trials)} trials: 2 trained to the end, {pruned} stopped by the theoretical RF"
+    assert counts in result.stdout
+    assert "theoretical gate: at least 9 px" in result.stdout
+    assert "measured gate: 6 to 18 px" in result.stdout
+
+
+def test_the_table_lists_the_trained_candidates(finished: tuple[Path, Result]) -> None:
+    folder, result = finished
+    cells = [line.split("│") for line in result.stdout.splitlines() if line.startswith("│")]
+    complete = [t for t in stored_trials(folder) if t.state == TrialState.COMPLETE]
+    assert {int(row[1]) for row in cells} == {trial.number for trial in complete}
+
+
+def test_a_pipe_gets_the_whole_table(finished: tuple[Path, Result]) -> None:
+    folder, result = finished
+    lines = result.stdout.splitlines()
+    (headings,) = [line for line in lines if line.startswith("┃")]
+    for heading in ("trial", "accuracy", "TRF px", "ERF trained", "ERF ratio", "params M"):
+        assert heading in headings
+    assert "…" not in result.stdout
+    best = max(trial.value for trial in stored_trials(folder) if trial.value is not None)
+    assert f" {best:.3f} " in next(line for line in lines if line.startswith("│"))
+
+
+def test_progress_goes_to_stderr(finished: tuple[Path, Result]) -> None:
+    result = finished[1]
+    assert "best 0." in result.stderr
+    assert "theoretical" in result.stderr
+    assert "best 0." not in result.stdout
+
+
+def test_run_again_resumes(finished: tuple[Path, Result]) -> None:
+    folder, _ = finished
+    before = stored_trials(folder)
+    again = run(folder / "experiment.toml")
+    assert again.exit_code == 0, again.output
+    assert stored_trials(folder) == before
+    assert "2 trained to the end" in again.stdout
+
+
+def test_an_interrupt_during_training_ends_with_the_results(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rfsearch.tasks.ClassificationTask.train", interrupt)
+    result = run(folder)
+    assert result.exit_code == 130
+    assert "Interrupted; finished trials are kept." in result.stderr
+    assert "0 trained to the end" in result.stdout
+    assert stored_trials(folder)[-1].state == TrialState.FAIL
+
+
+# -- mistakes of the user ---------------------------------------------------------------------
+
+
+def test_run_with_a_missing_file(tmp_path: Path) -> None:
+    line = refusal(run(tmp_path / "nothing"))
+    assert str(tmp_path / "nothing") in line
+    assert "No such file" in line
+
+
+def test_run_with_a_file_that_is_not_toml(folder: Path) -> None:
+    (folder / "experiment.toml").write_text("space = = 3")
+    assert f"{folder / 'experiment.toml'}: not a TOML file" in refusal(run(folder))
+
+
+def test_run_with_an_unknown_key(folder: Path) -> None:
+    with (folder / "experiment.toml").open("a") as file:
+        file.write("trails = 3\n")
+    line = refusal(run(folder))
+    assert f"{folder / 'experiment.toml'}: search, trails: unknown key" in line
+
+
+def test_run_with_a_target_that_no_candidate_meets(folder: Path) -> None:
+    with (folder / "experiment.toml").open() as file:
+        text = file.read()
+    text = text.replace("max_size = 6", "max_size = 60").replace("min_size = 5", "min_size = 50")
+    (folder / "experiment.toml").write_text(text)
+    line = refusal(run(folder))
+    assert "No candidate can have a theoretical receptive field of at least 90 px" in line
+    assert "the space reaches 5 to 23 px" in line
+    assert not (folder / "study.db").exists()
+
+
+@pytest.mark.parametrize("device", ["toaster", "cuda:99"])
+def test_run_with_an_unknown_device(folder: Path, device: str) -> None:
+    line = refusal(rfsearch("run", folder, "--device", device))
+    assert f"--device {device} cannot be used here" in line
+
+
+def test_run_with_the_database_of_another_experiment(folder: Path) -> None:
+    (folder / "study.db").write_bytes(b"My diary. " * 100)
+    assert f"{folder / 'study.db'}: not a usable Optuna database" in refusal(run(folder))
+
+
+def test_run_while_another_runs(folder: Path) -> None:
+    with exclusive(folder):
+        line = refusal(run(folder))
+    assert f"{folder}: process {os.getpid()} is searching here" in line
+    assert not (folder / "study.db").exists()
+
+
+def test_run_in_a_folder_that_cannot_be_written(folder: Path) -> None:
+    (folder / "run.lock").mkdir()
+    assert f"{folder}: results cannot be written here" in refusal(run(folder))
+
+
+# -- bugs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ValueError, OSError, RuntimeError])
+def test_a_bug_keeps_its_traceback(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def train_badly(*_: object) -> None:
+        raise kind("boom")
+
+    monkeypatch.setattr("rfsearch.tasks.ClassificationTask.train", train_badly)
+    result = run(folder)
+    assert type(result.exception) is kind
+    assert str(result.exception) == "boom"
+    frames = traceback.extract_tb(result.exception.__traceback__)
+    assert frames[-1].name == "train_badly"
+    assert "error:" not in result.stderr
+
+
+# -- space ------------------------------------------------------------------------------------
+
+
+def test_space_shows_size_and_reach(folder: Path) -> None:
+    result = rfsearch("space", folder / "space.toml")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        f"space           {folder / 'space.toml'}",
+        "architectures   12",
+        "parameters      3",
+        "theoretical RF  5 to 23 px",
+    ]
+
+
+def test_space_estimates_the_feasible_share(folder: Path) -> None:
+    result = rfsearch("space", folder / "space.toml", "--target", "5:6")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()[4:]
+    assert lines[:3] == [
+        "theoretical range at least 9 px",
+        "expected range  6 to 18 px",
+        "within TRF      7 (0.583 of all, exact)",
+    ]
+    assert lines[3].startswith("feasible        ")
+    assert "of 1,000 sampled (95 % interval " in lines[3]
+    share, low, high = (float(part.split("%")[0]) for part in _shares(lines[3]))
+    # Six or seven of the twelve fit: the expected ERF may refuse one more.
+    assert low < share < high
+    assert high > 100 * 6 / 12
+    assert low < 100 * 7 / 12
+
+
+def _shares(line: str) -> list[str]:
+    words = line.replace("feasible", "").replace("interval", "of").replace("to", "of").split("of")
+    return [word.strip() for word in words if "%" in word and "95 %" not in word]
+
+
+def test_space_advises_pyramids_for_a_wide_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rfsearch.cli._SAMPLES", 40)
+    with pytest.warns(UserWarning, match="one receptive field cannot fit all"):
+        result = rfsearch("space", "residual", "--target", "24:96")
+    assert result.exit_code == 0, result.output
+    assert "theoretical range at least 144 px" in result.stdout
+    assert "expected range  96 to 288 px" in result.stdout
+    assert "of 40 sampled" in result.stdout
+
+
+@pytest.mark.parametrize("text", ["24", "24:", "a:b", "1:2:3", "24-96"])
+def test_space_with_a_target_that_is_no_range(folder: Path, text: str) -> None:
+    line = refusal(rfsearch("space", folder / "space.toml", "--target", text))
+    assert line == f"error: --target must be MIN:MAX in px, as 24:96, but got {text!r}."
+
+
+@pytest.mark.parametrize("text", ["96:24", "0:3", "nan:nan", "1:inf"])
+def test_space_with_an_impossible_range(folder: Path, text: str) -> None:
+    line = refusal(rfsearch("space", folder / "space.toml", "--target", text))
+    assert "`0 < min_size <= max_size` must hold" in line
+
+
+def test_space_with_a_target_that_no_candidate_meets(folder: Path) -> None:
+    line = refusal(rfsearch("space", folder / "space.toml", "--target", "2000:3000"))
+    assert "No candidate can have a theoretical receptive field of at least 4500 px" in line
+    assert "the space reaches 5 to 23 px" in line
+
+
+def test_space_that_does_not_exist(tmp_path: Path) -> None:
+    assert "toy" in refusal(rfsearch("space", "tyo"))
+    assert "nix.toml: cannot be read" in refusal(rfsearch("space", tmp_path / "nix.toml"))
+
+
+# -- a real process ---------------------------------------------------------------------------
+
+
+def count_complete(folder: Path) -> int:
+    """Finished trials in a database that another process may be writing."""
+    try:
+        database = sqlite3.connect(f"file:{folder / 'study.db'}?mode=ro", uri=True)
+    except sqlite3.OperationalError:
+        return 0
+    try:
+        rows = database.execute("SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'")
+        return int(rows.fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+    finally:
+        database.close()
+
+
+def test_a_running_search_keeps_others_out_and_can_be_interrupted(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path / "long", min_size=1, trained_trials=100_000)
+    command = [sys.executable, "-m", "rfsearch.cli", "run", str(folder), "--device", "cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while count_complete(folder) < 2:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.1)
+        with pytest.warns(UserWarning, match="one receptive field cannot fit all"):
+            second = run(folder)
+        assert f"process {process.pid} is searching here" in refusal(second)
+        before = count_complete(folder)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert "warning: Objects of 1 to 6 px" in stderr
+    assert "Interrupted; finished trials are kept." in stderr
+    assert f"table   {folder / 'trials.csv'}" in stdout
+    trials = stored_trials(folder)
+    assert sum(trial.state == TrialState.COMPLETE for trial in trials) >= before
+    assert all(trial.state.is_finished() for trial in trials[:-1])

@@ -1,0 +1,368 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from rfsearch.architecture import Architecture
+from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
+from rfsearch.model import SearchedNetwork
+from rfsearch.objective import Objective
+from rfsearch.sources import ImageData
+from rfsearch.space import SearchSpace
+from rfsearch.target import ScaleTarget
+from rfsearch.tasks import ClassificationTask
+from rfsearch.training import TrainingConfig, TrainingResult
+
+SPACE = SearchSpace(
+    stem={"kernel_size": 3, "stride": 1, "width": 4},
+    stages=[
+        {
+            "block": "plain",
+            "depth": [1, 2, 3],
+            "width": 4,
+            "stride": [1, 2],
+            "downsample": ["conv", "max_pool"],
+            "kernel_size": [3, 5],
+        }
+    ],
+)
+#: A theoretical receptive field of 9 px or more, an ERF of 6 to 18 px.
+CONSTRAINT = RFConstraint(ScaleTarget(5, 6))
+#: Theoretical receptive fields of 5 and 11 px.
+TOO_SMALL = {"stage1_depth": 1, "stage1_kernel_size": 3, "stage1_stride": 1}
+FITS = {"stage1_depth": 2, "stage1_kernel_size": 5, "stage1_stride": 1}
+
+
+@pytest.fixture(autouse=True)
+def quiet_optuna() -> Iterator[None]:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+def tiny_data(image_size: int = 16, seed: int = 0) -> ImageData:
+    """Noise, with classes that differ in brightness."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(96) % 2
+    images = rng.integers(0, 100, size=(96, 1, image_size, image_size))
+    images += 100 * labels[:, None, None, None]
+    pixels, classes = torch.from_numpy(images.astype(np.uint8)), torch.from_numpy(labels)
+    return ImageData(pixels[:64], classes[:64], pixels[64:], classes[64:], ("dark", "bright"))
+
+
+@dataclass(frozen=True)
+class WatchedTask(ClassificationTask):
+    """A real task that notes what it trained."""
+
+    trained: list[Architecture] = field(default_factory=list)
+
+    def train(
+        self, model: SearchedNetwork, report: Callable[[int, float], None] | None = None
+    ) -> TrainingResult:
+        self.trained.append(model.architecture)
+        return super().train(model, report)
+
+
+class StubERF(NamedTuple):
+    size: float
+    clipped: float = 0.0
+
+
+@dataclass(frozen=True)
+class StubTask(WatchedTask):
+    """A task whose ERF and accuracies are known, without any computing."""
+
+    erf_size: float = 10.0
+    curves: tuple[tuple[float, ...], ...] = ((0.5,),)
+
+    def measure_erf(self, model: SearchedNetwork) -> Any:
+        return StubERF(self.erf_size)
+
+    def train(
+        self, model: SearchedNetwork, report: Callable[[int, float], None] | None = None
+    ) -> TrainingResult:
+        curve = self.curves[len(self.trained) % len(self.curves)]
+        self.trained.append(model.architecture)
+        assert report is not None
+        for epoch, accuracy in enumerate(curve, start=1):
+            report(epoch, accuracy)
+        return TrainingResult(curve[-1], len(curve), 0.0)
+
+
+class PrunesAll(BasePruner):
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return True
+
+
+def real_task(**training: Any) -> WatchedTask:
+    return WatchedTask(
+        tiny_data(),
+        TrainingConfig(**{"epochs": 1, "batch_size": 32, **training}),
+        device="cpu",
+        num_erf_images=2,
+    )
+
+
+def stub_task(**options: Any) -> StubTask:
+    return StubTask(tiny_data(), TrainingConfig(epochs=1), device="cpu", **options)
+
+
+def search(
+    task: ClassificationTask,
+    *enqueued: dict[str, Any],
+    constraint: RFConstraint = CONSTRAINT,
+    pruner: BasePruner | None = None,
+    sampler: BaseSampler | None = None,
+    num_trials: int | None = None,
+) -> list[FrozenTrial]:
+    """Trials of a study that starts with the enqueued candidates."""
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=sampler or RandomSampler(seed=0),
+        pruner=pruner or NopPruner(),
+    )
+    for params in enqueued:
+        study.enqueue_trial(params)
+    objective = Objective(SPACE, constraint, task)
+    study.optimize(objective, n_trials=num_trials or len(enqueued))
+    return study.trials
+
+
+def states(trials: list[FrozenTrial]) -> list[str]:
+    return [trial.state.name for trial in trials]
+
+
+def architecture_of(trial: FrozenTrial) -> Architecture:
+    return Architecture.from_dict(json.loads(trial.user_attrs["architecture"]))
+
+
+def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
+    task = real_task()
+    (trial,) = search(task, FITS)
+    arch = SPACE.from_params(trial.params)
+    attrs = trial.user_attrs
+    assert set(attrs) == {
+        "architecture",
+        "erf_clipped",
+        "erf_expected",
+        "erf_init",
+        "erf_trained",
+        "flops_g",
+        "output_stride",
+        "params_m",
+        "seed",
+        "train_seconds",
+        "trf_size",
+    }
+    assert {type(value) for value in attrs.values()} == {str, int, float}
+    assert architecture_of(trial) == arch
+    assert (attrs["trf_size"], attrs["output_stride"], attrs["seed"]) == (11, 1, 0)
+    assert attrs["erf_expected"] == arch.expected_erf().size
+    model = task.build(arch)
+    assert attrs["params_m"] == sum(p.numel() for p in model.parameters()) / 1e6
+    assert attrs["flops_g"] == arch.cost((16, 16), 1, 2).flops / 1e9
+    assert attrs["erf_init"] == task.measure_erf(model).size
+    assert attrs["erf_clipped"] == 0
+    assert 0 < attrs["erf_trained"] <= 11
+    assert attrs["train_seconds"] > 0
+    assert trial.state == TrialState.COMPLETE
+    assert trial.values == [trial.intermediate_values[1]]
+    assert (trial.value * 32).is_integer()
+
+
+def test_the_same_candidate_gets_the_same_numbers() -> None:
+    first, second = search(real_task(), FITS, FITS)
+    assert first.values == second.values
+    changing = {"train_seconds"}
+    for name in set(first.user_attrs) - changing:
+        assert first.user_attrs[name] == second.user_attrs[name], name
+
+
+def test_candidates_that_do_not_fit_are_never_trained() -> None:
+    task = stub_task()
+    trials = search(task, num_trials=30)
+    assert set(states(trials)) == {"COMPLETE", "PRUNED"}
+    complete = [architecture_of(trial) for trial in trials if trial.state == TrialState.COMPLETE]
+    assert task.trained == complete
+    assert all(CONSTRAINT.is_feasible(arch) for arch in complete)
+    pruned = [architecture_of(trial) for trial in trials if trial.state == TrialState.PRUNED]
+    assert not any(CONSTRAINT.is_feasible(arch) for arch in pruned)
+
+
+def test_an_enqueued_candidate_outside_the_target_is_rejected() -> None:
+    task = stub_task()
+    (trial,) = search(task, TOO_SMALL)
+    assert trial.state == TrialState.PRUNED
+    assert trial.user_attrs["rejected_by"] == "theoretical"
+    assert trial.user_attrs["reason"] == (
+        "theoretical RF of 5 px is 4 px below the lower bound of 9 px"
+    )
+    assert trial.constraints["trf_octaves"] == pytest.approx(math.log2(9 / 5))
+    assert trial.user_attrs["trf_size"] == 5
+    assert not trial.intermediate_values
+    assert task.trained == []
+
+
+def test_the_expected_erf_rejects_before_a_network_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_network(*_: object) -> None:
+        raise AssertionError("built")
+
+    monkeypatch.setattr("rfsearch.tasks.build_model", no_network)
+    too_wide = RFConstraint(theoretical=(1, None), effective=(1, 2))
+    (trial,) = search(stub_task(), FITS, constraint=too_wide)
+    assert trial.state == TrialState.PRUNED
+    assert trial.user_attrs["rejected_by"] == "expected"
+    assert "above the upper bound of 2 px" in trial.user_attrs["reason"]
+
+
+def test_the_measured_erf_rejects_before_training() -> None:
+    task = real_task()
+    hard = RFConstraint(theoretical=(1, None), effective=(100, None), expected=False)
+    (trial,) = search(task, FITS, constraint=hard)
+    assert trial.state == TrialState.PRUNED
+    assert trial.user_attrs["rejected_by"] == "measured"
+    assert 0 < trial.user_attrs["erf_init"] <= 11
+    assert trial.constraints["erf_measured_octaves"] == pytest.approx(
+        math.log2(100 / trial.user_attrs["erf_init"])
+    )
+    assert set(trial.constraints) == {"trf_octaves", "erf_measured_octaves"}
+    assert task.trained == []
+
+
+# -- failures that do not end the study -------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "value"), [("stage1_depth", 9), ("stage1_kernel_size", 4)])
+def test_an_enqueued_value_outside_the_space_fails_and_the_study_goes_on(
+    name: str, value: int
+) -> None:
+    task = stub_task()
+    with pytest.warns(UserWarning, match="out of range"):
+        trials = search(task, FITS | {name: value}, FITS)
+    assert states(trials) == ["FAIL", "COMPLETE"]
+    assert trials[0].user_attrs["rejected_by"] == "space"
+    assert f"`{name}` must be one of" in trials[0].user_attrs["reason"]
+    assert f"but got {value}." in trials[0].user_attrs["reason"]
+    assert len(task.trained) == 1
+
+
+def test_an_enqueued_name_outside_the_space_fails_and_the_study_goes_on() -> None:
+    trials = search(stub_task(), FITS | {"stage1_downsample": "melt"}, FITS)
+    assert states(trials) == ["FAIL", "COMPLETE"]
+    assert trials[0].user_attrs["rejected_by"] == "space"
+    assert "melt" in trials[0].user_attrs["reason"]
+
+
+def test_an_image_too_small_for_a_candidate_fails_and_the_study_goes_on() -> None:
+    stage = {"block": "plain", "depth": 1, "width": 4}
+    stage |= {"stride": [1, 8], "downsample": "max_pool"}
+    space = SearchSpace(stem={"kernel_size": 3, "stride": 1, "width": 4}, stages=[stage])
+    task = StubTask(tiny_data(image_size=4), TrainingConfig(epochs=1), device="cpu")
+    study = optuna.create_study(direction="maximize")
+    for stride in (8, 1):
+        study.enqueue_trial({"stage1_stride": stride})
+    constraint = RFConstraint(theoretical=(1, None), effective=(1, None))
+    study.optimize(Objective(space, constraint, task), n_trials=2)
+    assert states(study.trials) == ["FAIL", "COMPLETE"]
+    assert "must fit into its padded input" in study.trials[0].user_attrs["reason"]
+
+
+def test_a_loss_that_is_not_finite_fails_and_the_study_goes_on() -> None:
+    task = real_task(optimizer="sgd", learning_rate=1e38, warmup=0.0, epochs=2)
+    trials = search(task, FITS, TOO_SMALL)
+    assert states(trials) == ["FAIL", "PRUNED"]
+    attrs = trials[0].user_attrs
+    assert attrs["rejected_by"] == "training"
+    assert attrs["reason"].startswith("The training loss is nan in epoch")
+    assert attrs["train_seconds"] > 0
+    assert "erf_trained" not in attrs
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError])
+def test_a_bug_in_training_ends_the_study(kind: type[Exception]) -> None:
+    @dataclass(frozen=True)
+    class BrokenTask(StubTask):
+        def train(self, model: SearchedNetwork, report: object = None) -> TrainingResult:
+            raise kind("broken")
+
+    task = BrokenTask(tiny_data(), TrainingConfig(epochs=1), device="cpu")
+    with pytest.raises(kind, match=r"^broken$"):
+        search(task, FITS, FITS)
+
+
+# -- constraints, pruners, samplers -----------------------------------------------------------
+
+
+def test_every_trial_that_has_not_failed_has_the_same_constraints() -> None:
+    narrow = RFConstraint(theoretical=(7, None), effective=(6, 12))
+    deep = FITS | {"stage1_depth": 3, "stage1_stride": 2, "stage1_downsample": "conv"}
+    trials = search(stub_task(), TOO_SMALL, FITS, deep, constraint=narrow)
+    trials += search(stub_task(erf_size=50.0), FITS, constraint=narrow)
+    trials += search(stub_task(), FITS, constraint=narrow, pruner=PrunesAll())
+    ended_by = [trial.user_attrs.get("rejected_by") for trial in trials]
+    assert ended_by == ["theoretical", None, "expected", "measured", "pruner"]
+    for trial in trials:
+        assert set(trial.constraints) == set(CONSTRAINT_KEYS.values())
+    feasible = [all(v <= 0 for v in trial.constraints.values()) for trial in trials]
+    assert feasible == [False, True, False, False, True]
+
+
+def test_a_pruner_stops_training() -> None:
+    task = stub_task(curves=((0.25, 0.75),))
+    (trial,) = search(task, FITS, pruner=PrunesAll())
+    assert trial.state == TrialState.PRUNED
+    assert trial.intermediate_values == {1: 0.25}
+    assert trial.user_attrs["rejected_by"] == "pruner"
+    assert trial.user_attrs["train_seconds"] >= 0
+    assert "erf_trained" not in trial.user_attrs
+
+
+def test_a_pruner_stops_real_training_after_the_first_epoch() -> None:
+    (trial,) = search(real_task(epochs=3), FITS, pruner=PrunesAll())
+    assert trial.state == TrialState.PRUNED
+    assert list(trial.intermediate_values) == [1]
+    assert trial.user_attrs["rejected_by"] == "pruner"
+
+
+def test_the_median_pruner_compares_intermediate_accuracies() -> None:
+    curves = ((0.5, 0.9), (0.6, 0.8), (0.1, 0.9), (0.7, 0.7))
+    task = stub_task(curves=curves)
+    pruner = MedianPruner(n_startup_trials=2, n_warmup_steps=0)
+    trials = search(task, FITS, FITS, FITS, FITS, pruner=pruner)
+    assert states(trials) == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
+    # The third is worse in its first epoch, the fourth in its second.
+    assert [len(trial.intermediate_values) for trial in trials] == [2, 2, 1, 2]
+    assert [trial.value for trial in trials[:2]] == [0.9, 0.8]
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        TPESampler(seed=0, n_startup_trials=4),
+        RandomSampler(seed=0),
+        NSGAIISampler(seed=0, population_size=4),
+    ],
+    ids=["tpe", "random", "nsgaii"],
+)
+def test_samplers_of_optuna_search_the_space(sampler: BaseSampler) -> None:
+    task = stub_task()
+    trials = search(task, sampler=sampler, num_trials=12)
+    assert {"COMPLETE"} <= set(states(trials)) <= {"COMPLETE", "PRUNED"}
+    for trial in trials:
+        assert trial.distributions == SPACE.distributions()
+        assert architecture_of(trial) in SPACE
+    assert len(task.trained) == states(trials).count("COMPLETE")

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from rfsearch.experiment import ExperimentConfig
+from rfsearch.validation import parse
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_examples_run(code: str) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert isinstance(names["study"], optuna.Study)
+    states = {trial.state for trial in names["study"].trials}
+    assert states == {optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED}
+
+
+def test_experiment_example_is_valid() -> None:
+    (text,) = blocks("toml")
+    config = parse(ExperimentConfig, tomllib.loads(text), "README.md")
+    assert config.target.max_size == 30
+
+
+def test_figures_and_links_exist() -> None:
+    root = Path(__file__).parent.parent
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert link.startswith("https://") or (root / link).exists(), link
