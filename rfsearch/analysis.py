@@ -27,6 +27,7 @@ _ATTRIBUTES = {
     "flops_g": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
+    "duplicate_of": "Int64",
     "rejected_by": "string",
     "reason": "string",
 }
@@ -46,7 +47,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     after training) and their ratios to `trf_size`: `erf_ratio_expected`, `erf_ratio` (before
     training) and `erf_ratio_trained`; `erf_clipped` (share of the receptive field outside the
     measured input); `output_stride`, `params_m` (millions), `flops_g` (10^9, a multiply-add is
-    two), `train_seconds`, `seed`; `rejected_by` (`theoretical`, `expected`, `measured`, `pruner`,
+    two), `train_seconds`, `seed`; `duplicate_of` (number of the trial with the same architecture
+    whose results it repeats); `rejected_by` (`theoretical`, `expected`, `measured`, `pruner`,
     `space`, `training`, or missing) and `reason`; the constraints in octaves, `feasible` being
     true where all of them are at most 0; `duration_seconds`. What a trial has not is missing.
     """

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from rfsearch.space import SearchSpace
     from rfsearch.tasks import ClassificationTask
 
+#: What a trial takes over from an earlier one with the same architecture.
+_RESULTS = ("erf_init", "erf_clipped", "erf_trained")
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -24,7 +28,9 @@ class Objective:
 
     A candidate that fails a gate ends as a pruned trial and is never trained. A candidate that
     cannot be trained (a value outside the space, a loss that is not finite) ends as a failed
-    trial whose attribute `reason` says why; the study goes on.
+    trial whose attribute `reason` says why; the study goes on. A candidate that an earlier trial
+    has trained with the same seed is not trained again: the trial repeats the earlier one's
+    results and names it in `duplicate_of`.
 
     Attributes:
         space: What may be proposed.
@@ -48,6 +54,9 @@ class Objective:
         except ValueError as error:
             return _fail(trial, "space", error)
         self.constraint.check(trial, architecture)
+        earlier = _earlier_trial(trial)
+        if earlier is not None:
+            return _repeat(trial, earlier)
         model = self.task.build(architecture)
         erf = self.task.measure_erf(model)
         trial.set_user_attr("erf_clipped", erf.clipped)
@@ -79,6 +88,27 @@ class Objective:
             return self.task.train(model, report).accuracy
         finally:
             trial.set_user_attr("train_seconds", time.perf_counter() - start)
+
+
+def _earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:
+    """A completed trial of the study with the same architecture and seed."""
+    same = ("architecture", "seed")
+    for other in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if all(other.user_attrs.get(key) == trial.user_attrs[key] for key in same):
+            return other
+    return None
+
+
+def _repeat(trial: optuna.Trial, earlier: FrozenTrial) -> float:
+    """Take over the results of an equal candidate, which training again would only repeat."""
+    trial.set_user_attr("duplicate_of", earlier.user_attrs.get("duplicate_of", earlier.number))
+    for name in _RESULTS:
+        if name in earlier.user_attrs:
+            trial.set_user_attr(name, earlier.user_attrs[name])
+    for key, octaves in earlier.constraints.items():
+        if key not in trial.constraints:
+            trial.set_constraint(key, octaves)
+    return float(earlier.values[0])
 
 
 def _fail(trial: optuna.Trial, gate: str, error: Exception) -> float:

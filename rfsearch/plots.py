@@ -28,7 +28,7 @@ def accuracy_against_erf(frame: pd.DataFrame, effective: PixelRange | None) -> F
         frame: From `rfsearch.trials_dataframe`.
         effective: The ERF sizes that fit, in px.
     """
-    trained = frame.dropna(subset=["value", "erf_trained"])
+    trained = frame[frame["duplicate_of"].isna()].dropna(subset=["value", "erf_trained"])
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     ratios = trained[["erf_ratio", "erf_ratio_trained"]].astype(float)
@@ -41,12 +41,21 @@ def accuracy_against_erf(frame: pd.DataFrame, effective: PixelRange | None) -> F
             effective.low, top, color=_TARGET, alpha=0.15, linewidth=0, label="target range"
         )
     for axes, values in ((left, ratios), (right, sizes)):
-        axes.hlines(accuracy, values.iloc[:, 0], values.iloc[:, 1], color=_LINE, linewidth=1)
+        axes.hlines(
+            accuracy,
+            values.iloc[:, 0],
+            values.iloc[:, 1],
+            color=_LINE,
+            linewidth=1,
+            label="change through training",
+        )
         axes.plot(values.iloc[:, 1], accuracy, "o", color=_POINT, label="trained candidate")
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower right", fontsize="small")
+        axes.margins(x=0.08)
     left.set(xlabel="ERF ratio after training (ERF size / theoretical RF)", ylabel="accuracy")
     right.set(xlabel="ERF size after training (px)")
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 
@@ -60,5 +69,4 @@ def _shade_ratios(axes: Axes, trained: pd.DataFrame, effective: PixelRange) -> N
         color=_TARGET,
         alpha=0.15,
         linewidth=9,
-        label="target range of each",
     )

@@ -22,13 +22,13 @@ _COLUMNS = (
     ("trial", "number", "{:d}"),
     ("accuracy", "value", "{:.3f}"),
     ("TRF", "trf_size", "{:d}"),
-    ("ERF\nexpected", "erf_expected", "{:.0f}"),
-    ("ERF\ninitial", "erf_init", "{:.0f}"),
-    ("ERF\ntrained", "erf_trained", "{:.0f}"),
-    ("ERF ratio\n(trained)", "erf_ratio_trained", "{:.2f}"),
+    ("ERF\nexp", "erf_expected", "{:.0f}"),
+    ("ERF\ninit", "erf_init", "{:.0f}"),
+    ("ERF\ntrain", "erf_trained", "{:.0f}"),
+    ("ERF\nratio", "erf_ratio_trained", "{:.2f}"),
     ("stride", "output_stride", "{:d}"),
-    ("params\nM", "params_m", "{:.3f}"),
-    ("train\ns", "train_seconds", "{:.1f}"),
+    ("M\nparams", "params_m", "{:.3f}"),
+    ("s", "train_seconds", "{:.1f}"),
 )
 
 
@@ -53,10 +53,13 @@ def write_report(study: optuna.Study, experiment: Experiment) -> ReportFiles:
 
 def trained_table(frame: pd.DataFrame) -> Table:
     """The trained candidates, best first."""
-    table = Table(title="Trained candidates, best first; sizes in px", box=SIMPLE_HEAD)
+    table = Table(
+        title="Trained candidates, best first; sizes in px, ratio after training", box=SIMPLE_HEAD
+    )
     for heading, *_ in _COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
-    trained = frame.dropna(subset=["value"]).sort_values("value", ascending=False)
+    trained = frame[frame["value"].notna() & frame["duplicate_of"].isna()]
+    trained = trained.sort_values("value", ascending=False)
     for row in trained.to_dict(orient="records"):
         table.add_row(*(_cell(row[column], form) for _, column, form in _COLUMNS))
     return table
@@ -65,7 +68,8 @@ def trained_table(frame: pd.DataFrame) -> Table:
 def gate_summary(frame: pd.DataFrame) -> str:
     """How many trials there were, and how many each gate stopped.
 
-    >>> gate_summary(pd.DataFrame({"value": [0.5, None], "rejected_by": [None, "expected"]}))
+    >>> columns = {"value": [0.5, None], "rejected_by": [None, "expected"], "duplicate_of": None}
+    >>> gate_summary(pd.DataFrame(columns))
     '2 trials: 1 trained to the end, 1 stopped by the expected ERF'
     """
     names = {
@@ -77,7 +81,10 @@ def gate_summary(frame: pd.DataFrame) -> str:
         "training": "failed training",
     }
     counts = frame["rejected_by"].value_counts()
-    parts = [f"{int(frame['value'].notna().sum())} trained to the end"]
+    again = int(frame["duplicate_of"].notna().sum())
+    parts = [f"{int(frame['value'].notna().sum()) - again} trained to the end"]
+    if again:
+        parts.append(f"{again} that had been trained before")
     parts += [
         f"{counts[gate]} stopped by {what}" for gate, what in names.items() if gate in counts
     ]
