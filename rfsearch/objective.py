@@ -80,8 +80,10 @@ class Objective:
         def report(epoch: int, accuracy: float) -> None:
             trial.report(accuracy, epoch)
             if trial.should_prune():
+                reason = f"accuracy of {accuracy:.3f} after epoch {epoch}"
                 trial.set_user_attr("rejected_by", "pruner")
-                raise optuna.TrialPruned(f"accuracy of {accuracy:.3f} after epoch {epoch}")
+                trial.set_user_attr("reason", reason)
+                raise optuna.TrialPruned(reason)
 
         start = time.perf_counter()
         try:

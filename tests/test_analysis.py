@@ -31,6 +31,7 @@ DTYPES = {
     "flops_g": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
+    "duplicate_of": "Int64",
     "rejected_by": "string",
     "reason": "string",
     "trf_octaves": "Float64",
@@ -156,7 +157,7 @@ def test_values_of_a_trained_trial() -> None:
     assert row["erf_ratio_trained"] == 15 / 20
     assert row["trf_octaves"] == row["erf_measured_octaves"] == -0.5
     assert row["duration_seconds"] >= 0
-    assert row[["rejected_by", "reason"]].isna().all()
+    assert row[["duplicate_of", "rejected_by", "reason"]].isna().all()
 
 
 def test_what_a_trial_has_not_is_missing() -> None:
@@ -175,6 +176,15 @@ def test_feasible_is_what_the_constraints_say() -> None:
     feasible = trials_dataframe(mixed_study())["feasible"]
     assert feasible[:3].tolist() == [True, False, True]
     assert feasible[3:].isna().all()
+
+
+def test_a_repeated_trial_names_the_first() -> None:
+    study = new_study()
+    add_complete(study)
+    study.tell(ask(study, CHECKED | {"duplicate_of": 0}, -0.5), 0.75)
+    repeated = trials_dataframe(study)["duplicate_of"]
+    assert repeated.isna().tolist() == [True, False]
+    assert repeated[1] == 0
 
 
 def test_one_violated_constraint_is_enough() -> None:

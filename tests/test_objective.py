@@ -39,9 +39,12 @@ SPACE = SearchSpace(
 )
 #: A theoretical receptive field of 9 px or more, an ERF of 6 to 18 px.
 CONSTRAINT = RFConstraint(ScaleTarget(5, 6))
-#: Theoretical receptive fields of 5 and 11 px.
+#: Theoretical receptive fields of 5, 11, 9, 15 and 13 px.
 TOO_SMALL = {"stage1_depth": 1, "stage1_kernel_size": 3, "stage1_stride": 1}
 FITS = {"stage1_depth": 2, "stage1_kernel_size": 5, "stage1_stride": 1}
+DEEP = FITS | {"stage1_depth": 3, "stage1_kernel_size": 3}
+WIDE = FITS | {"stage1_stride": 2, "stage1_downsample": "conv"}
+LONG = WIDE | {"stage1_depth": 3, "stage1_kernel_size": 3}
 
 
 @pytest.fixture(autouse=True)
@@ -182,12 +185,52 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
     assert (trial.value * 32).is_integer()
 
 
-def test_the_same_candidate_gets_the_same_numbers() -> None:
-    first, second = search(real_task(), FITS, FITS)
+def test_the_same_candidate_gets_the_same_numbers_in_every_study() -> None:
+    (first,), (second,) = search(real_task(), FITS), search(real_task(), FITS)
     assert first.values == second.values
     changing = {"train_seconds"}
     for name in set(first.user_attrs) - changing:
         assert first.user_attrs[name] == second.user_attrs[name], name
+
+
+def test_a_trained_candidate_is_not_trained_again() -> None:
+    task = stub_task(curves=((0.25,), (0.75,)))
+    trials = search(task, FITS, FITS, DEEP, FITS)
+    assert [trial.value for trial in trials] == [0.25, 0.25, 0.75, 0.25]
+    assert [trial.user_attrs.get("duplicate_of") for trial in trials] == [None, 0, None, 0]
+    assert len(task.trained) == 2
+    assert trials[1].constraints == trials[0].constraints
+    assert "train_seconds" not in trials[1].user_attrs
+    others = set(trials[0].user_attrs) - {"train_seconds"}
+    for name in others:
+        assert trials[1].user_attrs[name] == trials[0].user_attrs[name], name
+
+
+def test_a_choice_without_effect_does_not_make_another_candidate() -> None:
+    # Nothing is downsampled at a stride of 1.
+    trials = search(
+        stub_task(),
+        FITS | {"stage1_downsample": "conv"},
+        FITS | {"stage1_downsample": "max_pool"},
+    )
+    assert trials[1].user_attrs["duplicate_of"] == 0
+
+
+def test_a_candidate_that_was_not_trained_to_the_end_is_tried_again() -> None:
+    task = stub_task()
+    trials = search(task, FITS, FITS, pruner=PrunesAll())
+    assert states(trials) == ["PRUNED", "PRUNED"]
+    assert len(task.trained) == 2
+
+
+def test_another_seed_trains_a_candidate_again() -> None:
+    study = optuna.create_study(direction="maximize")
+    for seed in (0, 1):
+        task = StubTask(tiny_data(), TrainingConfig(epochs=1, seed=seed), device="cpu")
+        study.enqueue_trial(FITS)
+        study.optimize(Objective(SPACE, CONSTRAINT, task), n_trials=1)
+        assert len(task.trained) == 1
+    assert [trial.user_attrs["seed"] for trial in study.trials] == [0, 1]
 
 
 def test_candidates_that_do_not_fit_are_never_trained() -> None:
@@ -195,7 +238,7 @@ def test_candidates_that_do_not_fit_are_never_trained() -> None:
     trials = search(task, num_trials=30)
     assert set(states(trials)) == {"COMPLETE", "PRUNED"}
     complete = [architecture_of(trial) for trial in trials if trial.state == TrialState.COMPLETE]
-    assert task.trained == complete
+    assert task.trained == list(dict.fromkeys(complete))
     assert all(CONSTRAINT.is_feasible(arch) for arch in complete)
     pruned = [architecture_of(trial) for trial in trials if trial.state == TrialState.PRUNED]
     assert not any(CONSTRAINT.is_feasible(arch) for arch in pruned)
@@ -309,16 +352,17 @@ def test_a_bug_in_training_ends_the_study(kind: type[Exception]) -> None:
 
 def test_every_trial_that_has_not_failed_has_the_same_constraints() -> None:
     narrow = RFConstraint(theoretical=(7, None), effective=(6, 12))
-    deep = FITS | {"stage1_depth": 3, "stage1_stride": 2, "stage1_downsample": "conv"}
-    trials = search(stub_task(), TOO_SMALL, FITS, deep, constraint=narrow)
+    too_wide = FITS | {"stage1_depth": 3, "stage1_stride": 2, "stage1_downsample": "conv"}
+    trials = search(stub_task(), TOO_SMALL, FITS, too_wide, FITS, constraint=narrow)
     trials += search(stub_task(erf_size=50.0), FITS, constraint=narrow)
     trials += search(stub_task(), FITS, constraint=narrow, pruner=PrunesAll())
     ended_by = [trial.user_attrs.get("rejected_by") for trial in trials]
-    assert ended_by == ["theoretical", None, "expected", "measured", "pruner"]
+    assert ended_by == ["theoretical", None, "expected", None, "measured", "pruner"]
+    assert trials[3].user_attrs["duplicate_of"] == 1
     for trial in trials:
         assert set(trial.constraints) == set(CONSTRAINT_KEYS.values())
     feasible = [all(v <= 0 for v in trial.constraints.values()) for trial in trials]
-    assert feasible == [False, True, False, False, True]
+    assert feasible == [False, True, False, True, False, True]
 
 
 def test_a_pruner_stops_training() -> None:
@@ -342,7 +386,7 @@ def test_the_median_pruner_compares_intermediate_accuracies() -> None:
     curves = ((0.5, 0.9), (0.6, 0.8), (0.1, 0.9), (0.7, 0.7))
     task = stub_task(curves=curves)
     pruner = MedianPruner(n_startup_trials=2, n_warmup_steps=0)
-    trials = search(task, FITS, FITS, FITS, FITS, pruner=pruner)
+    trials = search(task, FITS, DEEP, WIDE, LONG, pruner=pruner)
     assert states(trials) == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
     # The third is worse in its first epoch, the fourth in its second.
     assert [len(trial.intermediate_values) for trial in trials] == [2, 2, 1, 2]
@@ -365,4 +409,6 @@ def test_samplers_of_optuna_search_the_space(sampler: BaseSampler) -> None:
     for trial in trials:
         assert trial.distributions == SPACE.distributions()
         assert architecture_of(trial) in SPACE
-    assert len(task.trained) == states(trials).count("COMPLETE")
+    complete = {architecture_of(trial) for trial in trials if trial.state == TrialState.COMPLETE}
+    assert set(task.trained) == complete
+    assert len(task.trained) == len(complete)

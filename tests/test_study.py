@@ -149,7 +149,8 @@ def stored_trials(folder: Path) -> list[FrozenTrial]:
 
 
 def count(trials: list[FrozenTrial], state: TrialState) -> int:
-    return sum(trial.state == state for trial in trials)
+    """How many trials have this state, those left out that repeat an earlier one."""
+    return sum(t.state == state and "duplicate_of" not in t.user_attrs for t in trials)
 
 
 # -- budget and resuming ----------------------------------------------------------------------

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from rfsearch.sources import ImageData
+from rfsearch.training import Normalizer, TrainingConfig, TrainingResult, evaluate, train
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CPU = torch.device("cpu")
+
+
+def easy_data(num_train: int = 128, num_valid: int = 64) -> ImageData:
+    """Noise in which the left or the right half is brighter."""
+    rng = np.random.default_rng(0)
+    total = num_train + num_valid
+    labels = rng.integers(0, 2, size=total)
+    images = rng.integers(0, 120, size=(total, 1, 8, 8))
+    for image, label in zip(images, labels, strict=True):
+        image[:, :, 4 * label : 4 * label + 4] += 60
+    pixels, classes = torch.from_numpy(images.astype(np.uint8)), torch.from_numpy(labels)
+    return ImageData(
+        pixels[:num_train],
+        classes[:num_train],
+        pixels[num_train:],
+        classes[num_train:],
+        ("left", "right"),
+    )
+
+
+def numbered_data(num_images: int) -> ImageData:
+    """Constant images, each as bright as its number."""
+    numbers = torch.arange(num_images)
+    images = numbers.to(torch.uint8)[:, None, None, None].expand(-1, 1, 2, 2).contiguous()
+    return ImageData(images, numbers % 2, images[:4], numbers[:4] % 2, ("even", "odd"))
+
+
+def tiny_model(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4 * 64, 2),
+    )
+
+
+class Watcher(nn.Module):
+    """A linear classifier that notes the batches it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+        self.batches: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            self.batches.append(images[:, 0, 0, 0].detach().clone())
+        scores: Tensor = self.linear(images.flatten(1))
+        return scores
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.batches]
+
+
+def config(**values: Any) -> TrainingConfig:
+    return TrainingConfig(**{"epochs": 3, "batch_size": 32, **values})
+
+
+# -- learning ---------------------------------------------------------------------------------
+
+
+def test_an_easy_set_is_learned() -> None:
+    result = train(tiny_model(), easy_data(), config(), device=CPU)
+    assert result.accuracy > 0.95
+    assert result.epochs == 3
+    assert result.seconds > 0
+
+
+@pytest.mark.gpu
+def test_an_easy_set_is_learned_on_cuda() -> None:
+    reported: list[float] = []
+    model = tiny_model()
+    result = train(
+        model,
+        easy_data(),
+        config(),
+        device=torch.device("cuda"),
+        report=lambda _, accuracy: reported.append(accuracy),
+    )
+    assert result.accuracy > 0.95
+    assert reported[-1] == result.accuracy
+    assert {parameter.device.type for parameter in model.parameters()} == {"cuda"}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "sgd", "learning_rate": 0.05},
+        {"optimizer": "adamw", "scheduler": "none"},
+        {"scheduler": "step", "warmup": 0.0},
+    ],
+)
+def test_other_optimizers_and_schedulers_learn_too(options: dict[str, Any]) -> None:
+    assert train(tiny_model(), easy_data(), config(**options), device=CPU).accuracy > 0.95
+
+
+def test_the_same_seed_gives_the_same_result() -> None:
+    curves = []
+    models = []
+    for seed in (0, 0, 1):
+        curve: list[tuple[int, float]] = []
+        model = tiny_model()
+        train(
+            model,
+            easy_data(),
+            config(seed=seed, learning_rate=0.001),
+            device=CPU,
+            report=lambda epoch, accuracy, curve=curve: curve.append((epoch, accuracy)),
+        )
+        curves.append(curve)
+        models.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert curves[0] == curves[1]
+    assert torch.equal(models[0], models[1])
+    assert not torch.equal(models[0], models[2])
+
+
+def test_training_leaves_the_global_random_numbers_alone() -> None:
+    model = tiny_model()
+    before = torch.get_rng_state()
+    train(model, easy_data(), config(epochs=1), device=CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# -- batches ----------------------------------------------------------------------------------
+
+
+def test_a_last_batch_that_is_not_full_is_left_out() -> None:
+    model = Watcher()
+    train(model, numbered_data(70), config(epochs=2), device=CPU)
+    assert model.sizes == [32, 32, 32, 32]
+
+
+def test_fewer_images_than_a_batch_make_one_batch() -> None:
+    model = Watcher()
+    train(model, numbered_data(10), config(epochs=2), device=CPU)
+    assert model.sizes == [10, 10]
+
+
+def test_each_epoch_sees_each_image_once_in_another_order() -> None:
+    model = Watcher()
+    train(model, numbered_data(64), config(epochs=2), device=CPU)
+    epochs = [torch.cat(model.batches[:2]), torch.cat(model.batches[2:])]
+    assert [len(epoch.unique()) for epoch in epochs] == [64, 64]
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+# -- budget -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+def test_epochs_are_reported_once_each(epochs: int) -> None:
+    seen: list[int] = []
+    accuracies: list[float] = []
+
+    def report(epoch: int, accuracy: float) -> None:
+        seen.append(epoch)
+        accuracies.append(accuracy)
+
+    result = train(tiny_model(), easy_data(), config(epochs=epochs), device=CPU, report=report)
+    assert seen == list(range(1, epochs + 1))
+    assert result.epochs == epochs
+    assert result.accuracy == accuracies[-1]
+
+
+def test_a_budget_in_seconds_ends_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clock that says one second more at each look: at the start, then after each update.
+    ticks = iter(range(1000))
+    clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)))
+    monkeypatch.setattr("rfsearch.training.time", clock)
+    model = Watcher()
+    seen: list[int] = []
+    result = train(
+        model,
+        numbered_data(64),
+        config(epochs=None, seconds=5),
+        device=CPU,
+        report=lambda epoch, _: seen.append(epoch),
+    )
+    assert model.sizes == [32] * 5
+    assert seen == [1, 2, 3]
+    assert result.epochs == 3
+    assert result.seconds == 6
+
+
+@pytest.mark.parametrize(
+    ("epochs", "seconds", "updates"), [(1000, 1e-9, 1), (2, 1e9, 4), (None, 1e-9, 1)]
+)
+def test_training_ends_at_whichever_limit_comes_first(
+    epochs: int | None, seconds: float, updates: int
+) -> None:
+    model = Watcher()
+    result = train(model, numbered_data(64), config(epochs=epochs, seconds=seconds), device=CPU)
+    assert len(model.sizes) == updates
+    assert 0 <= result.accuracy <= 1
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, *arguments: Any) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", watched)
+        train(
+            Watcher(),
+            numbered_data(64),
+            config(epochs=10, learning_rate=0.01, warmup=0.25),
+            device=CPU,
+        )
+    assert len(rates) == 20
+    assert rates[0] == pytest.approx(0.0001)
+    assert 0.008 < max(rates) <= 0.01
+    top = rates.index(max(rates))
+    assert top == 5
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[-1] < 0.001
+
+
+# -- what can go wrong ------------------------------------------------------------------------
+
+
+def test_an_error_in_report_ends_training() -> None:
+    seen: list[int] = []
+
+    def report(epoch: int, _: float) -> None:
+        seen.append(epoch)
+        if epoch == 2:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match=r"^enough$"):
+        train(tiny_model(), easy_data(), config(epochs=5), device=CPU, report=report)
+    assert seen == [1, 2]
+
+
+@pytest.mark.parametrize(("value", "name"), [(math.nan, "nan"), (math.inf, "nan")])
+def test_scores_that_are_not_finite_end_training(value: float, name: str) -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.weight * torch.full((len(images), 2), value)
+
+    seen: list[int] = []
+    with pytest.raises(FloatingPointError, match=f"training loss is {name} in epoch 1"):
+        train(
+            Broken(),
+            easy_data(),
+            config(),
+            device=CPU,
+            report=lambda epoch, _: seen.append(epoch),
+        )
+    assert seen == []
+
+
+def test_a_learning_rate_that_is_far_too_large_ends_training() -> None:
+    wild = config(optimizer="sgd", learning_rate=1e38, warmup=0.0)
+    with pytest.raises(FloatingPointError, match="training loss is nan in epoch"):
+        train(tiny_model(), easy_data(), wild, device=CPU)
+
+
+# -- evaluation and normalisation -------------------------------------------------------------
+
+
+class Threshold(nn.Module):
+    """Calls an image class 1 if its mean is above zero, in evaluation mode only."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert not self.training
+        above = images.mean(dim=(1, 2, 3))
+        return torch.stack([-above, above], dim=1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_accuracy_by_hand(batch_size: int) -> None:
+    brightness = torch.tensor([10, 20, 30, 200, 210, 220, 230, 240, 250, 5], dtype=torch.uint8)
+    labels = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1, 0, 1])
+    images = brightness[:, None, None, None].expand(-1, 1, 2, 2)
+    normalize = Normalizer(torch.tensor(100.0), torch.tensor(1.0))
+    accuracy = evaluate(Threshold(), images, labels, normalize, batch_size)
+    assert accuracy == pytest.approx(0.7)
+
+
+def test_nothing_to_evaluate_is_refused() -> None:
+    images = torch.zeros((0, 1, 2, 2), dtype=torch.uint8)
+    normalize = Normalizer(torch.tensor(0.0), torch.tensor(1.0))
+    with pytest.raises(ValueError, match="at least one image"):
+        evaluate(Threshold(), images, torch.zeros(0, dtype=torch.int64), normalize)
+
+
+def test_normalised_images_have_mean_0_and_deviation_1_per_channel() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (50, 3, 6, 6), generator=generator, dtype=torch.uint8)
+    images[:, 1] = images[:, 1] // 4 + 100
+    normalised = Normalizer.of(images)(images)
+    assert normalised.dtype == torch.float32
+    for channel in normalised.unbind(1):
+        assert float(channel.mean()) == pytest.approx(0, abs=1e-5)
+        assert float(channel.std()) == pytest.approx(1, abs=1e-5)
+
+
+def test_constant_images_are_normalised_to_zero() -> None:
+    images = torch.full((4, 1, 3, 3), 77, dtype=torch.uint8)
+    assert torch.equal(Normalizer.of(images)(images), torch.zeros(4, 1, 3, 3))
+
+
+# -- configuration ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epoch": 3}, "epoch\n.*Extra inputs"),
+        ({"epochs": 0}, "epochs\n.*greater than or equal to 1"),
+        ({"epochs": 2.5}, "epochs\n.*valid integer"),
+        ({"seconds": 0}, "seconds\n.*greater than 0"),
+        ({"batch_size": 1}, "batch_size\n.*greater than or equal to 2"),
+        ({"learning_rate": -1.0}, "learning_rate\n.*greater than 0"),
+        ({"weight_decay": -1.0}, "weight_decay\n.*greater than or equal to 0"),
+        ({"warmup": 1.0}, "warmup\n.*less than 1"),
+        ({"seed": -1}, "seed\n.*greater than or equal to 0"),
+        ({"epochs": None}, "`epochs` or `seconds` must be given"),
+    ],
+)
+def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrainingConfig(**values)
+
+
+def test_whole_numbers_are_fine_where_a_fraction_may_be() -> None:
+    assert TrainingConfig(seconds=3, learning_rate=1).seconds == 3.0
+
+
+def test_results_have_names() -> None:
+    assert TrainingResult(0.5, 2, 1.5)._asdict() == {"accuracy": 0.5, "epochs": 2, "seconds": 1.5}
