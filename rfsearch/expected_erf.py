@@ -31,7 +31,6 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.polynomial.legendre import leggauss
 
 from rfsearch.erf_map import Center, ErfMap
 from rfsearch.expression import (
@@ -44,24 +43,11 @@ from rfsearch.expression import (
     Sum,
     receptive_field,
 )
+from rfsearch.moments import INPUT, Units, added, persistence, pooled, rectified
 from rfsearch.receptive_field import ReceptiveField, window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-class Units(NamedTuple):
-    """Moments, over positions and images, of a layer's units.
-
-    Attributes:
-        mean: Mean.
-        variance: Centred variance.
-        rectified: The moments before the rectifier, where the units are a rectifier's output.
-    """
-
-    mean: float
-    variance: float
-    rectified: Units | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +86,6 @@ LARGEST_EXACT_SIZE = 1024
 SIGMAS_PER_SIZE = 2 * 2.2365 * math.sqrt(2)
 
 IDENTITY_BRANCH = Chain(())
-#: Gauss-Legendre nodes and weights on [0, 1], for the one integral without a closed form.
-_NODES, _WEIGHTS = ((1 + x) / 2 if i == 0 else x / 2 for i, x in enumerate(leggauss(16)))
-
-#: Network inputs are taken as normalised: mean 0, variance 1.
-INPUT = Units(mean=0.0, variance=1.0)
 
 
 def read(node: Node, units: Units = INPUT) -> Reading:
@@ -115,56 +96,27 @@ def read(node: Node, units: Units = INPUT) -> Reading:
             return _window(field, node.kernel_size, node.dilation, Units(0.0, units.variance))
         case Pooling():
             field = window(node.kernel_size, node.stride, padding=node.padding)
-            return _window(field, node.kernel_size, 1, Units(units.mean, units.variance))
+            return _window(
+                field, node.kernel_size, 1, pooled(units, node.kind, node.kernel_size**2)
+            )
         case BatchNorm():
             return Reading(Units(0.0, 1.0), 1 / units.variance, 0.0, 0.0, 1, _keep)
         case Relu():
-            return Reading(_rectified(units), _share_positive(units), 0.0, 0.0, 1, _keep)
+            return _relu(units)
         case Chain():
             return _chain(node, units)
         case Sum():
             return _sum(node, units)
 
 
+def _relu(units: Units) -> Reading:
+    out = rectified(units)
+    assert out.rectifier is not None
+    return Reading(out, 1 - out.rectifier.closed, 0.0, 0.0, 1, _keep)
+
+
 def _keep(grid: Grid) -> Grid:
     return grid
-
-
-def _share_positive(units: Units) -> float:
-    """Probability that a normally distributed unit is positive."""
-    return 0.5 * (1 + math.erf(units.mean / math.sqrt(2 * units.variance)))
-
-
-def _rectified(units: Units) -> Units:
-    """Moments of max(0, x) for a normally distributed x."""
-    mean, deviation = units.mean, math.sqrt(units.variance)
-    positive = _share_positive(units)
-    density = math.exp(-0.5 * (mean / deviation) ** 2) / math.sqrt(2 * math.pi)
-    first = mean * positive + deviation * density
-    second = (mean**2 + units.variance) * positive + mean * deviation * density
-    return Units(first, second - first**2, rectified=units)
-
-
-def _persistence(units: Units, total: Units) -> float:
-    """How much likelier a unit is positive, given that its sum with the branches is positive.
-
-    The gradient that an identity shortcut carries has passed the rectifier behind the sum, so the
-    rectifier before the shortcut, which has seen nearly the same value, lets more than its usual
-    share through. A branch's gradient comes from other positions and channels instead.
-    """
-    before = units.rectified
-    if before is None:
-        return 1.0
-    deviation = math.sqrt(before.variance)
-    noise = math.sqrt(total.variance - units.variance)
-    top = max(before.mean, 0.0) + 6 * deviation
-    values = top * _NODES
-    density = np.exp(-0.5 * ((values - before.mean) / deviation) ** 2)
-    density *= top * _WEIGHTS / (deviation * math.sqrt(2 * math.pi))
-    stays = [0.5 * (1 + math.erf(value / noise / math.sqrt(2))) for value in values]
-    both = float(density @ stays)
-    positive = _share_positive(before)
-    return both / (both + 0.5 * (1 - positive)) / positive
 
 
 def _window(field: ReceptiveField, taps: int, dilation: int, out: Units) -> Reading:
@@ -196,12 +148,10 @@ def _chain(node: Chain, units: Units) -> Reading:
 
 def _sum(node: Sum, units: Units) -> Reading:
     branches = [read(branch, units) for branch in node.branches]
-    total = Units(
-        sum(branch.units.mean for branch in branches),
-        sum(branch.units.variance for branch in branches),
-    )
+    shortcut = units if IDENTITY_BRANCH in node.branches else None
+    total = added([branch.units for branch in branches], shortcut)
     gains = [
-        reading.gain * (_persistence(units, total) if branch == IDENTITY_BRANCH else 1.0)
+        reading.gain * (persistence(units, total) if branch == IDENTITY_BRANCH else 1.0)
         for branch, reading in zip(node.branches, branches, strict=True)
     ]
     gain = sum(gains)

@@ -15,7 +15,7 @@ import rfsearch
 
 #: Bottom to top. A module may import from its own layer and from those below.
 LAYERS: tuple[set[str], ...] = (
-    {"receptive_field", "expression", "cost", "erf_map", "expected_erf", "validation"},
+    {"receptive_field", "expression", "cost", "erf_map", "expected_erf", "moments", "validation"},
     {"blocks", "architecture", "target"},
     {"choices", "space", "constraint", "reachable"},
     {"probe", "model", "erf"},

@@ -1,0 +1,121 @@
+"""The moments against drawn samples, and against closed forms where there are any."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rfsearch.moments import INPUT, Rectifier, Units, added, persistence, pooled, rectified
+
+COUNT = 1_000_000
+RNG = np.random.default_rng(0)
+
+
+def normal(mean: float = 0.0, deviation: float = 1.0) -> np.ndarray:
+    return RNG.normal(mean, deviation, COUNT)
+
+
+def relu(values: np.ndarray) -> np.ndarray:
+    return np.maximum(values, 0)
+
+
+def gate(units: Units) -> Rectifier:
+    assert units.rectifier is not None
+    return units.rectifier
+
+
+def check(units: Units, drawn: np.ndarray) -> None:
+    assert units.mean == pytest.approx(drawn.mean(), rel=0.01, abs=0.003)
+    assert units.variance == pytest.approx(drawn.var(), rel=0.01)
+
+
+def test_a_rectified_normal_unit() -> None:
+    units = rectified(INPUT)
+    assert units.mean == pytest.approx(1 / math.sqrt(2 * math.pi), rel=1e-6)
+    assert units.variance == pytest.approx(0.5 - 1 / (2 * math.pi), rel=1e-6)
+    assert gate(units).closed == pytest.approx(0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("mean", "variance"), [(0.0, 1.0), (1.5, 0.4), (-1.0, 2.0), (3.0, 9.0)])
+def test_probabilities_below_the_nodes(mean: float, variance: float) -> None:
+    one = gate(rectified(Units(mean, variance)))
+    scale = math.sqrt(2 * variance)
+    below = [0.5 * (1 + math.erf((value - mean) / scale)) for value in one.values]
+    np.testing.assert_allclose(one.below, below, atol=1e-4)
+    assert one.closed + one.weights.sum() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(0.0, 1.0), (0.7, 2.0), (-1.0, 1.5)])
+def test_rectified_with_a_mean(mean: float, deviation: float) -> None:
+    check(rectified(Units(mean, deviation**2)), relu(normal(mean, deviation)))
+
+
+def test_a_chain_of_residual_blocks() -> None:
+    units, drawn = rectified(INPUT), relu(normal())
+    for _ in range(5):
+        units = rectified(added([units, INPUT], shortcut=units))
+        drawn = relu(drawn + normal())
+        check(units, drawn)
+        assert gate(units).closed == pytest.approx((drawn == 0).mean(), rel=0.02)
+
+
+def test_a_sum_of_projections_is_normal() -> None:
+    assert added([INPUT, INPUT], shortcut=None) == Units(0.0, 2.0)
+
+
+@pytest.mark.parametrize("count", [2, 4, 9])
+@pytest.mark.parametrize("kind", ["max", "avg"])
+def test_pooled_rectified_units(kind: str, count: int) -> None:
+    draws = [relu(normal()) for _ in range(count)]
+    reduce = {"max": np.max, "avg": np.mean}[kind]
+    check(pooled(rectified(INPUT), kind, count), reduce(draws, axis=0))
+
+
+@pytest.mark.parametrize("kind", ["max", "avg"])
+def test_pooled_residual_units(kind: str) -> None:
+    residual = rectified(added([rectified(INPUT), INPUT], shortcut=rectified(INPUT)))
+    draws = [relu(relu(normal()) + normal()) for _ in range(4)]
+    reduce = {"max": np.max, "avg": np.mean}[kind]
+    check(pooled(residual, kind, 4), reduce(draws, axis=0))
+
+
+def test_pooled_units_that_no_rectifier_has_cut() -> None:
+    check(pooled(Units(0.5, 4.0), "max", 4), np.max([normal(0.5, 2.0) for _ in range(4)], axis=0))
+    assert pooled(Units(0.5, 4.0), "avg", 4) == Units(0.5, 1.0)
+
+
+def test_a_maximum_of_maxima_is_a_maximum() -> None:
+    twice = pooled(pooled(rectified(INPUT), "max", 2), "max", 3)
+    once = pooled(rectified(INPUT), "max", 6)
+    assert twice.mean == pytest.approx(once.mean, rel=1e-9)
+    assert twice.variance == pytest.approx(once.variance, rel=1e-9)
+
+
+def test_a_rectifier_is_likelier_open_where_the_sum_is_positive() -> None:
+    before = normal()
+    positive = relu(before) + normal() > 0
+    units = rectified(INPUT)
+    share = (before[positive] > 0).mean() / (before > 0).mean()
+    assert persistence(units, added([units, INPUT], units)) == pytest.approx(share, rel=0.01)
+
+
+def test_persistence_behind_a_maximum() -> None:
+    highest = np.max([normal() for _ in range(4)], axis=0)
+    positive = relu(highest) + normal() > 0
+    units = pooled(rectified(INPUT), "max", 4)
+    share = (highest[positive] > 0).mean() / (highest > 0).mean()
+    assert persistence(units, added([units, INPUT], units)) == pytest.approx(share, rel=0.01)
+
+
+def test_persistence_behind_an_average() -> None:
+    taps = [normal() for _ in range(4)]
+    positive = np.mean([relu(tap) for tap in taps], axis=0) + normal() > 0
+    units = pooled(rectified(INPUT), "avg", 4)
+    share = (taps[0][positive] > 0).mean() / (taps[0] > 0).mean()
+    assert persistence(units, added([units, INPUT], units)) == pytest.approx(share, rel=0.01)
+
+
+def test_no_rectifier_nothing_to_persist() -> None:
+    assert persistence(INPUT, added([INPUT, INPUT], INPUT)) == 1.0
