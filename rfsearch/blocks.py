@@ -24,6 +24,20 @@ class BlockShape(NamedTuple):
 
 #: A bottleneck's inner channels are its output channels over this (He et al., 2016).
 BOTTLENECK_REDUCTION = 4
+#: timm rounds the inner channels of residual blocks to a multiple of this.
+_CHANNEL_STEP = 8
+
+
+def inner_channels(out_channels: int, reduction: int = 1) -> int:
+    """Channels inside a residual block, rounded as by `timm.layers.make_divisible`.
+
+    >>> inner_channels(256, 4), inner_channels(16, 4), inner_channels(12)
+    (64, 8, 16)
+    """
+    exact = out_channels / reduction
+    rounded = max(_CHANNEL_STEP, int(exact + _CHANNEL_STEP / 2) // _CHANNEL_STEP * _CHANNEL_STEP)
+    # Rounding down takes away a tenth at most.
+    return rounded + _CHANNEL_STEP if rounded < 0.9 * exact else rounded
 
 
 def conv_norm(
@@ -41,14 +55,15 @@ def plain(shape: BlockShape) -> Node:
 
 def basic(shape: BlockShape) -> Node:
     """Residual block of two equal convolutions, the first with the stride (He et al., 2016)."""
-    width = shape.out_channels
-    second = conv_norm(width, width, shape.kernel_size, dilation=shape.dilation)
-    return _residual(shape, (*conv_norm(*shape), Relu(), *second))
+    inner = inner_channels(shape.out_channels)
+    first = conv_norm(*shape._replace(out_channels=inner))
+    second = conv_norm(inner, shape.out_channels, shape.kernel_size, dilation=shape.dilation)
+    return _residual(shape, (*first, Relu(), *second))
 
 
 def bottleneck(shape: BlockShape) -> Node:
     """Residual block 1x1, kxk, 1x1 with the stride on the kxk convolution ("v1.5")."""
-    inner = shape.out_channels // BOTTLENECK_REDUCTION
+    inner = inner_channels(shape.out_channels, BOTTLENECK_REDUCTION)
     reduce = (*conv_norm(shape.in_channels, inner, 1), Relu())
     middle = conv_norm(inner, inner, shape.kernel_size, shape.stride, shape.dilation)
     return _residual(shape, (*reduce, *middle, Relu(), *conv_norm(inner, shape.out_channels, 1)))

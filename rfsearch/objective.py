@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from rfsearch.space import NotOfferedError
+
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture
     from rfsearch.constraint import RFConstraint
@@ -50,8 +52,11 @@ class Objective:
         """
         try:
             architecture = self.space.suggest(trial)
+        except NotOfferedError as error:
+            return _fail(trial, "space", error)
+        try:
             self._log_architecture(trial, architecture)
-        except ValueError as error:
+        except ValueError as error:  # The image is too small for the network.
             return _fail(trial, "space", error)
         self.constraint.check(trial, architecture)
         earlier = _earlier_trial(trial)

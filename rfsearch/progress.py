@@ -50,7 +50,7 @@ class SearchProgress:
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Take in a finished trial."""
         self.stopped[trial.user_attrs.get("rejected_by")] += 1
-        if trial.values:
+        if trial.state == TrialState.COMPLETE and trial.values:
             self.best = max(trial.values[0], self.best or trial.values[0])
         if "train_seconds" in trial.user_attrs:
             self.bar.advance(self.task)

@@ -152,12 +152,20 @@ def _read_image(path: str, size: int) -> Image.Image:
 
     try:
         with Image.open(path) as image:
-            grey = image.mode in ("1", "L", "I", "I;16", "F")
-            loaded = image.convert("L" if grey else "RGB")
-    except (OSError, SyntaxError) as error:
+            loaded = _to_8_bit(image)
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path}: not a readable image ({error}).") from None
     cropped: Image.Image = center_crop(resize(loaded, [size]), [size, size])
     return cropped
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """The image in grey or RGB; Pillow itself would clip 16-bit greys instead of scaling them."""
+    if image.mode == "F":
+        raise ValueError("its grey values are floats without a range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
 def _stack(images: list[Image.Image]) -> Tensor:

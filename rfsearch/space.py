@@ -29,6 +29,10 @@ class Suggests(Protocol):
         """Choose an integer from `low` to `high`."""
 
 
+class NotOfferedError(ValueError):
+    """A parameter has a value that is not one of its choices."""
+
+
 class SearchSpace(FrozenData):
     """All architectures that can be made from choices for the stem and for each stage.
 
@@ -133,14 +137,14 @@ class SearchSpace(FrozenData):
         """The architecture that parameters stand for; those with one choice may be left out.
 
         Raises:
-            ValueError: If a parameter is missing or is not one of its choices.
+            NotOfferedError: If a parameter is missing or is not one of its choices.
         """
         chosen: Params = {}
         for name, options in self.choices().items():
             value = params.get(name, options[0] if len(options) == 1 else None)
             if value not in options:
                 allowed = ", ".join(map(str, options))
-                raise ValueError(f"`{name}` must be one of {allowed}, but got {value!r}.")
+                raise NotOfferedError(f"`{name}` must be one of {allowed}, but got {value!r}.")
             chosen[name] = value
         stages = [
             choices.from_params(_with_prefix(chosen, f"stage{number}_"))
@@ -156,14 +160,14 @@ class SearchSpace(FrozenData):
         use, since samplers model only parameters that all trials have.
 
         Raises:
-            ValueError: If the trial holds a value that is not offered, for example because it
-                was enqueued.
+            NotOfferedError: If the trial holds a value that is not offered, for example because
+                it was enqueued.
         """
         params: Params = {}
         for name, options in self._free_choices().items():
             progression = arithmetic_progression(options)
             if progression is None:
-                params[name] = trial.suggest_categorical(name, options)
+                params[name] = _suggest_category(trial, name, options)
             else:
                 low, high, step = progression
                 params[name] = trial.suggest_int(name, low, high, step=step)
@@ -199,6 +203,18 @@ def arithmetic_progression(options: tuple[Any, ...]) -> tuple[int, int, int] | N
     step = options[1] - options[0]
     even = range(options[0], options[0] + step * len(options), step) if step > 0 else ()
     return (options[0], options[-1], step) if tuple(even) == options else None
+
+
+def _suggest_category(trial: Suggests, name: str, options: tuple[Any, ...]) -> Any:
+    try:
+        return trial.suggest_categorical(name, options)
+    except ValueError as error:
+        # Optuna's message for an enqueued value names the value alone.
+        value, found, _ = str(error).partition(f" not in {options}")
+        if not found:
+            raise
+        allowed = ", ".join(map(str, options))
+        raise NotOfferedError(f"`{name}` must be one of {allowed}, but got {value}.") from None
 
 
 def random_below(limit: int, rng: np.random.Generator) -> int:

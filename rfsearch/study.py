@@ -136,8 +136,15 @@ def is_finished(study: optuna.Study, experiment: Experiment) -> bool:
 
 
 def num_trained(trials: list[FrozenTrial]) -> int:
-    """How many candidates were trained, to the end or until a pruner stopped them."""
-    return sum("train_seconds" in trial.user_attrs for trial in trials)
+    """How many candidates were trained: to the end, until a pruner stopped them, or in vain.
+
+    A training that was interrupted from outside does not count.
+    """
+    return sum(
+        "train_seconds" in trial.user_attrs
+        and (trial.state != TrialState.FAIL or "rejected_by" in trial.user_attrs)
+        for trial in trials
+    )
 
 
 def _claim(study: optuna.Study, experiment: Experiment, path: Path) -> None:

@@ -203,7 +203,13 @@ class _Batches:
 def evaluate(
     model: nn.Module, images: Tensor, labels: Tensor, normalize: Normalizer, batch_size: int = 64
 ) -> float:
-    """Share of uint8 images that the model classifies right."""
+    """Share of uint8 images that the model classifies right.
+
+    Raises:
+        ValueError: If there is no image.
+    """
+    if not len(images):
+        raise ValueError("There must be at least one image to evaluate, but there is none.")
     model.eval()
     metric: MulticlassAccuracy | None = None
     for batch, truth in zip(
@@ -216,8 +222,7 @@ def evaluate(
         if metric is None:
             metric = MulticlassAccuracy(scores.shape[1], average="micro").to(images.device)
         metric.update(scores.float(), truth)
-    if metric is None:
-        raise ValueError("There must be at least one image to evaluate, but there is none.")
+    assert metric is not None
     return float(metric.compute())
 
 

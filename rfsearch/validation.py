@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -76,17 +76,28 @@ def describe_place(location: tuple[int | str, ...]) -> str:
 
 def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Field names of the model that `location` leads to."""
+    models = [kind]
     for part in location:
-        if isinstance(part, str) and part in kind.model_fields:
-            kind = _model_inside(kind.model_fields[part].annotation) or kind
-    return list(kind.model_fields)
+        inside = [
+            found
+            for model in models
+            if part in model.model_fields
+            for found in _models_inside(model.model_fields[str(part)].annotation)
+        ]
+        # In a union, pydantic gives the tag of the chosen model as a part of its own.
+        tagged = [model for model in models if part in _tags(model)]
+        models = inside or tagged or models
+    return list(models[0].model_fields)
 
 
-def _model_inside(annotation: Any) -> type[BaseModel] | None:
-    """The model class inside an annotation such as `tuple[Stage, ...]`."""
+def _models_inside(annotation: Any) -> list[type[BaseModel]]:
+    """The model classes inside an annotation such as `tuple[Stage, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        if found := _model_inside(argument):
-            return found
-    return None
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _models_inside(argument)]
+
+
+def _tags(model: type[BaseModel]) -> set[Any]:
+    """Values of a model's fields that have one possible value, such as `Literal["digits"]`."""
+    literals = (get_args(field.annotation) for field in model.model_fields.values())
+    return {values[0] for values in literals if len(values) == 1 and isinstance(values[0], str)}

@@ -145,7 +145,6 @@ def test_cost_is_that_of_the_module(
     check_cost(arch, size, num_classes)
 
 
-@pytest.mark.xfail(reason="timm rounds a block's inner channels to a multiple of eight")
 @pytest.mark.parametrize(
     ("block", "width"), [("basic", 4), ("basic", 12), ("bottleneck", 16), ("bottleneck", 48)]
 )

@@ -181,6 +181,14 @@ def test_deep_grey_keeps_its_shades(tmp_path: Path) -> None:
     assert found == pytest.approx(ramp / 257, abs=1)
 
 
+def test_floats_without_a_range_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    path = tmp_path / "cat" / "0.tiff"
+    Image.fromarray(np.ones((8, 8), np.float32)).save(path)
+    with pytest.raises(ValueError, match=r"0\.tiff: not a readable image \(its grey values"):
+        image_folder(tmp_path, image_size=8)
+
+
 @pytest.mark.parametrize(("height", "width"), [(8, 16), (16, 8)])
 def test_the_middle_of_an_image_that_is_not_square_is_kept(
     tmp_path: Path, height: int, width: int
