@@ -43,7 +43,16 @@ from rfsearch.expression import (
     Sum,
     receptive_field,
 )
-from rfsearch.moments import INPUT, Units, added, persistence, pooled, rectified
+from rfsearch.moments import (
+    INPUT,
+    Units,
+    added,
+    convolved,
+    normalised,
+    persistence,
+    pooled,
+    rectified,
+)
 from rfsearch.receptive_field import ReceptiveField, window
 
 if TYPE_CHECKING:
@@ -93,14 +102,14 @@ def read(node: Node, units: Units = INPUT) -> Reading:
     match node:
         case Convolution():
             field = window(node.kernel_size, node.stride, node.dilation)
-            return _window(field, node.kernel_size, node.dilation, Units(0.0, units.variance))
+            return _window(field, node.kernel_size, node.dilation, convolved(units, node.stride))
         case Pooling():
             field = window(node.kernel_size, node.stride, padding=node.padding)
             return _window(
-                field, node.kernel_size, 1, pooled(units, node.kind, node.kernel_size**2)
+                field, node.kernel_size, 1, pooled(units, node.kind, node.kernel_size, node.stride)
             )
         case BatchNorm():
-            return Reading(Units(0.0, 1.0), 1 / units.variance, 0.0, 0.0, 1, _keep)
+            return Reading(normalised(units), 1 / units.variance, 0.0, 0.0, 1, _keep)
         case Relu():
             return _relu(units)
         case Chain():

@@ -4,9 +4,9 @@ The inputs are taken as white noise and the units of a normalised layer as norma
 What a shortcut carries is not: it is a rectifier's output, and its sum with a branch is skewed.
 So its distribution is kept, as nodes of a quadrature, and the branch widens it.
 
-Units at different positions are taken as independent: with independent zero-mean weights the
-expected covariance of a convolution's outputs at two positions is that of its inputs at the same
-distance, so that it starts at zero and only overlapping poolings add to it.
+Units at different positions are correlated only through overlapping poolings: with independent
+zero-mean weights the expected covariance of a convolution's outputs at two positions is that of
+its inputs at the same distance, which starts at zero. Correlations are taken as separable.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -96,34 +97,64 @@ class Units(NamedTuple):
         variance: Centred variance.
         rectifier: The rectifier whose outputs these are, directly or through poolings.
         mixture: Their distribution, where it is neither normal nor a rectifier's.
+        neighbours: Correlation with the unit 1, 2, ... positions away along an axis.
     """
 
     mean: float
     variance: float
     rectifier: Rectifier | None = None
     mixture: Mixture | None = None
+    neighbours: tuple[float, ...] = ()
 
 
 #: Network inputs are taken as normalised: mean 0, variance 1.
 INPUT = Units(mean=0.0, variance=1.0)
 
 
+def convolved(units: Units, stride: int) -> Units:
+    """Moments behind a convolution, on a scale on which the variance is that of its inputs."""
+    return Units(0.0, units.variance, neighbours=units.neighbours[stride - 1 :: stride])
+
+
+def normalised(units: Units) -> Units:
+    """Moments behind a batch normalisation."""
+    return Units(0.0, 1.0, neighbours=units.neighbours)
+
+
 def added(branches: Sequence[Units], shortcut: Units | None) -> Units:
     """Moments of the sum of branches, one of which may be an identity shortcut."""
     mean = sum(units.mean for units in branches)
     variance = sum(units.variance for units in branches)
-    if shortcut is None:
-        return Units(mean, variance)
-    before = shortcut.rectifier.mixture() if shortcut.rectifier else shortcut.mixture
-    after = before and before.widened(mean - shortcut.mean, variance - shortcut.variance)
-    return Units(mean, variance, mixture=after)
+    covariances = [[units.variance * c for c in units.neighbours] for units in branches]
+    neighbours = tuple(sum(c) / variance for c in zip_longest(*covariances, fillvalue=0.0))
+    mixture = None
+    if shortcut is not None:
+        before = shortcut.rectifier.mixture() if shortcut.rectifier else shortcut.mixture
+        mixture = before and before.widened(mean - shortcut.mean, variance - shortcut.variance)
+    return Units(mean, variance, mixture=mixture, neighbours=neighbours)
 
 
 def rectified(units: Units) -> Units:
     """Moments of max(0, x)."""
     if units.mixture is None or units.mixture.deviation == 0:
-        return _rectified_normal(units.mean, units.variance)
-    return _rectified_mixture(units.mixture, units.mean, math.sqrt(units.variance))
+        out = _rectified_normal(units.mean, units.variance)
+    else:
+        out = _rectified_mixture(units.mixture, units.mean, math.sqrt(units.variance))
+    if not units.neighbours:
+        return out
+    assert out.rectifier is not None
+    neighbours = tuple(_kept(c, 1 - out.rectifier.closed) for c in units.neighbours)
+    return out._replace(neighbours=neighbours)
+
+
+def _kept(correlation: float, share_open: float) -> float:
+    """Correlation behind a rectifier, between that of a half-open one and all of it.
+
+    Cho and Saul, "Kernel Methods for Deep Learning", NeurIPS 2009, equation 6, centred.
+    """
+    angle = math.acos(min(1.0, correlation))
+    half_open = (math.sin(angle) + correlation * (math.pi - angle) - 1) / (math.pi - 1)
+    return half_open + (correlation - half_open) * max(0.0, 2 * share_open - 1)
 
 
 @lru_cache(maxsize=1024)
@@ -146,37 +177,65 @@ def _rectified_mixture(mixture: Mixture, mean: float, deviation: float) -> Units
     return Units(first, float(weights @ values**2) - first**2, rectifier)
 
 
-def pooled(units: Units, kind: str, count: int) -> Units:
-    """Moments of the maximum (`"max"`) or average (`"avg"`) of `count` independent units."""
+def pooled(units: Units, kind: str, kernel_size: int, stride: int) -> Units:
+    """Moments of the maximum (`"max"`) or average (`"avg"`) over a square window."""
+    shared = [_shared(units.neighbours, kernel_size, stride * distance) for distance in range(3)]
+    count, alike = kernel_size**2, shared[0] ** 2
+    neighbours = tuple(each / shared[0] for each in shared[1:] if each > 0)
     if kind == "avg":
-        return _averaged(units, count)
+        return _averaged(units, count, alike)._replace(neighbours=neighbours)
+    # The common part of equally correlated units moves their maximum, the rest competes.
+    common = (count * alike - 1) / (count - 1) if count > 1 else 0.0
+    return _highest(_as_rectifier(units), units, count, common)._replace(neighbours=neighbours)
+
+
+def _shared(neighbours: tuple[float, ...], kernel_size: int, distance: int) -> float:
+    """Mean correlation, along an axis, between the taps of two windows that far apart."""
+    total = 0.0
+    for shift in range(1 - kernel_size, kernel_size):
+        apart = abs(distance + shift)
+        if apart <= len(neighbours):
+            correlation = neighbours[apart - 1] if apart else 1.0
+            total += (kernel_size - abs(shift)) * correlation
+    return total / kernel_size**2
+
+
+def _as_rectifier(units: Units) -> Rectifier:
+    """The units' rectifier; those that none has cut are behind one that is always open."""
     if units.rectifier is not None:
-        return _highest(units.rectifier, count)
-    # Units that no rectifier has cut are those of a rectifier that is always open.
+        return units.rectifier
     shift = _REACH * math.sqrt(units.variance) - units.mean
-    always_open = rectified(Units(units.mean + shift, units.variance)).rectifier
-    assert always_open is not None
-    highest = _highest(always_open, count)
-    return Units(highest.mean - shift, highest.variance)
+    raised = rectified(Units(units.mean + shift, units.variance)).rectifier
+    assert raised is not None
+    return replace(raised, offset=-shift)
 
 
-def _averaged(units: Units, count: int) -> Units:
-    others = count - 1
+def _averaged(units: Units, count: int, alike: float) -> Units:
+    variance = units.variance * alike
     rectifier = units.rectifier and replace(
         units.rectifier,
         values=units.rectifier.values / count,
-        offset=(units.rectifier.offset + others * units.mean) / count,
-        jitter=(units.rectifier.jitter + others * units.variance) / count**2,
+        offset=(units.rectifier.offset + (count - 1) * units.mean) / count,
+        jitter=max(0.0, variance - (units.variance - units.rectifier.jitter) / count**2),
     )
-    return Units(units.mean, units.variance / count, rectifier)
+    return Units(units.mean, variance, rectifier)
 
 
-def _highest(one: Rectifier, count: int) -> Units:
-    weights = count * one.below ** (count - 1) * one.weights
-    rectifier = replace(one, weights=weights, below=one.below**count, closed=one.closed**count)
-    mean = float(weights @ one.values)
-    variance = float(weights @ one.values**2) - mean**2 + one.jitter
-    return Units(mean + one.offset, variance, rectifier)
+def _highest(one: Rectifier, units: Units, count: int, common: float) -> Units:
+    competing = math.sqrt(1 - common)
+    rectifier = replace(
+        one,
+        values=competing * one.values,
+        weights=count * one.below ** (count - 1) * one.weights,
+        below=one.below**count,
+        closed=one.closed**count,
+        offset=competing * one.offset + (1 - competing) * units.mean,
+        jitter=one.jitter + common * units.variance,
+    )
+    mean = float(rectifier.weights @ rectifier.values)
+    variance = float(rectifier.weights @ rectifier.values**2) - mean**2 + rectifier.jitter
+    kept = rectifier if units.rectifier is not None else None
+    return Units(mean + rectifier.offset, variance, kept)
 
 
 def persistence(units: Units, total: Units) -> float:

@@ -7,10 +7,21 @@ import math
 import numpy as np
 import pytest
 
-from rfsearch.moments import INPUT, Rectifier, Units, added, persistence, pooled, rectified
+from rfsearch.moments import (
+    INPUT,
+    Rectifier,
+    Units,
+    added,
+    convolved,
+    normalised,
+    persistence,
+    pooled,
+    rectified,
+)
 
 COUNT = 1_000_000
 RNG = np.random.default_rng(0)
+REDUCE = {"max": np.max, "avg": np.mean}
 
 
 def normal(mean: float = 0.0, deviation: float = 1.0) -> np.ndarray:
@@ -65,32 +76,80 @@ def test_a_sum_of_projections_is_normal() -> None:
     assert added([INPUT, INPUT], shortcut=None) == Units(0.0, 2.0)
 
 
-@pytest.mark.parametrize("count", [2, 4, 9])
+@pytest.mark.parametrize("kernel_size", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["max", "avg"])
-def test_pooled_rectified_units(kind: str, count: int) -> None:
-    draws = [relu(normal()) for _ in range(count)]
-    reduce = {"max": np.max, "avg": np.mean}[kind]
-    check(pooled(rectified(INPUT), kind, count), reduce(draws, axis=0))
+def test_pooled_rectified_units(kind: str, kernel_size: int) -> None:
+    draws = [relu(normal()) for _ in range(kernel_size**2)]
+    units = pooled(rectified(INPUT), kind, kernel_size, kernel_size)
+    check(units, REDUCE[kind](draws, axis=0))
+    assert units.neighbours == ()
 
 
 @pytest.mark.parametrize("kind", ["max", "avg"])
 def test_pooled_residual_units(kind: str) -> None:
     residual = rectified(added([rectified(INPUT), INPUT], shortcut=rectified(INPUT)))
     draws = [relu(relu(normal()) + normal()) for _ in range(4)]
-    reduce = {"max": np.max, "avg": np.mean}[kind]
-    check(pooled(residual, kind, 4), reduce(draws, axis=0))
+    check(pooled(residual, kind, 2, 2), REDUCE[kind](draws, axis=0))
 
 
 def test_pooled_units_that_no_rectifier_has_cut() -> None:
-    check(pooled(Units(0.5, 4.0), "max", 4), np.max([normal(0.5, 2.0) for _ in range(4)], axis=0))
-    assert pooled(Units(0.5, 4.0), "avg", 4) == Units(0.5, 1.0)
+    check(
+        pooled(Units(0.5, 4.0), "max", 2, 2), np.max([normal(0.5, 2.0) for _ in range(4)], axis=0)
+    )
+    assert pooled(Units(0.5, 4.0), "avg", 2, 2) == Units(0.5, 1.0)
 
 
 def test_a_maximum_of_maxima_is_a_maximum() -> None:
-    twice = pooled(pooled(rectified(INPUT), "max", 2), "max", 3)
-    once = pooled(rectified(INPUT), "max", 6)
+    twice = pooled(pooled(rectified(INPUT), "max", 2, 2), "max", 3, 3)
+    once = pooled(rectified(INPUT), "max", 6, 6)
     assert twice.mean == pytest.approx(once.mean, rel=1e-9)
     assert twice.variance == pytest.approx(once.variance, rel=1e-9)
+
+
+def test_a_convolution_keeps_the_correlations_at_its_stride() -> None:
+    units = Units(1.0, 2.0, neighbours=(0.4, 0.3, 0.2, 0.1))
+    assert convolved(units, 1).neighbours == (0.4, 0.3, 0.2, 0.1)
+    assert convolved(units, 2).neighbours == (0.3, 0.1)
+    assert normalised(units) == Units(0.0, 1.0, neighbours=(0.4, 0.3, 0.2, 0.1))
+    assert added([units, Units(0.0, 2.0)], None).neighbours == pytest.approx(
+        (0.2, 0.15, 0.1, 0.05)
+    )
+
+
+def field(*shape: int) -> np.ndarray:
+    """Rectified noise behind an overlapping pooling, as behind the stem of a ResNet."""
+    return windows(relu(RNG.normal(size=shape)), 3, 2).max(axis=(-2, -1))
+
+
+def windows(values: np.ndarray, kernel_size: int, stride: int) -> np.ndarray:
+    view = np.lib.stride_tricks.sliding_window_view(values, (kernel_size,) * 2)
+    return view[::stride, ::stride]
+
+
+def correlation(values: np.ndarray, distance: int) -> float:
+    return float(np.corrcoef(values[:, :-distance].ravel(), values[:, distance:].ravel())[0, 1])
+
+
+def test_overlapping_windows_are_correlated() -> None:
+    units = pooled(rectified(INPUT), "max", 3, 2)
+    (found,) = units.neighbours
+    drawn = field(2001, 2001)
+    check(units, drawn)
+    assert found == pytest.approx(correlation(drawn, 1), abs=0.06)
+    behind = normalised(convolved(units, 1))._replace(neighbours=(0.3,))
+    pair = RNG.multivariate_normal([0, 0], [[1, 0.3], [0.3, 1]], COUNT)
+    expected = np.corrcoef(relu(pair), rowvar=False)[0, 1]
+    assert rectified(behind).neighbours[0] == pytest.approx(expected, abs=0.003)
+
+
+@pytest.mark.parametrize("kernel_size", [2, 3])
+@pytest.mark.parametrize("kind", ["max", "avg"])
+def test_pooled_correlated_units(kind: str, kernel_size: int) -> None:
+    units = pooled(pooled(rectified(INPUT), "max", 3, 2), kind, kernel_size, kernel_size)
+    drawn = REDUCE[kind](windows(field(3001, 3001), kernel_size, kernel_size), axis=(-2, -1))
+    assert units.mean == pytest.approx(drawn.mean(), rel=0.06)
+    # Independent units would have half the variance of an average, or less.
+    assert units.variance == pytest.approx(drawn.var(), rel=0.12)
 
 
 def test_a_rectifier_is_likelier_open_where_the_sum_is_positive() -> None:
@@ -104,7 +163,7 @@ def test_a_rectifier_is_likelier_open_where_the_sum_is_positive() -> None:
 def test_persistence_behind_a_maximum() -> None:
     highest = np.max([normal() for _ in range(4)], axis=0)
     positive = relu(highest) + normal() > 0
-    units = pooled(rectified(INPUT), "max", 4)
+    units = pooled(rectified(INPUT), "max", 2, 2)
     share = (highest[positive] > 0).mean() / (highest > 0).mean()
     assert persistence(units, added([units, INPUT], units)) == pytest.approx(share, rel=0.01)
 
@@ -112,7 +171,7 @@ def test_persistence_behind_a_maximum() -> None:
 def test_persistence_behind_an_average() -> None:
     taps = [normal() for _ in range(4)]
     positive = np.mean([relu(tap) for tap in taps], axis=0) + normal() > 0
-    units = pooled(rectified(INPUT), "avg", 4)
+    units = pooled(rectified(INPUT), "avg", 2, 2)
     share = (taps[0][positive] > 0).mean() / (taps[0] > 0).mean()
     assert persistence(units, added([units, INPUT], units)) == pytest.approx(share, rel=0.01)
 
