@@ -78,6 +78,12 @@ class Stem(FrozenData):
     width: Width
     pool: StemPool = "none"
 
+    def lower(self, in_channels: int) -> Chain:
+        """The stem's expression."""
+        convolution = conv_norm(in_channels, self.width, self.kernel_size, self.stride)
+        pools = (STEM_POOL,) if self.pool == "max" else ()
+        return Chain((*convolution, Relu(), *pools))
+
 
 class Stage(FrozenData):
     """Blocks of one kind and width, the first of which may reduce the resolution.
@@ -159,12 +165,7 @@ class Architecture(FrozenData):
 
     def lower(self, in_chans: int = 3) -> Chain:
         """The expression from the input image to the last map."""
-        nodes: list[Node] = [
-            *conv_norm(in_chans, self.stem.width, self.stem.kernel_size, self.stem.stride),
-            Relu(),
-        ]
-        if self.stem.pool == "max":
-            nodes.append(STEM_POOL)
+        nodes: list[Node] = [self.stem.lower(in_chans)]
         channels = self.stem.width
         for stage in self.stages:
             nodes.append(stage.lower(channels))

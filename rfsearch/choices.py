@@ -173,16 +173,29 @@ class StageChoices(FrozenData):
 
     def to_params(self, stage: Stage) -> Params:
         """Parameters of a stage; inactive ones get their first choice."""
-        params = {name: options[0] for name, options in self.values().items()}
-        params.update(block=stage.block, depth=stage.depth, width=stage.width, stride=stage.stride)
-        if stage.stride > 1:
-            params["downsample"] = stage.downsample
+        firsts = {name: options[0] for name, options in self.values().items()}
+        return firsts | self.active_params(stage)
+
+    def active_params(self, stage: Stage) -> Params:
+        """The parameters that make a difference to a stage."""
+        params = self.head_params(stage.block, stage.width, stage.stride, stage.downsample)
+        params["depth"] = stage.depth
         for number, block in enumerate(stage.blocks, start=1):
-            for field in ("kernel_size", "dilation"):
-                if field == "kernel_size" or block.kernel_size > 1:
-                    prefix = f"block{number}_" if field in self.per_block else ""
-                    params[prefix + field] = getattr(block, field)
+            params |= self.block_params(block, number)
         return params
+
+    def head_params(self, block: str, width: int, stride: int, downsample: str) -> Params:
+        """Active parameters of how a stage begins."""
+        params = {"block": block, "width": width, "stride": stride}
+        return params | ({"downsample": downsample} if stride > 1 else {})
+
+    def block_params(self, block: Block, number: int) -> Params:
+        """Active parameters of a block, those that it shares with the others included."""
+        fields = ("kernel_size", "dilation") if block.kernel_size > 1 else ("kernel_size",)
+        return {
+            f"block{number}_{field}" if field in self.per_block else field: getattr(block, field)
+            for field in fields
+        }
 
     # -- counting --------------------------------------------------------------------------
 

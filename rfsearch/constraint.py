@@ -1,16 +1,19 @@
 """Gates that a candidate must pass, and how a trial that fails one ends.
 
-The same Optuna constraints are set in every trial, in octaves (see `PixelRange.violation`), and a
+The same Optuna constraints are set in every trial, in octaves (see `Range.violation`), and a
 candidate that fails a gate is pruned. A trial pruned before its network was measured gets, as its
 measured constraint, the one of the expected ERF: the best estimate there is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from rfsearch.target import PixelRange, ScaleTarget, pixel_range
+from rfsearch.budget import Budget
+from rfsearch.target import Range, ScaleTarget, pixel_range
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -20,10 +23,20 @@ if TYPE_CHECKING:
 #: Gate to the name of its Optuna constraint, from the cheapest to the dearest.
 CONSTRAINT_KEYS = {
     "theoretical": "trf_octaves",
+    "output_stride": "output_stride_octaves",
+    "parameters": "params_octaves",
+    "flops": "flops_octaves",
     "expected": "erf_expected_octaves",
     "measured": "erf_measured_octaves",
 }
-_QUANTITIES = {"theoretical": "theoretical RF", "expected": "expected ERF", "measured": "ERF"}
+_QUANTITIES = {
+    "theoretical": "theoretical RF",
+    "output_stride": "output stride",
+    "parameters": "model size",
+    "flops": "cost",
+    "expected": "expected ERF",
+    "measured": "ERF",
+}
 
 Bounds = tuple[float, float | None]
 
@@ -40,14 +53,14 @@ class Verdict(NamedTuple):
     """What one gate says of a candidate.
 
     Attributes:
-        gate: `"theoretical"`, `"expected"` or `"measured"`.
-        size: The candidate's size in px.
-        allowed: The sizes that pass.
+        gate: One of `CONSTRAINT_KEYS`.
+        size: The candidate's value, in px, millions of parameters or 10^9 operations.
+        allowed: The values that pass.
     """
 
     gate: str
     size: float
-    allowed: PixelRange
+    allowed: Range
 
     @property
     def octaves(self) -> float:
@@ -60,14 +73,17 @@ class Verdict(NamedTuple):
         return self.octaves <= 0
 
     def __str__(self) -> str:
-        what = f"{_QUANTITIES[self.gate]} of {self.size:g} px"
+        unit = self.allowed.unit
+        what = f"{_QUANTITIES[self.gate]} of {self.size:g} {unit}"
         if self.passes:
             return f"{what} is within {self.allowed}"
         if self.size < self.allowed.low:
             missing = self.allowed.low - self.size
-            return f"{what} is {missing:g} px below the lower bound of {self.allowed.low:g} px"
+            below = f"{missing:g} {unit} below the lower bound"
+            return f"{what} is {below} of {self.allowed.low:g} {unit}"
         excess = self.size - self.allowed.high
-        return f"{what} is {excess:g} px above the upper bound of {self.allowed.high:g} px"
+        above = f"{excess:g} {unit} above the upper bound"
+        return f"{what} is {above} of {self.allowed.high:g} {unit}"
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,7 @@ class RFConstraint:
         theoretical: `(low, high)` in px for the theoretical receptive field instead of the
             default rule; a `high` of None is no upper bound. None turns the gate off.
         effective: The same for the ERF size, expected and measured.
+        budget: What a candidate may cost beside that. None is no bound.
         expected: Whether the expected ERF is a gate.
         measured: Whether the measured ERF is a gate. Then `check_measured` must be called for
             every trial that passes `check`.
@@ -91,6 +108,7 @@ class RFConstraint:
     target: ScaleTarget | None = None
     theoretical: Bounds | str | None = "rule"
     effective: Bounds | str | None = "rule"
+    budget: Budget | None = None
     expected: bool = True
     measured: bool = True
 
@@ -98,17 +116,22 @@ class RFConstraint:
         for name in ("theoretical", "effective"):
             self._range(name)
 
-    def ranges(self) -> dict[str, PixelRange]:
-        """The px range of each gate that is on, from the cheapest to the dearest."""
-        sources = {
-            "theoretical": ("theoretical", True),
-            "expected": ("effective", self.expected),
-            "measured": ("effective", self.measured),
+    def ranges(self) -> dict[str, Range]:
+        """What each gate that is on lets pass, from the cheapest to the dearest."""
+        return self._ranges
+
+    @cached_property
+    def _ranges(self) -> dict[str, Range]:
+        effective = self._range("effective")
+        found = {
+            "theoretical": self._range("theoretical"),
+            **(self.budget.ranges() if self.budget else {}),
+            "expected": effective if self.expected else None,
+            "measured": effective if self.measured else None,
         }
-        found = {gate: self._range(name) if on else None for gate, (name, on) in sources.items()}
         return {gate: allowed for gate, allowed in found.items() if allowed is not None}
 
-    def _range(self, name: str) -> PixelRange | None:
+    def _range(self, name: str) -> Range | None:
         bounds = getattr(self, name)
         if bounds is None:
             return None
@@ -118,23 +141,30 @@ class RFConstraint:
             raise ValueError(f"`{name}` must be (low, high), None or 'rule', but got {bounds!r}.")
         if self.target is None:
             raise ValueError(f"`{name}` must be given where there is no target.")
-        return PixelRange(*getattr(self.target, name))
+        return Range(*getattr(self.target, name))
 
     def verdicts(self, architecture: Architecture) -> list[Verdict]:
-        """What the closed-form gates say, without any network."""
+        """What the closed-form gates say, without any network, from the cheapest to the dearest.
+
+        Raises:
+            ValueError: If there is a budget and its images are too small for the network.
+        """
+        return list(self._each_verdict(architecture))
+
+    def _each_verdict(self, architecture: Architecture) -> Iterator[Verdict]:
         ranges = self.ranges()
-        verdicts = []
         if "theoretical" in ranges:
             size = architecture.receptive_field().size
-            verdicts.append(Verdict("theoretical", size, ranges["theoretical"]))
+            yield Verdict("theoretical", size, ranges["theoretical"])
+        if self.budget is not None:
+            for gate, value in self.budget.values(architecture).items():
+                yield Verdict(gate, value, ranges[gate])
         if "expected" in ranges:
-            size = architecture.expected_erf().size
-            verdicts.append(Verdict("expected", size, ranges["expected"]))
-        return verdicts
+            yield Verdict("expected", architecture.expected_erf().size, ranges["expected"])
 
     def is_feasible(self, architecture: Architecture) -> bool:
         """Whether the candidate passes the closed-form gates."""
-        return all(verdict.passes for verdict in self.verdicts(architecture))
+        return all(verdict.passes for verdict in self._each_verdict(architecture))
 
     def check(self, trial: Trial, architecture: Architecture) -> None:
         """Set the trial's constraints and attributes; prune it if the candidate does not fit.

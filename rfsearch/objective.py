@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from rfsearch.space import NotOfferedError
+from rfsearch.candidates import NotOfferedError
 
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from rfsearch.target import PixelRange
+    from rfsearch.target import Range
 
 # Okabe and Ito's palette, which colour-blind people can tell apart.
 _POINT, _TARGET, _LINE = "#0072B2", "#009E73", "#999999"
 
 
-def accuracy_against_erf(frame: pd.DataFrame, effective: PixelRange | None) -> Figure:
+def accuracy_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
     """Accuracy of the trained candidates against their ERF ratio and their ERF size.
 
     The ERF is the one measured after training; a thin line leads to it from the one measured
@@ -59,7 +59,7 @@ def accuracy_against_erf(frame: pd.DataFrame, effective: PixelRange | None) -> F
     return figure
 
 
-def _shade_ratios(axes: Axes, trained: pd.DataFrame, effective: PixelRange) -> None:
+def _shade_ratios(axes: Axes, trained: pd.DataFrame, effective: Range) -> None:
     """The target as ratios of each candidate's own theoretical receptive field, at most 1."""
     trf = trained["trf_size"].astype(float)
     axes.hlines(

@@ -30,20 +30,21 @@ MIN_TRF_PER_OBJECT = 1.5
 MAX_SCALE_RATIO = 3.0
 
 
-class PixelRange(NamedTuple):
-    """Sizes from `low` to `high`, both included, in px; `high` may be infinite."""
+class Range(NamedTuple):
+    """Values from `low` to `high`, both included; `high` may be infinite."""
 
     low: float
     high: float
+    unit: str = "px"
 
     def violation(self, size: float) -> float:
         """How far `size` lies outside, in octaves: log2 of its ratio to the nearest bound.
 
         Zero or below is inside. Half and twice of what is allowed weigh the same.
 
-        >>> PixelRange(16, 64).violation(8), PixelRange(16, 64).violation(128)
+        >>> Range(16, 64).violation(8), Range(16, 64).violation(128)
         (1.0, 1.0)
-        >>> PixelRange(16, 64).violation(32)
+        >>> Range(16, 64).violation(32)
         -1.0
         """
         below = math.log2(self.low / size) if self.low > 0 else -math.inf
@@ -52,11 +53,13 @@ class PixelRange(NamedTuple):
 
     def __str__(self) -> str:
         if self.high == math.inf:
-            return f"at least {self.low:g} px"
-        return f"{self.low:g} to {self.high:g} px"
+            return f"at least {self.low:g} {self.unit}"
+        if self.low == 0:
+            return f"at most {self.high:g} {self.unit}"
+        return f"{self.low:g} to {self.high:g} {self.unit}"
 
 
-def pixel_range(bounds: tuple[float, float | None], name: str) -> PixelRange:
+def pixel_range(bounds: tuple[float, float | None], name: str) -> Range:
     """Check bounds given by a user; `None` above means no upper bound.
 
     Raises:
@@ -67,7 +70,7 @@ def pixel_range(bounds: tuple[float, float | None], name: str) -> PixelRange:
         raise ValueError(
             f"`0 <= low <= high` must hold for `{name}`, but got ({low:g}, {high:g})."
         )
-    return PixelRange(low, high)
+    return Range(low, high)
 
 
 @dataclass(frozen=True)
@@ -133,12 +136,12 @@ class ScaleTarget:
         )
 
     @property
-    def theoretical(self) -> PixelRange:
+    def theoretical(self) -> Range:
         """Theoretical receptive fields that fit, in px."""
-        return PixelRange(MIN_TRF_PER_OBJECT * self.max_size, math.inf)
+        return Range(MIN_TRF_PER_OBJECT * self.max_size, math.inf)
 
     @property
-    def effective(self) -> PixelRange:
+    def effective(self) -> Range:
         """ERF sizes that fit, in px."""
         low, high = ERF_PER_OBJECT
-        return PixelRange(low * self.max_size, high * self.max_size)
+        return Range(low * self.max_size, high * self.max_size)

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rfsearch.architecture import Architecture
 from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint, Verdict
 from rfsearch.space import SearchSpace
-from rfsearch.target import PixelRange, ScaleTarget
+from rfsearch.target import Range, ScaleTarget
 
 #: Its theoretical field is 25 px and its expected ERF 21 px.
 SMALL = architecture(stage_dict("plain", 8, 2, (3,) * 6))
@@ -58,7 +58,7 @@ def test_field_of_the_example() -> None:
     [(8, 1, False), (16, 0, True), (32, -1, True), (64, 0, True), (128, 1, False)],
 )
 def test_verdict_in_octaves(size: float, octaves: float, passes: bool) -> None:
-    verdict = Verdict("theoretical", size, PixelRange(16, 64))
+    verdict = Verdict("theoretical", size, Range(16, 64))
     assert verdict.octaves == octaves
     assert verdict.passes == passes
 
@@ -73,14 +73,14 @@ def test_verdict_in_octaves(size: float, octaves: float, passes: bool) -> None:
     ],
 )
 def test_verdict_says_by_how_many_px(gate: str, size: float, text: str) -> None:
-    assert str(Verdict(gate, size, PixelRange(16, 64))) == text
+    assert str(Verdict(gate, size, Range(16, 64))) == text
 
 
 def test_verdicts_of_an_architecture() -> None:
     constraint = RFConstraint(theoretical=(30, 40), effective=(5, None))
     assert constraint.verdicts(SMALL) == [
-        Verdict("theoretical", 25, PixelRange(30, 40)),
-        Verdict("expected", 21, PixelRange(5, math.inf)),
+        Verdict("theoretical", 25, Range(30, 40)),
+        Verdict("expected", 21, Range(5, math.inf)),
     ]
     assert not constraint.is_feasible(SMALL)
     assert RFConstraint(theoretical=(25, 25), effective=(21, 21)).is_feasible(SMALL)
@@ -101,11 +101,11 @@ def test_ranges_follow_the_target() -> None:
 def test_ranges_can_be_overridden_one_by_one() -> None:
     target = ScaleTarget(20, 40)
     ranges = RFConstraint(target, theoretical=(50, 90)).ranges()
-    assert ranges["theoretical"] == PixelRange(50, 90)
+    assert ranges["theoretical"] == Range(50, 90)
     assert ranges["expected"] == ranges["measured"] == target.effective
     ranges = RFConstraint(target, effective=(50, None)).ranges()
     assert ranges["theoretical"] == target.theoretical
-    assert ranges["expected"] == ranges["measured"] == PixelRange(50, math.inf)
+    assert ranges["expected"] == ranges["measured"] == Range(50, math.inf)
 
 
 @pytest.mark.parametrize(

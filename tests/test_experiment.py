@@ -13,7 +13,7 @@ from PIL import Image
 
 from rfsearch.experiment import Experiment, ExperimentConfig
 from rfsearch.space import SearchSpace
-from rfsearch.target import PixelRange
+from rfsearch.target import Range
 from rfsearch.validation import parse, read_toml
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -81,9 +81,9 @@ def test_everything_is_loaded(folder: Path) -> None:
     loaded = Experiment.load(str(folder), "cpu")
     assert loaded.space == SearchSpace.load(folder / "space.toml")
     assert loaded.constraint.ranges() == {
-        "theoretical": PixelRange(9, math.inf),
-        "expected": PixelRange(6, 18),
-        "measured": PixelRange(6, 18),
+        "theoretical": Range(9, math.inf),
+        "expected": Range(6, 18),
+        "measured": Range(6, 18),
     }
     assert loaded.task.data.train_images.shape == (40, 1, 16, 16)
     assert loaded.task.data.valid_images.shape == (10, 1, 16, 16)
@@ -141,8 +141,8 @@ def test_a_target_without_sizes_comes_from_the_boxes(folder: Path) -> None:
     sizes = loaded.task.data.object_sizes
     assert sizes is not None
     largest = float(np.quantile(sizes, 0.95))
-    assert loaded.constraint.ranges()["theoretical"] == PixelRange(1.5 * largest, math.inf)
-    assert loaded.constraint.ranges()["expected"] == PixelRange(largest, 3 * largest)
+    assert loaded.constraint.ranges()["theoretical"] == Range(1.5 * largest, math.inf)
+    assert loaded.constraint.ranges()["expected"] == Range(largest, 3 * largest)
 
 
 @pytest.mark.parametrize(

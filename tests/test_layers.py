@@ -16,8 +16,18 @@ import rfsearch
 #: Bottom to top. A module may import from its own layer and from those below.
 LAYERS: tuple[set[str], ...] = (
     {"receptive_field", "expression", "cost", "erf_map", "expected_erf", "moments", "validation"},
-    {"blocks", "architecture", "target"},
-    {"choices", "space", "constraint", "reachable"},
+    {"blocks", "architecture", "budget", "target"},
+    {
+        "candidates",
+        "choices",
+        "constraint",
+        "decisions",
+        "effects",
+        "feasible",
+        "feasible_graph",
+        "ways",
+        "space",
+    },
     {"probe", "model", "erf"},
     {"scenes", "sources", "tasks", "training"},
     {"objective", "study", "experiment"},

@@ -13,14 +13,14 @@ from matplotlib.patches import Rectangle
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.plots import accuracy_against_erf
-from rfsearch.target import PixelRange
+from rfsearch.target import Range
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
-TARGET = PixelRange(10, 30)
+TARGET = Range(10, 30)
 
 
 def frame() -> pd.DataFrame:
@@ -48,7 +48,7 @@ def empty_frame() -> pd.DataFrame:
     return trials_dataframe(optuna.create_study())
 
 
-def panels(table: pd.DataFrame, effective: PixelRange | None) -> list[Axes]:
+def panels(table: pd.DataFrame, effective: Range | None) -> list[Axes]:
     return list(accuracy_against_erf(table, effective).axes)
 
 
@@ -105,8 +105,8 @@ def test_lines_lead_from_the_erf_before_training() -> None:
     assert sorted(segments(left, "#999999")) == sorted(expected)
 
 
-@pytest.mark.parametrize("target", [PixelRange(10, 30), PixelRange(3.5, 4.5)])
-def test_the_target_is_shaded_in_px(target: PixelRange) -> None:
+@pytest.mark.parametrize("target", [Range(10, 30), Range(3.5, 4.5)])
+def test_the_target_is_shaded_in_px(target: Range) -> None:
     left, right = panels(frame(), target)
     assert shaded(right) == [(target.low, target.high)]
     assert shaded(left) == []
@@ -119,7 +119,7 @@ def test_the_target_of_each_candidate_is_shaded_as_ratio() -> None:
 
 
 def test_a_target_without_upper_bound_ends_at_the_largest_erf() -> None:
-    _, right = panels(frame(), PixelRange(10, math.inf))
+    _, right = panels(frame(), Range(10, math.inf))
     assert shaded(right) == [(10, 25)]
 
 
@@ -129,9 +129,9 @@ def test_nothing_is_shaded_without_a_target() -> None:
         assert len(axes.collections) == 1
 
 
-@pytest.mark.parametrize("target", [None, TARGET, PixelRange(10, math.inf)])
+@pytest.mark.parametrize("target", [None, TARGET, Range(10, math.inf)])
 def test_a_study_without_trained_candidates_can_be_drawn(
-    target: PixelRange | None, tmp_path: Path
+    target: Range | None, tmp_path: Path
 ) -> None:
     figure = accuracy_against_erf(empty_frame(), target)
     assert len(figure.axes) == 2

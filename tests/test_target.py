@@ -13,7 +13,7 @@ from rfsearch.target import (
     ERF_PER_OBJECT,
     MAX_SCALE_RATIO,
     MIN_TRF_PER_OBJECT,
-    PixelRange,
+    Range,
     ScaleTarget,
     pixel_range,
 )
@@ -23,8 +23,8 @@ INF = math.inf
 
 def test_rule() -> None:
     target = ScaleTarget(min_size=24, max_size=40)
-    assert target.theoretical == PixelRange(60, INF)
-    assert target.effective == PixelRange(40, 120)
+    assert target.theoretical == Range(60, INF)
+    assert target.effective == Range(40, 120)
 
 
 def test_rule_follows_the_constants() -> None:
@@ -71,7 +71,7 @@ def test_wide_targets_point_to_pyramids() -> None:
         target = ScaleTarget(24, 96)
     assert len(caught) == 1
     assert target.advice == str(caught[0].message)
-    assert target.effective == PixelRange(96, 288)
+    assert target.effective == Range(96, 288)
 
 
 def test_warning_points_at_the_users_line() -> None:
@@ -122,39 +122,39 @@ def test_impossible_quantiles(quantiles: tuple[float, float]) -> None:
     [(8, 1), (16, 0), (32, -1), (64, 0), (128, 1), (256, 2), (4, 2), (16 * 2**0.5, -0.5)],
 )
 def test_violation_in_octaves(size: float, octaves: float) -> None:
-    assert PixelRange(16, 64).violation(size) == pytest.approx(octaves)
+    assert Range(16, 64).violation(size) == pytest.approx(octaves)
 
 
 def test_violation_of_open_ranges() -> None:
-    assert PixelRange(16, INF).violation(4) == 2
-    assert PixelRange(16, INF).violation(1024) == -6
-    assert PixelRange(0, 16).violation(4) == -2
-    assert PixelRange(0, INF).violation(4) == -INF
+    assert Range(16, INF).violation(4) == 2
+    assert Range(16, INF).violation(1024) == -6
+    assert Range(0, 16).violation(4) == -2
+    assert Range(0, INF).violation(4) == -INF
 
 
 @given(st.floats(1, 100), st.floats(1, 4), st.floats(0.5, 1_000))
 def test_violation_is_positive_exactly_outside(low: float, ratio: float, size: float) -> None:
-    allowed = PixelRange(low, low * ratio)
+    allowed = Range(low, low * ratio)
     assert (allowed.violation(size) <= 0) == (allowed.low <= size <= allowed.high)
 
 
 @given(st.floats(1, 100), st.floats(1, 4), st.floats(1, 8))
 def test_too_small_and_too_large_weigh_the_same(low: float, ratio: float, factor: float) -> None:
-    allowed = PixelRange(low, low * ratio)
+    allowed = Range(low, low * ratio)
     small, large = allowed.violation(low / factor), allowed.violation(low * ratio * factor)
     assert small == pytest.approx(large, abs=1e-9)
     assert small == pytest.approx(math.log2(factor), abs=1e-9)
 
 
 def test_text() -> None:
-    assert str(PixelRange(16, 64)) == "16 to 64 px"
-    assert str(PixelRange(22.5, INF)) == "at least 22.5 px"
+    assert str(Range(16, 64)) == "16 to 64 px"
+    assert str(Range(22.5, INF)) == "at least 22.5 px"
 
 
 def test_bounds_of_a_user() -> None:
-    assert pixel_range((16, 64), "effective") == PixelRange(16, 64)
-    assert pixel_range((16, None), "effective") == PixelRange(16, INF)
-    assert pixel_range((0, 16), "effective") == PixelRange(0, 16)
+    assert pixel_range((16, 64), "effective") == Range(16, 64)
+    assert pixel_range((16, None), "effective") == Range(16, INF)
+    assert pixel_range((0, 16), "effective") == Range(0, 16)
 
 
 @pytest.mark.parametrize("bounds", [(64, 16), (-1, 16), (INF, None), (float("nan"), 3)])

@@ -1,0 +1,67 @@
+"""What a candidate may cost, beside the receptive field that it must have."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rfsearch.target import Range
+
+if TYPE_CHECKING:
+    from rfsearch.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Upper bounds; None is no bound.
+
+    Attributes:
+        max_output_stride: Largest stride of the output map, in px.
+        max_params_m: Most parameters, in millions, the classifier included.
+        max_flops_g: Most floating-point operations for one image, in 10^9; a multiply-add is two.
+        input_size: `(height, width)` of an image in px.
+        in_chans: Channels of an image.
+        num_classes: Outputs of the classifier; 0 for none.
+
+    Raises:
+        ValueError: If a bound is not positive.
+    """
+
+    max_output_stride: int | None = None
+    max_params_m: float | None = None
+    max_flops_g: float | None = None
+    input_size: tuple[int, int] = (224, 224)
+    in_chans: int = 3
+    num_classes: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("max_output_stride", "max_params_m", "max_flops_g"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"`{name} > 0` must hold, but got {value}.")
+
+    def ranges(self) -> dict[str, Range]:
+        """What is allowed, by gate, for the bounds that are on."""
+        bounds = {
+            "output_stride": (self.max_output_stride, "px"),
+            "parameters": (self.max_params_m, "M parameters"),
+            "flops": (self.max_flops_g, "GFLOPs"),
+        }
+        return {
+            gate: Range(0, high, unit) for gate, (high, unit) in bounds.items() if high is not None
+        }
+
+    def values(self, architecture: Architecture) -> dict[str, float]:
+        """What a candidate needs, by gate, for the bounds that are on.
+
+        Raises:
+            ValueError: If the images are too small for the network.
+        """
+        needs: dict[str, float] = {}
+        if self.max_output_stride is not None:
+            needs["output_stride"] = architecture.receptive_field().stride
+        if self.max_params_m is not None or self.max_flops_g is not None:
+            cost = architecture.cost(self.input_size, self.in_chans, self.num_classes)
+            needs |= {"parameters": cost.parameters / 1e6, "flops": cost.flops / 1e9}
+        return {gate: needs[gate] for gate in self.ranges()}

@@ -1,0 +1,132 @@
+"""All candidates that can be made from choices: counted, numbered, drawn, named by parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from rfsearch.architecture import Architecture
+from rfsearch.choices import Params, StageChoices, StemChoices
+from rfsearch.validation import FrozenData
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class NotOfferedError(ValueError):
+    """A parameter has a value that is not one of its choices."""
+
+
+class Candidates(FrozenData):
+    """All architectures that can be made from choices for the stem and for each stage."""
+
+    stem: StemChoices
+    stages: Annotated[tuple[StageChoices, ...], Field(strict=False, min_length=1, max_length=16)]
+
+    # -- counting, enumerating, sampling ---------------------------------------------------
+
+    @property
+    def _parts(self) -> tuple[StemChoices | StageChoices, ...]:
+        return (self.stem, *self.stages)
+
+    @cached_property
+    def size(self) -> int:
+        """How many distinct architectures there are; may exceed 2^63."""
+        size = 1
+        for part in self._parts:
+            size *= part.size
+        return size
+
+    def __getitem__(self, index: int) -> Architecture:
+        """The architecture with this number, from 0 to `size - 1`."""
+        if not 0 <= index < self.size:
+            raise IndexError(f"`0 <= index < {self.size}` must hold, but got {index}.")
+        digits = []
+        for part in self._parts:
+            index, digit = divmod(index, part.size)
+            digits.append(digit)
+        stages = zip(self.stages, digits[1:], strict=True)
+        return Architecture(
+            stem=self.stem.unrank(digits[0]),
+            stages=tuple(choices.unrank(digit) for choices, digit in stages),
+        )
+
+    def __iter__(self) -> Iterator[Architecture]:  # type: ignore[override]  # not pydantic's fields
+        """All architectures, each once, made one at a time."""
+        index = 0
+        while index < self.size:
+            yield self[index]
+            index += 1
+
+    def __contains__(self, architecture: object) -> bool:
+        """Whether the space can propose this architecture."""
+        if not isinstance(architecture, Architecture):
+            return False
+        if len(architecture.stages) != len(self.stages):
+            return False
+        params = self.to_params(architecture)
+        known = self.choices()
+        if any(name not in known or params[name] not in known[name] for name in params):
+            return False
+        return self.from_params(params) == architecture
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Draw one architecture, each as likely as any other."""
+        return self[random_below(self.size, rng)]
+
+    # -- parameters ------------------------------------------------------------------------
+
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """All parameters with their choices, also those with a single one."""
+        named = {f"stem_{name}": options for name, options in self.stem.values().items()}
+        for number, stage in enumerate(self.stages, start=1):
+            for name, options in stage.values().items():
+                named[f"stage{number}_{name}"] = options
+        return named
+
+    def to_params(self, architecture: Architecture) -> Params:
+        """Parameters that make an architecture; inactive ones get their first choice.
+
+        Use `study.enqueue_trial(space.to_params(architecture))` to try a known candidate.
+        """
+        named = {f"stem_{k}": v for k, v in self.stem.to_params(architecture.stem).items()}
+        pairs = zip(self.stages, architecture.stages, strict=True)
+        for number, (choices, stage) in enumerate(pairs, start=1):
+            named.update({f"stage{number}_{k}": v for k, v in choices.to_params(stage).items()})
+        return named
+
+    def from_params(self, params: Params) -> Architecture:
+        """The architecture that parameters stand for; those with one choice may be left out.
+
+        Raises:
+            NotOfferedError: If a parameter is missing or is not one of its choices.
+        """
+        chosen: Params = {}
+        for name, options in self.choices().items():
+            value = params.get(name, options[0] if len(options) == 1 else None)
+            if value not in options:
+                allowed = ", ".join(map(str, options))
+                raise NotOfferedError(f"`{name}` must be one of {allowed}, but got {value!r}.")
+            chosen[name] = value
+        stages = [
+            choices.from_params(_with_prefix(chosen, f"stage{number}_"))
+            for number, choices in enumerate(self.stages, start=1)
+        ]
+        stem = self.stem.from_params(_with_prefix(chosen, "stem_"))
+        return Architecture(stem=stem, stages=tuple(stages))
+
+
+def random_below(limit: int, rng: np.random.Generator) -> int:
+    """Uniform integer from 0 to `limit - 1`, of any length."""
+    bits = limit.bit_length()
+    while True:
+        value = int.from_bytes(rng.bytes((bits + 7) // 8), "little") >> (-bits % 8)
+        if value < limit:
+            return value
+
+
+def _with_prefix(params: Params, prefix: str) -> Params:
+    return {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}

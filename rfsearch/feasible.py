@@ -1,0 +1,232 @@
+"""The set of candidates that fit, without making any of them.
+
+One graph (`rfsearch.feasible_graph`), read in several ways: how many ways lead from the root to
+the end (sums and products), one of them at random (backward sampling), which decisions still lead
+there (reachability), and the cheapest way from a proposal (minima and sums).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rfsearch.candidates import Candidates
+from rfsearch.feasible_graph import build_graph, limits_of
+from rfsearch.ways import FORBIDDEN, Path, Ways
+
+if TYPE_CHECKING:
+    from rfsearch.architecture import Architecture
+    from rfsearch.choices import Params
+    from rfsearch.constraint import RFConstraint
+    from rfsearch.feasible_graph import Integers
+
+#: Sets of at most so many ways are checked one by one to be counted.
+_CHECKED = 1000
+#: Draws or proposals that are checked before giving up.
+_TRIES = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class FeasibleSet:
+    """The candidates of a space that pass a constraint's closed-form gates.
+
+    The theoretical receptive field and the output stride are exact in the graph. The expected ERF
+    and costs are binned with outward rounding, and every candidate that is returned is checked
+    exactly.
+
+    Attributes:
+        candidates: What may be proposed.
+        constraint: Which receptive fields fit.
+    """
+
+    candidates: Candidates
+    constraint: RFConstraint
+
+    # -- counting --------------------------------------------------------------------------
+
+    @cached_property
+    def count(self) -> int:
+        """How many candidates fit where `is_exact`, else a number that they do not exceed."""
+        if not self._needs_check or self._ways.number > _CHECKED:
+            return self._ways.number
+        return sum(self._fits(path) for path in self._ways.by_cost(self._costs({})))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether `count`, `fraction`, `allowed` and `histogram` are exact, not upper bounds.
+
+        They are without an expected-ERF gate and without bounds on costs; `count` and `fraction`
+        are also where few candidates are left.
+        """
+        return not self._needs_check or self._ways.number <= _CHECKED
+
+    @property
+    def fraction(self) -> float:
+        """`count` over the number of candidates in the space."""
+        return self.count / self.candidates.size
+
+    def histogram(self) -> dict[int, int]:
+        """How many candidates there are at each theoretical receptive field in px, in order."""
+        graph = build_graph(self.candidates, self.constraint, keep_sizes=True)
+        return Ways(graph, self.candidates.size).by_size()
+
+    def estimate(self, rng: np.random.Generator, num_samples: int = 200) -> tuple[float, float]:
+        """95 % interval (Wilson's) of how many candidates fit, from checking random ways.
+
+        Args:
+            rng: Of the draws.
+            num_samples: How many ways to check.
+        """
+        if not self._ways.number:
+            return 0.0, 0.0
+        hits = sum(self._fits(self._ways.draw(rng)) for _ in range(num_samples))
+        low, high = wilson_interval(hits, num_samples)
+        return low * self._ways.number, high * self._ways.number
+
+    # -- members ---------------------------------------------------------------------------
+
+    def contains(self, architecture: Architecture) -> bool:
+        """Whether the space can propose the candidate and it passes the closed-form gates."""
+        return architecture in self.candidates and self.constraint.is_feasible(architecture)
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Draw one candidate, each as likely as any other.
+
+        Raises:
+            ValueError: If no candidate fits, or none was found among 2,000 that might.
+        """
+        return self.candidates.from_params(self.sample_params(rng))
+
+    def sample_params(self, rng: np.random.Generator) -> Params:
+        """Parameters of a uniformly drawn candidate; inactive ones have their first choice."""
+        if self._ways.number:
+            for _ in range(_TRIES):
+                path = self._ways.draw(rng)
+                if self._fits(path):
+                    return self._params(path)
+        raise ValueError(
+            "No candidate of the space passes all gates: "
+            + ("none was found in 2,000 that might." if self._ways.number else "the set is empty.")
+        )
+
+    def allowed(self, partial: Mapping[str, Any], name: str | None = None) -> tuple[Any, ...]:
+        """Choices of a parameter with which a candidate can still succeed.
+
+        Args:
+            partial: Parameters that are decided, by name.
+            name: The parameter in question; None means the first that is not decided.
+
+        Raises:
+            ValueError: If there is no such parameter, or all are decided.
+        """
+        choices = self.candidates.choices()
+        if name is None:
+            name = next((other for other in choices if other not in partial), None)
+        if name is None or name not in choices:
+            raise ValueError(
+                f"`name` must be an undecided parameter of the space, but got {name!r}."
+            )
+        found: set[Any] = set()
+        for layer, edges in zip(self._ways.layers, self._ways.consistent(partial), strict=True):
+            if any(name in option for option in layer.options):
+                for option in np.unique(layer.option[edges]).tolist():
+                    # Where it makes no difference, any of its values will do.
+                    active = layer.options[option]
+                    found.update((active[name],) if name in active else choices[name])
+        return tuple(value for value in choices[name] if value in found)
+
+    def nearest(
+        self,
+        params: Mapping[str, Any],
+        fixed: Collection[str] = (),
+        avoid: Callable[[Params], bool] | None = None,
+    ) -> Params | None:
+        """Parameters of the candidate with the fewest, and then the smallest, changes.
+
+        A change of a number is as large as the choices that it skips; a change of a category is
+        as large as one choice. Parameters that make no difference keep their values.
+
+        Args:
+            params: The proposal; parameters that it lacks cost nothing.
+            fixed: Names of parameters that must not change.
+            avoid: A function of parameters; candidates for which it is true are passed over.
+
+        Returns:
+            All parameters, or None if there is no such candidate among the 2,000 nearest.
+        """
+        for path in islice(self._ways.by_cost(self._costs(params, fixed)), _TRIES):
+            found = self._firsts | dict(params) | self._active(path)
+            if self._fits(path) and not (avoid is not None and avoid(found)):
+                return {name: found[name] for name in self._firsts}
+        return None
+
+    # -- the graph -------------------------------------------------------------------------
+
+    @cached_property
+    def _ways(self) -> Ways:
+        return Ways(build_graph(self.candidates, self.constraint), self.candidates.size)
+
+    @cached_property
+    def _needs_check(self) -> bool:
+        limits = limits_of(self.constraint)
+        return limits.need_erf or limits.need_cost
+
+    @cached_property
+    def _firsts(self) -> Params:
+        return {name: options[0] for name, options in self.candidates.choices().items()}
+
+    def _active(self, path: Path) -> Params:
+        active: Params = {}
+        for layer, option in zip(self._ways.layers, path, strict=True):
+            active |= layer.options[option]
+        return active
+
+    def _params(self, path: Path) -> Params:
+        return self._firsts | self._active(path)
+
+    def _fits(self, path: Path) -> bool:
+        if not self._needs_check:
+            return True
+        architecture = self.candidates.from_params(self._params(path))
+        return self.constraint.is_feasible(architecture)
+
+    def _costs(self, params: Mapping[str, Any], fixed: Collection[str] = ()) -> list[Integers]:
+        """For each layer the cost of each option: changes first, their sizes second."""
+        choices = self.candidates.choices()
+        change = 1 + sum(len(options) for options in choices.values())
+
+        def cost(name: str, value: Any) -> int:
+            wanted = params.get(name, value)
+            if wanted == value:
+                return 0
+            if name in fixed:
+                return FORBIDDEN
+            return change + _distance(choices[name], wanted, value)
+
+        return [
+            np.array(
+                [sum(cost(n, v) for n, v in option.items()) for option in layer.options], np.int64
+            )
+            for layer in self._ways.layers
+        ]
+
+
+def _distance(options: tuple[Any, ...], wanted: Any, value: Any) -> int:
+    """Choices skipped between two numbers; 1 between categories."""
+    if isinstance(value, str) or wanted not in options:
+        return 1
+    ranks = sorted(options)
+    return abs(ranks.index(wanted) - ranks.index(value))
+
+
+def wilson_interval(hits: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    z2 = 1.96**2
+    middle = (hits + z2 / 2) / (total + z2)
+    half = (z2 * hits * (total - hits) / total + z2**2 / 4) ** 0.5 / (total + z2)
+    return max(0.0, middle - half), min(1.0, middle + half)
