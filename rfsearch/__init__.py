@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rfsearch.architecture import Block as Block
     from rfsearch.architecture import Stage as Stage
     from rfsearch.architecture import Stem as Stem
+    from rfsearch.budget import Budget as Budget
     from rfsearch.choices import StageChoices as StageChoices
     from rfsearch.choices import StemChoices as StemChoices
     from rfsearch.constraint import RFConstraint as RFConstraint
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rfsearch.receptive_field import ReceptiveField as ReceptiveField
     from rfsearch.receptive_field import stack as stack
     from rfsearch.receptive_field import window as window
+    from rfsearch.sampler import RFSampler as RFSampler
     from rfsearch.scenes import make_scenes as make_scenes
     from rfsearch.sources import digit_scenes as digit_scenes
     from rfsearch.sources import image_folder as image_folder
@@ -36,11 +38,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "Architecture": "architecture",
     "Block": "architecture",
+    "Budget": "budget",
     "ClassificationTask": "tasks",
     "ExpectedERF": "expected_erf",
     "MeasuredERF": "erf",
     "Objective": "objective",
     "RFConstraint": "constraint",
+    "RFSampler": "sampler",
     "ReceptiveField": "receptive_field",
     "ScaleTarget": "target",
     "SearchSpace": "space",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,6 +97,23 @@ class Candidates(FrozenData):
         for number, (choices, stage) in enumerate(pairs, start=1):
             named.update({f"stage{number}_{k}": v for k, v in choices.to_params(stage).items()})
         return named
+
+    def active_params(self, params: Mapping[str, Any]) -> Params:
+        """Those of a candidate's parameters that make a difference to it.
+
+        Args:
+            params: All parameters by name; those with one choice may be left out.
+        """
+        active: Params = {}
+        for name, options in self.stem.values().items():
+            active[f"stem_{name}"] = params.get(f"stem_{name}", options[0])
+        for number, choices in enumerate(self.stages, start=1):
+            prefix = f"stage{number}_"
+            given = {
+                n: params.get(prefix + n, options[0]) for n, options in choices.values().items()
+            }
+            active |= {prefix + n: given[n] for n in choices.active_names(given)}
+        return active
 
     def from_params(self, params: Params) -> Architecture:
         """The architecture that parameters stand for; those with one choice may be left out.

@@ -28,6 +28,7 @@ from rfsearch.architecture import (
 from rfsearch.validation import FrozenData
 
 Params = dict[str, Any]
+_BLOCK_FIELDS = ("kernel_size", "dilation")
 BlockField = Literal["kernel_size", "dilation"]
 
 
@@ -183,6 +184,16 @@ class StageChoices(FrozenData):
         for number, block in enumerate(stage.blocks, start=1):
             params |= self.block_params(block, number)
         return params
+
+    def active_names(self, params: Params) -> list[str]:
+        """Names of the parameters that make a difference, given all of them."""
+        names = ["block", "depth", "width", "stride"]
+        names += ["downsample"] if params["stride"] > 1 else []
+        for number in range(1, params["depth"] + 1):
+            own = {f: f"block{number}_{f}" if f in self.per_block else f for f in _BLOCK_FIELDS}
+            names.append(own["kernel_size"])
+            names += [own["dilation"]] if params[own["kernel_size"]] > 1 else []
+        return list(dict.fromkeys(names))
 
     def head_params(self, block: str, width: int, stride: int, downsample: str) -> Params:
         """Active parameters of how a stage begins."""

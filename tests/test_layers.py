@@ -30,7 +30,7 @@ LAYERS: tuple[set[str], ...] = (
     },
     {"probe", "model", "erf"},
     {"scenes", "sources", "tasks", "training"},
-    {"objective", "study", "experiment"},
+    {"sampler", "objective", "study", "experiment"},
     {"analysis", "plots", "report", "progress"},
     {"cli"},
 )
