@@ -43,16 +43,16 @@ _RATIOS = {
 def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     """One tidy row per trial, with the same typed columns whatever trials there are.
 
-    Sizes are in px. Columns: `number`, `state`, `value` (of completed trials); the parameters by
-    their names; `trf_size`; `erf_expected`, `erf_init` and `erf_trained` (closed form, measured
-    before and after training) and their ratios to `trf_size`: `erf_ratio_expected`, `erf_ratio`
-    (before training) and `erf_ratio_trained`; `erf_clipped` (share of the receptive field outside
-    the measured input); `output_stride`, `params_m` (millions), `flops_g` (10^9, a multiply-add
-    is two), `train_seconds`, `seed`; `duplicate_of` (number of the trial with the same
-    architecture whose results it repeats); `rejected_by` (`theoretical`, `expected`, `measured`,
-    `pruner`, `space`, `training`, or missing) and `reason`; the constraints in octaves, `feasible`
-    being true where all of them are at most 0; `duration_seconds`. What a trial has not is
-    missing.
+    Sizes are in px. Columns: `number`, `state`, `value` (of candidates trained to the end); the
+    parameters by their names; `trf_size`; `erf_expected`, `erf_init` and `erf_trained` (closed
+    form, measured before and after training) and their ratios to `trf_size`:
+    `erf_ratio_expected`, `erf_ratio` (before training) and `erf_ratio_trained`; `erf_clipped`
+    (share of the receptive field outside the measured input); `output_stride`, `params_m`
+    (millions), `flops_g` (10^9, a multiply-add is two), `train_seconds`, `seed`; `duplicate_of`
+    (number of the trial with the same architecture whose results it repeats); `rejected_by`
+    (`theoretical`, `output_stride`, `parameters`, `flops`, `expected`, `measured`, `pruner`,
+    `space`, `training`, or missing) and `reason`; the constraints in octaves, `feasible` being
+    true where all of them are at most 0; `duration_seconds`. What a trial has not is missing.
     """
     trials = study.get_trials(deepcopy=False)
     columns: dict[str, pd.Series[Any]] = {
@@ -85,8 +85,10 @@ def _parameter_names(trials: list[FrozenTrial]) -> list[str]:
 
 
 def _value(trial: FrozenTrial) -> float | None:
-    # Optuna gives a pruned trial its last intermediate value, which is no result.
-    return trial.values[0] if trial.state == TrialState.COMPLETE and trial.values else None
+    # Optuna gives a pruned trial its last intermediate value, and a rejected one may have
+    # completed with a stand-in; neither is a result.
+    has_result = trial.state == TrialState.COMPLETE and "rejected_by" not in trial.user_attrs
+    return trial.values[0] if has_result and trial.values else None
 
 
 def _feasible(trial: FrozenTrial) -> bool | None:

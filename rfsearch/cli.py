@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from rfsearch.target import ScaleTarget
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-#: Candidates drawn to estimate a share.
-_SAMPLES = 1000
 
 
 def main() -> None:
@@ -70,62 +68,53 @@ def space(
     target: Annotated[
         str | None, typer.Option(help="Smallest and largest object in px, as 24:96.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the sample that the expected ERF needs.")] = 0,
 ) -> None:
     """Show a search space: its size, the receptive fields it reaches, how much of it fits."""
     with _user_mistakes():
         from rfsearch.constraint import RFConstraint
-        from rfsearch.reachable import require_reachable
+        from rfsearch.remedies import require_feasible
         from rfsearch.space import SearchSpace
 
         loaded = SearchSpace.load(file)
         constraint = RFConstraint(_parse_target(target)) if target else None
         _print_space(file, loaded)
         if constraint:
-            require_reachable(loaded, constraint)
+            require_feasible(loaded, constraint)
     if constraint:
-        _print_feasible_share(loaded, constraint, seed)
+        _print_feasible(loaded, constraint, seed)
 
 
 def _print_space(name: str, loaded: SearchSpace) -> None:
-    from rfsearch.reachable import count_sizes
+    from rfsearch.charts import size_chart
+    from rfsearch.constraint import RFConstraint
 
-    sizes = count_sizes(loaded)
+    sizes = loaded.feasible(RFConstraint(theoretical=None, effective=None)).histogram()
     typer.echo(f"space           {name}")
     typer.echo(f"architectures   {loaded.size:,}")
     typer.echo(f"parameters      {len(loaded.distributions())}")
     typer.echo(f"theoretical RF  {min(sizes)} to {max(sizes)} px")
+    Console().print(size_chart(sizes))
 
 
-def _print_feasible_share(loaded: SearchSpace, constraint: RFConstraint, seed: int) -> None:
+def _print_feasible(loaded: SearchSpace, constraint: RFConstraint, seed: int) -> None:
     import numpy as np
-
-    from rfsearch.reachable import count_sizes
 
     for gate, allowed in constraint.ranges().items():
         if gate != "measured":
-            typer.echo(f"{gate + ' range':<15} {allowed}")
-    theoretical = constraint.ranges().get("theoretical")
-    if theoretical is not None:
-        within = sum(
-            n for size, n in count_sizes(loaded).items() if theoretical.violation(size) <= 0
-        )
-        typer.echo(f"within TRF      {within:,} ({within / loaded.size:.3g} of all, exact)")
-    rng = np.random.default_rng(seed)
-    hits = sum(constraint.is_feasible(loaded.sample(rng)) for _ in range(_SAMPLES))
-    low, high = _wilson(hits, _SAMPLES)
+            typer.echo(f"{gate + ' range':<18}{allowed}")
+    by_trf = replace(constraint, expected=False, measured=False)
+    within = loaded.feasible(by_trf)
+    typer.echo(f"{'within TRF range':<18}{within.count:,} ({within.fraction:.3g} of all, exact)")
+    feasible = loaded.feasible(constraint)
+    if feasible.is_exact:
+        typer.echo(f"{'feasible':<18}{feasible.count:,} ({feasible.fraction:.3g} of all, exact)")
+        return
+    low, high = feasible.estimate(np.random.default_rng(seed))
     typer.echo(
-        f"feasible        {hits / _SAMPLES:.1%} of {_SAMPLES:,} sampled "
-        f"(95 % interval {low:.1%} to {high:.1%})"
+        f"{'feasible':<18}{low:.2g} to {high:.2g} "
+        f"({low / loaded.size:.2g} to {high / loaded.size:.2g} of all, 95 % interval)"
     )
-
-
-def _wilson(hits: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    z2 = 1.96**2
-    middle = (hits + z2 / 2) / (total + z2)
-    half = (z2 * hits * (total - hits) / total + z2**2 / 4) ** 0.5 / (total + z2)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _search(study: optuna.Study, experiment: Experiment) -> bool:

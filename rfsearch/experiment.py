@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rfsearch.constraint import RFConstraint
-from rfsearch.reachable import require_reachable
+from rfsearch.remedies import require_feasible
 from rfsearch.sources import ImageData, digit_scenes, image_folder
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
@@ -114,18 +114,20 @@ class SearchConfig(FrozenData):
     Attributes:
         trained_trials: Stop after so many candidates were trained.
         max_trials: Stop after so many trials of any kind.
-        sampler: Optuna's sampler.
+        sampler: Optuna's sampler; `"gp"` needs the extra `rfsearch[samplers]`.
+        feasible_only: Whether only candidates that pass the closed-form gates are proposed; else
+            the sampler has to learn from those that fail.
         pruner: Optuna's pruner of trials that train badly.
-        startup_trials: Random trials before TPE or NSGA-II take over. As rejected candidates
-            count, it is more than Optuna's own default.
+        startup_trials: Random trials before the sampler takes over.
         seed: Of the sampler.
     """
 
     trained_trials: Count = 20
     max_trials: Count = 1000
-    sampler: Literal["tpe", "random", "nsgaii"] = "tpe"
+    sampler: Literal["tpe", "random", "nsgaii", "gp"] = "tpe"
+    feasible_only: bool = True
     pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"
-    startup_trials: Count = 30
+    startup_trials: Count = 10
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -184,7 +186,7 @@ class Experiment:
         )
         data = config.data.load(file.parent)
         constraint = config.target.constraint(data)
-        require_reachable(space, constraint)
+        require_feasible(space, constraint)
         return cls(
             folder=file.parent.resolve(),
             config=config,

@@ -47,6 +47,16 @@ class FeasibleSet:
     candidates: Candidates
     constraint: RFConstraint
 
+    def is_empty(self) -> bool:
+        """Whether no candidate fits, as far as 2,000 that might can tell."""
+        if self.is_exact:
+            return self.count == 0
+        try:
+            self.sample_params(np.random.default_rng(0))
+        except ValueError:
+            return True
+        return False
+
     # -- counting --------------------------------------------------------------------------
 
     @cached_property

@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.candidates import NotOfferedError
+from rfsearch.rejection import end_rejected
 
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture
@@ -28,7 +29,8 @@ _RESULTS = ("erf_init", "erf_clipped", "erf_trained")
 class Objective:
     """Suggest a candidate, pass it through the gates, train it briefly, log every number.
 
-    A candidate that fails a gate ends as a pruned trial and is never trained. A candidate that
+    A candidate that fails a gate is never trained; its trial ends as `rfsearch.rejection` says,
+    which is pruned for all samplers that learn from pruned trials. A candidate that
     cannot be trained (a value outside the space, a loss that is not finite) ends as a failed
     trial whose attribute `reason` says why; the study goes on. A candidate that an earlier trial
     has trained with the same seed is not trained again: the trial repeats the earlier one's
@@ -58,14 +60,17 @@ class Objective:
             self._log_architecture(trial, architecture)
         except ValueError as error:  # The image is too small for the network.
             return _fail(trial, "space", error)
-        self.constraint.check(trial, architecture)
-        earlier = _earlier_trial(trial)
-        if earlier is not None:
-            return _repeat(trial, earlier)
-        model = self.task.build(architecture)
-        erf = self.task.measure_erf(model)
-        trial.set_user_attr("erf_clipped", erf.clipped)
-        self.constraint.check_measured(trial, erf)
+        try:
+            self.constraint.check(trial, architecture)
+            earlier = _earlier_trial(trial)
+            if earlier is not None:
+                return _repeat(trial, earlier)
+            model = self.task.build(architecture)
+            erf = self.task.measure_erf(model)
+            trial.set_user_attr("erf_clipped", erf.clipped)
+            self.constraint.check_measured(trial, erf)
+        except optuna.TrialPruned:
+            return end_rejected(trial)
         try:
             accuracy = self._train(trial, model)
         except FloatingPointError as error:
@@ -101,7 +106,8 @@ def _earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:
     """A completed trial of the study with the same architecture and seed."""
     same = ("architecture", "seed")
     for other in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        if all(other.user_attrs.get(key) == trial.user_attrs[key] for key in same):
+        alike = all(other.user_attrs.get(key) == trial.user_attrs[key] for key in same)
+        if alike and "rejected_by" not in other.user_attrs:
             return other
     return None
 

@@ -22,8 +22,7 @@ class SearchProgress:
 
     def __init__(self, console: Console, study: optuna.Study, trained_trials: int) -> None:
         past = study.get_trials(deepcopy=False)
-        finished = [trial for trial in past if trial.state == TrialState.COMPLETE]
-        self.best = max((trial.values[0] for trial in finished if trial.values), default=None)
+        self.best = max((t.values[0] for t in past if _has_result(t)), default=None)
         self.stopped = Counter(trial.user_attrs.get("rejected_by") for trial in past)
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -50,7 +49,7 @@ class SearchProgress:
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Take in a finished trial."""
         self.stopped[trial.user_attrs.get("rejected_by")] += 1
-        if trial.state == TrialState.COMPLETE and trial.values:
+        if _has_result(trial):
             self.best = max(trial.values[0], self.best or trial.values[0])
         if "train_seconds" in trial.user_attrs:
             self.bar.advance(self.task)
@@ -61,3 +60,7 @@ class SearchProgress:
         counts = [f"{gate} {n}" for gate, n in sorted(self.stopped.items(), key=str) if gate]
         stopped = f", stopped: {', '.join(counts)}" if counts else ""
         self.bar.update(self.task, description=f"best {best}{stopped}")
+
+
+def _has_result(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.COMPLETE and "rejected_by" not in trial.user_attrs

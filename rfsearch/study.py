@@ -17,17 +17,19 @@ from optuna.pruners import (
     NopPruner,
     SuccessiveHalvingPruner,
 )
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from rfsearch.experiment import Experiment
 from rfsearch.objective import Objective
+from rfsearch.sampler import RFSampler
 
 _SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": lambda seed, startup: TPESampler(seed=seed, n_startup_trials=startup),
     "random": lambda seed, _: RandomSampler(seed=seed),
-    "nsgaii": lambda seed, startup: NSGAIISampler(seed=seed, population_size=startup),
+    "nsgaii": lambda seed, startup: NSGAIISampler(seed=seed, population_size=max(2, startup)),
+    "gp": lambda seed, startup: GPSampler(seed=seed, n_startup_trials=startup),
 }
 _PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "none": NopPruner,
@@ -99,11 +101,28 @@ def open_study(experiment: Experiment) -> optuna.Study:
     for trial in past:
         if trial.state == TrialState.RUNNING:
             study.tell(trial.number, state=TrialState.FAIL)
-    search = experiment.config.search
     # A resumed search must not propose the same candidates once more.
-    study.sampler = _SAMPLERS[search.sampler](search.seed + len(past), search.startup_trials)
-    study.pruner = _PRUNERS[search.pruner]()
+    study.sampler = _sampler(experiment, seed=experiment.config.search.seed + len(past))
+    study.pruner = _PRUNERS[experiment.config.search.pruner]()
     return study
+
+
+def _sampler(experiment: Experiment, seed: int) -> BaseSampler:
+    search = experiment.config.search
+    try:
+        base = _SAMPLERS[search.sampler](seed, search.startup_trials)
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"search, sampler: {search.sampler!r} cannot be used: {reason}") from None
+    if not search.feasible_only:
+        return base
+    return RFSampler(
+        experiment.space,
+        experiment.constraint,
+        base,
+        seed=seed,
+        n_startup_trials=search.startup_trials,
+    )
 
 
 def run_study(study: optuna.Study, experiment: Experiment, on_trial: OnTrial) -> None:

@@ -17,7 +17,10 @@ from optuna.trial import FrozenTrial, TrialState
 from typer.testing import CliRunner
 
 from rfsearch.cli import app
+from rfsearch.constraint import RFConstraint
+from rfsearch.space import SearchSpace
 from rfsearch.study import exclusive, storage_url
+from rfsearch.target import ScaleTarget
 
 SPACE = """
 [stem]
@@ -48,6 +51,7 @@ epochs = {epochs}
 trained_trials = {trained_trials}
 max_trials = 100000
 sampler = "random"
+feasible_only = false
 seed = 2
 """
 
@@ -205,8 +209,8 @@ def test_run_with_a_target_that_no_candidate_meets(folder: Path) -> None:
     text = text.replace("max_size = 6", "max_size = 60").replace("min_size = 5", "min_size = 50")
     (folder / "experiment.toml").write_text(text)
     line = refusal(run(folder))
-    assert "No candidate can have a theoretical receptive field of at least 90 px" in line
-    assert "the space reaches 5 to 23 px" in line
+    assert "No candidate of the space passes all gates (theoretical at least 90 px" in line
+    assert "theoretical receptive fields reach from 5 to 23 px. It would with dilation 6" in line
     assert not (folder / "study.db").exists()
 
 
@@ -258,45 +262,45 @@ def test_a_bug_keeps_its_traceback(
 def test_space_shows_size_and_reach(folder: Path) -> None:
     result = rfsearch("space", folder / "space.toml")
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines() == [
+    assert result.stdout.splitlines()[:4] == [
         f"space           {folder / 'space.toml'}",
         "architectures   12",
         "parameters      3",
         "theoretical RF  5 to 23 px",
     ]
+    # Of 12 candidates, two have 5 px and four more up to 7 px.
+    shares = [line.split()[3] for line in result.stdout.splitlines()[5:]]
+    assert sum(float(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=0.05)
+    assert "█" in result.stdout
 
 
-def test_space_estimates_the_feasible_share(folder: Path) -> None:
+def test_space_counts_what_fits(folder: Path) -> None:
     result = rfsearch("space", folder / "space.toml", "--target", "5:6")
     assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()[4:]
-    assert lines[:3] == [
+    space, constraint = SearchSpace.load(folder / "space.toml"), RFConstraint(ScaleTarget(5, 6))
+    fitting = sum(constraint.is_feasible(architecture) for architecture in space)
+    assert result.stdout.splitlines()[-4:] == [
         "theoretical range at least 9 px",
-        "expected range  6 to 18 px",
-        "within TRF      7 (0.583 of all, exact)",
+        "expected range    6 to 18 px",
+        "within TRF range  7 (0.583 of all, exact)",
+        f"feasible          {fitting} ({fitting / 12:.3g} of all, exact)",
     ]
-    assert lines[3].startswith("feasible        ")
-    assert "of 1,000 sampled (95 % interval " in lines[3]
-    share, low, high = (float(part.split("%")[0]) for part in _shares(lines[3]))
-    # Six or seven of the twelve fit: the expected ERF may refuse one more.
-    assert low < share < high
-    assert high > 100 * 6 / 12
-    assert low < 100 * 7 / 12
 
 
-def _shares(line: str) -> list[str]:
-    words = line.replace("feasible", "").replace("interval", "of").replace("to", "of").split("of")
-    return [word.strip() for word in words if "%" in word and "95 %" not in word]
-
-
-def test_space_advises_pyramids_for_a_wide_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfsearch.cli._SAMPLES", 40)
-    with pytest.warns(UserWarning, match="one receptive field cannot fit all"):
-        result = rfsearch("space", "residual", "--target", "24:96")
+def test_space_estimates_what_it_cannot_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rfsearch.feasible.FeasibleSet.estimate", lambda *_: (1.2e9, 1.4e9))
+    result = rfsearch("space", "plain", "--target", "24:48")
     assert result.exit_code == 0, result.output
-    assert "theoretical range at least 144 px" in result.stdout
-    assert "expected range  96 to 288 px" in result.stdout
-    assert "of 40 sampled" in result.stdout
+    share = "0.41 to 0.48 of all, 95 % interval"
+    assert result.stdout.splitlines()[-1] == f"feasible          1.2e+09 to 1.4e+09 ({share})"
+    assert result.stdout.splitlines()[-2].endswith("of all, exact)")
+
+
+def test_space_advises_pyramids_for_a_wide_target(folder: Path) -> None:
+    with pytest.warns(UserWarning, match="one receptive field cannot fit all"):
+        result = rfsearch("space", folder / "space.toml", "--target", "1:6")
+    assert result.exit_code == 0, result.output
+    assert "expected range    6 to 18 px" in result.stdout
 
 
 @pytest.mark.parametrize("text", ["24", "24:", "a:b", "1:2:3", "24-96"])
@@ -313,8 +317,8 @@ def test_space_with_an_impossible_range(folder: Path, text: str) -> None:
 
 def test_space_with_a_target_that_no_candidate_meets(folder: Path) -> None:
     line = refusal(rfsearch("space", folder / "space.toml", "--target", "2000:3000"))
-    assert "No candidate can have a theoretical receptive field of at least 4500 px" in line
-    assert "the space reaches 5 to 23 px" in line
+    assert "No candidate of the space passes all gates (theoretical at least 4500 px" in line
+    assert "theoretical receptive fields reach from 5 to 23 px." in line
 
 
 def test_space_that_does_not_exist(tmp_path: Path) -> None:

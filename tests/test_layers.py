@@ -26,12 +26,13 @@ LAYERS: tuple[set[str], ...] = (
         "feasible",
         "feasible_graph",
         "ways",
+        "remedies",
         "space",
     },
     {"probe", "model", "erf"},
     {"scenes", "sources", "tasks", "training"},
-    {"sampler", "objective", "study", "experiment"},
-    {"analysis", "plots", "report", "progress"},
+    {"sampler", "rejection", "objective", "study", "experiment"},
+    {"analysis", "charts", "plots", "report", "progress"},
     {"cli"},
 )
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

@@ -23,6 +23,7 @@ from rfsearch.objective import Objective
 from rfsearch.report import gate_summary, trained_table, write_report
 from rfsearch.sources import ImageData
 from rfsearch.space import SearchSpace
+from rfsearch.target import Range
 from rfsearch.tasks import ClassificationTask
 from rfsearch.training import TrainingResult
 
@@ -216,9 +217,9 @@ def test_the_report_of_a_study_without_trials(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"effective": (2, 30)}, (2, 30)),
-        ({"effective": (2, 30), "expected": False}, (2, 30)),
-        ({"effective": (2, 30), "measured": False}, (2, 30)),
+        ({"effective": (2, 30)}, Range(2, 30)),
+        ({"effective": (2, 30), "expected": False}, Range(2, 30)),
+        ({"effective": (2, 30), "measured": False}, Range(2, 30)),
         ({"effective": None}, None),
     ],
 )

@@ -14,7 +14,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from strategies import space_dicts
 
 from rfsearch.architecture import Architecture
-from rfsearch.space import SearchSpace, arithmetic_progression, random_below, shipped_spaces
+from rfsearch.candidates import random_below
+from rfsearch.space import SearchSpace, arithmetic_progression, shipped_spaces
 
 STEM = {"kernel_size": 3, "stride": 1, "width": 8}
 STAGE = {"block": "plain", "depth": [1, 2], "width": 8, "kernel_size": [3, 5]}

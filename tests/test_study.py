@@ -14,7 +14,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from rfsearch.experiment import Experiment
+from rfsearch.experiment import Experiment, SearchConfig
 from rfsearch.model import SearchedNetwork
 from rfsearch.study import (
     exclusive,
@@ -53,10 +53,11 @@ num_valid = 16
 [training]
 epochs = 1
 """
-SEARCH: dict[str, int | str] = {
+SEARCH: dict[str, int | str | bool] = {
     "trained_trials": 2,
     "max_trials": 50,
     "sampler": "random",
+    "feasible_only": False,
     "seed": 2,
 }
 
@@ -95,9 +96,10 @@ class StubTask(ClassificationTask):
         return TrainingResult(0.5, 1, 0.0)
 
 
-def with_search(**changes: int | str) -> str:
+def with_search(**changes: int | str | bool) -> str:
     """The experiment's text with other values in its last table."""
-    lines = [f"{key} = {value!r}" for key, value in (SEARCH | changes).items()]
+    values = (SEARCH | changes).items()
+    lines = [f"{k} = {str(v).lower() if isinstance(v, bool) else repr(v)}" for k, v in values]
     return "\n".join([EXPERIMENT, "[search]", *lines])
 
 
@@ -262,6 +264,7 @@ def test_a_trial_that_a_killed_process_left_running_has_failed(folder: Path) -> 
         ("random", "hyperband", ("RandomSampler", "HyperbandPruner")),
         ("nsgaii", "successive_halving", ("NSGAIISampler", "SuccessiveHalvingPruner")),
         ("tpe", "none", ("TPESampler", "NopPruner")),
+        ("gp", "none", ("GPSampler", "NopPruner")),
     ],
 )
 def test_sampler_and_pruner_are_those_of_the_file(
@@ -270,6 +273,29 @@ def test_sampler_and_pruner_are_those_of_the_file(
     (folder / "experiment.toml").write_text(with_search(sampler=sampler, pruner=pruner))
     study = open_study(Experiment.load(folder, "cpu"))
     assert (type(study.sampler).__name__, type(study.pruner).__name__) == kinds
+
+
+def test_by_default_only_candidates_that_fit_are_proposed(folder: Path) -> None:
+    (folder / "experiment.toml").write_text(with_search(feasible_only=True, sampler="tpe"))
+    experiment = stub_experiment(folder)
+    study = open_study(experiment)
+    assert str(study.sampler) == "RFSampler(TPESampler)"
+    run_study(study, experiment, ignore)
+    trials = stored_trials(folder)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
+    assert SearchConfig().feasible_only
+
+
+def test_a_sampler_whose_package_is_missing_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise ImportError("Tried to import 'scipy' but failed.")
+
+    monkeypatch.setattr("rfsearch.study.GPSampler", missing)
+    (folder / "experiment.toml").write_text(with_search(sampler="gp"))
+    with pytest.raises(ValueError, match="sampler: 'gp' cannot be used: Tried to import 'scipy'"):
+        open_study(Experiment.load(folder, "cpu"))
 
 
 # -- whose database it is ---------------------------------------------------------------------

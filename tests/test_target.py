@@ -29,8 +29,8 @@ def test_rule() -> None:
 
 def test_rule_follows_the_constants() -> None:
     target = ScaleTarget(10, 20)
-    assert target.theoretical == (MIN_TRF_PER_OBJECT * 20, INF)
-    assert target.effective == (ERF_PER_OBJECT[0] * 20, ERF_PER_OBJECT[1] * 20)
+    assert target.theoretical == Range(MIN_TRF_PER_OBJECT * 20, INF)
+    assert target.effective == Range(ERF_PER_OBJECT[0] * 20, ERF_PER_OBJECT[1] * 20)
 
 
 def test_rule_looks_at_the_largest_object() -> None:

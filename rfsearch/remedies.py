@@ -1,0 +1,111 @@
+"""What to do about a target that no candidate of a space can meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import ValidationError
+
+from rfsearch.constraint import RFConstraint
+
+if TYPE_CHECKING:
+    from rfsearch.space import SearchSpace
+
+#: Values that are tried for each key, beside those that it has.
+_VALUES: dict[str, tuple[Any, ...]] = {
+    "depth": tuple(range(1, 13)),
+    "kernel_size": (1, 3, 5, 7, 9, 11, 13, 15, 21, 31),
+    "dilation": (1, 2, 3, 4, 6, 8, 12, 16),
+    "stride": (1, 2, 3, 4),
+    "pool": ("none", "max"),
+}
+#: Values tried for one key: those next to the ones that it has.
+_NEAREST = 6
+#: Remedies that an error message lists.
+_LISTED = 5
+
+
+class Remedy(NamedTuple):
+    """One choice that would make the feasible set non-empty.
+
+    Attributes:
+        part: `"stem"`, or `"stage 2"`.
+        key: What is chosen there.
+        value: The value to add to the choices.
+    """
+
+    part: str
+    key: str
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.value} in the {self.part}".replace("the stage", "stage")
+
+
+def require_feasible(space: SearchSpace, constraint: RFConstraint) -> None:
+    """Refuse a target that no candidate of the space can meet.
+
+    Raises:
+        ValueError: One line that says what is asked, what the space can reach, and which single
+            choices would help.
+    """
+    feasible = space.feasible(constraint)
+    measured = constraint.ranges().get("measured")
+    largest = max(_reachable(space))
+    if not feasible.is_empty() and (measured is None or measured.low <= largest):
+        return
+    ranges = constraint.ranges()
+    if "expected" in ranges:
+        ranges = {gate: allowed for gate, allowed in ranges.items() if gate != "measured"}
+    asked = ", ".join(f"{gate} {allowed}" for gate, allowed in ranges.items())
+    found = list(islice(remedies(space, constraint), _LISTED))
+    advice = f" It would with {', or '.join(map(str, found))}." if found else ""
+    raise ValueError(
+        f"No candidate of the space passes all gates ({asked}): its theoretical receptive fields "
+        f"reach from {min(_reachable(space))} to {largest} px.{advice}"
+    )
+
+
+def _reachable(space: SearchSpace) -> list[int]:
+    """Theoretical receptive fields that the space has, in px."""
+    return list(space.feasible(RFConstraint(theoretical=None, effective=None)).histogram())
+
+
+def remedies(space: SearchSpace, constraint: RFConstraint) -> Iterator[Remedy]:
+    """Single choices, each of which, added to the space, lets some candidate pass.
+
+    For each part of the space and each of its keys it is the value nearest to those on offer.
+    """
+    parts = [("stem", space.stem)] + [
+        (f"stage {number}", stage) for number, stage in enumerate(space.stages, start=1)
+    ]
+    for number, (part, choices) in enumerate(parts):
+        for key in (key for key in _VALUES if hasattr(choices, key)):
+            offered = getattr(choices, key)
+            for value in _nearest_first(_VALUES[key], offered)[:_NEAREST]:
+                changed = _with_choice(space, number, key, (*offered, value))
+                if changed is not None and not changed.feasible(constraint).is_empty():
+                    yield Remedy(part, key, value)
+                    break
+
+
+def _nearest_first(values: tuple[Any, ...], offered: tuple[Any, ...]) -> list[Any]:
+    new = [value for value in values if value not in offered]
+    if isinstance(values[0], str):
+        return new
+    return sorted(new, key=lambda value: min(abs(value - other) for other in offered))
+
+
+def _with_choice(
+    space: SearchSpace, part: int, key: str, options: tuple[Any, ...]
+) -> SearchSpace | None:
+    """The space with other choices for one key, or None where they are impossible."""
+    values = space.model_dump()
+    place = values["stem"] if part == 0 else values["stages"][part - 1]
+    place[key] = options
+    try:
+        return type(space).model_validate(values)
+    except ValidationError:
+        return None
