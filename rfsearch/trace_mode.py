@@ -1,0 +1,284 @@
+"""Running a module on tensors without data, operation by operation."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rfsearch.trace_call import (
+    Call,
+    Dependence,
+    Record,
+    attach,
+    dependence_of,
+    record_of,
+)
+from rfsearch.trace_mixing import elementwise
+from rfsearch.trace_movement import Handler, write_back
+from rfsearch.trace_operations import CONSTANTS, OPERATIONS
+
+#: Constants with more elements than this are not computed, only their shapes.
+_MAX_COMPUTED = 2**14
+#: In-place operations that change the shape and so have to run.
+_RESHAPING = frozenset({"as_strided", "unsqueeze", "squeeze", "t", "transpose", "resize", "set"})
+
+
+class LayerRow(NamedTuple):
+    """Output of one module."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    dependence: Dependence
+
+
+class Operation(NamedTuple):
+    """What is needed to call the handler of an ATen operation."""
+
+    name: str
+    defaults: dict[str, Any]
+    handler: Handler | None
+    in_place: bool
+    is_view: bool
+
+
+class Layers:
+    """Which modules are running, what they returned and which of them mixed everything.
+
+    Attributes:
+        rows: Outputs of the modules in the order in which they finished.
+        causes: Names of the modules that mixed the whole extent of an axis; an ordered set.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.rows: list[LayerRow] = []
+        self.causes: dict[str, None] = {}
+        self._running: list[str] = [""]
+        for name, child in module.named_modules():
+            if not isinstance(child, torch.jit.ScriptModule):
+                child.register_forward_pre_hook(partial(self._enter, name))
+                child.register_forward_hook(partial(self._leave, name))
+
+    @property
+    def current(self) -> str:
+        """Name of the innermost running module; empty for the model itself."""
+        return self._running[-1]
+
+    def _enter(self, name: str, module: nn.Module, inputs: Any) -> None:
+        self._running.append(name)
+
+    def _leave(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._running.pop()
+        for key, tensor in named_tensors(output):
+            dependence = dependence_of(tensor)
+            if dependence is not None:
+                label = f"{name}[{key}]" if key else name
+                row = LayerRow(label, type(module).__name__, tuple(tensor.shape), dependence)
+                self.rows.append(row)
+
+
+class TracingMode(TorchDispatchMode):
+    """Follows what every tensor depends on.
+
+    Attributes:
+        refusal: Why the tracing stopped, if it did: an operation that cannot be followed.
+    """
+
+    def __init__(self, layers: Layers, pointwise_if_unknown: bool) -> None:
+        super().__init__()
+        self.refusal: str | None = None
+        self._layers = layers
+        self._pointwise_if_unknown = pointwise_if_unknown
+        self._shapes: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run one operation on shapes alone and record what its output depends on."""
+        kwargs = kwargs or {}
+        operation = _operation(func)
+        tensors = list(_tensors((args, kwargs)))
+        if not any(dependence_of(tensor) is not None for tensor in tensors):
+            return self._constant(func, operation, tensors, args, kwargs)
+        arguments = dict(operation.defaults)
+        arguments.update(zip(operation.defaults, args, strict=False))
+        arguments.update(kwargs)
+        call = Call(operation.name, arguments, None)
+        try:
+            self._refuse_stale_views(tensors)
+            handler = self._handler(operation)
+            call.output = self._run(func, operation, args, kwargs)
+            if operation.name not in CONSTANTS:
+                self._record(operation, call, handler(call))
+        except ValueError as reason:
+            if self.refusal is None:
+                self.refusal = f"{reason} (operation `{operation.name}`, {self._place()})."
+            raise
+        if operation.name in CONSTANTS and operation.in_place:
+            attach(args[0], Record())
+        return call.output
+
+    def _constant(
+        self, func: Any, operation: Operation, tensors: list[Tensor], args: Any, kwargs: Any
+    ) -> Any:
+        large = any(t.numel() > _MAX_COMPUTED and t.is_floating_point() for t in tensors)
+        if not large and not any(t.is_meta for t in tensors):
+            return func(*args, **kwargs)
+        output = func(*self._shapes_only(args), **self._shapes_only(kwargs))
+        if operation.is_view and tensors:
+            self._remember_view(operation, args, kwargs, output, Record())
+        return output
+
+    def _run(self, func: Any, operation: Operation, args: Any, kwargs: Any) -> Any:
+        if operation.in_place and operation.name not in _RESHAPING:
+            return args[0]
+        if operation.name in ("index", "index_select"):
+            return func(*args, **kwargs)
+        return func(*self._shapes_only(args), **self._shapes_only(kwargs))
+
+    def _handler(self, operation: Operation) -> Handler:
+        if operation.handler is not None:
+            return operation.handler
+        if self._pointwise_if_unknown:
+            return elementwise
+        raise ValueError(
+            'The operation is not known; `unknown="pointwise"` treats it as pointwise'
+        )
+
+    def _record(self, operation: Operation, call: Call, found: Any) -> None:
+        outputs = [call.output] if isinstance(call.output, Tensor) else list(call.output)
+        dependences = [found] if isinstance(found, Dependence) else list(found)
+        is_global = call.mixes_all or any(
+            d.is_global for t in _tensors(call.arguments.values()) if (d := dependence_of(t))
+        )
+        if call.mixes_all:
+            self._layers.causes[self._layers.current] = None
+        for output, dependence in zip(outputs, dependences, strict=False):
+            if is_global and not dependence.is_global:
+                dependence = dependence._replace(is_global=True)
+            if operation.in_place:
+                self._write(output, dependence)
+            elif operation.is_view:
+                parent = call.first
+                attach(output, Record(dependence, parent, dependence_of(parent), call))
+                call = Call(call.name, call.arguments, output)
+            else:
+                attach(output, Record(dependence))
+
+    def _write(self, tensor: Tensor, dependence: Dependence) -> None:
+        """Set what a tensor depends on after it was written to, and what its base does."""
+        record = record_of(tensor) or Record()
+        changed = record.dependence != dependence
+        record.dependence = dependence
+        attach(tensor, record)
+        if changed and record.parent is not None and record.call is not None:
+            record.call.output = tensor
+            whole = write_back(record.call, dependence, dependence_of(record.parent))
+            self._write(record.parent, whole)
+            record.seen = whole
+
+    def _remember_view(
+        self, operation: Operation, args: Any, kwargs: Any, output: Any, record: Record
+    ) -> None:
+        if isinstance(output, Tensor) and isinstance(args[0], Tensor):
+            arguments = {**operation.defaults, **dict(zip(operation.defaults, args, strict=False))}
+            record.call = Call(operation.name, {**arguments, **kwargs}, output)
+            record.parent = args[0]
+            attach(output, record)
+
+    def _refuse_stale_views(self, tensors: list[Tensor]) -> None:
+        for tensor in tensors:
+            record = record_of(tensor)
+            if record and record.parent is not None and record.seen is not None:
+                if dependence_of(record.parent) != record.seen:
+                    raise ValueError("A view is used after its base was written to")
+
+    def _shapes_only(self, value: Any) -> Any:
+        """The same arguments with tensors that have no data."""
+        if isinstance(value, Tensor):
+            return value if value.is_meta else self._shape_only(value)
+        if isinstance(value, tuple | list):
+            return type(value)(self._shapes_only(item) for item in value)
+        if isinstance(value, dict):
+            return {key: self._shapes_only(item) for key, item in value.items()}
+        return torch.device("meta") if isinstance(value, torch.device) else value
+
+    def _shape_only(self, tensor: Tensor) -> Tensor:
+        if id(tensor) not in self._shapes:
+            # The tensor is kept so that its id is not given to another one.
+            self._shapes[id(tensor)] = (tensor, tensor.to("meta"))
+        return self._shapes[id(tensor)][1]
+
+    def _place(self) -> str:
+        return f"layer `{self._layers.current}`" if self._layers.current else "the model itself"
+
+
+def meta_twin(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose parameters have no data; small buffers keep theirs."""
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        data = torch.empty_like(parameter, device="meta")
+        memo[id(parameter)] = nn.Parameter(data, requires_grad=False)
+    for buffer in model.buffers():
+        memo[id(buffer)] = _buffer_twin(buffer)
+    return copy.deepcopy(model, memo).eval()
+
+
+@contextmanager
+def tracing(mode: TracingMode) -> Iterator[None]:
+    """Switch the mode on, without gradients."""
+    with torch.no_grad(), mode:
+        yield
+
+
+def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors of nested mappings and sequences, with the keys that lead to them."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from named_tensors(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, tuple | list):
+        for number, item in enumerate(value):
+            yield from named_tensors(item, f"{name}.{number}" if name else str(number))
+
+
+def _buffer_twin(buffer: Tensor) -> Tensor:
+    # Indices have to be known; statistics and filters do not.
+    if buffer.is_floating_point() or buffer.is_meta:
+        return torch.empty_like(buffer, device="meta")
+    return buffer.detach().cpu().clone()
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _tensors(value)
+        elif isinstance(value, dict):
+            yield from _tensors(value.values())
+
+
+@lru_cache(maxsize=4096)
+def _operation(func: Any) -> Operation:
+    schema = func._schema
+    full_name = func._schema.name.rpartition("::")[2]
+    in_place = full_name.endswith("_") and not full_name.endswith("__")
+    name = full_name.removesuffix("_") if in_place else full_name
+    handler = OPERATIONS.get(name)
+    if handler is None and torch.Tag.pointwise in func.tags:
+        handler = elementwise
+    aliases = any(returned.alias_info is not None for returned in schema.returns)
+    defaults = {
+        argument.name: argument.default_value if argument.has_default_value() else None
+        for argument in schema.arguments
+    }
+    return Operation(name, defaults, handler, in_place, aliases and not in_place)
