@@ -226,6 +226,10 @@ def _create(name: str) -> nn.Module:
 
 
 def _input_channels(model: nn.Module) -> int:
+    known = getattr(model, "pretrained_cfg", None) or {}
+    if "input_size" in known:
+        channels: int = known["input_size"][0]
+        return channels
     convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
     first = next(convolutions, None)
     return 3 if first is None else first.in_channels

@@ -62,6 +62,15 @@ class Dependence(NamedTuple):
         """Whether any axis has a location."""
         return bool(self.height.sources or self.width.sources)
 
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether the layouts are those of a tensor of this shape."""
+        return all(
+            len(source.dims) == len(shape)
+            and all(s is None or s.length == n for s, n in zip(source.dims, shape, strict=True))
+            for axis in (self.height, self.width)
+            for source in axis.sources
+        )
+
 
 @dataclass(slots=True)
 class Record:
@@ -159,16 +168,20 @@ NOTHING = Dependence(Axis(()), Axis(()))
 def merge(dependences: Sequence[Dependence], shapes: Sequence[Sequence[int]]) -> Dependence:
     """Dependence of an elementwise operation on tensors of these shapes, broadcast.
 
+    Args:
+        dependences: Of the tensors that depend on the input; at least one.
+        shapes: Theirs, and those of any other tensors after them.
+
     Raises:
         ValueError: If the branches have different strides.
     """
     first = dependences[0]
-    if all(other is first for other in dependences) and len(set(map(len, shapes))) == 1:
+    if all(other is first for other in dependences) and len(set(map(tuple, shapes))) == 1:
         return first
     shape = _broadcast_shape(shapes)
     spread = [
         broadcast(dependence, own, shape)
-        for dependence, own in zip(dependences, shapes, strict=True)
+        for dependence, own in zip(dependences, shapes, strict=False)
     ]
     return Dependence(
         _merge_axes([dependence.height for dependence in spread]),

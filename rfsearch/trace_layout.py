@@ -120,6 +120,8 @@ def window(source: Source, dim: int, taps: Taps, advance: int, length: int) -> S
     source = canonical(source)
     span = source.dims[dim]
     if span is None or span.factors != (Factor(span.inner, 1),) or _located(source) != [dim]:
+        import os
+        if os.environ.get('DBG'): print('DBG', dim, source.dims, source.grid.step, source.grid.period, taps)
         raise ValueError("A window slides over positions that are not neighbours in the input")
     grid = gather(shift(source.grid, -span.before), taps, advance)
     return source.replace(dim, Span((Factor(length, 1),)), grid)
@@ -191,6 +193,23 @@ def canonical(source: Source) -> Source:
     return source.replace(located[0], Span(factors, span.before, span.after), grid)
 
 
+def compact(source: Source) -> Source:
+    """Undo `canonical` where neighbouring positions see the same: rows of tokens."""
+    dim, *others = _located(source)
+    span = source.dims[dim]
+    assert span is not None
+    period = source.grid.period
+    if others or period == 1 or span.factors != (Factor(span.inner, 1),):
+        return source
+    for block in range(min(period, span.inner), 1, -1):
+        starts = range(0, block * period, block)
+        if span.inner % block == 0 and is_constant(source.grid, range(block), starts):
+            factors = (Factor(span.inner // block, 1), Factor(block, 0))
+            grid = gather(source.grid, ((0,),), block)
+            return source.replace(dim, Span(factors, span.before, span.after), grid)
+    return source
+
+
 def merge(sources: Sequence[Source]) -> tuple[Source, ...]:
     """Unite sources that lie alike.
 
@@ -208,6 +227,7 @@ def merge(sources: Sequence[Source]) -> tuple[Source, ...]:
                 for source, place in zip(sources, places, strict=True)
             ]
         )
+        sources = [compact(source) for source in sources]
     return tuple(sources)
 
 

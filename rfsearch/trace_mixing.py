@@ -27,7 +27,9 @@ def elementwise(call: Call) -> Dependence:
         for value in _tensors(call.arguments.values())
         if (dependence := dependence_of(value)) is not None
     ]
-    return merge(*map(list, zip(*pairs, strict=True)))
+    dependences, shapes = map(list, zip(*pairs, strict=True))
+    output = call.output if hasattr(call.output, "ndim") else call.output[0]
+    return merge(dependences, [*shapes, tuple(output.shape)])
 
 
 def convolution(call: Call) -> Dependence:

@@ -161,6 +161,7 @@ class TracingMode(TorchDispatchMode):
         if call.mixes_all:
             self._layers.causes[self._layers.current] = None
         for output, dependence in zip(outputs, dependences, strict=False):
+            assert dependence.fits(output.shape), (operation.name, [tuple(t.shape) for t in _tensors(call.arguments.values())], output.shape, dependence)
             if is_global and not dependence.is_global:
                 dependence = dependence._replace(is_global=True)
             if operation.in_place:
