@@ -21,7 +21,15 @@ from rfsearch.receptive_field import ReceptiveField
 from rfsearch.trace_call import Axis, Dependence, Pooled, Record, attach, dependence_of, units_of
 from rfsearch.trace_grid import PIXELS, Interval, join
 from rfsearch.trace_layout import Factor, Source, Span
-from rfsearch.trace_mode import Layers, LayerRow, TracingMode, meta_twin, named_tensors, tracing
+from rfsearch.trace_mode import (
+    LayerRow,
+    Layers,
+    TracingMode,
+    meta_twin,
+    named_tensors,
+    refuse_stale_views,
+    tracing,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,6 +200,7 @@ def trace_receptive_field(
             f"The model must run at an input of {size[0]}x{size[1]} px, but it fails{place}: "
             f"{_one_line(error)}"
         ) from error
+    refuse_stale_views(tensor for _, tensor in named_tensors(output))
     outputs = {
         name or "output": traced
         for name, tensor in named_tensors(output)

@@ -12,7 +12,7 @@ from typing import Any
 
 from rfsearch import trace_layout as layout
 from rfsearch import trace_windows as windows
-from rfsearch.trace_call import Call, Dependence, dependence_of, merge
+from rfsearch.trace_call import NOTHING, Call, Dependence, dependence_of, merge
 from rfsearch.trace_layout import Source
 from rfsearch.trace_windows import Window
 
@@ -30,6 +30,11 @@ def elementwise(call: Call) -> Dependence:
     dependences, shapes = map(list, zip(*pairs, strict=True))
     output = call.output if hasattr(call.output, "ndim") else call.output[0]
     return merge(dependences, [*shapes, tuple(output.shape)])
+
+
+def constant(call: Call) -> Dependence:
+    """Nothing of the input."""
+    return NOTHING
 
 
 def convolution(call: Call) -> Dependence:

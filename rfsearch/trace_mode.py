@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from rfsearch.trace_call import (
 )
 from rfsearch.trace_mixing import elementwise
 from rfsearch.trace_movement import Handler, write_back
-from rfsearch.trace_operations import CONSTANTS, OPERATIONS
+from rfsearch.trace_operations import OPERATIONS
 
 #: Constants with more elements than this are not computed, only their shapes.
 _MAX_COMPUTED = 2**14
@@ -112,17 +112,14 @@ class TracingMode(TorchDispatchMode):
         arguments.update(kwargs)
         call = Call(operation.name, arguments, None)
         try:
-            self._refuse_stale_views(tensors)
+            refuse_stale_views(tensors)
             handler = self._handler(operation)
             call.output = self._run(func, operation, args, kwargs)
-            if operation.name not in CONSTANTS:
-                self._record(operation, call, handler(call))
+            self._record(operation, call, handler(call))
         except ValueError as reason:
             if self.refusal is None:
                 self.refusal = f"{reason} (operation `{operation.name}`, {self._place()})."
             raise
-        if operation.name in CONSTANTS and operation.in_place:
-            attach(args[0], Record())
         return call.output
 
     def _constant(
@@ -153,6 +150,8 @@ class TracingMode(TorchDispatchMode):
         )
 
     def _record(self, operation: Operation, call: Call, found: Any) -> None:
+        if found is None:
+            return
         outputs = [call.output] if isinstance(call.output, Tensor) else list(call.output)
         dependences = [found] if isinstance(found, Dependence) else list(found)
         is_global = call.mixes_all or any(
@@ -194,13 +193,6 @@ class TracingMode(TorchDispatchMode):
             record.parent = args[0]
             attach(output, record)
 
-    def _refuse_stale_views(self, tensors: list[Tensor]) -> None:
-        for tensor in tensors:
-            record = record_of(tensor)
-            if record and record.parent is not None and record.seen is not None:
-                if dependence_of(record.parent) != record.seen:
-                    raise ValueError("A view is used after its base was written to")
-
     def _shapes_only(self, value: Any) -> Any:
         """The same arguments with tensors that have no data."""
         if isinstance(value, Tensor):
@@ -219,6 +211,20 @@ class TracingMode(TorchDispatchMode):
 
     def _place(self) -> str:
         return f"layer `{self._layers.current}`" if self._layers.current else "the model itself"
+
+
+def refuse_stale_views(tensors: Iterable[Tensor]) -> None:
+    """Refuse tensors that changed with their base without being touched themselves.
+
+    Raises:
+        ValueError: If a tensor is a view whose base was written to since.
+    """
+    for tensor in tensors:
+        record = record_of(tensor)
+        if record is None or record.parent is None:
+            continue
+        if dependence_of(record.parent) != record.seen:
+            raise ValueError("A view is used after its base was written to")
 
 
 def meta_twin(model: nn.Module) -> nn.Module:

@@ -116,7 +116,6 @@ OPERATIONS: dict[str, Handler] = {
     "_to_copy": mixing.elementwise,
     "_conj": mixing.elementwise,
     "alias": mixing.elementwise,
-    "bernoulli": mixing.elementwise,
     "clone": mixing.elementwise,
     "contiguous": mixing.elementwise,
     "hardswish": mixing.elementwise,
@@ -135,12 +134,19 @@ OPERATIONS: dict[str, Handler] = {
     "type_as": mixing.elementwise,
     "_prelu_kernel": mixing.elementwise,
     "lift_fresh": mixing.elementwise,
+    # Shape and type alone are taken: the output is a constant.
+    "bernoulli": mixing.constant,
+    "empty_like": mixing.constant,
+    "fill": mixing.constant,
+    "full_like": mixing.constant,
+    "new_empty": mixing.constant,
+    "new_empty_strided": mixing.constant,
+    "new_full": mixing.constant,
+    "new_ones": mixing.constant,
+    "new_zeros": mixing.constant,
+    "ones_like": mixing.constant,
+    "rand_like": mixing.constant,
+    "randn_like": mixing.constant,
+    "zero": mixing.constant,
+    "zeros_like": mixing.constant,
 }
-
-#: Operations that take a tensor's shape and type alone: their output is a constant.
-CONSTANTS = frozenset(
-    {
-        "empty_like", "fill", "full_like", "new_empty", "new_empty_strided", "new_full",
-        "new_ones", "new_zeros", "ones_like", "rand_like", "randn_like", "zero", "zeros_like",
-    }
-)  # fmt: skip

@@ -20,6 +20,9 @@ from rfsearch.receptive_field import ReceptiveField
 #: Extent of the strip across the probed axis, in px: two units of stride 32.
 STRIP = 64
 SPATIAL = ({2, 3}, {1, 2}, {2}, {3}, {-2, -1})
+STATISTICS = ("mean", "amax", "var", "std", "norm")
+#: Classes of timm that attend over all positions and add or multiply the result.
+ATTENTION = ("GlobalContext", "CrossCovarianceAttn")
 
 
 class WithoutGlobalStatistics(TorchFunctionMode):
@@ -35,13 +38,25 @@ class WithoutGlobalStatistics(TorchFunctionMode):
             size = args[1]
             assert size in (1, (1, 1)), "only pooling to a single unit is global"
             return args[0].new_ones(*args[0].shape[:2], 1, 1)
-        if getattr(func, "__name__", "") in ("mean", "amax", "var", "std", "norm") and args:
-            dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-            dims = set(dim) if isinstance(dim, tuple | list) else {dim}
-            if isinstance(args[0], Tensor) and args[0].ndim == 4 and dims in SPATIAL:
-                with torch._C.DisableTorchFunction():
-                    return torch.ones_like(func(*args, **kwargs))
+        if getattr(func, "__name__", "") in STATISTICS and _is_spatial(args, kwargs):
+            with torch._C.DisableTorchFunction():
+                return torch.ones_like(func(*args, **kwargs))
         return func(*args, **kwargs)
+
+
+def _is_spatial(args: Any, kwargs: Any) -> bool:
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    dims = set(dim) if isinstance(dim, tuple | list) else {dim}
+    grouped = args[0].ndim == 5 and {3, 4} <= dims
+    return grouped or (args[0].ndim == 4 and dims in SPATIAL)
+
+
+def without_attention(model: nn.Module) -> nn.Module:
+    """Replace modules in place that let all positions attend to each other."""
+    for name, module in list(model.named_modules()):
+        if type(module).__name__ in ATTENTION:
+            model.set_submodule(name, nn.Identity())
+    return model
 
 
 class Verdict(NamedTuple):
@@ -92,7 +107,8 @@ def check_axis(
             continue
         checked += 1
         for row, (left, right) in zip(reached, bounds, strict=True):
-            expected = begin < right if left == 0 else end > left
+            # A unit between the taps of a transposed convolution sees nothing.
+            expected = begin < end and (begin < right if left == 0 else end > left)
             if bool(row[unit]) != expected:
                 wrong.append(f"unit {unit} [{begin}, {end}) with NaN in [{left}, {right})")
     return Verdict(checked, wrong)
