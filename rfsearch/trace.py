@@ -7,146 +7,18 @@ of its output's units sees. Nothing of the size of an image is computed, and no 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from rfsearch import trace_layout as layout
-from rfsearch.receptive_field import ReceptiveField
-from rfsearch.trace_call import Axis, Dependence, Pooled, Record, attach, dependence_of, units_of
-from rfsearch.trace_grid import PIXELS, Interval, join
+from rfsearch.trace_call import Axis, Dependence, Record, attach, dependence_of
+from rfsearch.trace_grid import PIXELS
+from rfsearch.trace_layers import Layers, meta_twin, named_tensors
 from rfsearch.trace_layout import Factor, Source, Span
-from rfsearch.trace_mode import (
-    LayerRow,
-    Layers,
-    TracingMode,
-    meta_twin,
-    named_tensors,
-    refuse_stale_views,
-    tracing,
-)
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-class UnitWindow(NamedTuple):
-    """The part of the input that one unit sees, in px."""
-
-    height: Interval
-    width: Interval
-
-
-class SmallestSize(NamedTuple):
-    """Receptive field sizes over the paths that see least, in px."""
-
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class TracedMap:
-    """Receptive field of the units of one tensor: an interior unit of a large enough image.
-
-    Where something mixes the whole extent of an axis, `is_global` says so, and the field is the
-    local one: as if that were not there. After a global pooling it is that of the pooled units.
-
-    Attributes:
-        name: Where it is in the model's output: `"output"`, or the keys that lead to it.
-        shape: Shape of the tensor.
-        is_global: Whether its units see the whole extent of an axis.
-        input_size: `(height, width)` of the input, in px.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    is_global: bool
-    input_size: tuple[int, int]
-    _height: Pooled
-    _width: Pooled
-
-    @property
-    def height(self) -> ReceptiveField:
-        """The field along the height; after up-sampling that of the phase that sees most.
-
-        Raises:
-            ValueError: If there is more than one unit per input pixel: use `interval`.
-        """
-        return self._height.grid.field()
-
-    @property
-    def width(self) -> ReceptiveField:
-        """The field along the width, as `height`."""
-        return self._width.grid.field()
-
-    @property
-    def smallest(self) -> SmallestSize:
-        """Sizes over the paths that see least, in px: shortcuts instead of branches."""
-        return SmallestSize(self._height.grid.smallest, self._width.grid.smallest)
-
-    @property
-    def stride(self) -> tuple[Fraction, Fraction]:
-        """Input pixels between neighbouring units along `(height, width)`; may be below 1."""
-        return self._height.grid.stride, self._width.grid.stride
-
-    def interval(self, unit: tuple[int, int]) -> UnitWindow:
-        """The exact pixels that the unit at `(row, column)` can see."""
-        row, column = unit
-        return UnitWindow(self._height.grid.interval(row), self._width.grid.interval(column))
-
-    @property
-    def clipped(self) -> float:
-        """Share of the area seen by the unit in the middle that lies outside the input."""
-        inside = 1.0
-        for pooled, pixels in zip((self._height, self._width), self.input_size, strict=True):
-            start, stop = pooled.grid.interval(pooled.units // 2)
-            inside *= max(0, min(pixels, stop) - max(0, start)) / max(1, stop - start)
-        return 1 - inside
-
-
-@dataclass(frozen=True)
-class TracedModel:
-    """Receptive fields of a model.
-
-    Attributes:
-        outputs: The model's outputs by name, in order.
-        global_layers: Names of the layers that mix the whole extent of an axis: attention,
-            squeeze-and-excite, global pooling, normalisation over space. The model itself is
-            `"(model)"`.
-        input_size: `(height, width)` of the input, in px.
-    """
-
-    outputs: Mapping[str, TracedMap]
-    global_layers: tuple[str, ...]
-    input_size: tuple[int, int]
-    _rows: tuple[LayerRow, ...]
-
-    @property
-    def output(self) -> TracedMap:
-        """The only output, or the last of several: the deepest of a pyramid of features."""
-        return list(self.outputs.values())[-1]
-
-    @cached_property
-    def layers(self) -> pd.DataFrame:
-        """One row for each output of each module, in the order in which the modules finished.
-
-        Columns: `name`, `type`, `output_size` (a shape), for both axes `height`, `height_stride`,
-        `height_start` and `height_smallest` (px; the same with `width`), and `is_global`.
-        """
-        import pandas as pd
-
-        found = (_traced_map(row.name, row.shape, row.dependence, (0, 0)) for row in self._rows)
-        rows = [
-            {"name": row.name, "type": row.type, "output_size": row.shape, **_columns(traced)}
-            for row, traced in zip(self._rows, found, strict=True)
-            if traced is not None
-        ]
-        return pd.DataFrame(rows)
+from rfsearch.trace_mode import TracingMode, refuse_stale_views, tracing
+from rfsearch.trace_result import TracedModel, traced_map
 
 
 def trace_receptive_field(
@@ -205,7 +77,7 @@ def trace_receptive_field(
         name or "output": traced
         for name, tensor in named_tensors(output)
         if (dependence := dependence_of(tensor)) is not None
-        and (traced := _traced_map(name or "output", tuple(tensor.shape), dependence, size))
+        and (traced := traced_map(name or "output", tuple(tensor.shape), dependence, size))
     }
     if not outputs:
         raise ValueError("The model's output must depend on its input, but no tensor of it does.")
@@ -217,7 +89,8 @@ def _checked_size(input_size: int | tuple[int, int]) -> tuple[int, int]:
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if len(size) != 2 or min(size) < 1:
         raise ValueError(
-            f"`input_size` must be a side or (height, width) of at least 1 px, but got {input_size}."
+            "`input_size` must be a side or (height, width) of at least 1 px, "
+            f"but got {input_size}."
         )
     return size
 
@@ -252,51 +125,9 @@ def _images(model: nn.Module, in_chans: int, size: tuple[int, int]) -> Tensor:
         spans: list[Span | None] = [None] * 4
         spans[dim] = Span((Factor(length, 1),))
         axes.append(Axis((Source(tuple(spans), PIXELS),)))
-    attach(images, Record(Dependence(*axes)))
+    height, width = axes
+    attach(images, Record(Dependence(height, width)))
     return images
-
-
-def _traced_map(
-    name: str, shape: tuple[int, ...], dependence: Dependence, size: tuple[int, int]
-) -> TracedMap | None:
-    height, width = (_units(axis) for axis in (dependence.height, dependence.width))
-    if height is None or width is None:
-        return None
-    return TracedMap(name, shape, dependence.is_global, size, height, width)
-
-
-def _units(axis: Axis) -> Pooled | None:
-    """The units of a tensor along one axis, or those that were pooled."""
-    if not axis.sources:
-        return axis.pooled
-    sources = layout.merge([_of_a_map(source) for source in axis.sources])
-    units = max(map(units_of, sources))
-    grid, *others = [layout.resolve(source) for source in sources]
-    for other in others:
-        if other.stride == grid.stride:
-            grid = join(grid, other)
-    return Pooled(grid, units)
-
-
-def _of_a_map(source: Source) -> Source:
-    """Number the units of a map by position; each sees what all its channels see."""
-    if len(source.dims) != 4:
-        return source
-    if source.dims[1] and (source.dims[2] or source.dims[3]):
-        source = layout.reduce(source, [1]) or source
-    return layout.canonical(source)
-
-
-def _columns(traced: TracedMap) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
-    for axis, pooled in (("height", traced._height), ("width", traced._width)):
-        grid = pooled.grid
-        phase = max(range(grid.period), key=lambda unit: grid.widest[unit].size)
-        columns[axis] = grid.widest[phase].size
-        columns[f"{axis}_stride"] = float(grid.stride)
-        columns[f"{axis}_start"] = float(grid.widest[phase].start - phase * grid.stride)
-        columns[f"{axis}_smallest"] = grid.smallest
-    return {**columns, "is_global": traced.is_global}
 
 
 def _one_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from rfsearch import trace_layout as layout
+from rfsearch import trace_positions as positions
 from rfsearch.trace_grid import Grid
 from rfsearch.trace_layout import Source
 
@@ -202,7 +203,7 @@ def broadcast(dependence: Dependence, own: Sequence[int], shape: Sequence[int]) 
         for span, length, new_length in zip(source.dims, own, shape[missing:], strict=True):
             if span and length != new_length:
                 raise ValueError("A map of one unit is spread over positions of the image")
-        return layout.insert(source, 0, missing)
+        return positions.insert(source, 0, missing)
 
     return dependence.each(change)
 

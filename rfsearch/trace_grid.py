@@ -141,9 +141,7 @@ def join(grid: Grid, other: Grid) -> Grid:
         Grid(
             one.step,
             tuple(_hull(pair) for pair in zip(one.widest, two.widest, strict=True)),
-            tuple(
-                _narrower(*pair) for pair in zip(one.narrowest, two.narrowest, strict=True)
-            ),
+            tuple(_narrower(*pair) for pair in zip(one.narrowest, two.narrowest, strict=True)),
         )
     )
 

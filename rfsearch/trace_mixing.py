@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from rfsearch import trace_layout as layout
+from rfsearch import trace_positions as positions
 from rfsearch import trace_windows as windows
 from rfsearch.trace_call import NOTHING, Call, Dependence, dependence_of, merge
 from rfsearch.trace_layout import Source
@@ -114,7 +115,7 @@ def product(*names: str) -> Callable[[Call], Dependence]:
                 parts.append(call.reduce(dependence, [dim % tensor.ndim]))
                 shape = list(tensor.shape)
                 shape[dim] = 1
-                shapes.append(shape)
+                shapes.append(tuple(shape))
         others = (value for name, value in call.arguments.items() if name not in names)
         for tensor in _tensors(others):
             dependence = dependence_of(tensor)
@@ -140,7 +141,7 @@ def reduction(call: Call) -> Dependence | list[Dependence]:
     dims = call.dims("dim") if "dim" in call.arguments else list(range(call.first.ndim))
     reduced = call.reduce(call.source, dims)
     if not call.arguments.get("keepdim", call.arguments.get("keepdims", False)):
-        reduced = reduced.each(lambda source: layout.drop(source, dims))
+        reduced = reduced.each(lambda source: positions.drop(source, dims))
     return reduced if hasattr(call.output, "ndim") else [reduced] * len(call.output)
 
 
@@ -186,7 +187,7 @@ def grid_sample(call: Call) -> Dependence:
         return sampled
     ndim = call.first.ndim
     order = [0, ndim - 1, *range(1, ndim - 1)]
-    moved = call.reduce(places, [ndim - 1]).each(lambda s: layout.permute(s, order))
+    moved = call.reduce(places, [ndim - 1]).each(lambda s: positions.permute(s, order))
     return merge([sampled, moved], [tuple(call.output.shape)] * 2)
 
 

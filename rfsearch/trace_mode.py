@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rfsearch.trace_call import (
+    NOTHING,
     Call,
     Dependence,
     Record,
@@ -20,23 +20,15 @@ from rfsearch.trace_call import (
     dependence_of,
     record_of,
 )
+from rfsearch.trace_layers import Layers
 from rfsearch.trace_mixing import elementwise
-from rfsearch.trace_movement import Handler, write_back
-from rfsearch.trace_operations import OPERATIONS
+from rfsearch.trace_operations import OPERATIONS, Handler
+from rfsearch.trace_slicing import write_back
 
 #: Constants with more elements than this are not computed, only their shapes.
 _MAX_COMPUTED = 2**14
 #: In-place operations that change the shape and so have to run.
 _RESHAPING = frozenset({"as_strided", "unsqueeze", "squeeze", "t", "transpose", "resize", "set"})
-
-
-class LayerRow(NamedTuple):
-    """Output of one module."""
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    dependence: Dependence
 
 
 class Operation(NamedTuple):
@@ -49,41 +41,6 @@ class Operation(NamedTuple):
     is_view: bool
 
 
-class Layers:
-    """Which modules are running, what they returned and which of them mixed everything.
-
-    Attributes:
-        rows: Outputs of the modules in the order in which they finished.
-        causes: Names of the modules that mixed the whole extent of an axis; an ordered set.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.rows: list[LayerRow] = []
-        self.causes: dict[str, None] = {}
-        self._running: list[str] = [""]
-        for name, child in module.named_modules():
-            if not isinstance(child, torch.jit.ScriptModule):
-                child.register_forward_pre_hook(partial(self._enter, name))
-                child.register_forward_hook(partial(self._leave, name))
-
-    @property
-    def current(self) -> str:
-        """Name of the innermost running module; empty for the model itself."""
-        return self._running[-1]
-
-    def _enter(self, name: str, module: nn.Module, inputs: Any) -> None:
-        self._running.append(name)
-
-    def _leave(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._running.pop()
-        for key, tensor in named_tensors(output):
-            dependence = dependence_of(tensor)
-            if dependence is not None:
-                label = f"{name}[{key}]" if key else name
-                row = LayerRow(label, type(module).__name__, tuple(tensor.shape), dependence)
-                self.rows.append(row)
-
-
 class TracingMode(TorchDispatchMode):
     """Follows what every tensor depends on.
 
@@ -92,15 +49,13 @@ class TracingMode(TorchDispatchMode):
     """
 
     def __init__(self, layers: Layers, pointwise_if_unknown: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.refusal: str | None = None
         self._layers = layers
         self._pointwise_if_unknown = pointwise_if_unknown
         self._shapes: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation on shapes alone and record what its output depends on."""
         kwargs = kwargs or {}
         operation = _operation(func)
@@ -160,8 +115,8 @@ class TracingMode(TorchDispatchMode):
         if call.mixes_all:
             self._layers.causes[self._layers.current] = None
         for output, dependence in zip(outputs, dependences, strict=False):
-            assert dependence.fits(output.shape), (operation.name, [tuple(t.shape) for t in _tensors(call.arguments.values())], output.shape, dependence)
-            if is_global and not dependence.is_global:
+            assert dependence.fits(output.shape), operation.name
+            if is_global and dependence is not NOTHING:
                 dependence = dependence._replace(is_global=True)
             if operation.in_place:
                 self._write(output, dependence)
@@ -227,41 +182,11 @@ def refuse_stale_views(tensors: Iterable[Tensor]) -> None:
             raise ValueError("A view is used after its base was written to")
 
 
-def meta_twin(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose parameters have no data; small buffers keep theirs."""
-    memo: dict[int, Any] = {}
-    for parameter in model.parameters():
-        data = torch.empty_like(parameter, device="meta")
-        memo[id(parameter)] = nn.Parameter(data, requires_grad=False)
-    for buffer in model.buffers():
-        memo[id(buffer)] = _buffer_twin(buffer)
-    return copy.deepcopy(model, memo).eval()
-
-
 @contextmanager
 def tracing(mode: TracingMode) -> Iterator[None]:
     """Switch the mode on, without gradients."""
     with torch.no_grad(), mode:
         yield
-
-
-def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors of nested mappings and sequences, with the keys that lead to them."""
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from named_tensors(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, tuple | list):
-        for number, item in enumerate(value):
-            yield from named_tensors(item, f"{name}.{number}" if name else str(number))
-
-
-def _buffer_twin(buffer: Tensor) -> Tensor:
-    # Indices have to be known; statistics and filters do not.
-    if buffer.is_floating_point() or buffer.is_meta:
-        return torch.empty_like(buffer, device="meta")
-    return buffer.detach().cpu().clone()
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

@@ -6,49 +6,54 @@ guessed.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from rfsearch import trace_mixing as mixing
-from rfsearch import trace_movement as movement
+from rfsearch import trace_reshaping as reshaping
+from rfsearch import trace_slicing as slicing
 from rfsearch import trace_windows as windows
-from rfsearch.trace_movement import Handler
+from rfsearch.trace_call import Call, Dependence
+
+Handler = Callable[[Call], Dependence | Sequence[Dependence]]
 
 #: Handlers by name of the operation, without a final underscore.
 OPERATIONS: dict[str, Handler] = {
     # Positions move.
-    "view": movement.view,
-    "_unsafe_view": movement.view,
-    "reshape": movement.view,
-    "_reshape_alias": movement.view,
-    "permute": movement.permute,
-    "transpose": movement.transpose,
-    "t": movement.transpose,
-    "expand": movement.expand,
-    "repeat": movement.repeat,
-    "unsqueeze": movement.unsqueeze,
-    "squeeze": movement.squeeze,
-    "slice": movement.narrow,
-    "select": movement.select,
-    "unbind": movement.unbind,
-    "split": movement.split,
-    "split_with_sizes": movement.split,
-    "cat": movement.concatenate,
-    "stack": movement.stack,
-    "constant_pad_nd": movement.pad,
-    "reflection_pad1d": movement.pad,
-    "reflection_pad2d": movement.pad,
-    "replication_pad1d": movement.pad,
-    "replication_pad2d": movement.pad,
-    "roll": movement.roll,
-    "flip": movement.flip,
-    "index": movement.index,
-    "index_select": movement.index_select,
-    "unfold": movement.unfold,
-    "im2col": movement.image_to_columns,
-    "pixel_shuffle": movement.pixel_shuffle,
-    "pixel_unshuffle": movement.pixel_unshuffle,
-    "as_strided": movement.restride,
-    "channel_shuffle": movement.unchanged,
-    "native_channel_shuffle": movement.unchanged,
-    "copy": movement.overwrite,
+    "view": reshaping.view,
+    "_unsafe_view": reshaping.view,
+    "reshape": reshaping.view,
+    "_reshape_alias": reshaping.view,
+    "permute": reshaping.permute,
+    "transpose": reshaping.transpose,
+    "t": reshaping.transpose,
+    "expand": reshaping.expand,
+    "repeat": reshaping.repeat,
+    "unsqueeze": reshaping.unsqueeze,
+    "squeeze": reshaping.squeeze,
+    "slice": slicing.narrow,
+    "select": slicing.select,
+    "unbind": slicing.unbind,
+    "split": slicing.split,
+    "split_with_sizes": slicing.split,
+    "cat": slicing.concatenate,
+    "stack": slicing.stack,
+    "constant_pad_nd": slicing.pad,
+    "reflection_pad1d": slicing.pad,
+    "reflection_pad2d": slicing.pad,
+    "replication_pad1d": slicing.pad,
+    "replication_pad2d": slicing.pad,
+    "roll": slicing.roll,
+    "flip": slicing.flip,
+    "index": slicing.index,
+    "index_select": slicing.index_select,
+    "unfold": reshaping.unfold,
+    "im2col": reshaping.image_to_columns,
+    "pixel_shuffle": reshaping.pixel_shuffle,
+    "pixel_unshuffle": reshaping.pixel_unshuffle,
+    "as_strided": reshaping.restride,
+    "channel_shuffle": reshaping.unchanged,
+    "native_channel_shuffle": reshaping.unchanged,
+    "copy": slicing.overwrite,
     # Windows slide.
     "convolution": mixing.convolution,
     "max_pool2d_with_indices": mixing.pooling(2),

@@ -28,9 +28,7 @@ ATTENTION = ("GlobalContext", "CrossCovarianceAttn")
 class WithoutGlobalStatistics(TorchFunctionMode):
     """Statistics over whole rows, columns or maps become constants."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in (F.group_norm, torch.group_norm, torch.instance_norm, F.instance_norm):
             return args[0]

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import rfsearch as rfs
 from rfsearch.architecture import Architecture
 from rfsearch.receptive_field import ReceptiveField, stack, window
-from rfsearch.trace import TracedMap, trace_receptive_field
+from rfsearch.trace import trace_receptive_field
+from rfsearch.trace_result import TracedMap
 from tests.oracle import check_map
 from tests.strategies import architectures
 
@@ -116,9 +117,7 @@ RUNS: dict[str, nn.Module] = {
     "focus": Run(
         lambda x, c: c(torch.cat([x[:, :1, ::2, ::2], x[:, :1, 1::2, 1::2]], dim=1)), conv(3)
     ),
-    "pixel unshuffle": Run(
-        lambda x, c: c(F.pixel_unshuffle(x, 2)), nn.Conv2d(8, 2, 3, padding=1)
-    ),
+    "pixel unshuffle": Run(lambda x, c: c(F.pixel_unshuffle(x, 2)), nn.Conv2d(8, 2, 3, padding=1)),
     "pixel shuffle": Run(
         lambda x, a, b: b(F.pixel_shuffle(a(x), 2)), nn.Conv2d(2, 8, 3, 2, 1), conv(3)
     ),
@@ -127,9 +126,7 @@ RUNS: dict[str, nn.Module] = {
         conv(3, 4), nn.ConvTranspose2d(2, 2, 3, 2, padding=1, dilation=2, output_padding=1)
     ),
     "nearest": Run(lambda x, c: F.interpolate(c(x), scale_factor=4), conv(3, 8)),
-    "bilinear": Run(
-        lambda x, c: F.interpolate(c(x), scale_factor=2, mode="bilinear"), conv(3, 4)
-    ),
+    "bilinear": Run(lambda x, c: F.interpolate(c(x), scale_factor=2, mode="bilinear"), conv(3, 4)),
     "bilinear down": Run(
         lambda x, c: F.interpolate(c(x), scale_factor=0.5, mode="bilinear"), conv(3)
     ),
@@ -152,17 +149,21 @@ RUNS: dict[str, nn.Module] = {
         conv(3, 2),
         nn.Linear(2, 2),
     ),
-    "roll and back": Run(lambda x, c: c(c(x.roll((2, 1), (2, 3))).roll((-2, -1), (2, 3))), conv(3)),
+    "roll and back": Run(
+        lambda x, c: c(c(x.roll((2, 1), (2, 3))).roll((-2, -1), (2, 3))), conv(3)
+    ),
     "own pooling": Run(lambda x, c: c(x).unflatten(3, (-1, 4)).amax(4), conv(3)),
     "unfold": Run(lambda x, c: c(x).unfold(2, 3, 2).mean(-1).unfold(3, 3, 2).amax(-1), conv(3)),
     "windows": Run(
-        lambda x, c: c(x)
-        .unflatten(2, (-1, 4))
-        .softmax(3)
-        .flatten(2, 3)
-        .unflatten(3, (-1, 2))
-        .softmax(4)
-        .flatten(3),
+        lambda x, c: (
+            c(x)
+            .unflatten(2, (-1, 4))
+            .softmax(3)
+            .flatten(2, 3)
+            .unflatten(3, (-1, 2))
+            .softmax(4)
+            .flatten(3)
+        ),
         conv(3),
     ),
     "written into a slice": Run(
@@ -356,7 +357,9 @@ def test_unknown_name() -> None:
 
 def test_failing_layer_is_named() -> None:
     model = nn.Sequential(conv(3), nn.Conv2d(5, 2, 3))
-    with pytest.raises(ValueError, match=r"input of 32x16 px, but it fails in layer `1`: ") as caught:
+    with pytest.raises(
+        ValueError, match=r"input of 32x16 px, but it fails in layer `1`: "
+    ) as caught:
         trace_receptive_field(model, (32, 16))
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value.__cause__, RuntimeError)
