@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,6 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from rfsearch.trace_call import Dependence, dependence_of
+
+
+#: Types of the tables that every module holds.
+_EMPTY = (dict, OrderedDict, set)
 
 
 class LayerRow(NamedTuple):
@@ -65,6 +70,11 @@ def meta_twin(model: nn.Module) -> nn.Module:
         memo[id(parameter)] = nn.Parameter(data, requires_grad=False)
     for buffer in model.buffers():
         memo[id(buffer)] = _buffer_twin(buffer)
+    for module in model.modules():
+        # A dozen empty tables of hooks per module would take most of the copy's time.
+        memo.update(
+            (id(v), type(v)()) for v in vars(module).values() if type(v) in _EMPTY and not v
+        )
     return copy.deepcopy(model, memo).eval()
 
 

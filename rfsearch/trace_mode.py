@@ -23,6 +23,7 @@ from rfsearch.trace_call import (
 from rfsearch.trace_layers import Layers
 from rfsearch.trace_mixing import elementwise
 from rfsearch.trace_operations import OPERATIONS, Handler
+from rfsearch.trace_shapes import SHAPES
 from rfsearch.trace_slicing import write_back
 
 #: Constants with more elements than this are not computed, only their shapes.
@@ -62,14 +63,12 @@ class TracingMode(TorchDispatchMode):
         tensors = list(_tensors((args, kwargs)))
         if not any(dependence_of(tensor) is not None for tensor in tensors):
             return self._constant(func, operation, tensors, args, kwargs)
-        arguments = dict(operation.defaults)
-        arguments.update(zip(operation.defaults, args, strict=False))
-        arguments.update(kwargs)
+        arguments = _named(operation, args, kwargs)
         call = Call(operation.name, arguments, None)
         try:
             refuse_stale_views(tensors)
             handler = self._handler(operation)
-            call.output = self._run(func, operation, args, kwargs)
+            call.output = self._run(func, operation, arguments, args, kwargs)
             self._record(operation, call, handler(call))
         except ValueError as reason:
             if self.refusal is None:
@@ -83,16 +82,23 @@ class TracingMode(TorchDispatchMode):
         large = any(t.numel() > _MAX_COMPUTED and t.is_floating_point() for t in tensors)
         if not large and not any(t.is_meta for t in tensors):
             return func(*args, **kwargs)
-        output = func(*self._shapes_only(args), **self._shapes_only(kwargs))
-        if operation.is_view and tensors:
-            self._remember_view(operation, args, kwargs, output, Record())
+        args, kwargs = self._shapes_only(args), self._shapes_only(kwargs)
+        arguments = _named(operation, args, kwargs)
+        output = self._run(func, operation, arguments, args, kwargs)
+        if operation.is_view and isinstance(output, Tensor) and tensors:
+            record = Record(parent=tensors[0], call=Call(operation.name, arguments, output))
+            attach(output, record)
         return output
 
-    def _run(self, func: Any, operation: Operation, args: Any, kwargs: Any) -> Any:
+    def _run(self, func: Any, operation: Operation, arguments: Any, args: Any, kwargs: Any) -> Any:
         if operation.in_place and operation.name not in _RESHAPING:
             return args[0]
         if operation.name in ("index", "index_select"):
             return func(*args, **kwargs)
+        shape = SHAPES.get(operation.name)
+        output = None if shape is None else shape(arguments)
+        if output is not None:
+            return output
         return func(*self._shapes_only(args), **self._shapes_only(kwargs))
 
     def _handler(self, operation: Operation) -> Handler:
@@ -139,15 +145,6 @@ class TracingMode(TorchDispatchMode):
             self._write(record.parent, whole)
             record.seen = whole
 
-    def _remember_view(
-        self, operation: Operation, args: Any, kwargs: Any, output: Any, record: Record
-    ) -> None:
-        if isinstance(output, Tensor) and isinstance(args[0], Tensor):
-            arguments = {**operation.defaults, **dict(zip(operation.defaults, args, strict=False))}
-            record.call = Call(operation.name, {**arguments, **kwargs}, output)
-            record.parent = args[0]
-            attach(output, record)
-
     def _shapes_only(self, value: Any) -> Any:
         """The same arguments with tensors that have no data."""
         if isinstance(value, Tensor):
@@ -187,6 +184,11 @@ def tracing(mode: TracingMode) -> Iterator[None]:
     """Switch the mode on, without gradients."""
     with torch.no_grad(), mode:
         yield
+
+
+def _named(operation: Operation, args: Any, kwargs: Any) -> dict[str, Any]:
+    given = dict(zip(operation.defaults, args, strict=False))
+    return {**operation.defaults, **given, **kwargs}
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

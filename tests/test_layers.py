@@ -21,7 +21,7 @@ LAYERS: tuple[set[str], ...] = (
     {
         "probe", "model", "erf", "trace", "trace_call", "trace_grid", "trace_layers",
         "trace_layout", "trace_mixing", "trace_mode", "trace_operations", "trace_positions",
-        "trace_reshaping", "trace_result", "trace_slicing", "trace_windows",
+        "trace_reshaping", "trace_result", "trace_shapes", "trace_slicing", "trace_windows",
     },
     {"scenes", "sources", "tasks", "training"},
     {"objective", "study", "experiment"},
