@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from rfsearch.trace_call import Dependence, dependence_of
 
-
 #: Types of the tables that every module holds.
-_EMPTY = (dict, OrderedDict, set)
+_TABLES = (dict, OrderedDict, set)
 
 
 class LayerRow(NamedTuple):
@@ -72,9 +71,8 @@ def meta_twin(model: nn.Module) -> nn.Module:
         memo[id(buffer)] = _buffer_twin(buffer)
     for module in model.modules():
         # A dozen empty tables of hooks per module would take most of the copy's time.
-        memo.update(
-            (id(v), type(v)()) for v in vars(module).values() if type(v) in _EMPTY and not v
-        )
+        tables = (value for value in vars(module).values() if type(value) in _TABLES)
+        memo.update((id(table), type(table)()) for table in tables if not table)
     return copy.deepcopy(model, memo).eval()
 
 

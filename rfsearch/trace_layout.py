@@ -110,43 +110,18 @@ def canonical(source: Source) -> Source:
     return source.replace(dim, Span(factors, span.before, span.after), grid)
 
 
-def compact(source: Source) -> Source:
-    """Undo `canonical` where neighbouring positions see the same: rows of tokens."""
-    dim, *others = located(source)
-    span = source.dims[dim]
-    assert span is not None
-    period = source.grid.period
-    if others or period == 1 or span.factors != (Factor(span.inner, 1),):
-        return source
-    for block in range(period, 1, -1):
-        if period % block or span.inner % block:
-            continue
-        if is_constant(source.grid, range(block), range(0, period, block)):
-            factors = (Factor(span.inner // block, 1), Factor(block, 0))
-            grid = gather(source.grid, ((0,),), block)
-            return source.replace(dim, Span(factors, span.before, span.after), grid)
-    return source
-
-
 def merge(sources: Sequence[Source]) -> tuple[Source, ...]:
-    """Unite sources that lie alike.
+    """Unite sources that lie alike; others stay apart until a window numbers their units.
 
     Raises:
         ValueError: If their strides differ.
     """
-    if len(sources) > 1:
-        sources = _group(sources)
-    if len(sources) > 1:
-        # Others are left alone: a token's neighbours in a row are no neighbours in the image.
-        places = [located(source) for source in sources]
-        sources = _group(
-            [
-                canonical(source) if places.count(place) > 1 else source
-                for source, place in zip(sources, places, strict=True)
-            ]
-        )
-        sources = [compact(source) for source in sources]
-    return tuple(sources)
+    if len(sources) == 1:
+        return tuple(sources)
+    grids: dict[tuple[Span | None, ...], Grid] = {}
+    for dims, grid in sources:
+        grids[dims] = join(grids[dims], grid) if dims in grids else grid
+    return tuple(Source(dims, grid) for dims, grid in grids.items())
 
 
 def resolve(source: Source) -> Grid:
@@ -155,13 +130,6 @@ def resolve(source: Source) -> Grid:
     before = max(span.before for span in source.dims if span) if weight == 1 else 0
     single = len(source.factors) == 1 and len(located(source)) == 1
     return gather(shift(source.grid, -before if single else 0), ((0,),), weight)
-
-
-def _group(sources: Sequence[Source]) -> list[Source]:
-    grids: dict[tuple[Span | None, ...], Grid] = {}
-    for dims, grid in sources:
-        grids[dims] = join(grids[dims], grid) if dims in grids else grid
-    return [Source(dims, grid) for dims, grid in grids.items()]
 
 
 def located(source: Source) -> list[int]:

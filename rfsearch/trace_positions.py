@@ -34,16 +34,14 @@ def reshape(source: Source, shape: Sequence[int], new_shape: Sequence[int]) -> S
     Raises:
         ValueError: If a new dimension takes a part of a factor that is no divisor of it.
     """
-    items = _items(source.dims, shape)
-    dims = []
-    for length in new_shape:
-        taken, items = _take(items, length)
-        dims.append(taken)
-    # Maps of one unit: their factors have no positions of their own to go to.
-    left = [item for item in items if isinstance(item, Factor)]
-    if any(factor.weight for factor in left) and dims:
-        dims[-1] = [*dims[-1], *left]
-    return source._replace(dims=tuple(_span(taken) for taken in dims))
+    dims = _redistributed(source, shape, new_shape)
+    if dims is None:
+        # Windows of another size than those before: number the units through.
+        source = canonical(source)
+        dims = _redistributed(source, shape, new_shape)
+    if dims is None:
+        raise ValueError("A reshape cuts through positions that are not neighbours in the input")
+    return source._replace(dims=dims)
 
 
 def narrow(source: Source, dim: int, start: int, length: int, step: int = 1) -> Source | None:
@@ -120,36 +118,48 @@ def _fused(items: Iterable[Factor | Span]) -> list[Factor | Span]:
     return fused
 
 
-def _take(
-    items: list[Factor | Span], length: int
-) -> tuple[list[Factor | Span], list[Factor | Span]]:
-    """Factors for a dimension of `length` positions, and what is left."""
-    taken: list[Factor | Span] = []
-    rest = list(items)
+def _redistributed(
+    source: Source, shape: Sequence[int], new_shape: Sequence[int]
+) -> tuple[Span | None, ...] | None:
+    items = _items(source.dims, shape)
+    dims: list[list[Factor | Span]] = []
+    for length in new_shape:
+        taken = _take(items, length)
+        if taken is None:
+            return None
+        dims.append(taken)
+    # Maps of one unit: their factors have no positions of their own to go to.
+    left = [item for item in items if isinstance(item, Factor)]
+    if any(factor.weight for factor in left) and dims:
+        dims[-1] += left
+    return tuple(_span(taken) for taken in dims)
+
+
+def _take(items: list[Factor | Span], length: int) -> list[Factor | Span] | None:
+    """Take factors for a dimension of `length` positions from the front; None if none fit."""
     if length == 1:
-        whole = bool(rest) and isinstance(rest[0], Factor) and rest[0].length == 1
-        return (rest[:1], rest[1:]) if whole else ([], rest)
+        whole = bool(items) and isinstance(items[0], Factor) and items[0].length == 1
+        return [items.pop(0)] if whole else []
+    taken: list[Factor | Span] = []
     while length > 1:
-        item = rest.pop(0)
+        item = items.pop(0)
         if length % item.length == 0 and (isinstance(item, Factor) or length == item.length):
             taken.append(item)
             length //= item.length
         elif isinstance(item, Factor) and item.length % length == 0:
             inner = item.length // length
             taken.append(Factor(length, item.weight * inner))
-            rest.insert(0, Factor(inner, item.weight))
+            items.insert(0, Factor(inner, item.weight))
             length = 1
         else:
-            raise ValueError("A reshape cuts through positions of the image")
-    return taken, rest
+            return None
+    return taken
 
 
 def _span(taken: Sequence[Factor | Span]) -> Span | None:
-    spans = [item for item in taken if isinstance(item, Span)]
-    if spans:
-        if any(item.length > 1 for item in taken if item is not spans[0]):
-            raise ValueError("A reshape cuts through joined tensors")
-        return spans[0]
+    joined = [item for item in taken if isinstance(item, Span)]
+    if joined:
+        return joined[0]
     factors = tuple(item for item in _fused(taken) if isinstance(item, Factor))
     return Span(factors) if any(factor.weight for factor in factors) else None
 
