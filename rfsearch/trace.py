@@ -7,7 +7,7 @@ of its output's units sees. Nothing of the size of an image is computed, and no 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -72,17 +72,25 @@ def trace_receptive_field(
             f"The model must run at an input of {size[0]}x{size[1]} px, but it fails{place}: "
             f"{_one_line(error)}"
         ) from error
-    refuse_stale_views(tensor for _, tensor in named_tensors(output))
-    outputs = {
-        name or "output": traced
-        for name, tensor in named_tensors(output)
-        if (dependence := dependence_of(tensor)) is not None
-        and (traced := traced_map(name or "output", tuple(tensor.shape), dependence, size))
-    }
+    outputs = {one.name: one for one in _outputs(output, size)}
     if not outputs:
         raise ValueError("The model's output must depend on its input, but no tensor of it does.")
     causes = tuple(name or "(model)" for name in layers.causes)
     return TracedModel(outputs, causes, size, tuple(layers.rows))
+
+
+def _outputs(output: Any, size: tuple[int, int]) -> Iterator[TracedMap]:
+    for key, tensor in named_tensors(output):
+        name, dependence = key or "output", dependence_of(tensor)
+        if dependence is None:
+            continue
+        try:
+            refuse_stale_views([tensor])
+            traced = traced_map(name, tuple(tensor.shape), dependence, size)
+        except ValueError as reason:
+            raise ValueError(f"{reason} (output `{name}`).") from None
+        if traced is not None:
+            yield traced
 
 
 def _checked_size(input_size: int | tuple[int, int]) -> tuple[int, int]:

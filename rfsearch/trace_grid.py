@@ -74,12 +74,12 @@ class Grid(NamedTuple):
         """The largest interval over a period, as a receptive field.
 
         Raises:
-            ValueError: If there is more than one unit per input pixel.
+            ValueError: If the stride is no whole number of px.
         """
         if self.stride.denominator > 1:
             raise ValueError(
                 "`stride` must be a whole number of px to be a `ReceptiveField`, but got "
-                f"{self.stride}: the units lie closer than input pixels; use `interval(unit)`."
+                f"{self.stride}; use `interval(unit)`."
             )
         phase = max(range(self.period), key=lambda unit: self.widest[unit].size)
         stride = int(self.stride)

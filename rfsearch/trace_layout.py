@@ -9,7 +9,7 @@ times the factors' weights. Moving data is arithmetic on these factors, whatever
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import product
+from itertools import combinations, product
 from math import prod
 from typing import NamedTuple
 
@@ -122,6 +122,22 @@ def merge(sources: Sequence[Source]) -> tuple[Source, ...]:
     for dims, grid in sources:
         grids[dims] = join(grids[dims], grid) if dims in grids else grid
     return tuple(Source(dims, grid) for dims, grid in grids.items())
+
+
+def are_side_by_side(sources: Sequence[Source]) -> bool:
+    """Whether sources hold different maps at different positions of a dimension."""
+    if len(sources) < 2:
+        return False
+    placed = [
+        (dim, span.before, span.before + span.inner, shift(source.grid, -span.before))
+        for source in sources
+        for dim, span in enumerate(source.dims)
+        if span
+    ]
+    return any(
+        dim == other_dim and (stop <= begin or end <= start) and grid != other
+        for (dim, start, stop, grid), (other_dim, begin, end, other) in combinations(placed, 2)
+    )
 
 
 def resolve(source: Source) -> Grid:

@@ -15,7 +15,7 @@ from rfsearch import trace_positions as positions
 from rfsearch import trace_windows as windows
 from rfsearch.trace_call import NOTHING, Call, Dependence, dependence_of, merge
 from rfsearch.trace_layout import Source
-from rfsearch.trace_windows import Window
+from rfsearch.trace_windows import POINT, Window
 
 #: Resized output units are matched to input units by fractions with denominators up to this.
 _MAX_DENOMINATOR = 4096
@@ -154,10 +154,11 @@ def mixing(call: Call) -> Dependence | list[Dependence]:
 def scrambling(call: Call) -> Dependence | list[Dependence]:
     """Fourier transforms, `topk`, `gather`: positions along the dimensions mean something else."""
     reduced = call.reduce(call.source, call.dims())
-    others = [d for v in call.arguments.values() if (d := dependence_of(v)) is not None]
-    if others[1:]:
-        reduced = merge([reduced, *others[1:]], [tuple(call.output.shape)] * len(others))
-    return reduced if hasattr(call.output, "ndim") else [reduced] * len(call.output)
+    parts = [reduced, *map(dependence_of, _tensors(list(call.arguments.values())[1:]))]
+    known = [part for part in parts if part is not None]
+    output = call.output if hasattr(call.output, "ndim") else call.output[0]
+    merged = merge(known, [tuple(output.shape)] * len(known))
+    return merged if hasattr(call.output, "ndim") else [merged] * len(call.output)
 
 
 def batch_norm(call: Call) -> list[Dependence]:
@@ -199,6 +200,11 @@ def _slide(dependence: Dependence, call: Call, each: Sequence[Window]) -> Depend
 
 
 def _window(dependence: Dependence, dim: int, window: Window, length: int) -> Dependence:
+    if window != POINT:
+        for axis in (dependence.height, dependence.width):
+            if layout.are_side_by_side(axis.sources):
+                raise ValueError("A window slides over the seam of maps that lie side by side")
+
     def change(source: Source) -> Source:
         return layout.window(source, dim, window.taps, window.advance, length)
 

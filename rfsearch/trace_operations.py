@@ -35,6 +35,8 @@ OPERATIONS: dict[str, Handler] = {
     "unbind": slicing.unbind,
     "split": slicing.split,
     "split_with_sizes": slicing.split,
+    "unsafe_split": slicing.split,
+    "unsafe_split_with_sizes": slicing.split,
     "cat": slicing.concatenate,
     "stack": slicing.stack,
     "constant_pad_nd": slicing.pad,

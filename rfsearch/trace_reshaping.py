@@ -68,7 +68,7 @@ def unsqueeze(call: Call) -> Dependence:
 def squeeze(call: Call) -> Dependence:
     """Remove dimensions of length 1."""
     dims = [dim for dim in call.dims() if call.first.shape[dim] == 1]
-    return call.source.each(lambda source: remove(source, dims))
+    return call.source.each(lambda source: remove(call, source, dims))
 
 
 def restride(call: Call) -> Dependence:
@@ -182,7 +182,10 @@ def unlocated(call: Call, dims: Sequence[int]) -> Dependence:
     return call.source.each(change)
 
 
-def remove(source: Source, dims: Sequence[int]) -> Source | None:
-    """Remove dimensions of length 1; None if no location is left."""
+def remove(call: Call, source: Source, dims: Sequence[int]) -> Source | None:
+    """Remove dimensions of length 1; the only unit of a map loses its location with its axis."""
     removed = positions.drop(source, dims)
-    return removed if removed.factors or not source.factors else None
+    if removed.factors or not source.factors:
+        return removed
+    call.mixes_all = True
+    return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rfsearch import trace_layout as layout
@@ -59,7 +60,7 @@ class TracedMap:
         """The field along the height; after up-sampling that of the phase that sees most.
 
         Raises:
-            ValueError: If there is more than one unit per input pixel: use `interval`.
+            ValueError: If the stride is no whole number of px (super-resolution): use `interval`.
         """
         return self._height.grid.field()
 
@@ -120,23 +121,28 @@ class TracedModel:
         """One row for each output of each module, in the order in which the modules finished.
 
         Columns: `name`, `type`, `output_size` (a shape), for both axes `height`, `height_stride`,
-        `height_start` and `height_smallest` (px; the same with `width`), and `is_global`.
+        `height_start` and `height_smallest` (px; the same with `width`), and `is_global`. Tensors
+        that hold several maps side by side are left out.
         """
         import pandas as pd
 
-        found = (traced_map(row.name, row.shape, row.dependence, (0, 0)) for row in self._rows)
-        rows = [
-            {"name": row.name, "type": row.type, "output_size": row.shape, **_columns(traced)}
-            for row, traced in zip(self._rows, found, strict=True)
-            if traced is not None
-        ]
+        rows = []
+        for row in self._rows:
+            with suppress(ValueError):
+                traced = traced_map(row.name, row.shape, row.dependence, self.input_size)
+                first = {"name": row.name, "type": row.type, "output_size": row.shape}
+                rows.append(first | (_columns(traced) if traced else {}))
         return pd.DataFrame(rows)
 
 
 def traced_map(
     name: str, shape: tuple[int, ...], dependence: Dependence, size: tuple[int, int]
 ) -> TracedMap | None:
-    """The field of a tensor's units; None if it depends on no axis of the input."""
+    """The field of a tensor's units; None if it does not depend on both axes of the input.
+
+    Raises:
+        ValueError: If it holds several maps side by side.
+    """
     height, width = (_units(axis) for axis in (dependence.height, dependence.width))
     if height is None or width is None:
         return None
@@ -148,12 +154,10 @@ def _units(axis: Axis) -> Pooled | None:
     if not axis.sources:
         return axis.pooled
     sources = layout.merge([_of_a_map(source) for source in axis.sources])
+    if layout.are_side_by_side(sources):
+        raise ValueError("Maps that lie side by side in one tensor have no common field")
     units = max(map(units_of, sources))
-    grid, *others = [layout.resolve(source) for source in sources]
-    for other in others:
-        if other.stride == grid.stride:
-            grid = join(grid, other)
-    return Pooled(grid, units)
+    return Pooled(reduce(join, map(layout.resolve, sources)), units)
 
 
 def _of_a_map(source: Source) -> Source:

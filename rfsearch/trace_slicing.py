@@ -28,13 +28,13 @@ def narrow(call: Call) -> Dependence:
 def select(call: Call) -> Dependence:
     """One position along a dimension, which is removed."""
     (dim,) = call.dims()
-    return _select(call.source, dim, call["index"] % call.first.shape[dim])
+    return _select(call, dim, call["index"] % call.first.shape[dim])
 
 
 def unbind(call: Call) -> list[Dependence]:
     """All positions along a dimension."""
     (dim,) = call.dims()
-    return [_select(call.source, dim, index) for index in range(call.first.shape[dim])]
+    return [_select(call, dim, index) for index in range(call.first.shape[dim])]
 
 
 def split(call: Call) -> list[Dependence]:
@@ -161,12 +161,17 @@ def _narrow(dependence: Dependence, dim: int, start: int, length: int, step: int
     return dependence.each(lambda source: positions.narrow(source, dim, start, length, step))
 
 
-def _select(dependence: Dependence, dim: int, position: int) -> Dependence:
+def _select(call: Call, dim: int, position: int) -> Dependence:
     def change(source: Source) -> Source | None:
         narrowed = positions.narrow(source, dim, position, 1)
-        return None if narrowed is None else remove(narrowed, [dim])
+        if narrowed is None:
+            return None
+        span = source.dims[dim]
+        if span and span.length > 1 and not positions.drop(narrowed, [dim]).factors:
+            raise ValueError("A single position of the image is picked out of its neighbours")
+        return remove(call, narrowed, [dim])
 
-    return dependence.each(change)
+    return call.source.each(change)
 
 
 def _surround(dependence: Dependence, dim: int, before: int, after: int) -> Dependence:

@@ -22,6 +22,10 @@ class Window(NamedTuple):
     advance: int
 
 
+#: Each output unit sees its input unit.
+POINT = Window(((0,),), 1)
+
+
 @lru_cache(maxsize=1024)
 def convolution(kernel_size: int, stride: int, padding: int, dilation: int) -> Window:
     """Convolution or pooling.
@@ -90,18 +94,18 @@ def antialiased(reach: int) -> Callable[[Fraction], Window]:
     """Resizing with a filter of `reach` units (1 linear, 2 cubic) at the coarser resolution."""
 
     def window(ratio: Fraction) -> Window:
-        support = reach * max(ratio, Fraction(1))
+        scale = max(ratio, Fraction(1))
 
         def taps(unit: int) -> list[int]:
-            middle = (unit + Fraction(1, 2)) * ratio
-            # A tap exactly at the end of the filter has no weight.
-            return [
-                tap
-                for tap in range(floor(middle - support), ceil(middle + support))
-                if abs(tap + Fraction(1, 2) - middle) < support
-            ]
+            middle = (unit + Fraction(1, 2)) * ratio - Fraction(1, 2)
+            candidates = range(floor(middle - reach * scale), ceil(middle + reach * scale) + 1)
+            return [tap for tap in candidates if has_weight(abs(tap - middle) / scale)]
 
         return _resizing(ratio, taps)
+
+    def has_weight(offset: Fraction) -> bool:
+        # The filter is zero at whole offsets, as it interpolates.
+        return offset == 0 or (offset < reach and offset.denominator > 1)
 
     return window
 

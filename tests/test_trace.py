@@ -315,7 +315,7 @@ def test_beyond_the_resolution_of_the_input() -> None:
     found = output(nn.Sequential(conv(3), nn.Upsample(scale_factor=2)))
     assert found.stride == (Fraction(1, 2), Fraction(1, 2))
     assert [found.interval((0, unit)).width for unit in (0, 1, 2)] == [(-1, 2), (-1, 2), (0, 3)]
-    with pytest.raises(ValueError, match=r"whole number of px .* but got 1/2: .* `interval"):
+    with pytest.raises(ValueError, match=r"whole number of px .* but got 1/2; use `interval"):
         found.width  # noqa: B018 - the access is what is tested
 
 
@@ -406,6 +406,35 @@ def test_positions_picked_in_an_unknown_order() -> None:
     model = Run(lambda x, c: c(x)[:, :, torch.tensor([3, 1, 2])], conv(3))
     with pytest.raises(ValueError, match=r"irregular order \(operation `index`, the model itself"):
         trace_receptive_field(model, 32)
+
+
+def test_a_single_position_is_refused() -> None:
+    # What is done with it later, such as stacking, would not be followed.
+    model = Run(lambda x, c: torch.stack([c(x)[:, :, row] for row in range(8)], 2), conv(3))
+    with pytest.raises(ValueError, match=r"single position .* \(operation `select`"):
+        trace_receptive_field(model, 32)
+
+
+def test_maps_side_by_side() -> None:
+    def levels(x: Tensor, c: nn.Module) -> Tensor:
+        return torch.cat([c(x), c(c(x))], dim=2)
+
+    with pytest.raises(ValueError, match="Maps that lie side by side in one tensor"):
+        trace_receptive_field(Run(levels, conv(3)), 32)
+    with pytest.raises(ValueError, match=r"over the seam of maps .* \(operation `convolution`"):
+        trace_receptive_field(Run(lambda x, c: c(levels(x, c)), conv(3)), 32)
+    # Each has its field where they are parted again.
+    parted = trace_receptive_field(Run(lambda x, c: levels(x, c).split(32, 2), conv(3)), 32)
+    assert [one.height.size for one in parted.outputs.values()] == [3, 5]
+
+
+def test_a_map_put_together_from_its_slices() -> None:
+    def run(x: Tensor, c: nn.Module) -> Tensor:
+        halves = [c(x)[:, :, :16], c(x)[:, :, 16:]]
+        together: Tensor = c(torch.cat(halves, dim=2))
+        return together
+
+    assert output(Run(run, conv(3)), 32).height == window(5)
 
 
 def test_output_that_depends_on_nothing() -> None:

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import pytest
 import timm
 import torch
+from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from rfsearch.receptive_field import ReceptiveField, stack, window
 from rfsearch.trace import trace_receptive_field
-from tests.oracle import check_map, without_attention
+from tests.oracle import check_axis, check_map, without_attention
 
 #: Checked in every run: one of each kind of difficulty.
 REPRESENTATIVE = """
@@ -106,13 +107,51 @@ def test_family(name: str) -> None:
         ("bat_resnext26ts", "operation `mul`"),
         ("csatv2", "operation `upsample_bilinear2d`"),
         ("ghostnetv2_100", "operation `mul`"),
-        ("sequencer2d_s", "operation `unsafe_split`"),
+        ("sequencer2d_s", "operation `unbind`"),
         ("volo_d1_224", "operation `col2im`"),
     ],
 )
 def test_what_cannot_be_followed_is_an_error(name: str, operation: str) -> None:
     with pytest.raises(ValueError, match=operation):
         trace_receptive_field(name, 224)
+
+
+@pytest.mark.parametrize("axis", ["height", "width"])
+def test_shifted_windows_of_attention(axis: str) -> None:
+    size = (64, 512) if axis == "width" else (512, 64)
+    model = SwinTransformer(
+        img_size=size, patch_size=2, window_size=4, embed_dim=8, depths=(2, 4), num_heads=(1, 2)
+    ).eval()
+    traced = trace_receptive_field(model, size, forward=channels_first)
+    assert traced.output.width == traced.output.height == ReceptiveField(-40, 80, 4)
+    assert traced.global_layers == ()
+    field = traced.output.width._replace(size=512 - 6 * 8)  # The strip is the whole input.
+    verdict = (
+        check_axis(
+            lambda x: channels_first(model, x),
+            3,
+            lambda unit: traced.output.interval((0, unit)).width,
+            field,
+        )
+        if axis == "width"
+        else check_axis(
+            lambda x: channels_first(model, x.mT).mT,
+            3,
+            lambda unit: traced.output.interval((unit, 0)).height,
+            field,
+        )
+    )
+    assert verdict.checked > 50
+    assert not verdict.wrong
+
+
+def test_grid_attention_is_global_and_window_attention_is_not() -> None:
+    traced = trace_receptive_field("maxvit_tiny_tf_224", 224)
+    stage = [name for name in traced.global_layers if name.startswith("stages.0")]
+    assert any("attn_grid" in name for name in stage)
+    assert not any("attn_block" in name for name in stage)
+    # The windows of the last stage are its whole map.
+    assert any("attn_block" in name for name in traced.global_layers if "stages.3" in name)
 
 
 def test_features_of_several_levels() -> None:
