@@ -18,7 +18,7 @@ from rfsearch.trace_grid import PIXELS
 from rfsearch.trace_layers import Layers, meta_twin, named_tensors
 from rfsearch.trace_layout import Factor, Source, Span
 from rfsearch.trace_mode import TracingMode, refuse_stale_views, tracing
-from rfsearch.trace_result import TracedModel, traced_map
+from rfsearch.trace_result import TracedMap, TracedModel, traced_map
 
 
 def trace_receptive_field(
@@ -33,7 +33,8 @@ def trace_receptive_field(
 
     The fields are those of interior units of a large enough image, whatever `input_size` is;
     `clipped` of an output says how much lies outside. Only sizes that the model derives from its
-    input (adaptive pooling, resizing to a given size, windows of attention) depend on it.
+    input depend on it: adaptive pooling, resizing to a given size, windows of attention, padding
+    as TensorFlow's "same".
 
     Fields are intervals: pixels between dilated taps count. Positions of a tensor are followed
     one by one, channels are not: each is taken to see what any channel at its position sees.
@@ -43,7 +44,8 @@ def trace_receptive_field(
     Args:
         model: Any module, which is left exactly as it is found, or the name of a timm model.
         input_size: Side or `(height, width)` of the input, in px.
-        in_chans: Channels of the input. `None` means those of the first convolution, or 3.
+        in_chans: Channels of the input. `None` means those that a timm model states, else those
+            of the first convolution, or 3.
         forward: Runs the module on images `(1, channels, height, width)`. `None` means to call
             the module.
         unknown: What to do with an operation that is not known: refuse the model, or treat the

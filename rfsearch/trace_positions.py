@@ -73,9 +73,10 @@ def pad(source: Source, dim: int, before: int, after: int) -> Source | None:
     span = source.dims[dim]
     if span is None or before == after == 0:
         return source
-    if span.factors == (Factor(span.inner, 1),) and located(source) == [dim]:
-        grid = shift(source.grid, -span.before - before)
-        return source.replace(dim, Span((Factor(span.length + before + after, 1),)), grid)
+    if len(span.factors) == 1 and located(source) == [dim]:
+        weight = span.factors[0].weight
+        grid = shift(source.grid, -(span.before + before) * weight)
+        return source.replace(dim, Span((Factor(span.length + before + after, weight),)), grid)
     padded = surround(source, dim, max(0, before), max(0, after))
     kept = span.length + before + after
     return narrow(padded, dim, max(0, -before), kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 import pytest
@@ -9,9 +10,11 @@ import timm
 import torch
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from rfsearch.receptive_field import ReceptiveField, stack, window
 from rfsearch.trace import trace_receptive_field
+from rfsearch.trace_grid import gather, join
 from tests.oracle import check_axis, check_map, without_attention
 
 #: Checked in every run: one of each kind of difficulty.
@@ -152,6 +155,37 @@ def test_grid_attention_is_global_and_window_attention_is_not() -> None:
     assert not any("attn_block" in name for name in stage)
     # The windows of the last stage are its whole map.
     assert any("attn_block" in name for name in traced.global_layers if "stages.3" in name)
+
+
+def test_pyramid_of_several_levels() -> None:
+    torch.manual_seed(0)
+    model = resnet_fpn_backbone(backbone_name="resnet18", weights=None).eval()
+    traced = trace_receptive_field(model, 256)
+    # A unit of the top-down path sees at least what the deepest map sees: 435 px, and 32 px more
+    # for the 3x3 convolution behind it, which crosses from one of its units to the next.
+    assert [(name, one.width.size, one.width.stride) for name, one in traced.outputs.items()] == [
+        ("0", 467, 4),
+        ("1", 467, 8),
+        ("2", 467, 16),
+        ("3", 499, 32),
+        ("pool", 499, 64),
+    ]
+    for name, one in traced.outputs.items():
+        verdicts = check_map(model, 3, one, lambda m, x, n=name: m(x)[n])  # type: ignore[misc]
+        assert not any(verdict.wrong for verdict in verdicts)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "nasnetalarge"])
+def test_tracing_is_fast(name: str) -> None:
+    model = timm.create_model(name)
+    seconds = []
+    for _ in range(3):
+        gather.cache_clear()
+        join.cache_clear()
+        start = time.process_time()
+        trace_receptive_field(model, 224)
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < {"resnet50": 0.15, "nasnetalarge": 0.5}[name]
 
 
 def test_features_of_several_levels() -> None:
