@@ -59,7 +59,9 @@ def trace_receptive_field(
     size = _checked_size(input_size)
     if unknown not in ("error", "pointwise"):
         raise ValueError(f"`unknown` must be one of error, pointwise, but got {unknown!r}.")
-    twin = meta_twin(_create(model) if isinstance(model, str) else model)
+    if in_chans is not None and in_chans < 1:
+        raise ValueError(f"`in_chans >= 1` must hold, but got {in_chans}.")
+    twin = _twin(_create(model) if isinstance(model, str) else model)
     layers = Layers(twin)
     mode = TracingMode(layers, pointwise_if_unknown=unknown == "pointwise")
     images = _images(twin, in_chans or _input_channels(twin), size)
@@ -103,6 +105,13 @@ def _checked_size(input_size: int | tuple[int, int]) -> tuple[int, int]:
             f"but got {input_size}."
         )
     return size
+
+
+def _twin(model: nn.Module) -> nn.Module:
+    try:
+        return meta_twin(model)
+    except Exception as error:
+        raise ValueError(f"The model must allow a copy, but: {_one_line(error)}") from error
 
 
 def _create(name: str) -> nn.Module:

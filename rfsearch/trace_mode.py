@@ -121,7 +121,8 @@ class TracingMode(TorchDispatchMode):
         if call.mixes_all:
             self._layers.causes[self._layers.current] = None
         for output, dependence in zip(outputs, dependences, strict=False):
-            assert dependence.fits(output.shape), operation.name
+            if not dependence.fits(output.shape):
+                raise ValueError("The positions of the output are not those of the input")
             if is_global and dependence is not NOTHING:
                 dependence = dependence._replace(is_global=True)
             if operation.in_place:

@@ -53,6 +53,8 @@ def repeat(call: Call) -> Dependence:
         for dim, count in enumerate(repeats[missing:]):
             span = source.dims[dim]
             if span and count > 1:
+                if span.before or span.after:
+                    raise ValueError("Maps that lie side by side are tiled")
                 source = source.replace(dim, Span((Factor(count, 0), *span.factors)))
         return positions.insert(source, 0, missing)
 

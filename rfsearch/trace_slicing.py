@@ -87,9 +87,9 @@ def roll(call: Call) -> Dependence:
     if not call["dims"]:
         raise ValueError("A flattened roll cannot be followed")
 
-    def change(source: Source) -> Source:
+    def change(source: Source | None) -> Source | None:
         for dim, amount in zip(call.dims("dims"), call["shifts"], strict=True):
-            if source.dims[dim]:
+            if source is not None and source.dims[dim]:
                 source = _roll(source, dim, amount)
         return source
 
@@ -182,15 +182,13 @@ def _pad(dependence: Dependence, dim: int, before: int, after: int) -> Dependenc
     return dependence.each(lambda source: positions.pad(source, dim, before, after))
 
 
-def _roll(source: Source, dim: int, amount: int) -> Source:
+def _roll(source: Source, dim: int, amount: int) -> Source | None:
     source = layout.canonical(source)
     span = source.dims[dim]
     assert span is not None
-    factor = single_factor(span)
-    padded = positions.pad(source, dim, amount, -amount)
-    if padded is None or factor.weight != 1:
+    if single_factor(span).weight != 1 or layout.located(source) != [dim]:
         raise ValueError("A roll moves positions that are not neighbours in the input")
-    return padded
+    return positions.pad(source, dim, amount, -amount)
 
 
 def _pick(dependence: Dependence, dim: int, index: Tensor) -> Dependence:

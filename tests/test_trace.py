@@ -402,6 +402,24 @@ def test_branches_that_drift_apart() -> None:
     assert output(model, 32).width.size == 3
 
 
+def test_bad_number_of_channels() -> None:
+    with pytest.raises(ValueError, match="`in_chans >= 1` must hold, but got 0"):
+        trace_receptive_field(conv(3), 32, in_chans=0)
+
+
+def test_model_that_cannot_be_copied() -> None:
+    model = conv(3)
+    model.scale = model.weight * 2  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="must allow a copy, but: Only Tensors created"):
+        trace_receptive_field(model, 32)
+
+
+def test_positions_that_an_unknown_operation_moves() -> None:
+    model = Run(lambda x, c: torch.linalg.diagonal(c(x)), conv(3))
+    with pytest.raises(ValueError, match=r"are not those of the input \(operation `diagonal`"):
+        trace_receptive_field(model, 32, unknown="pointwise")
+
+
 def test_positions_picked_in_an_unknown_order() -> None:
     model = Run(lambda x, c: c(x)[:, :, torch.tensor([3, 1, 2])], conv(3))
     with pytest.raises(ValueError, match=r"irregular order \(operation `index`, the model itself"):
