@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import rfsearch as rfs
@@ -173,6 +174,44 @@ RUNS: dict[str, nn.Module] = {
 }
 
 
+RUNS |= {
+    "columns of an image": Run(
+        lambda x, c: (
+            F.unfold(c(x), 3, padding=1, stride=2)
+            .unflatten(1, (2, 9))
+            .sum(2)
+            .unflatten(2, (x.shape[2] // 4, -1))
+        ),
+        conv(3, 2),
+    ),
+    "einsum over windows": Run(
+        lambda x, c: (
+            torch.einsum(
+                "bchpwq,pr->bchrwq",
+                c(x).unflatten(3, (-1, 2)).unflatten(2, (-1, 4)),
+                torch.ones(4, 4),
+            )
+            .flatten(4)
+            .flatten(2, 3)
+        ),
+        conv(3),
+    ),
+    "aligned corners": Run(
+        lambda x, c: F.avg_pool2d(
+            F.interpolate(c(x), scale_factor=2, mode="bilinear", align_corners=True), 8
+        ),
+        conv(3, 2),
+    ),
+    "constants joined as padding": Run(
+        lambda x, c: c(torch.cat([torch.zeros_like(x[..., :1]), c(x)], dim=3)), conv(3)
+    ),
+    "weights from pooled values": Run(
+        lambda x, c: F.conv2d(c(x), c.weight * x.mean((2, 3))[0, :, None, None, None], padding=1),
+        conv(3),
+    ),
+}
+
+
 def _written(canvas: Tensor, content: Tensor) -> Tensor:
     canvas[:, :, 2:, 1:-1] = content
     return canvas
@@ -202,6 +241,41 @@ def test_input_size_does_not_matter(architecture: Architecture) -> None:
     small, large = (trace_receptive_field(model, size) for size in (96, 200))
     assert small.output.height == large.output.height
     assert small.output.smallest == large.output.smallest
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> nn.Sequential:
+    """Layers that go down and up again, with shortcuts."""
+    down, up = st.sampled_from(DOWN), st.sampled_from(UP)
+    layers = [layer() for layer in draw(st.lists(down, min_size=1, max_size=3))]
+    layers += [layer() for layer in draw(st.lists(up, max_size=2))]
+    return nn.Sequential(*layers, conv(draw(st.sampled_from((1, 3, 5)))))
+
+
+def shortcut() -> nn.Module:
+    return Run(lambda x, a, b: a(x) + b(x), conv(1, 2), nn.Sequential(conv(3), nn.MaxPool2d(2)))
+
+
+DOWN: list[Callable[[], nn.Module]] = [
+    lambda: conv(3, 2),
+    lambda: conv(3, dilation=2, padding=2),
+    lambda: conv(4, 4, padding=0),
+    lambda: nn.MaxPool2d(3, 2, 1),
+    shortcut,
+]
+UP: list[Callable[[], nn.Module]] = [
+    lambda: nn.Upsample(scale_factor=2),
+    lambda: nn.Upsample(scale_factor=2, mode="bilinear"),
+    lambda: nn.ConvTranspose2d(2, 2, 4, 2, 1),
+    lambda: nn.ConvTranspose2d(2, 2, 2, 2),
+]
+
+
+@given(chains())
+@settings(max_examples=30, deadline=None)
+def test_chains_against_the_oracle(model: nn.Sequential) -> None:
+    assume(min(output(model).stride) >= 1)
+    assert agrees(model)
 
 
 # What is global.
