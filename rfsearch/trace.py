@@ -20,6 +20,9 @@ from rfsearch.trace_layout import Factor, Source, Span
 from rfsearch.trace_mode import TracingMode, refuse_stale_views, tracing
 from rfsearch.trace_result import TracedMap, TracedModel, traced_map
 
+#: A first convolution of more channels than this sees pixels that were moved into them.
+_MOST_CHANNELS = 4
+
 
 def trace_receptive_field(
     model: nn.Module | str,
@@ -44,8 +47,8 @@ def trace_receptive_field(
     Args:
         model: Any module, which is left exactly as it is found, or the name of a timm model.
         input_size: Side or `(height, width)` of the input, in px.
-        in_chans: Channels of the input. `None` means those that a timm model states, else those
-            of the first convolution, or 3.
+        in_chans: Channels of the input. `None` means those of the first convolution, or 3. Where
+            these are more than 4, a timm model that states its channels is believed.
         forward: Runs the module on images `(1, channels, height, width)`. `None` means to call
             the module.
         unknown: What to do with an operation that is not known: refuse the model, or treat the
@@ -127,13 +130,13 @@ def _create(name: str) -> nn.Module:
 
 
 def _input_channels(model: nn.Module) -> int:
-    known = getattr(model, "pretrained_cfg", None) or {}
-    if "input_size" in known:
-        channels: int = known["input_size"][0]
-        return channels
     convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
     first = next(convolutions, None)
-    return 3 if first is None else first.in_channels
+    stated: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    channels: int = stated.get("input_size", (3,))[0]
+    if first is None or (stated and first.in_channels > _MOST_CHANNELS):
+        return channels
+    return first.in_channels
 
 
 def _images(model: nn.Module, in_chans: int, size: tuple[int, int]) -> Tensor:

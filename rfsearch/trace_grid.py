@@ -133,7 +133,7 @@ def join(grid: Grid, other: Grid) -> Grid:
         raise ValueError(
             "Branches that meet must have equal strides, but got "
             f"{float(grid.stride):g} and {float(other.stride):g} px; "
-            "an input size that is a multiple of the output stride may align them"
+            "an input size divisible by 64 or 128 px may align them"
         )
     period = lcm(grid.period, other.period)
     one, two = _over(grid, period), _over(other, period)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
@@ -419,6 +420,12 @@ def test_name_of_a_timm_model() -> None:
     traced = trace_receptive_field("test_resnet", 64)
     assert traced.output.shape == (1, 1000)
     assert traced.global_layers == ("global_pool.pool",)
+
+
+@pytest.mark.parametrize(("name", "in_chans"), [("test_resnet", 1), ("cs3darknet_focus_s", 3)])
+def test_channels_of_the_input(name: str, in_chans: int) -> None:
+    model = timm.create_model(name, in_chans=in_chans)
+    assert trace_receptive_field(model, 64).output.shape == (1, 1000)
 
 
 # Bad input.
