@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from rfsearch.space import SearchSpace as SearchSpace
     from rfsearch.target import ScaleTarget as ScaleTarget
     from rfsearch.tasks import ClassificationTask as ClassificationTask
+    from rfsearch.trace import trace_receptive_field as trace_receptive_field
+    from rfsearch.trace_result import TracedMap as TracedMap
+    from rfsearch.trace_result import TracedModel as TracedModel
     from rfsearch.training import TrainingConfig as TrainingConfig
 
 _HOMES = {
@@ -52,6 +55,8 @@ _HOMES = {
     "StageChoices": "choices",
     "Stem": "architecture",
     "StemChoices": "choices",
+    "TracedMap": "trace_result",
+    "TracedModel": "trace_result",
     "TrainingConfig": "training",
     "build_model": "model",
     "digit_scenes": "sources",
@@ -60,6 +65,7 @@ _HOMES = {
     "measure_erf": "erf",
     "probe_receptive_field": "probe",
     "stack": "receptive_field",
+    "trace_receptive_field": "trace",
     "trials_dataframe": "analysis",
     "window": "receptive_field",
 }

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from rfsearch.erf_map import Center, ErfMap
-from rfsearch.probe import PlaneField, probe_receptive_field
+from rfsearch.probe import PlaneField
+from rfsearch.trace import trace_receptive_field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def measure_erf(
 
     Args:
         model: A module with `forward_features`, or one whose output is a map `(batch, channels,
-            height, width)`. Without a method `receptive_fields`, its field is probed.
+            height, width)`. Without a method `receptive_fields`, its field is traced.
         input_size: Side or `(height, width)` of the input, in px.
         images: Normalised images `(images, channels, height, width)` of that size. `None` means
             white noise.
@@ -102,7 +103,7 @@ def measure_erf(
     gradients = list(_gradients(module, batches, place, level, generator))
     magnitude = np.concatenate([np.abs(g).sum(axis=1) for g in gradients])
     power = np.concatenate([np.square(g).sum(axis=1) for g in gradients])
-    field = _field(module, level)
+    field = _field(module, level, (height, width))
     rows, columns = _output_shape(module, images[:1].to(place), level)
     center = Center(field.height.center_of(rows // 2), field.width.center_of(columns // 2))
     return _summarise(magnitude, power, center, field, calibrated, reset_scales)
@@ -194,12 +195,16 @@ def _gradients(
         yield gradient.double().cpu().numpy()
 
 
-def _field(module: nn.Module, level: str | None) -> PlaneField:
+def _field(module: nn.Module, level: str | None, size: tuple[int, int]) -> PlaneField:
     known = getattr(module, "receptive_fields", None)
     if known is None:
-        return probe_receptive_field(
-            module, input_channels(module), lambda model, x: output_map(model, x, level)
+        traced = trace_receptive_field(
+            module,
+            size,
+            in_chans=input_channels(module),
+            forward=lambda model, x: output_map(model, x, level),
         )
+        return PlaneField(traced.output.height, traced.output.width)
     fields = known()
     field = fields[level] if level is not None else list(fields.values())[-1]
     return PlaneField(field, field)

@@ -29,12 +29,16 @@ LAYERS: tuple[set[str], ...] = (
         "remedies",
         "space",
     },
-    {"probe", "model", "erf"},
+    {
+        "probe", "model", "erf", "trace", "trace_call", "trace_grid", "trace_layers",
+        "trace_layout", "trace_mixing", "trace_mode", "trace_operations", "trace_positions",
+        "trace_reshaping", "trace_result", "trace_shapes", "trace_slicing", "trace_windows",
+    },
     {"scenes", "sources", "tasks", "training"},
     {"sampler", "rejection", "objective", "study", "experiment"},
     {"analysis", "charts", "plots", "report", "progress"},
     {"cli"},
-)
+)  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 #: Layers below this one are arithmetic and data.
 FIRST_HEAVY_LAYER = 3

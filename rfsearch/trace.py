@@ -1,0 +1,156 @@
+"""Exact theoretical receptive fields of any module, by following its operations.
+
+The module runs once on tensors without data; every operation says which of its input's units each
+of its output's units sees. Nothing of the size of an image is computed, and no weight is read.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rfsearch.trace_call import Axis, Dependence, Record, attach, dependence_of
+from rfsearch.trace_grid import PIXELS
+from rfsearch.trace_layers import Layers, meta_twin, named_tensors
+from rfsearch.trace_layout import Factor, Source, Span
+from rfsearch.trace_mode import TracingMode, refuse_stale_views, tracing
+from rfsearch.trace_result import TracedMap, TracedModel, traced_map
+
+#: A first convolution of more channels than this sees pixels that were moved into them.
+_MOST_CHANNELS = 4
+
+
+def trace_receptive_field(
+    model: nn.Module | str,
+    input_size: int | tuple[int, int],
+    *,
+    in_chans: int | None = None,
+    forward: Callable[[nn.Module, Tensor], Any] | None = None,
+    unknown: Literal["error", "pointwise"] = "error",
+) -> TracedModel:
+    """Trace the theoretical receptive fields of a model: of its outputs and of all its layers.
+
+    The fields are those of interior units of a large enough image, whatever `input_size` is;
+    `clipped` of an output says how much lies outside. Only sizes that the model derives from its
+    input depend on it: adaptive pooling, resizing to a given size, windows of attention, padding
+    as TensorFlow's "same".
+
+    Fields are intervals: pixels between dilated taps count. Positions of a tensor are followed
+    one by one, channels are not: each is taken to see what any channel at its position sees.
+    Batch normalisation is that of evaluation, and dropout is off. What a roll brings round the
+    border (shifted windows) is not followed: these models mask it.
+
+    Args:
+        model: Any module, which is left exactly as it is found, or the name of a timm model.
+        input_size: Side or `(height, width)` of the input, in px.
+        in_chans: Channels of the input. `None` means those of the first convolution, or 3. Where
+            these are more than 4, a timm model that states its channels is believed.
+        forward: Runs the module on images `(1, channels, height, width)`. `None` means to call
+            the module.
+        unknown: What to do with an operation that is not known: refuse the model, or treat the
+            operation as pointwise.
+
+    Raises:
+        ValueError: If timm knows no such model, the model does not run at `input_size`, it uses
+            an operation that is not known or moves data in a way that cannot be followed, or no
+            output depends on the input.
+    """
+    size = _checked_size(input_size)
+    if unknown not in ("error", "pointwise"):
+        raise ValueError(f"`unknown` must be one of error, pointwise, but got {unknown!r}.")
+    if in_chans is not None and in_chans < 1:
+        raise ValueError(f"`in_chans >= 1` must hold, but got {in_chans}.")
+    twin = _twin(_create(model) if isinstance(model, str) else model)
+    layers = Layers(twin)
+    mode = TracingMode(layers, pointwise_if_unknown=unknown == "pointwise")
+    images = _images(twin, in_chans or _input_channels(twin), size)
+    try:
+        with tracing(mode):
+            output = twin(images) if forward is None else forward(twin, images)
+    except Exception as error:
+        if mode.refusal is not None:
+            raise ValueError(mode.refusal) from None
+        place = f" in layer `{layers.current}`" if layers.current else ""
+        raise ValueError(
+            f"The model must run at an input of {size[0]}x{size[1]} px, but it fails{place}: "
+            f"{_one_line(error)}"
+        ) from error
+    outputs = {one.name: one for one in _outputs(output, size)}
+    if not outputs:
+        raise ValueError("The model's output must depend on its input, but no tensor of it does.")
+    causes = tuple(name or "(model)" for name in layers.causes)
+    return TracedModel(outputs, causes, size, tuple(layers.rows))
+
+
+def _outputs(output: Any, size: tuple[int, int]) -> Iterator[TracedMap]:
+    for key, tensor in named_tensors(output):
+        name, dependence = key or "output", dependence_of(tensor)
+        if dependence is None:
+            continue
+        try:
+            refuse_stale_views([tensor])
+            traced = traced_map(name, tuple(tensor.shape), dependence, size)
+        except ValueError as reason:
+            raise ValueError(f"{reason} (output `{name}`).") from None
+        if traced is not None:
+            yield traced
+
+
+def _checked_size(input_size: int | tuple[int, int]) -> tuple[int, int]:
+    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(
+            "`input_size` must be a side or (height, width) of at least 1 px, "
+            f"but got {input_size}."
+        )
+    return size
+
+
+def _twin(model: nn.Module) -> nn.Module:
+    try:
+        return meta_twin(model)
+    except Exception as error:
+        raise ValueError(f"The model must allow a copy, but: {_one_line(error)}") from error
+
+
+def _create(name: str) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"; the nearest are {', '.join(near)}" if near else ""
+        raise ValueError(f"`model` must be a name that timm knows, but got {name!r}{hint}.")
+    with torch.device("meta"):
+        created: nn.Module = timm.create_model(name)
+    return created
+
+
+def _input_channels(model: nn.Module) -> int:
+    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    first = next(convolutions, None)
+    stated: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    channels: int = stated.get("input_size", (3,))[0]
+    if first is None or (stated and first.in_channels > _MOST_CHANNELS):
+        return channels
+    return first.in_channels
+
+
+def _images(model: nn.Module, in_chans: int, size: tuple[int, int]) -> Tensor:
+    kinds = (p.dtype for p in model.parameters() if p.is_floating_point())
+    images = torch.empty(1, in_chans, *size, device="meta", dtype=next(kinds, torch.float32))
+    axes = []
+    for dim, length in enumerate(size, 2):
+        spans: list[Span | None] = [None] * 4
+        spans[dim] = Span((Factor(length, 1),))
+        axes.append(Axis((Source(tuple(spans), PIXELS),)))
+    height, width = axes
+    attach(images, Record(Dependence(height, width)))
+    return images
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,150 @@
+"""An independent oracle of receptive fields: which output units turn NaN with input columns.
+
+It shares no code with the tracer. What mixes the whole image (squeeze-and-excite, normalisation
+over space, ...) would turn everything NaN, so its statistics are replaced by constants: the local
+field remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from rfsearch.receptive_field import ReceptiveField
+
+#: Extent of the strip across the probed axis, in px: two units of stride 32.
+STRIP = 64
+SPATIAL = ({2, 3}, {1, 2}, {2}, {3}, {-2, -1})
+STATISTICS = ("mean", "amax", "var", "std", "norm")
+#: Classes of timm that attend over all positions and add or multiply the result.
+ATTENTION = ("GlobalContext", "CrossCovarianceAttn")
+
+
+class WithoutGlobalStatistics(TorchFunctionMode):
+    """Statistics over whole rows, columns or maps become constants."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (F.group_norm, torch.group_norm, torch.instance_norm, F.instance_norm):
+            return args[0]
+        if func in (F.adaptive_avg_pool2d, F.adaptive_max_pool2d):
+            size = args[1]
+            assert size in (1, (1, 1)), "only pooling to a single unit is global"
+            return args[0].new_ones(*args[0].shape[:2], 1, 1)
+        if getattr(func, "__name__", "") in STATISTICS and _is_spatial(args, kwargs):
+            with torch._C.DisableTorchFunction():
+                return torch.ones_like(func(*args, **kwargs))
+        return func(*args, **kwargs)
+
+
+def _is_spatial(args: Any, kwargs: Any) -> bool:
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    dims = set(dim) if isinstance(dim, tuple | list) else {dim}
+    grouped = args[0].ndim == 5 and {3, 4} <= dims
+    return grouped or (args[0].ndim == 4 and dims in SPATIAL)
+
+
+def without_attention(model: nn.Module) -> nn.Module:
+    """Replace modules in place that let all positions attend to each other."""
+    for name, module in list(model.named_modules()):
+        if type(module).__name__ in ATTENTION:
+            model.set_submodule(name, nn.Identity())
+    return model
+
+
+class Verdict(NamedTuple):
+    """Output units that the oracle contradicts."""
+
+    checked: int
+    wrong: list[str]
+
+
+def check_axis(
+    run: Callable[[Tensor], Tensor],
+    in_chans: int,
+    interval: Callable[[int], tuple[int, int]],
+    field: ReceptiveField,
+    strip: int = STRIP,
+    multiple: int = 64,
+) -> Verdict:
+    """Check the intervals that are claimed for the units of a strip.
+
+    For the unit in the middle, both ends: a NaN up to the last pixel before its interval must
+    leave it alone, one more must not. In the same runs, all other units whose interval lies in
+    the strip must agree with their claims.
+
+    Args:
+        run: The model, from `(batch, channels, strip, length)` to a map.
+        in_chans: Channels of the input.
+        interval: The claimed interval of a unit, `(start, stop)` in px.
+        field: The claimed field: how long a strip is needed.
+        strip: Extent of the strip across the axis, in px.
+        multiple: Length of the strip is a multiple of this, in px.
+    """
+    length = field.size + 6 * max(field.stride, 8)
+    length = max(multiple * 3, -(-length // multiple) * multiple)
+    with torch.inference_mode():
+        units = run(torch.zeros(1, in_chans, strip, length)).shape[-1]
+        middle = min(range(units), key=lambda u: abs(sum(interval(u)) - length))
+        first, stop = interval(middle)
+        images = torch.zeros(4, in_chans, strip, length)
+        bounds = [(0, first), (0, first + 1), (stop - 1, length), (stop, length)]
+        for image, (left, right) in zip(images, bounds, strict=True):
+            image[..., left:right] = float("nan")
+        reached = run(images).isnan().any(dim=1).any(dim=1)
+    assert 0 <= first < stop <= length, "the strip is too short"
+    wrong, checked = [], 0
+    for unit in range(units):
+        begin, end = interval(unit)
+        if begin < 0 or end > length:
+            continue
+        checked += 1
+        for row, (left, right) in zip(reached, bounds, strict=True):
+            # A unit between the taps of a transposed convolution sees nothing.
+            expected = begin < end and (begin < right if left == 0 else end > left)
+            if bool(row[unit]) != expected:
+                wrong.append(f"unit {unit} [{begin}, {end}) with NaN in [{left}, {right})")
+    return Verdict(checked, wrong)
+
+
+def check_map(
+    model: nn.Module,
+    in_chans: int,
+    traced: Any,
+    forward: Callable[[nn.Module, Tensor], Tensor] | None = None,
+    axes: str = "hw",
+    **options: Any,
+) -> list[Verdict]:
+    """Check a traced output of a model along both axes.
+
+    oneDNN is off: its Winograd kernels compute neighbours together and spread the NaN.
+    """
+    call = forward or (lambda module, images: module(images))
+    verdicts = []
+    with torch.backends.mkldnn.flags(enabled=False), WithoutGlobalStatistics():
+        if "w" in axes:
+            verdicts.append(
+                check_axis(
+                    lambda x: call(model, x),
+                    in_chans,
+                    lambda unit: traced.interval((0, unit)).width,
+                    traced.width,
+                    **options,
+                )
+            )
+        if "h" in axes:
+            verdicts.append(
+                check_axis(
+                    lambda x: call(model, x.mT).mT,
+                    in_chans,
+                    lambda unit: traced.interval((unit, 0)).height,
+                    traced.height,
+                    **options,
+                )
+            )
+    return verdicts
