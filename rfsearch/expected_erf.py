@@ -16,10 +16,9 @@ The gains matter where branches meet. Batch normalisation divides the gradient b
 variance v of what it normalises, because it removes the mean of each channel; each rectifier of
 a normalised input halves the squared gradient and leaves the variance 1/2 - 1/(2 pi). So a branch
 with n rectifiers inside weighs R^n / v against an identity shortcut's 1, with
-R = (1/2) / (1/2 - 1/(2 pi)) = 1.466. The variance v is carried forward from layer to layer, taking
-the sum of shortcut and branch as normally distributed; it grows along a stage, so that later
-branches weigh less (De and Smith, "Batch Normalization Biases Residual Blocks Towards the
-Identity Function", NeurIPS 2020).
+R = (1/2) / (1/2 - 1/(2 pi)) = 1.466. The variance v is carried forward from layer to layer
+(`rfsearch.moments`); it grows along a stage, so that later branches weigh less (De and Smith,
+"Batch Normalization Biases Residual Blocks Towards the Identity Function", NeurIPS 2020).
 """
 
 from __future__ import annotations
