@@ -16,6 +16,8 @@ from rfsearch.architecture import Architecture
 from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
 from rfsearch.feasible import FeasibleSet, wilson_interval
+from rfsearch.model import build_model
+from rfsearch.probe import probe_receptive_field
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
 
@@ -165,6 +167,17 @@ def test_samples_of_a_large_space_fit(name: str) -> None:
     assert all(constraint.is_feasible(arch) and arch in space for arch in drawn)
     assert len(set(drawn)) == 10
     assert all(feasible.contains(arch) for arch in drawn)
+
+
+@pytest.mark.parametrize("name", ["plain", "dilated", "residual"])
+def test_networks_of_samples_have_the_field_by_the_nan_oracle(name: str) -> None:
+    feasible = SearchSpace.load(name).feasible(RFConstraint(theoretical=(24, 60), effective=None))
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        model = build_model(feasible.sample(rng), in_chans=1, num_classes=0)
+        field = probe_receptive_field(model, 1, lambda module, x: module.forward_features(x))
+        assert 24 <= field.height.size <= 60
+        assert 24 <= field.width.size <= 60
 
 
 def test_no_candidate_that_fits_is_lost_in_a_large_space() -> None:
