@@ -114,6 +114,9 @@ class RFConstraint:
 
     def __post_init__(self) -> None:
         for name in ("theoretical", "effective"):
+            bounds = getattr(self, name)
+            if isinstance(bounds, list):  # As read from a file; a tuple can be hashed.
+                object.__setattr__(self, name, tuple(bounds))
             self._range(name)
 
     def ranges(self) -> dict[str, Range]:

@@ -51,12 +51,11 @@ def require_feasible(space: SearchSpace, constraint: RFConstraint) -> None:
         ValueError: One line that says what is asked, what the space can reach, and which single
             choices would help.
     """
-    feasible = space.feasible(constraint)
-    measured = constraint.ranges().get("measured")
-    largest = max(_reachable(space))
-    if not feasible.is_empty() and (measured is None or measured.low <= largest):
-        return
     ranges = constraint.ranges()
+    sizes = _reachable(space)
+    too_small = "measured" in ranges and ranges["measured"].low > max(sizes)
+    if not too_small and not space.feasible(constraint).is_empty():
+        return
     if "expected" in ranges:
         ranges = {gate: allowed for gate, allowed in ranges.items() if gate != "measured"}
     asked = ", ".join(f"{gate} {allowed}" for gate, allowed in ranges.items())
@@ -64,7 +63,7 @@ def require_feasible(space: SearchSpace, constraint: RFConstraint) -> None:
     advice = f" It would with {', or '.join(map(str, found))}." if found else ""
     raise ValueError(
         f"No candidate of the space passes all gates ({asked}): its theoretical receptive fields "
-        f"reach from {min(_reachable(space))} to {largest} px.{advice}"
+        f"reach from {min(sizes)} to {max(sizes)} px.{advice}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -56,7 +57,7 @@ class SearchSpace(Candidates):
 
     def feasible(self, constraint: RFConstraint) -> FeasibleSet:
         """The candidates that pass a constraint's closed-form gates, as a set."""
-        return FeasibleSet(self, constraint)
+        return _feasible(self, constraint)
 
     def suggest(self, trial: Suggests) -> Architecture:
         """Let a trial choose every parameter that has a choice, and make the architecture.
@@ -93,6 +94,12 @@ class SearchSpace(Candidates):
 
     def _free_choices(self) -> dict[str, tuple[Any, ...]]:
         return {name: options for name, options in self.choices().items() if len(options) > 1}
+
+
+@lru_cache(maxsize=16)
+def _feasible(space: SearchSpace, constraint: RFConstraint) -> FeasibleSet:
+    """Equal questions share one set, so that its graph is built once."""
+    return FeasibleSet(space, constraint)
 
 
 def arithmetic_progression(options: tuple[Any, ...]) -> tuple[int, int, int] | None:

@@ -132,6 +132,12 @@ def test_a_large_set_with_an_erf_gate_says_that_its_count_is_a_bound() -> None:
     assert 0 < low < high <= feasible.count
 
 
+def test_equal_questions_share_one_set() -> None:
+    first = TOY.feasible(RFConstraint(theoretical=(24, 96), effective=None))
+    again = SearchSpace.load("toy").feasible(RFConstraint(theoretical=[24, 96], effective=None))
+    assert again is first
+
+
 def test_wilson_interval() -> None:
     # Brown, Cai and DasGupta, "Interval Estimation for a Binomial Proportion", 2001, equation 4.
     assert wilson_interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
