@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
 from rfsearch.remedies import require_feasible
 from rfsearch.sources import ImageData, digit_scenes, image_folder
@@ -17,7 +18,8 @@ from rfsearch.tasks import ClassificationTask
 from rfsearch.training import TrainingConfig
 from rfsearch.validation import FrozenData, parse, read_toml
 
-Pixels = Annotated[float, Field(gt=0, strict=False)]
+Positive = Annotated[float, Field(gt=0, strict=False)]
+Pixels = Positive
 PixelBounds = Annotated[
     tuple[Annotated[float, Field(ge=0, strict=False)], Pixels], Field(strict=False)
 ]
@@ -34,6 +36,9 @@ class TargetConfig(FrozenData):
         effective: The same for the ERF size.
         expected: Whether the expected ERF is a gate.
         measured: Whether the measured ERF is a gate.
+        max_output_stride: Largest stride of the output map, in px.
+        max_params_m: Most parameters, in millions.
+        max_flops_g: Most floating-point operations for one image, in 10^9.
     """
 
     min_size: Pixels | None = None
@@ -42,6 +47,9 @@ class TargetConfig(FrozenData):
     effective: PixelBounds | Literal["rule", "off"] = "rule"
     expected: bool = True
     measured: bool = True
+    max_output_stride: Count | None = None
+    max_params_m: Positive | None = None
+    max_flops_g: Positive | None = None
 
     @model_validator(mode="after")
     def _has_both_or_none(self) -> Self:
@@ -63,6 +71,14 @@ class TargetConfig(FrozenData):
             self._target(data) if needs_target else None,
             theoretical=theoretical,
             effective=effective,
+            budget=Budget(
+                max_output_stride=self.max_output_stride,
+                max_params_m=self.max_params_m,
+                max_flops_g=self.max_flops_g,
+                input_size=data.image_size,
+                in_chans=data.in_chans,
+                num_classes=len(data.class_names),
+            ),
             expected=self.expected,
             measured=self.measured,
         )

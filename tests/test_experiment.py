@@ -164,6 +164,19 @@ def test_ranges_can_be_given_or_turned_off(
     assert Experiment.load(folder, "cpu").constraint.ranges() == ranges
 
 
+def test_costs_can_be_bounded(folder: Path) -> None:
+    write(folder, target="min_size = 5\nmax_size = 6\nmax_output_stride = 2\nmax_params_m = 0.5")
+    loaded = Experiment.load(folder, "cpu")
+    ranges = loaded.constraint.ranges()
+    assert ranges["output_stride"] == Range(0, 2, "px")
+    assert ranges["parameters"] == Range(0, 0.5, "M parameters")
+    assert "flops" not in ranges
+    budget = loaded.constraint.budget
+    assert budget is not None
+    assert (budget.input_size, budget.in_chans) == (loaded.task.input_size, loaded.task.in_chans)
+    assert budget.num_classes == loaded.task.num_classes
+
+
 def test_a_folder_without_boxes_needs_no_sizes_if_ranges_are_given(folder: Path) -> None:
     write_images(folder / "images")
     write(folder, data=FOLDER_DATA, target="theoretical = [5, 50]\neffective = [4, 9]")

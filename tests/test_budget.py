@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from helpers import architecture, stage_dict
+
+from rfsearch.budget import Budget
+from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
+from rfsearch.target import Range
+
+ARCH = architecture(stage_dict("plain", 8, 2, (3, 3)))
+BUDGET = Budget(
+    max_output_stride=4, max_params_m=1, max_flops_g=2, input_size=(32, 48), num_classes=5
+)
+
+
+def test_ranges_are_upper_bounds_with_units() -> None:
+    assert BUDGET.ranges() == {
+        "output_stride": Range(0, 4, "px"),
+        "parameters": Range(0, 1, "M parameters"),
+        "flops": Range(0, 2, "GFLOPs"),
+    }
+    assert str(BUDGET.ranges()["parameters"]) == "at most 1 M parameters"
+    assert Budget().ranges() == {}
+
+
+def test_values_are_those_of_the_architecture() -> None:
+    cost = ARCH.cost((32, 48), in_chans=3, num_classes=5)
+    assert BUDGET.values(ARCH) == {
+        "output_stride": 2,
+        "parameters": cost.parameters / 1e6,
+        "flops": cost.flops / 1e9,
+    }
+    assert Budget(max_output_stride=8).values(ARCH) == {"output_stride": 2}
+
+
+@pytest.mark.parametrize("name", ["max_output_stride", "max_params_m", "max_flops_g"])
+@pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
+def test_bounds_must_be_positive(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"`{name} > 0` must hold, but got {value}"):
+        Budget(**{name: value})  # type: ignore[arg-type]
+
+
+def test_verdicts_say_by_how_much_the_budget_is_exceeded() -> None:
+    parameters = ARCH.cost((224, 224)).parameters / 1e6
+    budget = Budget(max_output_stride=1, max_params_m=parameters / 2)
+    constraint = RFConstraint(theoretical=None, effective=None, budget=budget)
+    stride, size = constraint.verdicts(ARCH)
+    assert str(stride) == "output stride of 2 px is 1 px above the upper bound of 1 px"
+    assert "M parameters above the upper bound of" in str(size)
+    assert size.octaves == pytest.approx(1)
+    assert not constraint.is_feasible(ARCH)
+    assert [CONSTRAINT_KEYS[v.gate] for v in (stride, size)] == [
+        "output_stride_octaves",
+        "params_octaves",
+    ]
