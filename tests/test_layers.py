@@ -43,7 +43,7 @@ LAYERS: tuple[set[str], ...] = (
     {"scenes", "sources", "tasks", "training"},
     {"sampler", "rejection", "objective", "study", "experiment"},
     {"analysis", "charts", "plots", "report", "progress"},
-    {"cli"},
+    {"cli", "cli_doctor", "cli_errors", "cli_models", "cli_rf", "cli_run", "cli_space"},
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 #: Layers below this one are arithmetic and data.
