@@ -133,7 +133,9 @@ def _probe_axis(
         reached = _reached_on_some_strip(module, in_chans, period, aligned, axis, strides)
         touched = {name: _touched(seen, period // strides[name]) for name, seen in reached.items()}
         found |= {name: one for name, one in touched.items() if one and one.size == sizes[name]}
-        if all(name in found and not found[name].missing for name in reached):
+        if not any(
+            one and (one.missing or one.size < sizes[name]) for name, one in touched.items()
+        ):
             break
     return found
 
@@ -205,6 +207,8 @@ def _record(
             # Channels are last in some networks; about so many units lie along the axis.
             expected = units[label]
             dim = min((2 + axis, 1 + axis), key=lambda d: abs(tensor.shape[d] - expected))
+            if tensor.shape[dim] == 1 < expected:
+                continue  # Inside a gate: pooled from the whole image.
             across = [d for d in (1, 2, 3) if d != dim]
             records.setdefault(label, []).append(tensor.isnan().any(across[1]).any(across[0]))
 
