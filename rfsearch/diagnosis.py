@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from rfsearch.architecture import Architecture
 from rfsearch.coverage import PIXEL, coverage
-from rfsearch.findings import Effective, Finding, Gaps, NetworkFacts, UncheckedWarning, find
+from rfsearch.findings import Effective, Finding, Gaps, NetworkFacts, UncheckedWarning
 from rfsearch.layer_field import (
     LayerField,
     architecture_layers,
     architecture_nodes,
     architecture_outputs,
 )
+from rfsearch.rules import find
 
 if TYPE_CHECKING:
     from torch import nn

@@ -29,6 +29,7 @@ LAYERS: tuple[set[str], ...] = (
         "feasible",
         "feasible_graph",
         "findings",
+        "rules",
         "ways",
         "remedies",
         "space",

@@ -7,8 +7,9 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from rfsearch.findings import Effective, Finding, Gaps, NetworkFacts, find
+from rfsearch.findings import Effective, Finding, Gaps, NetworkFacts
 from rfsearch.layer_field import LayerField, Plane, Reach
+from rfsearch.rules import find
 from rfsearch.target import ScaleTarget
 
 TARGET = ScaleTarget(16, 40)
