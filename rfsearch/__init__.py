@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from rfsearch.choices import StageChoices as StageChoices
     from rfsearch.choices import StemChoices as StemChoices
     from rfsearch.constraint import RFConstraint as RFConstraint
+    from rfsearch.diagnosis import diagnose as diagnose
     from rfsearch.erf import MeasuredERF as MeasuredERF
     from rfsearch.erf import measure_erf as measure_erf
     from rfsearch.expected_erf import ExpectedERF as ExpectedERF
+    from rfsearch.findings import Finding as Finding
     from rfsearch.model import build_model as build_model
     from rfsearch.objective import Objective as Objective
     from rfsearch.probe import probe_receptive_field as probe_receptive_field
@@ -44,6 +46,7 @@ _HOMES = {
     "Budget": "budget",
     "ClassificationTask": "tasks",
     "ExpectedERF": "expected_erf",
+    "Finding": "findings",
     "MeasuredERF": "erf",
     "Objective": "objective",
     "RFConstraint": "constraint",
@@ -59,6 +62,7 @@ _HOMES = {
     "TracedModel": "trace_result",
     "TrainingConfig": "training",
     "build_model": "model",
+    "diagnose": "diagnosis",
     "digit_scenes": "sources",
     "image_folder": "sources",
     "make_scenes": "scenes",

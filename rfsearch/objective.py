@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.candidates import NotOfferedError
+from rfsearch.diagnosis import diagnose_architecture
 from rfsearch.rejection import end_rejected
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ class Objective:
             self._log_architecture(trial, architecture)
         except ValueError as error:  # The image is too small for the network.
             return _fail(trial, "space", error)
+        target = self.constraint.target
+        found = diagnose_architecture(architecture, target, self.task.input_size)
+        trial.set_user_attr("findings", ",".join(finding.kind for finding in found))
         try:
             self.constraint.check(trial, architecture)
             earlier = _earlier_trial(trial)

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from click.testing import Result
 from torch import nn
+from typer.testing import CliRunner
 
 from rfsearch.architecture import Architecture
+from rfsearch.cli import app
 from rfsearch.erf import measure_erf
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
@@ -61,3 +64,18 @@ def measured_sigma(
         erf = measure_erf(build(), input_size, num_images=num_images, seed=seed)
         variances.append(erf.sigma**2)
     return math.sqrt(sum(variances) / len(variances))
+
+
+def rfsearch(*arguments: str | Path) -> Result:
+    """Run the command line in this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refusal(result: Result) -> str:
+    """The one line that says what is wrong with the user's input."""
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in result.output
+    return lines[0]

@@ -32,6 +32,7 @@ DTYPES = {
     "train_seconds": "Float64",
     "seed": "Int64",
     "duplicate_of": "Int64",
+    "findings": "string",
     "rejected_by": "string",
     "reason": "string",
     "trf_octaves": "Float64",

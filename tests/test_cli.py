@@ -14,13 +14,12 @@ import optuna
 import pytest
 from click.testing import Result
 from optuna.trial import FrozenTrial, TrialState
-from typer.testing import CliRunner
 
-from rfsearch.cli import app
 from rfsearch.constraint import RFConstraint
 from rfsearch.space import SearchSpace
 from rfsearch.study import exclusive, storage_url
 from rfsearch.target import ScaleTarget
+from tests.helpers import refusal, rfsearch
 
 SPACE = """
 [stem]
@@ -78,22 +77,8 @@ def folder(tmp_path: Path) -> Path:
     return write_experiment(tmp_path / "tiny")
 
 
-def rfsearch(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 def run(folder: Path) -> Result:
     return rfsearch("run", folder, "--device", "cpu")
-
-
-def refusal(result: Result) -> str:
-    """The one line that says what is wrong with the user's input."""
-    assert result.exit_code == 2, result.output
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    assert "Traceback" not in result.output
-    return lines[0]
 
 
 def stored_trials(folder: Path) -> list[FrozenTrial]:

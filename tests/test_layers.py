@@ -15,8 +15,11 @@ import rfsearch
 
 #: Bottom to top. A module may import from its own layer and from those below.
 LAYERS: tuple[set[str], ...] = (
-    {"receptive_field", "expression", "cost", "erf_map", "expected_erf", "moments", "validation"},
-    {"blocks", "architecture", "budget", "target"},
+    {
+        "receptive_field", "expression", "cost", "coverage", "erf_map", "expected_erf", "moments",
+        "paths", "validation",
+    },
+    {"bands", "blocks", "architecture", "budget", "layer_field", "target"},
     {
         "candidates",
         "choices",
@@ -25,19 +28,23 @@ LAYERS: tuple[set[str], ...] = (
         "effects",
         "feasible",
         "feasible_graph",
+        "findings",
+        "rules",
         "ways",
         "remedies",
         "space",
     },
     {
-        "probe", "model", "erf", "trace", "trace_call", "trace_grid", "trace_layers",
-        "trace_layout", "trace_mixing", "trace_mode", "trace_operations", "trace_positions",
+        "coverage_probe", "diagnosis", "probe", "model", "erf", "trace", "trace_call",
+        "trace_grid", "trace_layers", "trace_layout", "trace_mixing", "trace_mode",
+        "trace_operations", "trace_positions",
         "trace_reshaping", "trace_result", "trace_shapes", "trace_slicing", "trace_windows",
+        "traced_layers",
     },
     {"scenes", "sources", "tasks", "training"},
     {"sampler", "rejection", "objective", "study", "experiment"},
     {"analysis", "charts", "plots", "report", "progress"},
-    {"cli"},
+    {"cli", "cli_doctor", "cli_errors", "cli_models", "cli_rf", "cli_run", "cli_space"},
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 #: Layers below this one are arithmetic and data.

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.architecture import Architecture
 from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
+from rfsearch.diagnosis import diagnose
 from rfsearch.model import SearchedNetwork
 from rfsearch.objective import Objective
 from rfsearch.sources import ImageData
@@ -162,6 +163,7 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
         "erf_expected",
         "erf_init",
         "erf_trained",
+        "findings",
         "flops_g",
         "output_stride",
         "params_m",
@@ -414,3 +416,12 @@ def test_samplers_of_optuna_search_the_space(sampler: BaseSampler) -> None:
     complete = {architecture_of(trial) for trial in trials if trial not in rejected}
     assert set(task.trained) == complete
     assert len(task.trained) == len(complete)
+
+
+def test_what_the_diagnosis_finds_is_part_of_the_log() -> None:
+    trials = search(stub_task(), FITS, TOO_SMALL, DEEP)
+    for trial in trials:
+        found = diagnose(architecture_of(trial), CONSTRAINT.target, 16)
+        assert trial.user_attrs["findings"] == ",".join(one.kind for one in found)
+    assert "rf_too_small" in trials[1].user_attrs["findings"].split(",")
+    assert trials[0].user_attrs["findings"] == ""

@@ -1,0 +1,153 @@
+"""What several commands need of a model: where it comes from and how large its input is."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rfsearch.architecture import Architecture
+    from rfsearch.layer_field import LayerField
+    from rfsearch.target import ScaleTarget
+    from rfsearch.trace_result import TracedModel
+
+DEFAULT_SIZE = 224
+MODEL_HELP = "A timm model's name, or an architecture's JSON file."
+SIZE_HELP = "Input in px, as 224 or HEIGHTxWIDTH. By default the timm model's own, or 224."
+TARGET_HELP = "Smallest and largest object in px, as 24:96."
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that a command looks at: an architecture, or a trace of a timm model.
+
+    Attributes:
+        name: As the user gave it.
+        input_size: `(height, width)` in px.
+        architecture: If it is one.
+        traced: Otherwise.
+    """
+
+    name: str
+    input_size: tuple[int, int]
+    architecture: Architecture | None = None
+    traced: TracedModel | None = None
+
+    def layers(self) -> tuple[LayerField, ...]:
+        """What each layer sees, first to last."""
+        if self.architecture is not None:
+            from rfsearch.layer_field import architecture_layers
+
+            return architecture_layers(self.architecture)
+        from rfsearch.traced_layers import traced_layers
+
+        assert self.traced is not None
+        return traced_layers(self.traced)
+
+    def outputs(self) -> tuple[LayerField, ...]:
+        """What each output sees."""
+        if self.architecture is not None:
+            from rfsearch.layer_field import architecture_outputs
+
+            return architecture_outputs(self.architecture)
+        from rfsearch.traced_layers import traced_outputs
+
+        assert self.traced is not None
+        return traced_outputs(self.traced)
+
+
+def load_subject(name: str, input_size: str | None) -> Subject:
+    """Read an architecture's file, or trace a timm model.
+
+    Raises:
+        ValueError: If the file is no architecture, timm knows no such model, or the model does
+            not run at that input size.
+    """
+    path = Path(name)
+    if path.suffix == ".json" or path.is_file():
+        size = _parse_size(input_size) or (DEFAULT_SIZE, DEFAULT_SIZE)
+        architecture = read_architecture(path)
+        architecture.cost(size)  # Refuses an image that is too small for the network.
+        return Subject(name, size, architecture=architecture)
+    size = _parse_size(input_size) or _stated_size(name)
+    from rfsearch.trace import trace_receptive_field
+
+    return Subject(name, size, traced=trace_receptive_field(name, size))
+
+
+def read_architecture(path: Path) -> Architecture:
+    """Read what `Architecture.to_dict` gives, or a trial's attribute `architecture`, from JSON.
+
+    Raises:
+        ValueError: If the file cannot be read, is no JSON or no architecture.
+    """
+    from rfsearch.architecture import Architecture
+    from rfsearch.validation import parse
+
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, str):  # A trial's attribute is JSON itself.
+            values = json.loads(values)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON file ({error}).") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: must be an architecture, but holds {json.dumps(values)[:40]}.")
+    return parse(Architecture, values, str(path))
+
+
+def parse_target(text: str) -> ScaleTarget:
+    """The target of `--target`.
+
+    Raises:
+        ValueError: If it is no range of object sizes.
+    """
+    from rfsearch.target import ScaleTarget
+
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise ValueError(f"--target must be MIN:MAX in px, as 24:96, but got {text!r}.") from None
+    return ScaleTarget(low, high)
+
+
+def of_layer(layers: Sequence[LayerField], name: str | None) -> tuple[LayerField, ...]:
+    """The layer of a name and those inside it; all of them for None.
+
+    Raises:
+        ValueError: If there is no such layer.
+    """
+    if name is None:
+        return tuple(layers)
+    found = tuple(one for one in layers if re.match(re.escape(name) + r"($|[.\[ ])", one.name))
+    if not found:
+        near = difflib.get_close_matches(name, [one.name for one in layers], n=3, cutoff=0.4)
+        hint = f"; the nearest are {', '.join(near)}" if near else ""
+        raise ValueError(f"--layer must be a layer of the model, but got {name!r}{hint}.")
+    return found
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if min(size) < 1:
+        raise ValueError(f"--input-size must be SIDE or HEIGHTxWIDTH in px, but got {text!r}.")
+    return size
+
+
+def _stated_size(name: str) -> tuple[int, int]:
+    import timm
+
+    stated = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if stated is None:
+        return DEFAULT_SIZE, DEFAULT_SIZE
+    height, width = stated.input_size[-2:]
+    return height, width

@@ -1,0 +1,196 @@
+"""The diagnosis of a network: facts from closed forms, or from a trace and measurements."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import TYPE_CHECKING
+
+from rfsearch.architecture import Architecture
+from rfsearch.coverage import PIXEL, coverage
+from rfsearch.findings import Effective, Finding, Gaps, NetworkFacts, UncheckedWarning
+from rfsearch.layer_field import (
+    LayerField,
+    architecture_layers,
+    architecture_nodes,
+    architecture_outputs,
+)
+from rfsearch.rules import find
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rfsearch.target import ScaleTarget
+    from rfsearch.trace_result import TracedModel
+
+#: Images of noise for a measured ERF: the 95 % square changes little between one and many.
+NUM_IMAGES = 4
+
+
+def diagnose(
+    model: Architecture | nn.Module | str,
+    target: ScaleTarget | None = None,
+    input_size: int | tuple[int, int] = 224,
+    *,
+    erf: bool = True,
+) -> tuple[Finding, ...]:
+    """Say what may be wrong with a network's receptive fields.
+
+    An architecture is diagnosed in closed form. Any other module is traced, its gaps are probed
+    and its ERF is measured, at its weights as they are (see `measure_erf` for what is switched
+    on). What cannot be found out for a module is warned of, and the rules that need it are
+    silent.
+
+    Args:
+        model: An architecture, a module, or the name of a timm model, which gets random weights.
+        target: The object scales to see. Without, the rules that need them are silent.
+        input_size: Side or `(height, width)` of the input in px.
+        erf: Whether to measure the ERF of a module, which takes most of the time.
+
+    Raises:
+        ValueError: If timm knows no such model, or it does not run at `input_size` or cannot be
+            traced.
+    """
+    size = (input_size, input_size) if isinstance(input_size, int) else input_size
+    if isinstance(model, Architecture):
+        model.cost(size)  # Refuses an image that is too small for the network.
+        return diagnose_architecture(model, target, size)
+    from rfsearch.trace import trace_receptive_field
+
+    return diagnose_traced(trace_receptive_field(model, size), model, target, erf=erf)
+
+
+def diagnose_architecture(
+    architecture: Architecture, target: ScaleTarget | None, input_size: tuple[int, int]
+) -> tuple[Finding, ...]:
+    """Diagnose an architecture in closed form: no network is built.
+
+    Args:
+        architecture: What to look at.
+        target: The object scales to see. Without, the rules that need them are silent.
+        input_size: `(height, width)` of the input in px.
+    """
+    layers = architecture_layers(architecture)
+    expected = architecture.expected_erf()
+    effective = Effective(expected.size, expected.theoretical_size, "expected at initialisation")
+    outputs = architecture_outputs(architecture)
+    facts = NetworkFacts(input_size, layers, outputs, effective, _gaps(architecture))
+    return find(facts, target)
+
+
+def diagnose_traced(
+    traced: TracedModel, model: nn.Module | str, target: ScaleTarget | None, *, erf: bool = True
+) -> tuple[Finding, ...]:
+    """Diagnose a module of which there is a trace already; see `diagnose`."""
+    return find(_facts(traced, _with_weights(model), erf), target)
+
+
+def _gaps(architecture: Architecture) -> Gaps | None:
+    seen, place = PIXEL, ""
+    for name, _, node in architecture_nodes(architecture):
+        seen = coverage(node, seen)
+        place = place or (name if seen.missing else "")
+    return Gaps(seen.missing, seen.size, place) if seen.missing else None
+
+
+def _with_weights(model: nn.Module | str) -> nn.Module:
+    if not isinstance(model, str):
+        return model
+    import timm
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # The same findings every time.
+        created: nn.Module = timm.create_model(model)
+    return created
+
+
+def _facts(traced: TracedModel, model: nn.Module, erf: bool) -> NetworkFacts:
+    from rfsearch.traced_layers import traced_layers, traced_outputs
+
+    layers, outputs = traced_layers(traced, model), traced_outputs(traced)
+    return NetworkFacts(
+        traced.input_size,
+        layers,
+        outputs,
+        _measured(traced, model, outputs[-1]) if erf else None,
+        _probed_gaps(traced, model, layers, outputs[-1]),
+        _attends(traced, layers),
+    )
+
+
+def _measured(traced: TracedModel, model: nn.Module, output: LayerField) -> Effective | None:
+    """The ERF of the last map, and the part of the theoretical field that the image holds."""
+    from rfsearch.erf import measure_erf
+
+    try:
+        _refuse_channels_last(model, traced.input_size, output)
+        measured = measure_erf(model, traced.input_size, num_images=NUM_IMAGES)
+    except ValueError as reason:
+        _warn(f"The ERF was not measured: {reason}")
+        return None
+    within = min(measured.theoretical_size, max(traced.input_size))
+    return Effective(measured.size, within, "measured")
+
+
+def _refuse_channels_last(
+    model: nn.Module, input_size: tuple[int, int], output: LayerField
+) -> None:
+    """Refuse a map whose axes are height, width, channels, which would be measured wrongly.
+
+    Raises:
+        ValueError: If the map has about as many units as its stride says along these axes.
+    """
+    import torch
+
+    from rfsearch.erf import input_channels, output_map
+
+    module = copy.deepcopy(model).cpu().eval()
+    with torch.inference_mode():
+        shape = output_map(module, torch.zeros(1, input_channels(model), *input_size)).shape
+    expected = [n / s for n, s in zip(input_size, output.reach.stride, strict=True)]
+
+    def misfit(first: int) -> float:
+        return sum(abs(n - e) for n, e in zip(shape[first : first + 2], expected, strict=True))
+
+    if misfit(1) < misfit(2):
+        raise ValueError(
+            "The model's output must be a map (batch, channels, height, width), "
+            f"but got {tuple(shape)}."
+        )
+
+
+def _probed_gaps(
+    traced: TracedModel, model: nn.Module, layers: tuple[LayerField, ...], output: LayerField
+) -> Gaps | None:
+    from rfsearch.coverage_probe import probe_coverage
+    from rfsearch.erf import input_channels
+
+    try:
+        touched = probe_coverage(model, layers, traced.global_layers, input_channels(model))
+    except ValueError as reason:
+        _warn(f"Gridding was not checked: {reason}.")
+        return None
+    known = [layer for layer in layers if layer.name in touched]
+    last = [layer for layer in known if layer.reach == output.reach]
+    if not last:
+        _warn(
+            "Gridding was not checked: which pixels the output touches could not be found exactly,"
+            " because of layers that see the whole image or maps of another layout."
+        )
+        return None
+    size, missing = touched[last[-1].name]
+    if not missing:
+        return None
+    place = next(layer.name for layer in known if touched[layer.name].missing)
+    return Gaps(missing, size, place)
+
+
+def _attends(traced: TracedModel, layers: tuple[LayerField, ...]) -> bool:
+    """Whether a layer that mixes the whole image is attention over positions, by its type."""
+    kinds = [layer.kind.lower() for layer in layers if layer.name in traced.global_layers]
+    return any("att" in kind and "channel" not in kind for kind in kinds)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UncheckedWarning, stacklevel=5)

@@ -1,0 +1,85 @@
+"""What may be wrong with a network, and the facts by which `rfsearch.rules` judges it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rfsearch.layer_field import LayerField
+
+
+class UncheckedWarning(UserWarning):
+    """Something that a rule needs could not be found out, so the rule was silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that may be wrong.
+
+    Attributes:
+        kind: Name of the rule.
+        place: The layer or output.
+        value: What was found: px, or a share or ratio, or a number of layers, as `message` says.
+        limit: The nearest value that would be right.
+        message: What is wrong.
+        remedy: What would help.
+    """
+
+    kind: str
+    place: str
+    value: float
+    limit: float
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """An effective receptive field.
+
+    Attributes:
+        size: ERF size in px.
+        theoretical: The theoretical receptive field's side within the measured image, in px.
+        origin: How it was found.
+    """
+
+    size: float
+    theoretical: float
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Pixels of a theoretical receptive field that are never touched, along its worst axis.
+
+    Attributes:
+        missing: Number of these pixels.
+        size: Size of the theoretical receptive field, in px.
+        place: First layer whose units have such gaps.
+    """
+
+    missing: int
+    size: int
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """What the rules look at.
+
+    Attributes:
+        input_size: `(height, width)` of the input in px.
+        layers: The layers in order.
+        outputs: The output maps: their fields, before any global pooling.
+        effective: The last output's effective receptive field, if known.
+        gaps: Gaps in the last output's receptive field; None where there are none or they are
+            not known.
+        attends: Whether positions of the whole image attend to each other, so that units see
+            more than their windows.
+    """
+
+    input_size: tuple[int, int]
+    layers: tuple[LayerField, ...]
+    outputs: tuple[LayerField, ...]
+    effective: Effective | None = None
+    gaps: Gaps | None = None
+    attends: bool = False

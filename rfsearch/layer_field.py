@@ -1,0 +1,122 @@
+"""What one layer of a network sees, whatever the network is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from rfsearch.expression import Chain, Node, receptive_field
+from rfsearch.paths import smallest_field
+from rfsearch.receptive_field import IDENTITY, ReceptiveField
+
+if TYPE_CHECKING:
+    from rfsearch.architecture import Architecture
+
+
+class Plane(NamedTuple):
+    """A number along both axes of the image, in px."""
+
+    height: float
+    width: float
+
+    @property
+    def low(self) -> float:
+        """The smaller of the two, in px."""
+        return min(self)
+
+    @property
+    def high(self) -> float:
+        """The larger of the two, in px."""
+        return max(self)
+
+    def __str__(self) -> str:
+        if self.height == self.width:
+            return f"{self.height:g}"
+        return f"{self.height:g}x{self.width:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What units see, in px.
+
+    Attributes:
+        size: Theoretical receptive field.
+        smallest: The same over the path that sees least.
+        stride: Input pixels between neighbouring units.
+    """
+
+    size: Plane
+    smallest: Plane
+    stride: Plane
+
+
+@dataclass(frozen=True, slots=True)
+class LayerField:
+    """What the units of a layer's output see.
+
+    Attributes:
+        name: Place of the layer in the network.
+        kind: Type of the layer.
+        reach: What its units see.
+        is_global: Whether they see the whole image beside that.
+        before: What the units of its input see, if the layer is a window over them, or blocks.
+    """
+
+    name: str
+    kind: str
+    reach: Reach
+    is_global: bool = False
+    before: Reach | None = None
+
+    @property
+    def grows(self) -> bool:
+        """Whether the layer is known to make the receptive field larger."""
+        return self.before is not None and self.reach.size.high > self.before.size.high
+
+    @property
+    def downsamples(self) -> bool:
+        """Whether the layer is known to reduce the resolution."""
+        return self.before is not None and self.reach.stride.high > self.before.stride.high
+
+
+def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
+    """The stem, poolings and blocks of an architecture, first to last."""
+    layers: list[LayerField] = []
+    size, smallest = IDENTITY, IDENTITY
+    before = _reach(size, smallest)
+    for name, kind, node in architecture_nodes(architecture):
+        size, smallest = size.then(receptive_field(node)), smallest_field(node, smallest)
+        reach = _reach(size, smallest)
+        layers.append(LayerField(name, kind, reach, before=before))
+        before = reach
+    return tuple(layers)
+
+
+def architecture_outputs(architecture: Architecture) -> tuple[LayerField, ...]:
+    """The output maps of an architecture, by their levels."""
+    reach = architecture_layers(architecture)[-1].reach
+    return tuple(LayerField(level, "output", reach) for level in architecture.levels)
+
+
+def architecture_nodes(architecture: Architecture) -> list[tuple[str, str, Node]]:
+    """Name, kind and expression of each layer of an architecture, first to last."""
+    _, *stages = architecture.lower().nodes
+    stem = architecture.stem.lower(in_channels=3)
+    split = -1 if architecture.stem.pool == "max" else None
+    nodes: list[tuple[str, str, Node]] = [("stem", "stem", Chain(stem.nodes[:split]))]
+    if split is not None:
+        nodes.append(("stem pool", "max_pool", stem.nodes[-1]))
+    for number, (stage, lowered) in enumerate(zip(architecture.stages, stages, strict=True), 1):
+        children = list(lowered.nodes)  # type: ignore[union-attr]  # A stage lowers to a chain.
+        if stage.downsample != "conv":
+            nodes.append((f"stage {number} pool", stage.downsample, children.pop(0)))
+        nodes += [
+            (f"stage {number} block {place}", stage.block, child)
+            for place, child in enumerate(children, 1)
+        ]
+    return nodes
+
+
+def _reach(size: ReceptiveField, smallest: ReceptiveField) -> Reach:
+    both = (size.size, smallest.size, size.stride)
+    return Reach(*(Plane(pixels, pixels) for pixels in both))

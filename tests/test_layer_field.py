@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+
+from rfsearch.architecture import Architecture
+from rfsearch.layer_field import (
+    LayerField,
+    Plane,
+    Reach,
+    architecture_layers,
+    architecture_nodes,
+    architecture_outputs,
+)
+from rfsearch.paths import smallest_field
+from tests.helpers import architecture, stage_dict
+from tests.strategies import architectures
+
+
+def plane(pixels: float) -> Plane:
+    return Plane(pixels, pixels)
+
+
+def test_names_kinds_and_sizes() -> None:
+    arch = architecture(
+        stage_dict(kernels=(3, 5)),
+        stage_dict("basic", stride=2, downsample="max_pool"),
+        kernel_size=7,
+        stride=2,
+        pool="max",
+    )
+    rows = [
+        (one.name, one.kind, one.reach.size.width, one.reach.stride.width)
+        for one in architecture_layers(arch)
+    ]
+    assert rows == [
+        ("stem", "stem", 7, 2),
+        ("stem pool", "max_pool", 11, 4),
+        ("stage 1 block 1", "plain", 19, 4),
+        ("stage 1 block 2", "plain", 35, 4),
+        ("stage 2 pool", "max_pool", 39, 8),
+        ("stage 2 block 1", "basic", 71, 8),
+    ]
+
+
+@given(architectures())
+def test_the_last_layer_sees_what_the_output_sees(arch: Architecture) -> None:
+    layers, (output,) = architecture_layers(arch), architecture_outputs(arch)
+    field, smallest = arch.receptive_field(), smallest_field(arch.lower())
+    assert output.name == arch.levels[0]
+    assert layers[-1].reach == output.reach
+    assert output.reach == Reach(plane(field.size), plane(smallest.size), plane(field.stride))
+
+
+@given(architectures())
+def test_each_layer_starts_where_the_one_before_ends(arch: Architecture) -> None:
+    layers = architecture_layers(arch)
+    assert layers[0].before == Reach(plane(1), plane(1), plane(1))
+    for one, following in pairwise(layers):
+        assert following.before == one.reach
+        assert following.reach.size.low >= one.reach.size.low
+    pools = sum(stage.downsample != "conv" for stage in arch.stages) + (arch.stem.pool == "max")
+    assert len(layers) == 1 + pools + sum(stage.depth for stage in arch.stages)
+    assert len(architecture_nodes(arch)) == len(layers)
+
+
+def test_growing_and_downsampling() -> None:
+    before = Reach(plane(5), plane(5), plane(2))
+    grown = LayerField("a", "Conv2d", Reach(plane(9), plane(9), plane(2)), before=before)
+    strided = LayerField("b", "Conv2d", Reach(plane(5), plane(5), plane(4)), before=before)
+    unknown = LayerField("c", "Mystery", before)
+    assert (grown.grows, grown.downsamples) == (True, False)
+    assert (strided.grows, strided.downsamples) == (False, True)
+    assert (unknown.grows, unknown.downsamples) == (False, False)
+
+
+def test_a_plane_is_one_number_where_the_axes_agree() -> None:
+    assert str(plane(7)) == "7"
+    assert str(Plane(7, 3.5)) == "7x3.5"
+    assert (Plane(7, 3).low, Plane(7, 3).high) == (3, 7)
