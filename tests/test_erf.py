@@ -73,7 +73,7 @@ def test_flat_convolution_is_an_exact_square() -> None:
     assert erf.fraction_above() == 1.0
     assert erf.clipped == 0.0
     assert erf.standard_error == 0.0
-    assert erf.num_images == 16
+    assert erf.num_images == 8  # All alike, so that the first look is enough.
     assert not erf.calibrated
     assert erf.reset_scales == ()
 
@@ -196,7 +196,7 @@ def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
         if isinstance(norm, nn.BatchNorm2d):
             norm.num_batches_tracked += 1  # The statistics count as set.
     whole = measure_erf(model, 48, num_images=5)
-    monkeypatch.setattr("rfsearch.erf._PIXELS_PER_PASS", 2 * 48 * 48)
+    monkeypatch.setattr("rfsearch.erf_images._PIXELS_PER_PASS", 2 * 48 * 48)
     parts = measure_erf(model, 48, num_images=5)
     # The random signs are drawn in the same order, whatever the batches.
     assert parts.num_images == whole.num_images == 5
@@ -221,7 +221,7 @@ def test_global_random_state_is_untouched() -> None:
 
 
 def test_given_images_are_used() -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(7)
     images = torch.randn(3, 3, 48, 48)
     erf = measure_erf(build(), 48, images)
     assert erf.num_images == 3
@@ -239,7 +239,9 @@ def test_standard_error_is_over_images() -> None:
     images[0] = 0
     images[0, :, 4, 4] = 1
     erf = measure_erf(Known(SquaredInput(5), window(5)), 9, images)
-    assert erf.standard_error == pytest.approx(float(np.std([1, 5], ddof=1)) / math.sqrt(2))
+    # Between pixels: 95 % of the first's one pixel; of the second's 25, 9 lie within 3 px.
+    sides = [0.95, 3 + 2 * (0.95 - 9 / 25) / (1 - 9 / 25)]
+    assert erf.standard_error == pytest.approx(float(np.std(sides, ddof=1)) / math.sqrt(2))
 
 
 def test_images_without_a_gradient_do_not_count() -> None:
@@ -342,7 +344,7 @@ def test_calibration_centres_the_activations() -> None:
     layers = nn.Sequential(flat_convolution(3, padding=0), nn.BatchNorm2d(1), nn.ReLU())
     model = Known(layers, window(3, padding=0))
     torch.manual_seed(0)
-    erf = measure_erf(model, 9, torch.randn(64, 1, 9, 9) - 100)
+    erf = measure_erf(model, 9, torch.randn(64, 1, 9, 9) - 100, relative_error=None)
     # About half of the images leave the middle unit positive, and the others have no gradient.
     assert 20 <= erf.num_images <= 44
 
@@ -464,7 +466,7 @@ def test_level_of_a_searched_network() -> None:
 
 def test_classifier_has_no_map() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(ValueError, match=r"must be a map .* but got \(2, 4\); remove its pooling"):
+    with pytest.raises(ValueError, match=r"must be a map .* but got \(1, 4\); remove its pooling"):
         measure_erf(model, 16, num_images=2)
 
 
