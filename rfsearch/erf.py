@@ -23,7 +23,8 @@ from rfsearch.erf_average import Average
 from rfsearch.erf_images import gather
 from rfsearch.erf_initialisation import calibrate, switch_branches_on
 from rfsearch.erf_map import ErfMap
-from rfsearch.erf_unit import Read, Unit, find_unit, output_map, reader
+from rfsearch.erf_read import Read, output_map, reader
+from rfsearch.erf_unit import Unit, find_unit
 from rfsearch.timm_models import checked_size, create_model, input_channels
 
 if TYPE_CHECKING:

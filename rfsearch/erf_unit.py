@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,15 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from rfsearch.erf_map import Center
+from rfsearch.erf_read import NoMapError, Read
 from rfsearch.receptive_field import ReceptiveField
-from rfsearch.timm_models import input_channels, nearest
+from rfsearch.timm_models import input_channels
 from rfsearch.trace import trace_receptive_field
 from rfsearch.trace_call import dependence_of
 from rfsearch.trace_grid import Interval
-from rfsearch.trace_layers import named_tensors
-
-#: Runs a module on images and returns the tensor to look at.
-Read = Callable[[nn.Module, Tensor], Tensor]
+from rfsearch.trace_result import TracedMap
 
 
 @dataclass(frozen=True)
@@ -54,95 +51,6 @@ class Unit:
         return 1 - inside
 
 
-class NoMapError(ValueError):
-    """There is no map to look at, whatever the model computes."""
-
-
-def output_map(model: nn.Module, images: Tensor, level: str | None = None) -> Tensor:
-    """The map of a level: the model's features, without the head.
-
-    Args:
-        model: A module with `forward_features`, or one to call.
-        images: `(batch, channels, height, width)`.
-        level: Key of a mapping or number in a sequence of maps, where the model returns several.
-
-    Raises:
-        ValueError: If there is no such level, or the output is not a map.
-    """
-    forward = getattr(model, "forward_features", model)
-    outputs = dict(named_tensors(forward(images)))
-    if list(outputs) == [""]:
-        output = outputs[""]
-    else:
-        if level is None and len(outputs) == 1:
-            level = next(iter(outputs))
-        if level not in outputs:
-            raise NoMapError(f"`level` must be one of {', '.join(outputs)}, but got {level!r}.")
-        output = outputs[level]
-    if output.ndim != 4:
-        raise NoMapError(
-            "The model's output must be a map (batch, channels, height, width), "
-            f"but got {tuple(output.shape)}; remove its pooling and classifier, "
-            "or name a `layer` before them."
-        )
-    return output
-
-
-class _Reached(BaseException):  # not an error: it leaves the model's forward
-    """The layer has run; what follows it need not."""
-
-
-def layer_map(model: nn.Module, images: Tensor, layer: str) -> Tensor:
-    """What a layer returns the first time it runs; the model is left there.
-
-    Raises:
-        ValueError: If the layer does not run, or returns no map.
-    """
-    caught: list[object] = []
-
-    def catch(module: nn.Module, inputs: object, output: object) -> None:
-        caught.append(output)
-        raise _Reached
-
-    handle = model.get_submodule(layer).register_forward_hook(catch)
-    try:
-        with suppress(_Reached):
-            model(images)
-    finally:
-        handle.remove()
-    if not caught:
-        raise NoMapError(f"`layer` must be used by the model, but `{layer}` is never called.")
-    output = caught[0]
-    if not isinstance(output, Tensor) or output.ndim != 4:
-        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise NoMapError(
-            f"`layer` must return a map (batch, channels, height, width), but `{layer}` returns "
-            f"{got}."
-        )
-    return output
-
-
-def reader(model: nn.Module, layer: str | None, level: str | None) -> Read:
-    """How to get the map to look at: a layer's by its name, or the model's own.
-
-    Raises:
-        ValueError: If the model has no such layer, or both a layer and a level are named.
-    """
-    if layer is None:
-        return lambda module, images: output_map(module, images, level)
-    if level is not None:
-        raise ValueError(
-            f"`layer` and `level` must not be given both, but got {layer!r} and {level!r}."
-        )
-    names = [name for name, _ in model.named_modules() if name]
-    if layer not in names:
-        near = nearest(layer, names) or f"; its layers begin with {', '.join(names[:3])}"
-        raise ValueError(
-            f"`layer` must be the name of one of the model's, but got {layer!r}{near}."
-        )
-    return lambda module, images: layer_map(module, images, layer)
-
-
 def find_unit(
     model: nn.Module, size: tuple[int, int], read: Read, *, level: str | None, layer: str | None
 ) -> Unit:
@@ -169,11 +77,6 @@ class _Layout(NamedTuple):
     shape: tuple[int, ...]
     height: set[int]
     width: set[int]
-
-    @property
-    def is_planar(self) -> bool:
-        """Whether one dimension runs along the height, and another along the width."""
-        return len(self.height) == len(self.width) == 1 and self.height != self.width
 
 
 def _traced_unit(model: nn.Module, size: tuple[int, int], read: Read, what: str) -> Unit:
@@ -204,16 +107,48 @@ def _traced_unit(model: nn.Module, size: tuple[int, int], read: Read, what: str)
             f"The units must have a place in the image, but those of {what} do not: it comes after"
             " a pooling over the whole input. Name a `layer` before it."
         )
-    if not layout.is_planar or 0 in layout.height | layout.width:
+    unit = _in_plane(layout, traced) or _in_sequence(layout, traced)
+    if unit is None:
         raise ValueError(
             f"The map must have one dimension for the height and one for the width, but {what} "
             f"{layout.shape} has not."
         )
+    return unit
+
+
+def _in_plane(layout: _Layout, traced: TracedMap) -> Unit | None:
+    """The middle of a map, whichever dimension its channels are; None if it is no map."""
+    if len(layout.height) != 1 or len(layout.width) != 1 or layout.height == layout.width:
+        return None
     (height,), (width,) = layout.height, layout.width
+    if 0 in (height, width):
+        return None
     middle = {dim: layout.shape[dim] // 2 for dim in (height, width)}
-    index = tuple(middle.get(dim, slice(None)) for dim in range(1, len(layout.shape)))
     window = traced.interval((middle[height], middle[width]))
+    index = tuple(middle.get(dim, slice(None)) for dim in range(1, len(layout.shape)))
     return Unit(index, window.height, window.width)
+
+
+def _in_sequence(layout: _Layout, traced: TracedMap) -> Unit | None:
+    """The middle token of `(batch, tokens, channels)`, row by row behind tokens for no place.
+
+    As the tokens in front shift the others, the field is centred on the token's own patch.
+    """
+    if layout.height != {1} or layout.width != {1}:
+        return None
+    rows, columns = (
+        pixels // stride for pixels, stride in zip(traced.input_size, traced.stride, strict=True)
+    )
+    in_front = layout.shape[1] - rows * columns
+    if in_front < 0:
+        return None
+    row, column = rows // 2, columns // 2
+    first = traced.interval((0, 0))
+    spans = []
+    for axis, unit, stride in zip(first, (row, column), traced.stride, strict=True):
+        start = round(unit * stride + (stride - axis.size) / 2)
+        spans.append(Interval(start, start + axis.size))
+    return Unit((in_front + row * columns + column, slice(None)), *spans)
 
 
 def _interval(field: ReceptiveField, unit: int) -> Interval:
