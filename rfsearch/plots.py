@@ -107,11 +107,15 @@ def erf_heat_map(erf: ErfMap, title: str) -> Figure:
     figure.colorbar(image, ax=axes, shrink=0.85, label="|gradient| over its mean (log scale)")
     for share, style in _SQUARES:
         side = erf.square(share)
-        axes.add_patch(_square(erf, side, style, "#FFFFFF", f"{share:.0%} of the |gradient|"))
-    field = _square(erf, erf.theoretical_size, "dotted", "#FFB08A", "theoretical receptive field")
-    axes.add_patch(field)
-    left, right = _limits(width, erf.center.x, erf.theoretical_size)
-    top, bottom = _limits(height, erf.center.y, erf.theoretical_size)
+        axes.add_patch(
+            _square(erf, side, style, "#FFFFFF", f"{share * 100:.0f} % of the |gradient|")
+        )
+    side = erf.theoretical_size
+    left, right = _limits(width, erf.center.x, side)
+    top, bottom = _limits(height, erf.center.y, side)
+    hidden = " (beyond the frame)" if side > max(right - left, bottom - top) else ""
+    what = f"theoretical receptive field{hidden}"
+    axes.add_patch(_square(erf, side, "dotted", "#FFB08A", what))
     axes.set(xlim=(left, right), ylim=(bottom, top), facecolor=_OUTSIDE, title=title)
     axes.set(xlabel="px of the input; grey is outside", ylabel="px of the input")
     shape = (bottom - top) / (right - left)

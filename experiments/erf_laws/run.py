@@ -89,9 +89,9 @@ def through_training() -> pd.DataFrame:
     rows = []
     for seed in range(SEEDS):
         data = rfs.digit_scenes(
-            object_size=16, canvas_size=32, num_train=2000, num_valid=500, seed=seed
+            object_size=16, canvas_size=32, num_train=4000, num_valid=1000, seed=seed
         )
-        config = rfs.TrainingConfig(epochs=6, seed=seed)
+        config = rfs.TrainingConfig(epochs=8, seed=seed)
         task = rfs.ClassificationTask(data, config, device="cpu", num_erf_images=16)
         for blocks in TRAINED_BLOCKS:
             for block in CONVOLUTIONS:
@@ -110,9 +110,9 @@ def through_training() -> pd.DataFrame:
                         "sigma expected": expected.sigma,
                         "sigma before": before.sigma,
                         "sigma after": after.sigma,
-                        "size expected": expected.size,
-                        "size before": before.size,
-                        "size after": after.size,
+                        "size expected": expected.profile.side_between_pixels(),
+                        "size before": before.side_between_pixels(),
+                        "size after": after.side_between_pixels(),
                         "accuracy": accuracy,
                     }
                 )
