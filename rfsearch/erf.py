@@ -41,7 +41,8 @@ class MeasuredERF(ErfMap):
     """A measured effective receptive field; `map` has the input's height and width.
 
     Attributes:
-        standard_error: Standard error of `size` over the images, in px; NaN for a single image.
+        standard_error: Standard error over the images of the ERF size, taken between pixels, in
+            px; NaN for a single image.
         clipped: Share of the theoretical receptive field's area that lies outside the input. As
             an ERF is densest in its middle, less of the |gradient| than this is lost.
         num_images: Number of images with a gradient.
@@ -133,16 +134,16 @@ def measure_erf(
         module = module.to(device)
     read = reader(module, layer, level)
     chosen = gather(module, images, size, num_images, seed)
-    place = next((p.device for p in module.parameters()), torch.device("cpu"))
+    like = next(module.parameters(), torch.empty(0))
     reset_scales = switch_branches_on(module)
     unit = find_unit(module, size, read, level=level, layer=layer)
-    calibrated = calibrate(module, (batch.to(place) for batch in chosen.to_calibrate()), read)
+    calibrated = calibrate(module, (batch.to(like) for batch in chosen.to_calibrate()), read)
     average, summed, seen = Average(unit), np.zeros(size), 0
     looks = chosen.batches(None if relative_error is None else _IMAGES_PER_LOOK)
-    for gradients in _gradients(module, looks, place, unit, read, seed, replknet):
+    for gradients in _gradients(module, looks, unit, read, seed, replknet):
         average.add(gradients.signed)
-        summed += gradients.published
-        seen += len(gradients.signed)
+        summed += gradients.published.sum(axis=0)
+        seen += len(gradients.published)
         if relative_error is not None and _is_enough(average, relative_error):
             break
     mean = average.mean
@@ -156,7 +157,7 @@ def measure_erf(
         num_images=len(average.sizes),
         calibrated=calibrated,
         reset_scales=reset_scales,
-        replknet_map=summed / seen if replknet else None,
+        replknet_map=summed / max(1, seen) if replknet else None,
     )
 
 
@@ -178,33 +179,35 @@ class _Gradients(NamedTuple):
 
     Attributes:
         signed: From random signs, `(images, channels, height, width)`.
-        published: Sum over the images as in RepLKNet's script, `(height, width)`, or 0.
+        published: As in RepLKNet's script, `(images, height, width)`; of no images unless asked
+            for. Images with a NaN are left out, as they are there.
     """
 
     signed: NDArray[np.float64]
-    published: NDArray[np.float64] | float
+    published: NDArray[np.float64]
 
 
 def _gradients(
     module: nn.Module,
     batches: Iterator[Tensor],
-    place: torch.device,
     unit: Unit,
     read: Read,
     seed: int,
     replknet: bool,
 ) -> Iterator[_Gradients]:
     module.requires_grad_(False)
+    like = next(module.parameters(), torch.empty(0))
     generator = torch.Generator().manual_seed(seed + 1)  # Not the stream of the noise.
     for batch in batches:
-        inputs = batch.to(place).requires_grad_()
+        inputs = batch.detach().to(like, copy=True).requires_grad_()
         channels = read(module, inputs)[(slice(None), *unit.index)]
-        summed: NDArray[np.float64] | float = 0.0
+        positive = torch.empty(0, *batch.shape[-2:])
         if replknet:
-            summed = published.published_gradient(channels, inputs).double().sum(0).cpu().numpy()
-        signs = torch.randint(0, 2, channels.shape, generator=generator).to(place) * 2 - 1
+            positive = published.published_gradient(channels, inputs)
+            positive = positive[~positive.isnan().flatten(1).any(dim=1)]
+        signs = torch.randint(0, 2, channels.shape, generator=generator).to(like) * 2 - 1
         (gradient,) = torch.autograd.grad((channels * signs).sum(), inputs)
-        yield _Gradients(gradient.double().cpu().numpy(), summed)
+        yield _Gradients(gradient.double().cpu().numpy(), positive.double().cpu().numpy())
 
 
 def _is_enough(average: Average, relative_error: float) -> bool:

@@ -71,9 +71,7 @@ def calibrate(
     unset = [
         child
         for child in module.modules()
-        if isinstance(child, nn.modules.batchnorm._BatchNorm)
-        and child.num_batches_tracked is not None
-        and int(child.num_batches_tracked) == 0
+        if isinstance(child, nn.modules.batchnorm._BatchNorm) and _is_unset(child)
     ]
     for norm in unset:
         norm.train()
@@ -84,3 +82,14 @@ def calibrate(
                 run(module, batch)
     module.eval()
     return bool(unset)
+
+
+def _is_unset(norm: nn.modules.batchnorm._BatchNorm) -> bool:
+    """Whether the statistics are still those of the initialisation.
+
+    Weights that were converted from elsewhere may have statistics and count no batches.
+    """
+    counted, mean, variance = norm.num_batches_tracked, norm.running_mean, norm.running_var
+    if counted is None or mean is None or variance is None or int(counted) > 0:
+        return False
+    return bool((mean == 0).all()) and bool((variance == 1).all())

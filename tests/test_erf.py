@@ -216,6 +216,11 @@ def test_seed_decides() -> None:
     assert not np.array_equal(first.map, other.map)
 
 
+def test_half_precision_networks_take_half_precision_images() -> None:
+    erf = measure_erf(flat_convolution(3, padding=1).to(torch.bfloat16), 9, num_images=2)
+    assert (erf.size, erf.map.dtype) == (3, np.float64)
+
+
 def test_global_random_state_is_untouched() -> None:
     model = build()
     torch.manual_seed(5)

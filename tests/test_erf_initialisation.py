@@ -74,3 +74,11 @@ def test_statistics_are_the_average_over_batches() -> None:
     assert not norm.training
     # They are set now.
     assert not calibrate(norm, batches, lambda module, batch: module(batch))
+
+
+def test_converted_statistics_that_count_no_batches_are_kept() -> None:
+    norm = nn.BatchNorm2d(1).eval()
+    assert norm.running_var is not None
+    norm.running_var.fill_(4.0)
+    assert not calibrate(norm, [torch.ones(1, 1, 2, 2)], lambda module, batch: module(batch))
+    assert norm.running_var.tolist() == [4.0]

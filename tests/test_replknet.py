@@ -75,6 +75,31 @@ class _Features(nn.Module):
         return output
 
 
+class SumOfSquares(nn.Module):
+    """Under a window of 3 x 3 px, so that the gradient is twice the image there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        nn.init.ones_(self.conv.weight)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.conv(images**2)
+        return output
+
+
+def test_images_with_nan_are_skipped() -> None:
+    images = torch.ones(3, 1, 9, 9)
+    images[0] = 2.0
+    images[1, 0, 4, 4] = math.nan
+    erf = measure_erf(SumOfSquares(), 9, images, replknet=True)
+    assert erf.num_images == 2
+    assert erf.replknet_map is not None
+    # 2 * 2 and 2 * 1, averaged over the two.
+    np.testing.assert_allclose(erf.replknet_map[3:6, 3:6], np.full((3, 3), 3.0))
+    assert erf.replknet_map.sum() == pytest.approx(27)
+
+
 def test_the_other_numbers_do_not_change() -> None:
     images = torch.randn(3, 3, 48, 48)
     with_map = measure_erf(network(), 48, images, replknet=True)

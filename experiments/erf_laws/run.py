@@ -91,7 +91,7 @@ def through_training() -> pd.DataFrame:
         data = rfs.digit_scenes(
             object_size=16, canvas_size=32, num_train=4000, num_valid=1000, seed=seed
         )
-        config = rfs.TrainingConfig(epochs=8, seed=seed)
+        config = rfs.TrainingConfig(epochs=6, seed=seed)
         task = rfs.ClassificationTask(data, config, device="cpu", num_erf_images=16)
         for blocks in TRAINED_BLOCKS:
             for block in CONVOLUTIONS:
