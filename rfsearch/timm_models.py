@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from textwrap import shorten
 from typing import Any
 
 from torch import nn
@@ -25,15 +28,28 @@ def create_model(name: str, *, pretrained: bool = False) -> nn.Module:
             f"`model` must be a name that timm knows, but got {name!r}"
             f"{nearest(name, timm.list_models())}."
         )
+    if not pretrained:
+        fresh: nn.Module = timm.create_model(name)
+        return fresh
     try:
-        created: nn.Module = timm.create_model(name, pretrained=pretrained)
-    except Exception as error:
-        # What a failed download raises depends on where the weights lie.
-        if not pretrained:
-            raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        with _without_retries_told():
+            trained: nn.Module = timm.create_model(name, pretrained=True)
+    except Exception as error:  # What a failed download raises depends on where the weights lie.
+        reason = shorten(str(error), 160, placeholder=" ...") or type(error).__name__
         raise ValueError(f"The weights of {name!r} cannot be had: {reason}") from error
-    return created
+    return trained
+
+
+@contextmanager
+def _without_retries_told() -> Iterator[None]:
+    """Say once that a download failed, and not at every attempt."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
