@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 ERF_SHARE = 0.95
 #: Shares of the |gradient| whose squares are reported: those of RepLKNet, and the canonical one.
 SQUARE_SHARES = (0.2, 0.3, 0.5, 0.95, 0.99)
-#: Luo et al. count the pixels above this share of the centre's value: 1 - 95.45 %, two standard
-#: deviations.
+#: Luo et al. count the pixels above this share of the centre's value: 1 - 95.45 %, which is what
+#: a normal distribution holds outside of two standard deviations.
 LUO_THRESHOLD = 1 - 0.9545
 
 
@@ -106,10 +106,11 @@ class ErfMap:
 
     @property
     def luo_count(self) -> int:
-        """Pixels above 1 - 95.45 % of the value at the centre: two sigma of a normal profile.
+        """Pixels above 1 - 95.45 % of the value at the centre: the "2 sigma" count of Luo et al.
 
-        Luo et al., NeurIPS 2016, section 3. It follows the value of one pixel, so it needs many
-        images where the centre's own gradient is noisy.
+        "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks",
+        NeurIPS 2016, section 3. The value at the centre is one pixel's (the upper left one of
+        those around a centre between pixels), so it needs more images than `size` does.
         """
         row, column = (
             min(max(math.floor(middle), 0), pixels - 1)

@@ -24,7 +24,7 @@ from rfsearch.erf_initialisation import calibrate, switch_branches_on
 from rfsearch.erf_map import ErfMap
 
 NETWORKS = ("resnet18", "resnet50", "mobilenetv3_large_100", "convnext_tiny")
-SIDE = 320
+SIDE = 256
 PUBLISHED_IMAGES = 50
 
 

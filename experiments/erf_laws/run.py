@@ -126,13 +126,15 @@ def draw(untrained: pd.DataFrame, trained: pd.DataFrame) -> Figure:
     _draw_law(left, untrained)
     for axes, (depth, part) in zip(others, trained.groupby("depth"), strict=True):
         _draw_training(axes, part)
-        axes.set(title=f"{depth} convolutions, theoretical RF {part['TRF'].iloc[0]} px")
+        axes.set(title=f"{depth} convolutions,\ntheoretical RF {part['TRF'].iloc[0]} px")
     return figure
 
 
 def _draw_law(axes: Axes, frame: pd.DataFrame) -> None:
     depth = np.array([DEPTHS[0], DEPTHS[-1]])
-    axes.plot(depth, np.sqrt(2 * depth / 3), color="#000000", label=r"$\sqrt{2L/3}$ (exact taps)")
+    axes.plot(
+        depth, np.sqrt(2 * depth / 3), color="#BBBBBB", lw=5, label=r"$\sqrt{2L/3}$ (exact taps)"
+    )
     axes.plot(depth, np.sqrt(depth / 3), "--", color="#777777", label=r"$\sqrt{L/3}$ (textbook)")
     for block, part in frame.groupby("network", sort=False):
         color, name = COLORS[block], NAMES[block]
