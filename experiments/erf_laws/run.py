@@ -158,7 +158,9 @@ def _draw_law(axes: Axes, frame: pd.DataFrame) -> None:
 
 def _draw_training(axes: Axes, frame: pd.DataFrame) -> None:
     stages = ["expected", "before", "after"]
-    for shift, (block, part) in zip((-0.06, 0.06), frame.groupby("network"), strict=True):
+    for shift, (block, part) in zip(
+        (-0.06, 0.06), frame.groupby("network", sort=False), strict=True
+    ):
         marker = "o" if block == "plain" else "s"
         for number, (_, row) in enumerate(part.iterrows()):
             axes.plot(
@@ -168,8 +170,9 @@ def _draw_training(axes: Axes, frame: pd.DataFrame) -> None:
             )  # fmt: skip
     axes.set_xticks(range(3), ["expected", "measured,\nuntrained", "measured,\ntrained"])
     axes.set(ylabel="ERF size (px)", xlim=(-0.4, 2.4))
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    axes.set_ylim(0, 1.15 * frame[[f"size {name}" for name in stages]].max().max())
+    axes.yaxis.get_major_locator().set_params(integer=True, steps=[1, 5, 10])
+    axes.legend(frameon=False, loc="lower left")
     axes.grid(alpha=0.3)
 
 
