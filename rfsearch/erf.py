@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["MeasuredERF", "input_channels", "measure_erf", "output_map"]
 
 #: Images between two looks at the standard error, and the fewest that it is believed of.
-_IMAGES_PER_LOOK = 8
+_IMAGES_PER_LOOK = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +97,9 @@ def measure_erf(
     statistics are unset they are taken from the first images, and scales that switch a residual
     branch off until it is trained are set to one. A trained network is measured as it is.
 
-    Measuring stops by itself: after every 8 images it looks whether the standard error of the ERF
-    size is small enough. The input may be smaller than the theoretical receptive field; `clipped`
-    says how much of that lies outside.
+    Measuring stops by itself: after every 4 images it looks whether the standard error of the ERF
+    size is small enough, with a margin as long as the images are few. The input may be smaller
+    than the theoretical receptive field; `clipped` says how much of that lies outside.
 
     Args:
         model: A module with `forward_features`, or one whose output is a map `(batch, channels,
@@ -110,8 +110,8 @@ def measure_erf(
             image files (flat, or one subfolder per class), which are resized, cropped in the
             middle and normalised as timm states for the model. `None` means white noise.
         num_images: How many images to look at, at most; a tensor is used as it is.
-        relative_error: Stop once `standard_error` is at most this share of the ERF size. `None`
-            means to use all images.
+        relative_error: Stop once the standard error of the ERF size is at most this share of it,
+            with 90 % confidence. `None` means to use all images.
         layer: Name of a layer, as in `named_modules()`, whose output to look at when it first
             runs. `None` means the model's output.
         level: Key or number of the output map to look at, where the model has several.
@@ -213,4 +213,4 @@ def _gradients(
 def _is_enough(average: Average, relative_error: float) -> bool:
     if len(average.sizes) < _IMAGES_PER_LOOK:
         return False
-    return average.standard_error <= relative_error * average.mean.size
+    return average.standard_error_bound <= relative_error * average.mean.size

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from rfsearch.erf_unit import Unit
 
+#: Of the standard normal distribution.
+_TENTH_PERCENTILE = -1.2816
+
 
 @dataclass
 class Average:
@@ -67,6 +70,21 @@ class Average:
         if len(self.sizes) < 2:
             return float("nan")
         return float(np.std(self.sizes, ddof=1) / math.sqrt(len(self.sizes)))
+
+    @property
+    def standard_error_bound(self) -> float:
+        """What the standard error is below, with 90 % confidence, in px; NaN for one image.
+
+        A spread of few images may be small by luck: the bound divides by the tenth percentile of
+        a chi-squared distribution (in Wilson and Hilferty's approximation, PNAS 1931) in place of
+        its mean.
+        """
+        freedom = len(self.sizes) - 1
+        if freedom < 1:
+            return float("nan")
+        spread = 2 / (9 * freedom)
+        percentile = (1 - spread + _TENTH_PERCENTILE * math.sqrt(spread)) ** 3
+        return self.standard_error / math.sqrt(percentile)
 
     def _map(self, magnitude: NDArray[np.float64], power: NDArray[np.float64]) -> ErfMap:
         return ErfMap(magnitude, power, self.unit.center, self.unit.theoretical_size)

@@ -52,6 +52,15 @@ def test_standard_error_is_that_of_the_images_sizes() -> None:
 
 def test_no_standard_error_of_one_image() -> None:
     assert math.isnan(averaged(GRADIENTS[:1]).standard_error)
+    assert math.isnan(averaged(GRADIENTS[:1]).standard_error_bound)
+
+
+@pytest.mark.parametrize(("images", "tenth_percentile"), [(4, 0.584), (8, 2.833), (31, 20.599)])
+def test_bound_of_the_standard_error(images: int, tenth_percentile: float) -> None:
+    """Against a published table of the chi-squared distribution."""
+    average = Average(UNIT, sizes=list(np.random.default_rng(1).normal(size=images)))
+    bound = average.standard_error * math.sqrt((images - 1) / tenth_percentile)
+    assert average.standard_error_bound == pytest.approx(bound, rel=0.01)
 
 
 def test_images_without_a_gradient_do_not_count() -> None:
