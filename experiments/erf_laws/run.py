@@ -23,6 +23,7 @@ DEPTHS = (3, 5, 9, 17, 33, 65)
 WIDTH = 32
 SEEDS = 3
 IMAGES = 8
+TRAINING_SEEDS = 2
 #: Blocks of two convolutions in each of three stages, of the networks that are trained.
 TRAINED_BLOCKS = (1, 3)
 CONVOLUTIONS = {"plain": 1, "basic": 2}  # In one block.
@@ -87,7 +88,7 @@ def classifier(block: str, blocks: int) -> rfs.Architecture:
 
 def through_training() -> pd.DataFrame:
     rows = []
-    for seed in range(SEEDS):
+    for seed in range(TRAINING_SEEDS):
         data = rfs.digit_scenes(
             object_size=16, canvas_size=32, num_train=4000, num_valid=1000, seed=seed
         )
