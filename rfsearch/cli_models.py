@@ -69,12 +69,13 @@ def load_subject(name: str, input_size: str | None) -> Subject:
             not run at that input size.
     """
     path = Path(name)
+    given = parse_size(input_size) if input_size is not None else None
     if path.suffix == ".json" or path.is_file():
-        size = _parse_size(input_size) or (DEFAULT_SIZE, DEFAULT_SIZE)
+        size = given or (DEFAULT_SIZE, DEFAULT_SIZE)
         architecture = read_architecture(path)
         architecture.cost(size)  # Refuses an image that is too small for the network.
         return Subject(name, size, architecture=architecture)
-    size = _parse_size(input_size) or _stated_size(name)
+    size = given or _stated_size(name)
     from rfsearch.trace import trace_receptive_field
 
     return Subject(name, size, traced=trace_receptive_field(name, size))
@@ -133,9 +134,12 @@ def of_layer(layers: Sequence[LayerField], name: str | None) -> tuple[LayerField
     return found
 
 
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width in px of `--input-size`.
+
+    Raises:
+        ValueError: If it is no size.
+    """
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
     size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if min(size) < 1:

@@ -9,26 +9,31 @@ happens to have.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from rfsearch.erf_map import Center, ErfMap
-from rfsearch.probe import PlaneField
-from rfsearch.trace import trace_receptive_field
+from rfsearch import replknet as published
+from rfsearch.erf_average import Average
+from rfsearch.erf_images import gather
+from rfsearch.erf_initialisation import calibrate, switch_branches_on
+from rfsearch.erf_map import ErfMap
+from rfsearch.erf_read import Read, output_map, reader
+from rfsearch.erf_unit import Unit, find_unit
+from rfsearch.timm_models import checked_size, create_model, input_channels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
-#: Pixels in one backward pass, to bound the memory.
-_PIXELS_PER_PASS = 2**20
-#: A scale that is constant and at most this large was never trained: it switches its branch off.
-_SWITCHED_OFF = 1e-4
+__all__ = ["MeasuredERF", "input_channels", "measure_erf", "output_map"]
+
+#: Images between two looks at the standard error, and the fewest that it is believed of.
+_IMAGES_PER_LOOK = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +41,16 @@ class MeasuredERF(ErfMap):
     """A measured effective receptive field; `map` has the input's height and width.
 
     Attributes:
-        standard_error: Standard error of `size` over the images, in px.
+        standard_error: Standard error over the images of the ERF size, taken between pixels, in
+            px; NaN for a single image.
         clipped: Share of the theoretical receptive field's area that lies outside the input. As
             an ERF is densest in its middle, less of the |gradient| than this is lost.
         num_images: Number of images with a gradient.
         calibrated: Whether batch statistics were unset and taken from the images.
         reset_scales: Names of switched-off scales (zero-initialised last normalisation, tiny
             layer scale) that were set to one.
+        replknet_map: Mean over images of the positive gradients that RepLKNet's script sums,
+            `(height, width)`; None unless asked for.
     """
 
     standard_error: float
@@ -50,207 +58,159 @@ class MeasuredERF(ErfMap):
     num_images: int
     calibrated: bool
     reset_scales: tuple[str, ...]
+    replknet_map: NDArray[np.float64] | None = None
+
+    def replknet_area_ratio(self, share: float) -> float:
+        """RepLKNet's area ratio as published, with its logarithm: not free of scale.
+
+        To reproduce published tables only; `rfsearch.replknet` says why, and `area_ratio` is the
+        one to compare networks by.
+
+        Raises:
+            ValueError: If the map was measured without `replknet=True`.
+        """
+        if self.replknet_map is None:
+            raise ValueError(
+                "`replknet_area_ratio` needs gradients that start as in the published script: "
+                "measure with `replknet=True`."
+            )
+        return published.area_ratio(self.replknet_map, share)
 
 
 def measure_erf(
-    model: nn.Module,
+    model: nn.Module | str,
     input_size: int | tuple[int, int],
-    images: Tensor | None = None,
+    images: Tensor | str | Path | None = None,
     *,
-    num_images: int = 16,
+    num_images: int = 64,
+    relative_error: float | None = 0.01,
+    layer: str | None = None,
     level: str | None = None,
+    pretrained: bool = False,
+    replknet: bool = False,
     device: torch.device | str | None = None,
     seed: int = 0,
 ) -> MeasuredERF:
-    """Measure the effective receptive field of the unit in the middle of an output map.
+    """Measure the effective receptive field of the unit in the middle of a map.
 
     The model is left exactly as it was found. A copy runs in evaluation mode; where its batch
-    statistics are unset they are taken from the images, and scales that switch a residual branch
-    off until it is trained are set to one.
+    statistics are unset they are taken from the first images, and scales that switch a residual
+    branch off until it is trained are set to one. A trained network is measured as it is.
+
+    Measuring stops by itself: after every 4 images it looks whether the standard error of the ERF
+    size is small enough, with a margin as long as the images are few. The input may be smaller
+    than the theoretical receptive field; `clipped` says how much of that lies outside.
 
     Args:
         model: A module with `forward_features`, or one whose output is a map `(batch, channels,
-            height, width)`. Without a method `receptive_fields`, its field is traced.
+            height, width)`, or the name of a timm model. Without a method `receptive_fields`, its
+            field is traced.
         input_size: Side or `(height, width)` of the input, in px.
-        images: Normalised images `(images, channels, height, width)` of that size. `None` means
-            white noise.
-        num_images: How many images of noise.
-        level: Output map to look at, where the model has several.
+        images: Normalised images `(images, channels, height, width)` of that size, or a folder of
+            image files (flat, or one subfolder per class), which are resized, cropped in the
+            middle and normalised as timm states for the model. `None` means white noise.
+        num_images: How many images to look at, at most; a tensor is used as it is.
+        relative_error: Stop once the standard error of the ERF size is at most this share of it,
+            with 90 % confidence. `None` means to use all images.
+        layer: Name of a layer, as in `named_modules()`, whose output to look at when it first
+            runs. `None` means the model's output.
+        level: Key or number of the output map to look at, where the model has several.
+        pretrained: Whether a model named by its timm name has its published weights.
+        replknet: Whether to measure `replknet_map` too, which costs a second backward pass.
         device: Where to compute. `None` means where the model is.
-        seed: Of the noise and of the random signs.
+        seed: Of the noise and of the random signs, and of a named model's weights.
 
     Raises:
-        ValueError: If the images do not have the stated size, the model has no such level or no
-            output map, or no gradient reaches the input.
+        ValueError: If timm knows no such model or its weights cannot be had, the model has no
+            such layer or level, what that returns is no map or has no place in the image, the
+            images cannot be read or do not have the stated size, or no gradient reaches the
+            input.
     """
-    height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
-    module = copy.deepcopy(model).eval()
+    size = checked_size(input_size)
+    if relative_error is not None and not relative_error > 0:
+        raise ValueError(f"`relative_error > 0` must hold, but got {relative_error}.")
+    module = _copy(model, pretrained, seed).eval()
     if device is not None:
         module = module.to(device)
-    place = next((p.device for p in module.parameters()), torch.device("cpu"))
-    generator = torch.Generator().manual_seed(seed)
-    if images is None:
-        shape = (num_images, input_channels(module), height, width)
-        images = torch.randn(shape, generator=generator)
-    if tuple(images.shape[-2:]) != (height, width):
+    read = reader(module, layer, level)
+    chosen = gather(module, images, size, num_images, seed)
+    like = next(module.parameters(), torch.empty(0))
+    reset_scales = switch_branches_on(module)
+    unit = find_unit(module, size, read, level=level, layer=layer)
+    calibrated = calibrate(module, (batch.to(like) for batch in chosen.to_calibrate()), read)
+    average, summed, seen = Average(unit), np.zeros(size), 0
+    looks = chosen.batches(None if relative_error is None else _IMAGES_PER_LOOK)
+    for gradients in _gradients(module, looks, unit, read, seed, replknet):
+        average.add(gradients.signed)
+        summed += gradients.published.sum(axis=0)
+        seen += len(gradients.published)
+        if relative_error is not None and _is_enough(average, relative_error):
+            break
+    mean = average.mean
+    return MeasuredERF(
+        map=mean.map,
+        power=mean.power,
+        center=mean.center,
+        theoretical_size=mean.theoretical_size,
+        standard_error=average.standard_error,
+        clipped=unit.clipped(size),
+        num_images=len(average.sizes),
+        calibrated=calibrated,
+        reset_scales=reset_scales,
+        replknet_map=summed / max(1, seen) if replknet else None,
+    )
+
+
+def _copy(model: nn.Module | str, pretrained: bool, seed: int) -> nn.Module:
+    if isinstance(model, str):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return create_model(model, pretrained=pretrained)
+    if pretrained:
         raise ValueError(
-            f"`images` must be {height}x{width} px as `input_size` says, "
-            f"but got {images.shape[-2]}x{images.shape[-1]} px."
+            "`pretrained` must go with the name of a timm model, "
+            f"but got a module ({type(model).__name__}), which has its own weights."
         )
-    batches = images.split(max(1, _PIXELS_PER_PASS // (height * width)))
-    reset_scales = _switch_branches_on(module)
-    calibrated = _calibrate(module, batches, place)
-    gradients = list(_gradients(module, batches, place, level, generator))
-    magnitude = np.concatenate([np.abs(g).sum(axis=1) for g in gradients])
-    power = np.concatenate([np.square(g).sum(axis=1) for g in gradients])
-    field = _field(module, level, (height, width))
-    rows, columns = _output_shape(module, images[:1].to(place), level)
-    center = Center(field.height.center_of(rows // 2), field.width.center_of(columns // 2))
-    return _summarise(magnitude, power, center, field, calibrated, reset_scales)
+    return copy.deepcopy(model)
 
 
-def input_channels(model: nn.Module) -> int:
-    """Input channels of a model: those of its first convolution, or 3."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            return module.in_channels
-    return 3
+class _Gradients(NamedTuple):
+    """Gradients of some images.
 
-
-def output_map(model: nn.Module, images: Tensor, level: str | None = None) -> Tensor:
-    """The map `(batch, channels, height, width)` of a level: its features, without the head.
-
-    Raises:
-        ValueError: If there is no such level, or the output is not a map.
+    Attributes:
+        signed: From random signs, `(images, channels, height, width)`.
+        published: As in RepLKNet's script, `(images, height, width)`; of no images unless asked
+            for. Images with a NaN are left out, as they are there.
     """
-    forward = getattr(model, "forward_features", model)
-    output = forward(images)
-    if isinstance(output, Mapping):
-        if level is None and len(output) == 1:
-            level = next(iter(output))
-        if level not in output:
-            raise ValueError(f"`level` must be one of {', '.join(output)}, but got {level!r}.")
-        output = output[level]
-    if not isinstance(output, torch.Tensor) or output.ndim != 4:
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ValueError(
-            "The model's output must be a map (batch, channels, height, width), "
-            f"but got {shape}; remove its pooling and classifier."
-        )
-    return output
 
-
-def _switch_branches_on(module: nn.Module) -> tuple[str, ...]:
-    """Set untrained switched-off scales to one, and say which."""
-    names = []
-    for name, child in module.named_modules():
-        kinds = ("weight",) if "norm" in type(child).__name__.lower() else ("gamma",)
-        for kind in kinds:
-            scale = getattr(child, kind, None)
-            if not isinstance(scale, nn.Parameter):
-                continue
-            if (
-                bool((scale == scale.flatten()[0]).all())
-                and abs(scale.flatten()[0]) <= _SWITCHED_OFF
-            ):
-                nn.init.ones_(scale)
-                names.append(f"{name}.{kind}")
-    return tuple(names)
-
-
-def _calibrate(module: nn.Module, batches: Sequence[Tensor], place: torch.device) -> bool:
-    """Fill unset batch statistics from the images; True if there were any."""
-    unset = [
-        child
-        for child in module.modules()
-        if isinstance(child, nn.modules.batchnorm._BatchNorm)
-        and child.num_batches_tracked is not None
-        and int(child.num_batches_tracked) == 0
-    ]
-    for norm in unset:
-        norm.train()
-        norm.momentum = None  # The plain average over batches.
-    if unset:
-        with torch.no_grad():
-            for batch in batches:
-                module(batch.to(place))
-    module.eval()
-    return bool(unset)
+    signed: NDArray[np.float64]
+    published: NDArray[np.float64]
 
 
 def _gradients(
     module: nn.Module,
-    batches: Sequence[Tensor],
-    place: torch.device,
-    level: str | None,
-    generator: torch.Generator,
-) -> Iterator[NDArray[np.float64]]:
+    batches: Iterator[Tensor],
+    unit: Unit,
+    read: Read,
+    seed: int,
+    replknet: bool,
+) -> Iterator[_Gradients]:
     module.requires_grad_(False)
+    like = next(module.parameters(), torch.empty(0))
+    generator = torch.Generator().manual_seed(seed + 1)  # Not the stream of the noise.
     for batch in batches:
-        inputs = batch.to(place).requires_grad_()
-        output = output_map(module, inputs, level)
-        unit = output[:, :, output.shape[2] // 2, output.shape[3] // 2]
-        signs = torch.randint(0, 2, unit.shape, generator=generator).to(place) * 2 - 1
-        (gradient,) = torch.autograd.grad((unit * signs).sum(), inputs)
-        yield gradient.double().cpu().numpy()
+        inputs = batch.detach().to(like, copy=True).requires_grad_()
+        channels = read(module, inputs)[(slice(None), *unit.index)]
+        positive = torch.empty(0, *batch.shape[-2:])
+        if replknet:
+            positive = published.published_gradient(channels, inputs)
+            positive = positive[~positive.isnan().flatten(1).any(dim=1)]
+        signs = torch.randint(0, 2, channels.shape, generator=generator).to(like) * 2 - 1
+        (gradient,) = torch.autograd.grad((channels * signs).sum(), inputs)
+        yield _Gradients(gradient.double().cpu().numpy(), positive.double().cpu().numpy())
 
 
-def _field(module: nn.Module, level: str | None, size: tuple[int, int]) -> PlaneField:
-    known = getattr(module, "receptive_fields", None)
-    if known is None:
-        traced = trace_receptive_field(
-            module,
-            size,
-            in_chans=input_channels(module),
-            forward=lambda model, x: output_map(model, x, level),
-        )
-        return PlaneField(traced.output.height, traced.output.width)
-    fields = known()
-    field = fields[level] if level is not None else list(fields.values())[-1]
-    return PlaneField(field, field)
-
-
-@torch.no_grad()
-def _output_shape(module: nn.Module, image: Tensor, level: str | None) -> tuple[int, int]:
-    output = output_map(module, image, level)
-    return output.shape[2], output.shape[3]
-
-
-def _summarise(
-    magnitude: NDArray[np.float64],
-    power: NDArray[np.float64],
-    center: Center,
-    field: PlaneField,
-    calibrated: bool,
-    reset_scales: tuple[str, ...],
-) -> MeasuredERF:
-    """Average over images that weigh alike, whatever the scale of their gradients."""
-    totals = magnitude.sum(axis=(1, 2))
-    alive = np.isfinite(totals) & (totals > 0)
-    if not alive.any():
-        raise ValueError("No gradient reaches the input: every path to the unit is switched off.")
-    magnitude = magnitude[alive] / totals[alive, None, None]
-    power = power[alive] / power[alive].sum(axis=(1, 2), keepdims=True)
-    size = max(field.height.size, field.width.size)
-    per_image = [ErfMap(m, p, center, size).size for m, p in zip(magnitude, power, strict=True)]
-    spread = float(np.std(per_image, ddof=1)) if len(per_image) > 1 else float("nan")
-    return MeasuredERF(
-        map=magnitude.mean(axis=0),
-        power=power.mean(axis=0),
-        center=center,
-        theoretical_size=size,
-        standard_error=spread / len(per_image) ** 0.5,
-        clipped=_clipped(center, field, magnitude.shape[1], magnitude.shape[2]),
-        num_images=len(per_image),
-        calibrated=calibrated,
-        reset_scales=reset_scales,
-    )
-
-
-def _clipped(center: Center, field: PlaneField, height: int, width: int) -> float:
-    inside = 1.0
-    for middle, axis, pixels in zip(center, field, (height, width), strict=True):
-        first = middle - (axis.size - 1) / 2
-        seen = min(pixels, first + axis.size) - max(0.0, first)
-        inside *= max(0.0, seen) / axis.size
-    return 1 - inside
+def _is_enough(average: Average, relative_error: float) -> bool:
+    if len(average.sizes) < _IMAGES_PER_LOOK:
+        return False
+    return average.standard_error_bound <= relative_error * average.mean.size

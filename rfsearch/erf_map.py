@@ -7,6 +7,7 @@ number here is free of it. Maps are `(height, width)`, distances are in px of th
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,10 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 #: Share of the |gradient| that the canonical ERF size holds.
 ERF_SHARE = 0.95
+#: Shares of the |gradient| whose squares are reported: those of RepLKNet, and the canonical one.
+SQUARE_SHARES = (0.2, 0.3, 0.5, 0.95, 0.99)
+#: Luo et al. count the pixels above this share of the centre's value: 1 - 95.45 %, which is what
+#: a normal distribution holds outside of two standard deviations.
+LUO_THRESHOLD = 1 - 0.9545
 
 
 class Center(NamedTuple):
@@ -74,20 +82,67 @@ class ErfMap:
         Raises:
             ValueError: If `share` is not in (0, 1].
         """
+        return 1 + self._reach(share)
+
+    def squares(self, shares: Sequence[float] = SQUARE_SHARES) -> dict[float, int]:
+        """Sides in px of the smallest centred squares that hold each share of the |gradient|.
+
+        Raises:
+            ValueError: If a share is not in (0, 1].
+        """
+        return {share: self.square(share) for share in shares}
+
+    def side_between_pixels(self, share: float = ERF_SHARE) -> float:
+        """`square`, interpolated between the sides that pixels allow: what spreads are taken of.
+
+        Raises:
+            ValueError: If `share` is not in (0, 1].
+        """
+        reach = self._reach(share)
+        total = self.map.sum()
+        below, held = self._held(reach - 2) / total, self._held(reach) / total
+        step = min(2, 1 + reach)
+        return 1 + reach - step * (held - share) / (held - below) if held > below else 1.0 + reach
+
+    @property
+    def luo_count(self) -> int:
+        """Pixels above 1 - 95.45 % of the value at the centre: the "2 sigma" count of Luo et al.
+
+        "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks",
+        NeurIPS 2016, section 3. The value at the centre is one pixel's (the upper left one of
+        those around a centre between pixels), so it needs more images than `size` does.
+        """
+        row, column = (
+            min(max(math.floor(middle), 0), pixels - 1)
+            for middle, pixels in zip(self.center, self.map.shape, strict=True)
+        )
+        return int(np.count_nonzero(self.map > LUO_THRESHOLD * self.map[row, column]))
+
+    @property
+    def luo_size(self) -> float:
+        """Side in px of a square of `luo_count` pixels: the ERF size of Luo et al."""
+        return math.sqrt(self.luo_count)
+
+    def _reach(self, share: float) -> int:
+        """Twice the distance in px to which the smallest square that holds `share` reaches."""
         if not 0 < share <= 1:
             raise ValueError(f"`0 < share <= 1` must hold, but got {share=}.")
-        y, x = (2 * np.abs(offsets) for offsets in _offsets(self.map, self.center))
+        y, x = _offsets(self.map, self.center)
         # Sides are 1 + twice a distance, an integer also where the centre lies between pixels.
-        largest = round(max(y[0], y[-1], x[0], x[-1]))
+        largest = round(2 * max(-y[0], y[-1], -x[0], x[-1]))
         # The slack absorbs the rounding of the sums, so that share=1 is found.
         target = (share - 1e-12) * self.map.sum()
-        return 1 + bisect_left(
-            range(largest + 1), target, key=lambda reach: self._held(y <= reach, x <= reach)
-        )
+        return bisect_left(range(largest + 1), target, key=self._held)
 
-    def _held(self, rows: NDArray[np.bool_], columns: NDArray[np.bool_]) -> float:
-        """Sum of the |gradient| over some contiguous rows and columns."""
-        height, width = (slice(a.argmax(), a.argmax() + a.sum()) for a in (rows, columns))
+    def _held(self, reach: int) -> float:
+        """Sum of the |gradient| not further than half of `reach` from the centre, in px."""
+        spans = []
+        for offsets in _offsets(self.map, self.center):
+            (inside,) = np.nonzero(2 * np.abs(offsets) <= reach)
+            if not len(inside):
+                return 0.0
+            spans.append(slice(inside[0], inside[-1] + 1))
+        height, width = spans
         return float(self.map[height, width].sum())
 
     def area_ratio(self, share: float) -> float:

@@ -1,20 +1,29 @@
-"""Figures, drawn from tables."""
+"""Figures, drawn from tables and maps."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from rfsearch.erf_map import ErfMap
     from rfsearch.target import Range
 
 # Okabe and Ito's palette, which colour-blind people can tell apart.
 _POINT, _TARGET, _LINE = "#0072B2", "#009E73", "#999999"
+#: Squares on a map: share of the |gradient|, and line style.
+_SQUARES = ((0.5, "solid"), (0.95, "dashed"))
+#: Ratio of the largest to the smallest value that a map's colours tell apart.
+_COLOR_RANGE = 1e3
+_OUTSIDE = "#606060"
 
 
 def accuracy_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
@@ -70,3 +79,69 @@ def _shade_ratios(axes: Axes, trained: pd.DataFrame, effective: Range) -> None:
         alpha=0.15,
         linewidth=9,
     )
+
+
+def erf_heat_map(erf: ErfMap, title: str) -> Figure:
+    """An effective receptive field with its 50 % and 95 % squares and the theoretical one.
+
+    The colours say how much more a pixel matters than the average pixel of the input, on a
+    logarithmic scale. What of the theoretical field lies outside the input is shown as far as
+    half the input's side.
+
+    Args:
+        erf: The map; its axes are the pixels of the input.
+        title: Above the figure.
+    """
+    height, width = erf.map.shape
+    density = erf.map * (erf.map.size / erf.map.sum())
+    highest = float(density.max())
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(
+        np.maximum(density, highest / _COLOR_RANGE),
+        cmap="cividis",
+        norm=LogNorm(highest / _COLOR_RANGE, highest),
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        interpolation="nearest",
+    )
+    figure.colorbar(image, ax=axes, shrink=0.85, label="|gradient| over its mean (log scale)")
+    for share, style in _SQUARES:
+        side = erf.square(share)
+        axes.add_patch(
+            _square(erf, side, style, "#FFFFFF", f"{share * 100:.0f} % of the |gradient|")
+        )
+    side = erf.theoretical_size
+    left, right = _limits(width, erf.center.x, side)
+    top, bottom = _limits(height, erf.center.y, side)
+    hidden = " (beyond the frame)" if side > max(right - left, bottom - top) else ""
+    what = f"theoretical receptive field{hidden}"
+    axes.add_patch(_square(erf, side, "dotted", "#FFB08A", what))
+    axes.set(xlim=(left, right), ylim=(bottom, top), facecolor=_OUTSIDE, title=title)
+    axes.set(xlabel="px of the input; grey is outside", ylabel="px of the input")
+    shape = (bottom - top) / (right - left)
+    figure.set_size_inches(7, 2 + 5.2 * min(1.6, max(0.5, shape)))
+    figure.legend(loc="outside lower center", facecolor=_OUTSIDE, labelcolor="#FFFFFF")
+    return figure
+
+
+def _square(erf: ErfMap, side: int, style: str, color: str, what: str) -> Rectangle:
+    corner = (erf.center.x - side / 2, erf.center.y - side / 2)
+    label = f"{what}: {side} px"
+    return Rectangle(
+        corner,
+        side,
+        side,
+        fill=False,
+        edgecolor=color,
+        linestyle=style,
+        linewidth=1.8,
+        label=label,
+    )
+
+
+def _limits(pixels: int, middle: float, side: int) -> tuple[float, float]:
+    """What of an axis to show: the input, and around it the field or half the input's side."""
+    margin = 0.02 * side
+    low = min(-0.5, middle - side / 2 - margin)
+    high = max(pixels - 0.5, middle + side / 2 + margin)
+    return max(low, -0.5 * pixels), min(high, 1.5 * pixels)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 
+from rfsearch.image_files import read_image
 from rfsearch.scenes import make_scenes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL import Image
     from torch import Tensor
 
 
@@ -136,7 +137,7 @@ def image_folder(
     except OSError as error:
         raise ValueError(f"{root}: not a folder of classes with images ({error}).") from None
     labels = np.array(listing.targets)
-    images = _stack([_read_image(path, image_size) for path, _ in listing.samples])
+    images = _stack([read_image(path, (image_size, image_size)) for path, _ in listing.samples])
     valid = _split(labels, listing.classes, valid_share, seed)
     return ImageData(
         train_images=images[~valid],
@@ -145,27 +146,6 @@ def image_folder(
         valid_labels=torch.from_numpy(labels[valid]),
         class_names=tuple(listing.classes),
     )
-
-
-def _read_image(path: str, size: int) -> Image.Image:
-    from torchvision.transforms.functional import center_crop, resize
-
-    try:
-        with Image.open(path) as image:
-            loaded = _to_8_bit(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable image ({error}).") from None
-    cropped: Image.Image = center_crop(resize(loaded, [size]), [size, size])
-    return cropped
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """The image in grey or RGB; Pillow itself would clip 16-bit greys instead of scaling them."""
-    if image.mode == "F":
-        raise ValueError("its grey values are floats without a range; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
 def _stack(images: list[Image.Image]) -> Tensor:

@@ -6,22 +6,19 @@ of its output's units sees. Nothing of the size of an image is computed, and no 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from rfsearch.timm_models import checked_size, create_model, input_channels
 from rfsearch.trace_call import Axis, Dependence, Record, attach, dependence_of
 from rfsearch.trace_grid import PIXELS
 from rfsearch.trace_layers import Layers, meta_twin, named_tensors
 from rfsearch.trace_layout import Factor, Source, Span
 from rfsearch.trace_mode import TracingMode, refuse_stale_views, tracing
 from rfsearch.trace_result import TracedMap, TracedModel, traced_map
-
-#: A first convolution of more channels than this sees pixels that were moved into them.
-_MOST_CHANNELS = 4
 
 
 def trace_receptive_field(
@@ -59,7 +56,7 @@ def trace_receptive_field(
             an operation that is not known or moves data in a way that cannot be followed, or no
             output depends on the input.
     """
-    size = _checked_size(input_size)
+    size = checked_size(input_size)
     if unknown not in ("error", "pointwise"):
         raise ValueError(f"`unknown` must be one of error, pointwise, but got {unknown!r}.")
     if in_chans is not None and in_chans < 1:
@@ -67,7 +64,7 @@ def trace_receptive_field(
     twin = _twin(_create(model) if isinstance(model, str) else model)
     layers = Layers(twin)
     mode = TracingMode(layers, pointwise_if_unknown=unknown == "pointwise")
-    images = _images(twin, in_chans or _input_channels(twin), size)
+    images = _images(twin, in_chans or input_channels(twin), size)
     try:
         with tracing(mode):
             output = twin(images) if forward is None else forward(twin, images)
@@ -100,16 +97,6 @@ def _outputs(output: Any, size: tuple[int, int]) -> Iterator[TracedMap]:
             yield traced
 
 
-def _checked_size(input_size: int | tuple[int, int]) -> tuple[int, int]:
-    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(
-            "`input_size` must be a side or (height, width) of at least 1 px, "
-            f"but got {input_size}."
-        )
-    return size
-
-
 def _twin(model: nn.Module) -> nn.Module:
     try:
         return meta_twin(model)
@@ -118,25 +105,8 @@ def _twin(model: nn.Module) -> nn.Module:
 
 
 def _create(name: str) -> nn.Module:
-    import timm
-
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"; the nearest are {', '.join(near)}" if near else ""
-        raise ValueError(f"`model` must be a name that timm knows, but got {name!r}{hint}.")
     with torch.device("meta"):
-        created: nn.Module = timm.create_model(name)
-    return created
-
-
-def _input_channels(model: nn.Module) -> int:
-    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
-    first = next(convolutions, None)
-    stated: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
-    channels: int = stated.get("input_size", (3,))[0]
-    if first is None or (stated and first.in_channels > _MOST_CHANNELS):
-        return channels
-    return first.in_channels
+        return create_model(name)
 
 
 def _images(model: nn.Module, in_chans: int, size: tuple[int, int]) -> Tensor:

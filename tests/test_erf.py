@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 import timm
 import torch
 from helpers import architecture, resnet, stage_dict
+from PIL import Image
 from torch import Tensor, nn
 
 from rfsearch.architecture import Architecture
-from rfsearch.erf import input_channels, measure_erf, output_map
+from rfsearch.erf import measure_erf
 from rfsearch.erf_map import Center
 from rfsearch.model import SearchedNetwork, build_model
 from rfsearch.receptive_field import ReceptiveField, window
@@ -25,6 +27,15 @@ STRIDED = architecture(
 def build(arch: Architecture = STRIDED, in_chans: int = 3) -> SearchedNetwork:
     torch.manual_seed(0)
     return build_model(arch, in_chans=in_chans, num_classes=2)
+
+
+def calibrated(model: nn.Module) -> nn.Module:
+    """The model, whose batch statistics count as set."""
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            assert norm.num_batches_tracked is not None
+            norm.num_batches_tracked += 1
+    return model
 
 
 class Known(nn.Module):
@@ -73,7 +84,7 @@ def test_flat_convolution_is_an_exact_square() -> None:
     assert erf.fraction_above() == 1.0
     assert erf.clipped == 0.0
     assert erf.standard_error == 0.0
-    assert erf.num_images == 16
+    assert erf.num_images == 4  # All alike, so that the first look is enough.
     assert not erf.calibrated
     assert erf.reset_scales == ()
 
@@ -190,14 +201,10 @@ def test_images_weigh_alike() -> None:
 
 
 def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = build().eval()
-    model(torch.zeros(1, 3, 48, 48))
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.num_batches_tracked += 1  # The statistics count as set.
-    whole = measure_erf(model, 48, num_images=5)
-    monkeypatch.setattr("rfsearch.erf._PIXELS_PER_PASS", 2 * 48 * 48)
-    parts = measure_erf(model, 48, num_images=5)
+    model = calibrated(build())
+    whole = measure_erf(model, 48, num_images=5, relative_error=None)
+    monkeypatch.setattr("rfsearch.erf_images._PIXELS_PER_PASS", 2 * 48 * 48)
+    parts = measure_erf(model, 48, num_images=5, relative_error=None)
     # The random signs are drawn in the same order, whatever the batches.
     assert parts.num_images == whole.num_images == 5
     np.testing.assert_allclose(parts.map, whole.map, rtol=1e-4, atol=1e-9)
@@ -207,6 +214,11 @@ def test_seed_decides() -> None:
     first, again, other = (measure_erf(build(), 48, num_images=2, seed=s) for s in (0, 0, 1))
     np.testing.assert_array_equal(first.map, again.map)
     assert not np.array_equal(first.map, other.map)
+
+
+def test_half_precision_networks_take_half_precision_images() -> None:
+    erf = measure_erf(flat_convolution(3, padding=1).to(torch.bfloat16), 9, num_images=2)
+    assert (erf.size, erf.map.dtype) == (3, np.float64)
 
 
 def test_global_random_state_is_untouched() -> None:
@@ -221,7 +233,7 @@ def test_global_random_state_is_untouched() -> None:
 
 
 def test_given_images_are_used() -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(7)
     images = torch.randn(3, 3, 48, 48)
     erf = measure_erf(build(), 48, images)
     assert erf.num_images == 3
@@ -239,7 +251,9 @@ def test_standard_error_is_over_images() -> None:
     images[0] = 0
     images[0, :, 4, 4] = 1
     erf = measure_erf(Known(SquaredInput(5), window(5)), 9, images)
-    assert erf.standard_error == pytest.approx(float(np.std([1, 5], ddof=1)) / math.sqrt(2))
+    # Between pixels: 95 % of the first's one pixel; of the second's 25, 9 lie within 3 px.
+    sides = [0.95, 3 + 2 * (0.95 - 9 / 25) / (1 - 9 / 25)]
+    assert erf.standard_error == pytest.approx(float(np.std(sides, ddof=1)) / math.sqrt(2))
 
 
 def test_images_without_a_gradient_do_not_count() -> None:
@@ -342,7 +356,7 @@ def test_calibration_centres_the_activations() -> None:
     layers = nn.Sequential(flat_convolution(3, padding=0), nn.BatchNorm2d(1), nn.ReLU())
     model = Known(layers, window(3, padding=0))
     torch.manual_seed(0)
-    erf = measure_erf(model, 9, torch.randn(64, 1, 9, 9) - 100)
+    erf = measure_erf(model, 9, torch.randn(64, 1, 9, 9) - 100, relative_error=None)
     # About half of the images leave the middle unit positive, and the others have no gradient.
     assert 20 <= erf.num_images <= 44
 
@@ -464,7 +478,7 @@ def test_level_of_a_searched_network() -> None:
 
 def test_classifier_has_no_map() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(ValueError, match=r"must be a map .* but got \(2, 4\); remove its pooling"):
+    with pytest.raises(ValueError, match=r"must be a map .* but got \(1, 4\); remove its pooling"):
         measure_erf(model, 16, num_images=2)
 
 
@@ -475,28 +489,118 @@ def test_no_gradient() -> None:
         measure_erf(Known(layer, window(3)), 9, num_images=2)
 
 
-@pytest.mark.parametrize(
-    ("model", "channels"),
-    [(nn.Conv2d(5, 2, 3), 5), (nn.Sequential(nn.ReLU(), nn.Conv2d(1, 2, 3)), 1), (nn.ReLU(), 3)],
-    ids=["convolution", "sequence", "none"],
-)
-def test_input_channels(model: nn.Module, channels: int) -> None:
-    assert input_channels(model) == channels
-
-
-def test_output_map_of_a_single_level_needs_no_name() -> None:
-    class One(nn.Module):
-        def forward(self, x: Tensor) -> dict[str, Tensor]:
-            return {"C2": x}
-
-    images = torch.zeros(1, 3, 4, 4)
-    assert output_map(One(), images) is images
-
-
 def test_device_is_where_it_is_measured() -> None:
     model = build()
     named = measure_erf(model, 48, num_images=2, device="cpu")
     np.testing.assert_array_equal(named.map, measure_erf(model, 48, num_images=2).map)
+
+
+# -- stopping --------------------------------------------------------------------------------
+
+
+def test_measuring_stops_when_the_size_is_known_well_enough() -> None:
+    model = calibrated(build())
+    loose, tight, never = (
+        measure_erf(model, 48, num_images=64, relative_error=error)
+        for error in (0.1, 1.5e-3, None)
+    )
+    assert loose.num_images == 4 < tight.num_images < never.num_images == 64
+    assert tight.num_images % 4 == 0
+    # Many enough that the margin for few images is small.
+    assert 0.75e-3 < tight.standard_error / tight.size < 1.5e-3
+
+
+def test_largest_number_of_images_is_kept() -> None:
+    assert measure_erf(build(), 48, num_images=19, relative_error=1e-9).num_images == 19
+
+
+def test_a_few_dead_images_do_not_count_as_known() -> None:
+    images = torch.ones(24, 1, 9, 9)
+    images[2:8] = 0
+    # The first two looks see two images with a gradient, which are too few to believe.
+    assert measure_erf(Known(SquaredInput(5), window(5)), 9, images).num_images == 6
+
+
+def test_standard_error_is_honest() -> None:
+    """The spread of repeated measurements is what each of them says of itself."""
+    model = build()
+    repeated = [
+        measure_erf(model, 48, num_images=12, relative_error=None, seed=seed) for seed in range(20)
+    ]
+    spread = float(np.std([erf.side_between_pixels() for erf in repeated], ddof=1))
+    stated = float(np.mean([erf.standard_error for erf in repeated]))
+    assert 0.6 < spread / stated < 1.6
+
+
+@pytest.mark.parametrize("error", [0.0, -1.0, float("nan")])
+def test_impossible_error(error: float) -> None:
+    with pytest.raises(ValueError, match="`relative_error > 0` must hold, but got"):
+        measure_erf(build(), 48, relative_error=error)
+
+
+# -- layers and names ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", ["stem", "stages.0.0", "stages.1.0.conv1_kxk"])
+def test_layer_is_measured_as_the_network_cut_there(layer: str) -> None:
+    model = build()
+    erf = measure_erf(model, 48, num_images=4, layer=layer)
+    whole = measure_erf(model, 48, num_images=4)
+    assert erf.theoretical_size < whole.theoretical_size
+    assert erf.sigma < whole.sigma
+    # Nothing lies outside of the layer's field, and its border is reached.
+    for axis in (0, 1):
+        (seen,) = np.nonzero(erf.map.sum(axis=axis))
+        assert seen[-1] - seen[0] + 1 == erf.theoretical_size
+        assert (seen[0] + seen[-1]) / 2 == erf.center[1 - axis]
+
+
+def test_last_layer_is_the_output() -> None:
+    named = measure_erf(build(), 48, num_images=2, layer="stages.1")
+    np.testing.assert_array_equal(named.map, measure_erf(build(), 48, num_images=2).map)
+
+
+def test_name_of_a_timm_model() -> None:
+    named = measure_erf("resnet18", 64, num_images=2, layer="layer1", seed=3)
+    torch.manual_seed(3)
+    given = measure_erf(timm.create_model("resnet18"), 64, num_images=2, layer="layer1", seed=3)
+    np.testing.assert_array_equal(named.map, given.map)
+    # He et al.'s stem and two blocks of two 3x3 convolutions: 11 + 4 * 2 * 4.
+    assert named.theoretical_size == 43
+
+
+def test_unknown_timm_model() -> None:
+    with pytest.raises(ValueError, match=r"`model` must be a name that timm knows, .* resnet18"):
+        measure_erf("resnet81", 64)
+
+
+def test_pretrained_weights_go_with_names() -> None:
+    with pytest.raises(ValueError, match=r"must go with the name of a timm model.*\(Conv2d\)"):
+        measure_erf(flat_convolution(3), 9, pretrained=True)
+
+
+def test_pretrained_weights_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def create(name: str, *, pretrained: bool) -> nn.Module:
+        asked.append((name, pretrained))
+        return flat_convolution(3)
+
+    monkeypatch.setattr("rfsearch.erf.create_model", create)
+    assert measure_erf("resnet18", 9, pretrained=True).size == 3
+    assert asked == [("resnet18", True)]
+
+
+def test_folder_of_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        values = rng.integers(0, 256, size=(60, 50, 3), dtype=np.uint8)
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+    erf = measure_erf(build(), 48, tmp_path)
+    assert erf.num_images == 3
+    assert erf.map.shape == (48, 48)
+    with pytest.raises(ValueError, match="there is no such folder of images"):
+        measure_erf(build(), 48, str(tmp_path / "none"))
 
 
 @pytest.mark.gpu

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -118,3 +121,69 @@ def test_square_grows_with_the_share(seed: int, one: float, other: float) -> Non
     reach = np.maximum(abs(y - center.y), abs(x - center.x))
     sides = [side for side in range(1, 60) if erf.map[2 * reach + 1 <= side].sum() >= low - 1e-9]
     assert erf.square(low) == sides[0]
+
+
+# -- numbers of analytic maps ----------------------------------------------------------------
+
+
+def normal(sigma: float, canvas: int) -> ErfMap:
+    """A normal map, wide enough that nothing is cut off."""
+    offsets = np.arange(canvas) - canvas // 2
+    profile = np.exp(-(offsets**2) / (2 * sigma**2))
+    return erf_map(np.outer(profile, profile), Center(canvas // 2, canvas // 2), canvas)
+
+
+def test_squares_of_a_normal_map() -> None:
+    sigma = 20.0
+    squares = normal(sigma, 301).squares()
+    assert list(squares) == [0.2, 0.3, 0.5, 0.95, 0.99]
+    for share, side in squares.items():
+        # Each axis holds the root of the share.
+        reach = NormalDist().inv_cdf((1 + math.sqrt(share)) / 2)
+        assert side == pytest.approx(2 * reach * sigma, abs=2)
+
+
+def test_squares_of_a_uniform_map() -> None:
+    assert uniform(10, 31, Center(14.5, 14.5)).squares((0.16, 0.36, 1.0)) == {
+        0.16: 4,
+        0.36: 6,
+        1.0: 10,
+    }
+
+
+def test_luos_count_of_a_normal_map() -> None:
+    # Above 1 - 95.45 % of the centre: a disc of radius sigma sqrt(2 ln(1 / 0.0455)).
+    sigma = 20.0
+    erf = normal(sigma, 301)
+    area = 2 * math.pi * sigma**2 * math.log(1 / 0.0455)
+    assert erf.luo_count == pytest.approx(area, rel=0.01)
+    assert erf.luo_size == pytest.approx(math.sqrt(area), rel=0.005)
+
+
+def test_luos_count_is_relative_to_the_centre() -> None:
+    values = np.zeros((5, 5))
+    values[2, 2], values[0, :3] = 1.0, (0.046, 0.045, 30.0)
+    assert erf_map(values, Center(2, 2), 5).luo_count == 3
+    # Between pixels, the one above and to the left is the centre.
+    assert erf_map(values, Center(2.5, 2.5), 5).luo_count == 3
+
+
+@pytest.mark.parametrize(("side", "center"), [(5, Center(10, 10)), (4, Center(9.5, 9.5))])
+def test_side_between_pixels_of_a_uniform_map(side: int, center: Center) -> None:
+    erf = uniform(side, 21, center)
+    inner = (side - 2) ** 2 / side**2
+    assert erf.side_between_pixels(0.95) == pytest.approx(
+        side - 2 + 2 * (0.95 - inner) / (1 - inner)
+    )
+    assert erf.side_between_pixels(1.0) == pytest.approx(side)
+
+
+def test_side_between_pixels_of_a_single_pixel() -> None:
+    assert uniform(1, 9, Center(4, 4)).side_between_pixels(0.95) == pytest.approx(0.95)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 1))
+def test_side_between_pixels_lies_below_the_square(seed: int, share: float) -> None:
+    values = np.random.default_rng(seed).random((13, 13)) + 1e-3
+    erf = erf_map(values, Center(6, 6), 13)
+    assert erf.square(share) - 2 < erf.side_between_pixels(share) <= erf.square(share) + 1e-9

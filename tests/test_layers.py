@@ -35,16 +35,19 @@ LAYERS: tuple[set[str], ...] = (
         "space",
     },
     {
-        "coverage_probe", "diagnosis", "probe", "model", "erf", "trace", "trace_call",
-        "trace_grid", "trace_layers", "trace_layout", "trace_mixing", "trace_mode",
-        "trace_operations", "trace_positions",
-        "trace_reshaping", "trace_result", "trace_shapes", "trace_slicing", "trace_windows",
-        "traced_layers",
+        "coverage_probe", "diagnosis", "probe", "model", "timm_models", "image_files", "erf",
+        "erf_average", "erf_images", "erf_initialisation", "erf_read", "erf_unit", "replknet",
+        "trace", "trace_call", "trace_grid", "trace_layers", "trace_layout", "trace_mixing",
+        "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",
+        "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
     },
     {"scenes", "sources", "tasks", "training"},
     {"sampler", "rejection", "objective", "study", "experiment"},
     {"analysis", "charts", "plots", "report", "progress"},
-    {"cli", "cli_doctor", "cli_errors", "cli_models", "cli_rf", "cli_run", "cli_space"},
+    {
+        "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",
+        "cli_space",
+    },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 #: Layers below this one are arithmetic and data.

@@ -12,7 +12,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
 from rfsearch.analysis import trials_dataframe
-from rfsearch.plots import accuracy_against_erf
+from rfsearch.erf_map import Center, ErfMap
+from rfsearch.plots import accuracy_against_erf, erf_heat_map
 from rfsearch.target import Range
 
 if TYPE_CHECKING:
@@ -154,3 +155,60 @@ def test_no_global_figure_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyplot, "figure", refuse)
     assert len(accuracy_against_erf(frame(), TARGET).axes) == 2
     assert pyplot.get_fignums() == []
+
+
+# -- the heat map of an ERF ------------------------------------------------------------------
+
+
+def heat_map(side: int, canvas: tuple[int, int], center: Center, field: int) -> Axes:
+    """The drawing of a uniform square of |gradient|."""
+    values = np.zeros(canvas)
+    top, left = (round(middle - (side - 1) / 2) for middle in center)
+    values[top : top + side, left : left + side] = 1 / side**2
+    figure = erf_heat_map(ErfMap(values, values, center, field), "a title")
+    figure.canvas.draw()
+    return figure.axes[0]
+
+
+def squares(axes: Axes) -> dict[str, tuple[float, float, float, float]]:
+    return {
+        str(patch.get_label()): (*patch.get_xy(), patch.get_width(), patch.get_height())
+        for patch in axes.patches
+        if isinstance(patch, Rectangle)
+    }
+
+
+def test_squares_lie_where_the_pixels_are() -> None:
+    # Pixel i extends from i - 1/2 to i + 1/2.
+    axes = heat_map(11, (40, 60), Center(20, 30), 21)
+    assert squares(axes) == {
+        "50 % of the |gradient|: 9 px": (25.5, 15.5, 9, 9),
+        "95 % of the |gradient|: 11 px": (24.5, 14.5, 11, 11),
+        "theoretical receptive field: 21 px": (19.5, 9.5, 21, 21),
+    }
+    (image,) = axes.images
+    assert tuple(image.get_extent()) == (-0.5, 59.5, 39.5, -0.5)
+    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 59.5), (39.5, -0.5))
+    assert axes.get_aspect() == 1
+
+
+def test_colours_are_over_the_mean() -> None:
+    (image,) = heat_map(10, (40, 40), Center(19.5, 19.5), 10).images
+    values = np.asarray(image.get_array())
+    assert values.max() == pytest.approx(40**2 / 10**2)
+    assert values.min() == pytest.approx(values.max() / 1000)
+
+
+def test_field_larger_than_the_input_is_shown() -> None:
+    axes = heat_map(11, (40, 40), Center(20, 20), 61)
+    assert "theoretical receptive field: 61 px" in squares(axes)
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    assert left < -10.5 < 50.5 < right
+    assert top < -10.5 < 50.5 < bottom
+
+
+def test_huge_field_is_named_only() -> None:
+    axes = heat_map(11, (40, 40), Center(20, 20), 900)
+    assert "theoretical receptive field (beyond the frame): 900 px" in squares(axes)
+    assert axes.get_xlim() == (-20, 60)

@@ -167,6 +167,10 @@ def test_measuring_is_the_same_each_time_and_leaves_the_model_alone() -> None:
         assert torch.equal(value, before[name]), name
 
 
-def test_the_erf_is_measured_on_so_many_validation_images() -> None:
-    of = task(num_erf_images=3)
-    assert of.measure_erf(of.build(architecture())).num_images == 3
+@pytest.mark.parametrize("number", [3, 8])
+def test_the_erf_is_measured_on_so_many_validation_images(number: int) -> None:
+    # Also where fewer of them would give the size well enough.
+    of = task(num_erf_images=number)
+    # Wide enough that every image reaches the unit in the middle.
+    wide = of.build(architecture(stage_dict(width=64), width=64))
+    assert of.measure_erf(wide).num_images == number

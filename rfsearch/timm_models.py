@@ -1,0 +1,91 @@
+"""Models by their names in timm, and what a model takes in."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from textwrap import shorten
+from typing import Any
+
+from torch import nn
+
+#: A first convolution of more channels than this sees pixels that were moved into them.
+_MOST_CHANNELS = 4
+
+
+def create_model(name: str, *, pretrained: bool = False) -> nn.Module:
+    """A model that timm knows, with fresh weights unless `pretrained`.
+
+    Raises:
+        ValueError: If timm knows no such model, or its weights cannot be had.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise ValueError(
+            f"`model` must be a name that timm knows, but got {name!r}"
+            f"{nearest(name, timm.list_models())}."
+        )
+    if not pretrained:
+        fresh: nn.Module = timm.create_model(name)
+        return fresh
+    try:
+        with _without_retries_told():
+            trained: nn.Module = timm.create_model(name, pretrained=True)
+    except Exception as error:  # What a failed download raises depends on where the weights lie.
+        reason = shorten(str(error), 160, placeholder=" ...") or type(error).__name__
+        raise ValueError(f"The weights of {name!r} cannot be had: {reason}") from error
+    return trained
+
+
+@contextmanager
+def _without_retries_told() -> Iterator[None]:
+    """Say once that a download failed, and not at every attempt."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The end of a message: the names most like an unknown one, or nothing.
+
+    >>> nearest("layer5", ["layer3", "layer4", "conv1"])
+    '; the nearest are layer4, layer3'
+    """
+    near = difflib.get_close_matches(name, list(names), n=3)
+    return f"; the nearest are {', '.join(near)}" if near else ""
+
+
+def input_channels(model: nn.Module) -> int:
+    """Input channels of a model: those of its first convolution, or 3.
+
+    Where these are more than 4, a timm model that states its channels is believed.
+    """
+    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    first = next(convolutions, None)
+    stated: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    channels: int = stated.get("input_size", (3,))[0]
+    if first is None or (stated and first.in_channels > _MOST_CHANNELS):
+        return channels
+    return first.in_channels
+
+
+def checked_size(input_size: int | tuple[int, int]) -> tuple[int, int]:
+    """An input size as `(height, width)` in px.
+
+    Raises:
+        ValueError: If it is not one or two positive numbers.
+    """
+    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(
+            "`input_size` must be a side or (height, width) of at least 1 px, "
+            f"but got {input_size}."
+        )
+    return size
