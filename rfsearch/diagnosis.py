@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from typing import TYPE_CHECKING
 
@@ -113,51 +112,23 @@ def _facts(traced: TracedModel, model: nn.Module, erf: bool) -> NetworkFacts:
         traced.input_size,
         layers,
         outputs,
-        _measured(traced, model, outputs[-1]) if erf else None,
+        _measured(traced, model) if erf else None,
         _probed_gaps(traced, model, layers, outputs[-1]),
         _attends(traced, layers),
     )
 
 
-def _measured(traced: TracedModel, model: nn.Module, output: LayerField) -> Effective | None:
+def _measured(traced: TracedModel, model: nn.Module) -> Effective | None:
     """The ERF of the last map, and the part of the theoretical field that the image holds."""
     from rfsearch.erf import measure_erf
 
     try:
-        _refuse_channels_last(model, traced.input_size, output)
         measured = measure_erf(model, traced.input_size, num_images=NUM_IMAGES)
     except ValueError as reason:
         _warn(f"The ERF was not measured: {reason}")
         return None
     within = min(measured.theoretical_size, max(traced.input_size))
     return Effective(measured.size, within, "measured")
-
-
-def _refuse_channels_last(
-    model: nn.Module, input_size: tuple[int, int], output: LayerField
-) -> None:
-    """Refuse a map whose axes are height, width, channels, which would be measured wrongly.
-
-    Raises:
-        ValueError: If the map has about as many units as its stride says along these axes.
-    """
-    import torch
-
-    from rfsearch.erf import input_channels, output_map
-
-    module = copy.deepcopy(model).cpu().eval()
-    with torch.inference_mode():
-        shape = output_map(module, torch.zeros(1, input_channels(model), *input_size)).shape
-    expected = [n / s for n, s in zip(input_size, output.reach.stride, strict=True)]
-
-    def misfit(first: int) -> float:
-        return sum(abs(n - e) for n, e in zip(shape[first : first + 2], expected, strict=True))
-
-    if misfit(1) < misfit(2):
-        raise ValueError(
-            "The model's output must be a map (batch, channels, height, width), "
-            f"but got {tuple(shape)}."
-        )
 
 
 def _probed_gaps(

@@ -69,11 +69,17 @@ def test_without_erf(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(rfsearch("doctor", "test_resnet").exception) is RuntimeError
 
 
-def test_what_could_not_be_checked_goes_to_stderr_and_into_json() -> None:
+def test_what_could_not_be_checked_goes_to_stderr_and_into_json(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("No gradient reaches the input.")
+
+    monkeypatch.setattr("rfsearch.erf.measure_erf", fail)
     with pytest.warns(UserWarning, match="The ERF was not measured"):
-        result = rfsearch("doctor", "test_vit", "--json")
+        result = rfsearch("doctor", "test_resnet", "--input-size", "64", "--json")
     (unchecked,) = json.loads(result.stdout)["unchecked"]
-    assert unchecked.startswith("The ERF was not measured: The model's output must be a map")
+    assert unchecked == "The ERF was not measured: No gradient reaches the input."
 
 
 @pytest.mark.parametrize(

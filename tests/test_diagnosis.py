@@ -167,11 +167,10 @@ class ChannelsLast(nn.Module):
         return x.permute(0, 2, 3, 1)
 
 
-def test_a_map_of_another_layout_is_not_measured_wrongly() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 24, 4, 4), ChannelsLast())
-    with pytest.warns(UncheckedWarning, match=r"\(batch, channels, .* but got \(1, 16, 16, 24\)"):
-        found = by_kind(diagnose(model, TARGET, 64))
-    assert set(found) == {"rf_too_small"}
+def test_a_map_of_another_layout_is_measured_as_well() -> None:
+    found = by_kind(diagnose(nn.Sequential(nn.Conv2d(3, 24, 4, 4), ChannelsLast()), TARGET, 64))
+    assert set(found) == {"rf_too_small", "erf_too_small"}
+    assert found["erf_too_small"].value == 4
 
 
 def test_a_trace_can_be_used_again() -> None:
