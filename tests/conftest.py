@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import optuna
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -22,3 +24,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # torch warns so, once, whenever `torch.backends.mkldnn.flags` is used without an Intel GPU.
     ignored = "ignore:TF32 acceleration on top of oneDNN:UserWarning"
     config.addinivalue_line("filterwarnings", ignored)
+
+
+@pytest.fixture(autouse=True)
+def quiet_optuna() -> Iterator[None]:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield
+    optuna.logging.set_verbosity(before)

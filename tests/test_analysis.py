@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import optuna
@@ -54,14 +53,6 @@ TRAINED = CHECKED | {
     "seed": 0,
     "architecture": "{}",
 }
-
-
-@pytest.fixture(autouse=True)
-def quiet_optuna() -> Iterator[None]:
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    yield
-    optuna.logging.set_verbosity(before)
 
 
 def ask(study: optuna.Study, attributes: dict[str, Any], octaves: float | None = None) -> Trial:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -53,13 +52,6 @@ sampler = "random"
 feasible_only = false
 seed = 2
 """
-
-
-@pytest.fixture(autouse=True)
-def quiet_optuna() -> Iterator[None]:
-    before = optuna.logging.get_verbosity()
-    yield
-    optuna.logging.set_verbosity(before)
 
 
 def write_experiment(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -46,14 +46,6 @@ FITS = {"stage1_depth": 2, "stage1_kernel_size": 5, "stage1_stride": 1}
 DEEP = FITS | {"stage1_depth": 3, "stage1_kernel_size": 3}
 WIDE = FITS | {"stage1_stride": 2, "stage1_downsample": "conv"}
 LONG = WIDE | {"stage1_depth": 3, "stage1_kernel_size": 3}
-
-
-@pytest.fixture(autouse=True)
-def quiet_optuna() -> Iterator[None]:
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    yield
-    optuna.logging.set_verbosity(before)
 
 
 def tiny_data(image_size: int = 16, seed: int = 0) -> ImageData:

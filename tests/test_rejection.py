@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import optuna
 import pytest
@@ -27,14 +27,6 @@ TOY = SearchSpace.load("toy")
 #: 7 of the 108 candidates fit.
 CONSTRAINT = RFConstraint(theoretical=(35, None), effective=None)
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-
-
-@pytest.fixture(autouse=True)
-def quiet_optuna() -> Iterator[None]:
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    yield
-    optuna.logging.set_verbosity(before)
 
 
 def search(sampler: BaseSampler, num_trials: int) -> list[FrozenTrial]:

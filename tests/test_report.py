@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,14 +34,6 @@ SPACE = SearchSpace(
 #: Theoretical receptive fields of 7 px or more fit: 5 px does not, 7, 9 and 11 px do.
 CONSTRAINT = RFConstraint(theoretical=(7, None), effective=(2, 30))
 ACCURACIES = {7: 0.25, 9: 0.75, 11: 0.5}
-
-
-@pytest.fixture(autouse=True)
-def quiet_optuna() -> Iterator[None]:
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    yield
-    optuna.logging.set_verbosity(before)
 
 
 class StubERF(NamedTuple):

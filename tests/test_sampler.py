@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,14 +44,6 @@ pytestmark = [
     # It need not use them: no proposal violates one.
     pytest.mark.filterwarnings("ignore:Constraints have been set, but CmaEsSampler"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def quiet_optuna() -> Iterator[None]:
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    yield
-    optuna.logging.set_verbosity(before)
 
 
 def rf_sampler(base: BaseSampler | None = None, **options: Any) -> RFSampler:
