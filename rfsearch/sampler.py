@@ -184,11 +184,16 @@ class RFSampler(BaseSampler):
         return so_far.params
 
     def _tried_before(self, study: Study, trial: FrozenTrial) -> set[Key]:
-        """Candidates of the study's other trials; a finished trial is looked at once."""
+        """Candidates of the study's other trials; a finished trial is looked at once.
+
+        A trial that has failed counts if its candidate is to blame, not if it was interrupted.
+        """
         names = self.space.distributions().keys()
         running: set[Key] = set()
-        for other in study.get_trials(deepcopy=False, states=(*_FINISHED, TrialState.RUNNING)):
+        for other in study.get_trials(deepcopy=False):
             if other.number in self._tried or other.number == trial.number:
+                continue
+            if other.state == TrialState.FAIL and "rejected_by" not in other.user_attrs:
                 continue
             if names <= other.params.keys():
                 key = self._key(other.params)

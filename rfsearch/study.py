@@ -40,6 +40,9 @@ _PRUNERS: dict[str, Callable[[], BasePruner]] = {
 #: Attribute of the study that holds the experiment it belongs to.
 _IDENTITY = "rfsearch_experiment"
 
+#: What may stop a candidate that has passed the closed-form gates.
+_AFTER_THE_GATES = (None, "measured", "pruner", "training")
+
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
 
 
@@ -126,7 +129,7 @@ def _sampler(experiment: Experiment, seed: int) -> BaseSampler:
 
 
 def run_study(study: optuna.Study, experiment: Experiment, on_trial: OnTrial) -> None:
-    """Search until the experiment's budget of trained candidates, or of trials, is used up.
+    """Search until the budget of trained candidates, or of trials, or all that fits is used up.
 
     Args:
         study: From `open_study`.
@@ -148,10 +151,25 @@ def run_study(study: optuna.Study, experiment: Experiment, on_trial: OnTrial) ->
 
 
 def is_finished(study: optuna.Study, experiment: Experiment) -> bool:
-    """Whether the budget is used up."""
+    """Whether the budget is used up, or no candidate that fits is left to be tried."""
     trials = study.get_trials(deepcopy=False)
     search = experiment.config.search
-    return num_trained(trials) >= search.trained_trials or len(trials) >= search.max_trials
+    used_up = num_trained(trials) >= search.trained_trials or len(trials) >= search.max_trials
+    return used_up or (search.feasible_only and _is_exhausted(experiment, trials))
+
+
+def _is_exhausted(experiment: Experiment, trials: list[FrozenTrial]) -> bool:
+    """Whether every candidate that passes the closed-form gates has had its trial."""
+    feasible = experiment.space.feasible(experiment.constraint)
+    if not feasible.is_exact or feasible.count > len(trials):
+        return False
+    tried = {
+        trial.user_attrs.get("architecture")
+        for trial in trials
+        if trial.state.is_finished() and trial.user_attrs.get("rejected_by") in _AFTER_THE_GATES
+        if trial.state != TrialState.FAIL or "rejected_by" in trial.user_attrs
+    }
+    return len(tried - {None}) >= feasible.count
 
 
 def num_trained(trials: list[FrozenTrial]) -> int:

@@ -12,13 +12,13 @@ from pathlib import Path
 import optuna
 import pytest
 from click.testing import Result
+from helpers import refusal, rfsearch
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.constraint import RFConstraint
 from rfsearch.space import SearchSpace
 from rfsearch.study import exclusive, storage_url
 from rfsearch.target import ScaleTarget
-from tests.helpers import refusal, rfsearch
 
 SPACE = """
 [stem]

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers import architecture, refusal, rfsearch, stage_dict
 
 from rfsearch.diagnosis import diagnose
 from rfsearch.target import ScaleTarget
-from tests.helpers import architecture, refusal, rfsearch, stage_dict
 
 GRIDDED = architecture(stage_dict(kernels=(3, 3), dilation=4), kernel_size=1)
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers import architecture, resnet
 
 from rfsearch.cli_models import load_subject, of_layer, parse_target, read_architecture
 from rfsearch.target import ScaleTarget
-from tests.helpers import architecture, resnet
 
 ARCH = architecture()
 

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import architecture, refusal, resnet, rfsearch, stage_dict
 
 from rfsearch.bands import BOUNDS
 from rfsearch.cli_rf import changes
 from rfsearch.layer_field import LayerField, Plane, Reach
 from rfsearch.trace import trace_receptive_field
-from tests.helpers import architecture, refusal, resnet, rfsearch, stage_dict
 
 
 def output_of(*arguments: str | Path) -> str:

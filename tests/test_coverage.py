@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers import architecture, stage_dict
 from hypothesis import given, settings
+from strategies import architectures
 
 from rfsearch.architecture import Architecture
 from rfsearch.coverage import PIXEL, Coverage, coverage
 from rfsearch.expression import Chain, Convolution, Pooling, Sum, receptive_field
 from rfsearch.model import build_model
-from tests.helpers import architecture, stage_dict
-from tests.strategies import architectures
 
 #: Columns that a NaN is put into one at a time, so the fields must be small.
 MAX_FIELD, MAX_STRIDE = 90, 12

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import timm
 import torch
+from helpers import architecture, stage_dict
 from hypothesis import given, settings
+from strategies import architectures
 from torch import Tensor, nn
 
 from rfsearch.architecture import Architecture
@@ -14,8 +16,6 @@ from rfsearch.coverage_probe import Touched, probe_coverage
 from rfsearch.model import build_model
 from rfsearch.trace import trace_receptive_field
 from rfsearch.traced_layers import traced_layers
-from tests.helpers import architecture, stage_dict
-from tests.strategies import architectures
 
 
 def probe(model: nn.Module, size: int = 64, **options: Any) -> dict[str, Touched]:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from helpers import SPACES, architecture, resnet, stage_dict
 from hypothesis import given, settings
+from strategies import architectures
 from torch import Tensor, nn
 
 import rfsearch as rfs
@@ -18,8 +20,6 @@ from rfsearch.findings import Finding, UncheckedWarning
 from rfsearch.model import build_model
 from rfsearch.target import ScaleTarget
 from rfsearch.trace import trace_receptive_field
-from tests.helpers import SPACES, architecture, resnet, stage_dict
-from tests.strategies import architectures
 
 TARGET = ScaleTarget(16, 40)
 DEEP = architecture(*[stage_dict(kernels=(3,) * 6, stride=2)] * 2)

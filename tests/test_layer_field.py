@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from helpers import architecture, stage_dict
 from hypothesis import given
+from strategies import architectures
 
 from rfsearch.architecture import Architecture
 from rfsearch.layer_field import (
@@ -14,8 +16,6 @@ from rfsearch.layer_field import (
     architecture_outputs,
 )
 from rfsearch.paths import smallest_field
-from tests.helpers import architecture, stage_dict
-from tests.strategies import architectures
 
 
 def plane(pixels: float) -> Plane:

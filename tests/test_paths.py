@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from helpers import resnet
 from hypothesis import given, settings
+from strategies import architectures
 
 from rfsearch.architecture import Architecture
 from rfsearch.expression import Chain, Convolution, Sum
@@ -8,8 +10,6 @@ from rfsearch.model import build_model
 from rfsearch.paths import smallest_field
 from rfsearch.receptive_field import window
 from rfsearch.trace import trace_receptive_field
-from tests.helpers import resnet
-from tests.strategies import architectures
 
 
 @given(architectures())

@@ -278,6 +278,18 @@ def test_by_default_only_candidates_that_fit_are_proposed(folder: Path) -> None:
     assert SearchConfig().feasible_only
 
 
+def test_the_search_ends_when_every_candidate_that_fits_was_tried(folder: Path) -> None:
+    (folder / "experiment.toml").write_text(with_search(feasible_only=True, trained_trials=40))
+    experiment = stub_experiment(folder, t2=KeyboardInterrupt, t3=FloatingPointError)
+    with pytest.raises(KeyboardInterrupt):
+        run(experiment)
+    trials = run(experiment)
+    fitting = [a for a in experiment.space if experiment.constraint.is_feasible(a)]
+    tried = [t for t in trials if t.state != TrialState.FAIL or "rejected_by" in t.user_attrs]
+    assert len({t.user_attrs["architecture"] for t in tried}) == len(tried) == len(fitting)
+    assert len(trials) == len(fitting) + 1  # The interrupted one was tried again.
+
+
 def test_a_sampler_whose_package_is_missing_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import timm
 from hypothesis import given, settings
+from strategies import architectures
 from torch import nn
 from torch.nn import functional as F
 
@@ -11,7 +12,6 @@ from rfsearch.layer_field import Plane, Reach, architecture_layers
 from rfsearch.model import build_model
 from rfsearch.trace import trace_receptive_field
 from rfsearch.traced_layers import output_reach, traced_layers, traced_outputs
-from tests.strategies import architectures
 
 
 def module_names(arch: Architecture) -> list[str]:
