@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from oracle import check_map
 from strategies import architectures
 from torch import Tensor, nn
 
@@ -19,7 +20,6 @@ from rfsearch.architecture import Architecture
 from rfsearch.receptive_field import ReceptiveField, stack, window
 from rfsearch.trace import trace_receptive_field
 from rfsearch.trace_result import TracedMap
-from tests.oracle import check_map
 
 
 class Run(nn.Module):

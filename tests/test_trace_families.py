@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 import timm
 import torch
+from oracle import check_axis, check_map, without_attention
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -15,7 +16,6 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from rfsearch.receptive_field import ReceptiveField, stack, window
 from rfsearch.trace import trace_receptive_field
 from rfsearch.trace_grid import gather, join
-from tests.oracle import check_axis, check_map, without_attention
 
 #: Checked in every run: one of each kind of difficulty.
 REPRESENTATIVE = """
