@@ -178,7 +178,7 @@ class Architecture(FrozenData):
 
     def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Theoretical receptive field of each output map, in px; height and width are alike."""
-        return {level: receptive_field(self._expression) for level in self.levels}
+        return dict.fromkeys(self.levels, self._field)
 
     def receptive_field(self, level: str | None = None) -> ReceptiveField:
         """Theoretical receptive field of one output map, by default the last, in px.
@@ -187,6 +187,10 @@ class Architecture(FrozenData):
             ValueError: If there is no such level.
         """
         self._check_level(level)
+        return self._field
+
+    @cached_property
+    def _field(self) -> ReceptiveField:
         return receptive_field(self._expression)
 
     def expected_erf(self, level: str | None = None) -> ExpectedERF:

@@ -178,6 +178,8 @@ def _sum(node: Sum, units: Units) -> Reading:
 def _spread(grid: Grid, field: ReceptiveField, taps: int, dilation: int) -> Grid:
     """Pull a profile back through one window: zeros between samples, then uniform taps."""
     values = grid.values
+    if taps == field.stride == 1:
+        return Grid(values, grid.start + field.start)
     for _ in range(2):  # Each pass handles the first axis and then swaps the axes.
         spaced = (len(values) - 1) * field.stride + 1
         spread = np.zeros((spaced + field.size - 1, values.shape[1]))
@@ -216,14 +218,18 @@ class ExpectedERF:
         return read(self.node)
 
     @cached_property
+    def _field(self) -> ReceptiveField:
+        return receptive_field(self.node)
+
+    @property
     def theoretical_size(self) -> int:
         """Side of the theoretical receptive field, in px."""
-        return receptive_field(self.node).size
+        return self._field.size
 
     @property
     def sigma(self) -> float:
         """RMS radius per axis of the expected squared gradient about the centre, in px."""
-        off_center = self._reading.mean - receptive_field(self.node).center
+        off_center = self._reading.mean - self._field.center
         return math.sqrt(self._reading.variance + off_center**2)
 
     @cached_property
