@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 _RESULTS = ("erf_init", "erf_clipped", "erf_trained")
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Objective:
     """Suggest a candidate, pass it through the gates, train it briefly, log every number.
@@ -41,11 +46,13 @@ class Objective:
         space: What may be proposed.
         constraint: Which receptive fields fit.
         task: What to train for.
+        after_epoch: Called after each epoch; an exception that it raises ends the trial.
     """
 
     space: SearchSpace
     constraint: RFConstraint
     task: ClassificationTask
+    after_epoch: Callable[[], None] = _nothing
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Accuracy of the trial's candidate; NaN, which Optuna records as failed, if it has none.
@@ -92,6 +99,7 @@ class Objective:
 
     def _train(self, trial: optuna.Trial, model: SearchedNetwork) -> float:
         def report(epoch: int, accuracy: float) -> None:
+            self.after_epoch()
             trial.report(accuracy, epoch)
             if trial.should_prune():
                 reason = f"accuracy of {accuracy:.3f} after epoch {epoch}"

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from rfsearch.experiment import Experiment
+from rfsearch.interrupts import Interrupts
 from rfsearch.objective import Objective
 from rfsearch.sampler import RFSampler
 
@@ -138,16 +139,25 @@ def run_study(study: optuna.Study, experiment: Experiment, on_trial: OnTrial) ->
 
     Raises:
         KeyboardInterrupt: If interrupted; finished trials are stored, the current one has failed.
+            The first Ctrl-C takes effect after the running epoch, a second one at once.
     """
     if is_finished(study, experiment):
         return
 
-    def stop_when_finished(study: optuna.Study, _: FrozenTrial) -> None:
-        if is_finished(study, experiment):
-            study.stop()
+    with Interrupts() as interrupts:
 
-    objective = Objective(experiment.space, experiment.constraint, experiment.task)
-    study.optimize(objective, callbacks=[on_trial, stop_when_finished])
+        def stop_when_finished(study: optuna.Study, _: FrozenTrial) -> None:
+            if interrupts.requested or is_finished(study, experiment):
+                study.stop()
+
+        objective = Objective(
+            experiment.space,
+            experiment.constraint,
+            experiment.task,
+            after_epoch=interrupts.raise_if_requested,
+        )
+        study.optimize(objective, callbacks=[on_trial, stop_when_finished])
+        interrupts.raise_if_requested()
 
 
 def is_finished(study: optuna.Study, experiment: Experiment) -> bool:

@@ -42,7 +42,7 @@ LAYERS: tuple[set[str], ...] = (
         "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
     },
     {"scenes", "sources", "tasks", "training"},
-    {"sampler", "rejection", "objective", "study", "experiment"},
+    {"interrupts", "sampler", "rejection", "objective", "study", "experiment"},
     {"analysis", "charts", "plots", "report", "progress"},
     {
         "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",
