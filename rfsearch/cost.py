@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from rfsearch.expression import BatchNorm, Chain, Convolution, Node, Pooling, Relu, Sum
-from rfsearch.receptive_field import same_padding
+from rfsearch.expression import (
+    BatchNorm,
+    Chain,
+    Concat,
+    Convolution,
+    ImageLevel,
+    LayerNorm,
+    Node,
+    Pooling,
+    Resize,
+    Scale,
+    Sum,
+    Taps1d,
+    taps_of,
+)
 
 
 class FeatureMap(NamedTuple):
@@ -38,36 +51,42 @@ def cost(node: Node, size: FeatureMap) -> Cost:
     """
     match node:
         case Convolution():
-            padding = same_padding(node.kernel_size, node.stride, node.dilation)
-            reach = node.dilation * (node.kernel_size - 1)
-            output = _slide(size, reach, node.stride, padding)
-            weights = node.kernel_size**2 * node.in_channels * node.out_channels
-            return Cost(weights, 2 * weights * output.height * output.width, output)
+            output = _slide(size, taps_of(node))
+            weights = node.kernel_size**2 * node.in_channels * node.out_channels // node.groups
+            biases = node.out_channels if node.bias else 0
+            return Cost(weights + biases, 2 * weights * output.height * output.width, output)
         case Pooling():
-            return Cost(0, 0, _slide(size, node.kernel_size - 1, node.stride, node.padding))
-        case BatchNorm():
+            return Cost(0, 0, _slide(size, taps_of(node)))
+        case Resize():
+            return Cost(0, 0, FeatureMap(size.height * node.factor, size.width * node.factor))
+        case BatchNorm() | LayerNorm():
             return Cost(2 * node.channels, 0, size)
-        case Relu():
-            return Cost(0, 0, size)
+        case Scale():
+            return Cost(node.channels, 0, size)
+        case ImageLevel():
+            return cost(node.node, FeatureMap(1, 1))._replace(output=size)
         case Chain():
             total = Cost(0, 0, size)
             for child in node.nodes:
                 total = _add(total, cost(child, total.output))
             return total
-        case Sum():
+        case Sum() | Concat():
             total = Cost(0, 0, size)
             for branch in node.branches:
                 total = _add(total, cost(branch, size))
             return total
+        case _:
+            return Cost(0, 0, size)
 
 
 def _add(left: Cost, right: Cost) -> Cost:
     return Cost(left.parameters + right.parameters, left.flops + right.flops, right.output)
 
 
-def _slide(size: FeatureMap, reach: int, stride: int, padding: int) -> FeatureMap:
+def _slide(size: FeatureMap, taps: Taps1d) -> FeatureMap:
     """Output size of a window, by torch's own rule (`torch.nn.Conv2d`, section "Shape")."""
-    height, width = ((pixels + 2 * padding - reach - 1) // stride + 1 for pixels in size)
+    reach = taps.dilation * (taps.kernel_size - 1)
+    height, width = ((p + 2 * taps.padding - reach - 1) // taps.stride + 1 for p in size)
     if height < 1 or width < 1:
         raise ValueError(
             f"A window that spans {reach + 1} px must fit into its padded input, "

@@ -7,8 +7,8 @@ from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple
 
 from rfsearch.cost import FeatureMap, cost
-from rfsearch.expected_erf import read
 from rfsearch.expression import Node, receptive_field
+from rfsearch.gradients import read
 from rfsearch.moments import INPUT, Units
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from rfsearch.receptive_field import ReceptiveField
 from rfsearch.timm_models import input_channels
 from rfsearch.trace import trace_receptive_field
 from rfsearch.trace_call import dependence_of
-from rfsearch.trace_grid import Interval
 from rfsearch.trace_result import TracedMap
+from rfsearch.unit_grid import Interval
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from rfsearch.expression import Chain, Node, receptive_field
-from rfsearch.paths import smallest_field
-from rfsearch.receptive_field import IDENTITY, ReceptiveField
+from rfsearch.expression import Chain, Node, unit_grid
+from rfsearch.unit_grid import PIXELS, Grid
 
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture
@@ -41,7 +40,10 @@ class Reach:
 
     Attributes:
         size: Theoretical receptive field.
-        smallest: The same over the path that sees least.
+        smallest: The same over the path that sees least: shortcuts instead of branches. Richter
+            et al., "Should You Go Deeper? Optimizing Convolutional Neural Network Architectures
+            without Training by Receptive Field Analysis", ICMLA 2021, take it as the measure of
+            what a layer has yet to add.
         stride: Input pixels between neighbouring units.
     """
 
@@ -82,11 +84,11 @@ class LayerField:
 def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
     """The stem, poolings and blocks of an architecture, first to last."""
     layers: list[LayerField] = []
-    size, smallest = IDENTITY, IDENTITY
-    before = _reach(size, smallest)
+    grid = PIXELS
+    before = _reach(grid)
     for name, kind, node in architecture_nodes(architecture):
-        size, smallest = size.then(receptive_field(node)), smallest_field(node, smallest)
-        reach = _reach(size, smallest)
+        grid = unit_grid(node, grid)
+        reach = _reach(grid)
         layers.append(LayerField(name, kind, reach, before=before))
         before = reach
     return tuple(layers)
@@ -117,6 +119,7 @@ def architecture_nodes(architecture: Architecture) -> list[tuple[str, str, Node]
     return nodes
 
 
-def _reach(size: ReceptiveField, smallest: ReceptiveField) -> Reach:
-    both = (size.size, smallest.size, size.stride)
+def _reach(grid: Grid) -> Reach:
+    field = grid.field()
+    both = (field.size, grid.smallest, field.stride)
     return Reach(*(Plane(pixels, pixels) for pixels in both))

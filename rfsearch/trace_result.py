@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rfsearch import trace_layout as layout
 from rfsearch.receptive_field import ReceptiveField
 from rfsearch.trace_call import Axis, Dependence, Pooled, units_of
-from rfsearch.trace_grid import Interval, join
 from rfsearch.trace_layers import LayerRow
 from rfsearch.trace_layout import Source
+from rfsearch.unit_grid import Interval, join
 
 if TYPE_CHECKING:
     import pandas as pd

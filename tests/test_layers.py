@@ -16,8 +16,9 @@ import rfsearch
 #: Bottom to top. A module may import from its own layer and from those below.
 LAYERS: tuple[set[str], ...] = (
     {
-        "receptive_field", "expression", "cost", "coverage", "erf_map", "expected_erf", "moments",
-        "paths", "validation",
+        "activations", "cost", "coverage", "erf_map", "expected_erf", "expression", "gradients",
+        "moments", "poolings", "profiles", "receptive_field", "rectifiers", "unit_grid",
+        "validation",
     },
     {"bands", "blocks", "architecture", "budget", "layer_field", "target"},
     {
@@ -37,7 +38,7 @@ LAYERS: tuple[set[str], ...] = (
     {
         "coverage_probe", "diagnosis", "probe", "model", "timm_models", "image_files", "erf",
         "erf_average", "erf_images", "erf_initialisation", "erf_read", "erf_unit", "replknet",
-        "trace", "trace_call", "trace_grid", "trace_layers", "trace_layout", "trace_mixing",
+        "trace", "trace_call", "trace_layers", "trace_layout", "trace_mixing",
         "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",
         "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
     },

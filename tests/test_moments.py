@@ -7,17 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from rfsearch.moments import (
-    INPUT,
-    Rectifier,
-    Units,
-    added,
-    convolved,
-    normalised,
-    persistence,
-    pooled,
-    rectified,
-)
+from rfsearch.moments import INPUT, Rectifier, Units, added, convolved, normalised
+from rfsearch.poolings import pooled
+from rfsearch.rectifiers import persistence, rectified
 
 COUNT = 1_000_000
 RNG = np.random.default_rng(0)
