@@ -147,19 +147,19 @@ def _window(taps: Taps1d, shares: tuple[float, ...], out: Units) -> Reading:
 
 def _resize(node: Resize, units: Units) -> Reading:
     """Each unit that is looked at collects the squared gradients of those that look at it."""
-    phases = [{tap: w**2 for tap, w in taps.items()} for taps in resize_weights(node)]
-    gain = sum(sum(taps.values()) for taps in phases) / node.factor
+    phases = resize_weights(node)
+    shares = [{tap: weight**2 for tap, weight in taps.items()} for taps in phases]
+    gain = sum(sum(taps.values()) for taps in shares) / node.factor
     # Where a unit looks, less where it lies, over all phases.
     places = [
         (tap - phase / node.factor, share / (gain * node.factor))
-        for phase, taps in enumerate(phases)
+        for phase, taps in enumerate(shares)
         for tap, share in taps.items()
     ]
     mean = sum(share * place for place, share in places)
     variance = sum(share * (place - mean) ** 2 for place, share in places)
-    pull = partial(gather, phases=phases, gain=gain)
-    out = resized(units, node.kind, node.factor, gain**2)
-    return Reading(out, gain**2, mean, variance, 1 / node.factor, pull)
+    pull = partial(gather, phases=shares, gain=gain)
+    return Reading(resized(units, phases), gain**2, mean, variance, 1 / node.factor, pull)
 
 
 def _chain(node: Chain, units: Units) -> Reading:
