@@ -19,7 +19,11 @@ LAYERS: tuple[set[str], ...] = (
         "receptive_field", "expression", "cost", "coverage", "erf_map", "expected_erf", "moments",
         "paths", "validation",
     },
-    {"bands", "blocks", "architecture", "budget", "layer_field", "target"},
+    {
+        "annotations", "annotations_coco", "annotations_csv", "annotations_masks",
+        "annotations_voc", "architecture", "bands", "blocks", "budget", "image_header",
+        "layer_field", "levels", "object_scales", "resizing", "scales", "target",
+    },
     {
         "candidates",
         "choices",
