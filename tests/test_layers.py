@@ -22,7 +22,7 @@ LAYERS: tuple[set[str], ...] = (
     {
         "annotations", "annotations_coco", "annotations_csv", "annotations_masks",
         "annotations_voc", "architecture", "bands", "blocks", "budget", "image_header",
-        "layer_field", "levels", "object_scales", "resizing", "scales", "target",
+        "layer_field", "levels", "object_scales", "questions", "resizing", "scales", "target",
     },
     {
         "candidates",
@@ -47,10 +47,10 @@ LAYERS: tuple[set[str], ...] = (
     },
     {"scenes", "sources", "tasks", "training"},
     {"interrupts", "sampler", "rejection", "objective", "study", "experiment"},
-    {"analysis", "charts", "plots", "report", "progress"},
+    {"analysis", "charts", "plots", "report", "progress", "scale_plot", "target_report"},
     {
         "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",
-        "cli_space",
+        "cli_space", "cli_target",
     },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
