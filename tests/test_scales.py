@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from annotated import SIZES, coco, voc, voc_object, write, write_coco
-from packages import DEEPFOREST, SOLARIS, STARDIST
+from packages import DEEPFOREST, SOLARIS, STARDIST, PackageFiles
 from PIL import Image
 
 from rfsearch.object_scales import ObjectScales, Skipped
@@ -116,7 +114,7 @@ def test_files_of_unknown_kinds(files: dict[str, Path]) -> None:
     folder = files["coco"].parent
     with pytest.raises(ValueError, match="nothing: there is no such file or folder"):
         read_scales(folder / "nothing", format="coco")
-    with pytest.raises(ValueError, match="`format` must be one of auto, coco.*but got 'yolo'"):
+    with pytest.raises(ValueError, match=r"`format` must be one of auto, coco.*but got 'yolo'"):
         read_scales(files["coco"], format="yolo")  # type: ignore[arg-type]  # the mistake
     with pytest.raises(ValueError, match=r"the format of a \.txt file is not known"):
         read_scales(write(folder / "a.txt", ""))
@@ -139,22 +137,20 @@ def test_input_sizes_that_are_none(files: dict[str, Path], size: Any) -> None:
 
 
 def spread(scales: ObjectScales) -> list[float]:
-    return [
-        round(float(size), 1) for size in np.quantile(scales.sizes, (0.05, 0.25, 0.5, 0.75, 0.95))
-    ]
+    quantiles = np.quantile(scales.sizes, (0.05, 0.25, 0.5, 0.75, 0.95))
+    return [round(float(size), 1) for size in quantiles]
 
 
-def test_trees_from_voc_files(package_files: Callable[[str], Path]) -> None:
-    scales = read_scales(package_files(DEEPFOREST) / "deepforest" / "data")
+def test_trees_from_voc_files(package_files: PackageFiles) -> None:
+    scales = read_scales(package_files(DEEPFOREST, "deepforest/data/*.xml"))
     assert (len(scales), scales.num_images, scales.skipped) == (951, 4, Skipped())
-    assert [one[:2] for one in scales.summaries(())] == [
-        (None, 951), ("Tree", 914), ("Dead", 28), ("Alive", 9)
-    ]  # fmt: skip
+    counts = {one.name: one.num_objects for one in scales.summaries(())}
+    assert counts == {None: 951, "Tree": 914, "Dead": 28, "Alive": 9}
     assert spread(scales) == [17.0, 29.5, 39.0, 49.4, 70.9]
 
 
-def test_trees_from_a_table(package_files: Callable[[str], Path]) -> None:
-    data = package_files(DEEPFOREST) / "deepforest" / "data"
+def test_trees_from_a_table(package_files: PackageFiles) -> None:
+    data = package_files(DEEPFOREST, "deepforest/data/OSBS_029.*")
     table = read_scales(data / "OSBS_029.csv")
     assert len(table) == 61
     assert np.array_equal(table.sizes, read_scales(data / "OSBS_029.xml").sizes)
@@ -162,10 +158,9 @@ def test_trees_from_a_table(package_files: Callable[[str], Path]) -> None:
     assert read_scales(data / "OSBS_029.csv", 200).sizes == pytest.approx(table.sizes / 2)
 
 
-def test_buildings_from_coco_files(package_files: Callable[[str], Path]) -> None:
-    data = package_files(SOLARIS) / "solaris" / "data"
-    # The image is there, and has the annotated size.
-    one = read_scales(data / "coco_sample_2.json", images=data)
+def test_buildings_from_coco_files(package_files: PackageFiles) -> None:
+    data = package_files(SOLARIS, "solaris/data/*.json")
+    one = read_scales(data / "coco_sample_2.json")
     assert (len(one), one.num_images, one.class_names) == (43, 1, ("1.0", "0.0"))
     assert spread(one) == [16.3, 29.4, 34.9, 38.9, 46.5]
     tiles = read_scales(data / "coco_sample_3.json")
@@ -175,17 +170,24 @@ def test_buildings_from_coco_files(package_files: Callable[[str], Path]) -> None
         read_scales(data / "gt_epsg4326.json")
 
 
-def test_a_real_file_cut_short(package_files: Callable[[str], Path], tmp_path: Path) -> None:
-    text = (package_files(SOLARIS) / "solaris" / "data" / "coco_sample_3.json").read_text()
-    assert len(json.loads(text)["annotations"]) == 89
+def test_a_real_image_has_the_size_that_is_annotated(package_files: PackageFiles) -> None:
+    data = package_files(SOLARIS, "solaris/data/coco_sample_2.json")
+    images = package_files(SOLARIS, "solaris/data/sample_geotiff.tif")
+    scales = read_scales(data / "coco_sample_2.json", images=images)
+    assert (len(scales), scales.skipped) == (43, Skipped())
+
+
+def test_a_real_file_cut_short(package_files: PackageFiles, tmp_path: Path) -> None:
+    data = package_files(SOLARIS, "solaris/data/coco_sample_3.json")
+    text = (data / "coco_sample_3.json").read_text()
     with pytest.raises(ValueError, match=r"cut\.json: not a JSON file"):
         read_scales(write(tmp_path / "cut.json", text[:20_000]))
 
 
-def test_nuclei_from_a_16_bit_mask(package_files: Callable[[str], Path]) -> None:
-    images = package_files(STARDIST) / "stardist" / "data" / "images"
-    scales = read_scales(images / "mask2d.tif")
+def test_nuclei_from_a_16_bit_mask(package_files: PackageFiles) -> None:
+    data = package_files(STARDIST, "stardist/data/images/mask*.tif")
+    scales = read_scales(data / "mask2d.tif")
     assert (len(scales), scales.num_images, scales.are_masks) == (125, 1, True)
     assert spread(scales) == [11.1, 21.4, 24.9, 27.5, 29.8]
     with pytest.raises(ValueError, match=r"mask3d\.tif: a mask must be one image"):
-        read_scales(images / "mask3d.tif")
+        read_scales(data / "mask3d.tif")
