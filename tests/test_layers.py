@@ -20,7 +20,11 @@ LAYERS: tuple[set[str], ...] = (
         "moments", "poolings", "profiles", "receptive_field", "rectifiers", "unit_grid",
         "validation",
     },
-    {"bands", "blocks", "architecture", "budget", "layer_field", "target"},
+    {
+        "annotations", "annotations_coco", "annotations_csv", "annotations_masks",
+        "annotations_voc", "architecture", "bands", "blocks", "budget", "image_header",
+        "layer_field", "levels", "object_scales", "questions", "resizing", "scales", "target",
+    },
     {
         "candidates",
         "choices",
@@ -44,10 +48,10 @@ LAYERS: tuple[set[str], ...] = (
     },
     {"scenes", "sources", "tasks", "training"},
     {"interrupts", "sampler", "rejection", "objective", "study", "experiment"},
-    {"analysis", "charts", "plots", "report", "progress"},
+    {"analysis", "charts", "plots", "report", "progress", "scale_plot", "target_report"},
     {
         "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",
-        "cli_space",
+        "cli_space", "cli_target",
     },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
@@ -129,7 +133,7 @@ def loaded_after(statements: str) -> set[str]:
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
-    return (HEAVY | {"optuna", "torchvision", "mlxtend"}) & set(run.stdout.split())
+    return (HEAVY | {"optuna", "torchvision", "mlxtend", "scipy", "PIL"}) & set(run.stdout.split())
 
 
 def test_collector_sees_hidden_imports() -> None:
@@ -218,7 +222,9 @@ def test_import_is_light() -> None:
 
 
 def test_spaces_targets_and_constraints_are_light() -> None:
-    names = "rfsearch.SearchSpace; rfsearch.ScaleTarget; rfsearch.RFConstraint"
+    names = (
+        "rfsearch.SearchSpace; rfsearch.ScaleTarget; rfsearch.RFConstraint; rfsearch.read_scales"
+    )
     assert loaded_after(f"import rfsearch; {names}") == set()
 
 
