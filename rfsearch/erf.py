@@ -100,7 +100,11 @@ def measure_erf(
 
     Measuring stops by itself: after every 4 images it looks whether the standard error of the ERF
     size is small enough, with a margin as long as the images are few. The input may be smaller
-    than the theoretical receptive field; `clipped` says how much of that lies outside.
+    than the theoretical receptive field; `clipped` says how much of that lies outside. Where the
+    field takes up at most half of the input and nothing global lies before the unit, only that
+    part of the images goes through the network, which costs as much less time and memory; the
+    numbers are the same (`rfsearch.erf_crop` says how that is made sure of). Batch statistics are
+    still taken from whole images.
 
     Args:
         model: A module with `forward_features`, or one whose output is a map `(batch, channels,

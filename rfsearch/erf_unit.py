@@ -91,6 +91,7 @@ def find_unit(
     if known is None or layer is not None:
         return traced_unit(model, size, read, what=f"layer `{layer}`" if layer else "the output")
     fields: Mapping[str, ReceptiveField] = known()
+    # Traced as well, for its place.
     traced = _traced_or_none(model, size, read)
     if traced is not None and traced.place is not None:
         rows, columns = traced.place.position
@@ -129,7 +130,7 @@ def traced_unit(
         what: What to call the map in an error.
 
     Raises:
-        ValueError: If the map has no place in the image, or cannot be traced.
+        ValueError: If the map has no place in the image or no such position, or cannot be traced.
     """
     layouts: list[_Layout] = []
 
@@ -185,7 +186,10 @@ def _in_plane(
     (height,), (width,) = layout.height, layout.width
     if 0 in (height, width):
         return None
-    row, column = position or (layout.shape[height] // 2, layout.shape[width] // 2)
+    rows, columns = layout.shape[height], layout.shape[width]
+    row, column = position or (rows // 2, columns // 2)
+    if not (0 <= row < rows and 0 <= column < columns):
+        raise ValueError(f"`position` must lie in a map of {rows}x{columns}, but got {position}.")
     window = traced.output.interval((row, column))
     at = {height: row, width: column}
     index = tuple(at.get(dim, slice(None)) for dim in range(1, len(layout.shape)))

@@ -260,8 +260,13 @@ def one_size(images: Tensor, layer: nn.Module) -> Any:
     return layer(images)
 
 
+def off_the_map(images: Tensor, layer: nn.Module) -> Any:
+    # The middle unit sees what lies 20 px before its own place.
+    return layer(F.pad(images, (20, -20, 20, -20)))
+
+
 @pytest.mark.parametrize(
-    "function", [gate, resized, corners, places, by_size, hidden_border, one_size]
+    "function", [gate, resized, corners, places, by_size, hidden_border, off_the_map, one_size]
 )
 def test_whole_images_where_a_crop_would_change_the_result(
     function: Function,
@@ -269,6 +274,24 @@ def test_whole_images_where_a_crop_would_change_the_result(
     model = Run(function, conv(3, padding=1))
     assert not is_cropped(crop_of(model, 60))
     assert measure_erf(model, 60, num_images=2).map.shape == (60, 60)
+
+
+def test_model_that_remembers_the_first_size() -> None:
+    class Remembering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = conv(3, padding=1)
+            self.mask: Tensor | None = None
+
+        def forward(self, images: Tensor) -> Any:
+            if images.is_meta:
+                return self.layer(images)
+            if self.mask is None:
+                self.mask = torch.ones_like(images[:1])
+            return self.layer(images * self.mask)
+
+    assert not is_cropped(crop_of(Remembering(), 60))
+    assert measure_erf(Remembering(), 60, num_images=2).size == 3
 
 
 @pytest.mark.parametrize("norm", [nn.GroupNorm(1, 3), nn.InstanceNorm2d(3)])
