@@ -21,9 +21,9 @@ from rfsearch.ways import FORBIDDEN, Path, Ways
 
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture
-    from rfsearch.choices import Params
     from rfsearch.constraint import RFConstraint
     from rfsearch.feasible_graph import Integers
+    from rfsearch.stem_choices import Params
 
 #: Sets of at most so many ways are checked one by one to be counted.
 _CHECKED = 1000
@@ -228,7 +228,7 @@ class FeasibleSet:
 
 def _distance(options: tuple[Any, ...], wanted: Any, value: Any) -> int:
     """Choices skipped between two numbers; 1 between categories."""
-    if isinstance(value, str) or wanted not in options:
+    if wanted not in options or any(isinstance(option, str) for option in options):
         return 1
     ranks = sorted(options)
     return abs(ranks.index(wanted) - ranks.index(value))

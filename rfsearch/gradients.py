@@ -19,6 +19,9 @@ with n rectifiers inside weighs R^n / v against an identity shortcut's 1, with
 R = (1/2) / (1/2 - 1/(2 pi)) = 1.466. The variance v is carried forward from layer to layer
 (`rfsearch.moments`); it grows along a stage, so that later branches weigh less (De and Smith,
 "Batch Normalization Biases Residual Blocks Towards the Identity Function", NeurIPS 2020).
+
+It is the gradient of the *local* field: what parts that mix the whole image have pooled or
+attended to counts as a constant, as in `measure_erf(..., local=True)`.
 """
 
 from __future__ import annotations
@@ -27,13 +30,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from rfsearch.activations import activated
+from rfsearch.activations import activated, gated
 from rfsearch.expression import (
     Activation,
+    Attention,
     BatchNorm,
     Chain,
     Concat,
     Convolution,
+    Gate,
     ImageLevel,
     LayerNorm,
     Node,
@@ -49,6 +54,7 @@ from rfsearch.moments import (
     INPUT,
     Units,
     added,
+    attended,
     convolved,
     joined,
     layer_normalised,
@@ -105,6 +111,11 @@ def read(node: Node, units: Units = INPUT) -> Reading:
         case Activation():
             behind, gain = activated(units, node.kind)
             return Reading(behind, gain, 0.0, 0.0, 1, _keep)
+        case Gate():
+            behind, gain = gated(units, node.kind)
+            return Reading(behind, gain, 0.0, 0.0, 1, _keep)
+        case Attention():
+            return Reading(attended(units), 0.0, 0.0, 0.0, 1, _keep)
         case Chain():
             return _chain(node, units)
         case Sum():

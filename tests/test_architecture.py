@@ -11,8 +11,10 @@ from helpers import architecture, resnet, stage_dict
 from hypothesis import given
 from strategies import architectures
 
-from rfsearch.architecture import DOWNSAMPLINGS, Architecture, Block, Stage, Stem
+from rfsearch.architecture import Architecture
 from rfsearch.receptive_field import ReceptiveField, stack, window
+from rfsearch.stages import DOWNSAMPLINGS, Block, Stage
+from rfsearch.stems import Stem
 
 GOOD: dict[str, Any] = {
     "stem": {"kernel_size": 7, "stride": 2, "width": 16, "pool": "max"},

@@ -20,7 +20,10 @@ LAYERS: tuple[set[str], ...] = (
         "moments", "poolings", "profiles", "receptive_field", "rectifiers", "unit_grid",
         "validation",
     },
-    {"bands", "blocks", "architecture", "budget", "layer_field", "target"},
+    {
+        "architecture", "bands", "block_parts", "blocks", "budget", "dilations", "layer_field",
+        "stages", "stems", "target",
+    },
     {
         "candidates",
         "choices",
@@ -34,9 +37,11 @@ LAYERS: tuple[set[str], ...] = (
         "ways",
         "remedies",
         "space",
+        "stem_choices",
     },
     {
-        "coverage_probe", "diagnosis", "probe", "model", "timm_models", "image_files", "erf",
+        "builders", "coverage_probe", "diagnosis", "probe", "model", "timm_models",
+        "image_files", "erf",
         "erf_average", "erf_images", "erf_initialisation", "erf_read", "erf_unit", "replknet",
         "trace", "trace_call", "trace_layers", "trace_layout", "trace_mixing",
         "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",

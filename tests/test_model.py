@@ -12,12 +12,14 @@ from strategies import architectures
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from rfsearch.architecture import Architecture, BlockKind
-from rfsearch.blocks import LOWERINGS
+from rfsearch.architecture import Architecture
+from rfsearch.blocks import KINDS
+from rfsearch.builders import BUILDERS
 from rfsearch.erf import output_map
-from rfsearch.model import BUILDERS, SearchedNetwork, build_model
+from rfsearch.model import SearchedNetwork, build_model
 from rfsearch.probe import probe_receptive_field
 from rfsearch.receptive_field import ReceptiveField
+from rfsearch.stages import BlockKind
 
 Forward = Callable[[Tensor], Tensor]
 FEW = settings(max_examples=25)
@@ -42,7 +44,7 @@ def odd(pixels: int) -> int:
 
 
 def test_builders_and_lowerings_have_the_same_blocks() -> None:
-    assert BUILDERS.keys() == LOWERINGS.keys() == set(get_args(BlockKind))
+    assert BUILDERS.keys() == KINDS.keys() == set(get_args(BlockKind))
 
 
 # -- receptive field: what turns NaN ---------------------------------------------------------
