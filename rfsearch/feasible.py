@@ -36,8 +36,8 @@ class FeasibleSet:
     """The candidates of a space that pass a constraint's closed-form gates.
 
     The theoretical receptive field and the output stride are exact in the graph. The expected ERF
-    and costs are binned with outward rounding, and every candidate that is returned is checked
-    exactly.
+    and costs are binned with outward rounding, gridding is left out, and every candidate that is
+    returned is checked exactly.
 
     Attributes:
         candidates: What may be proposed.
@@ -70,8 +70,8 @@ class FeasibleSet:
     def is_exact(self) -> bool:
         """Whether `count`, `fraction`, `allowed` and `histogram` are exact, not upper bounds.
 
-        They are without an expected-ERF gate and without bounds on costs; `count` and `fraction`
-        are also where few candidates are left.
+        They are without an expected-ERF gate and without bounds on costs and on gridding; `count`
+        and `fraction` are also where few candidates are left.
         """
         return not self._needs_check or self._ways.number <= _CHECKED
 
@@ -184,7 +184,7 @@ class FeasibleSet:
     @cached_property
     def _needs_check(self) -> bool:
         limits = limits_of(self.constraint)
-        return limits.need_erf or limits.need_cost
+        return limits.need_erf or limits.need_cost or "gridding" in self.constraint.ranges()
 
     @cached_property
     def _firsts(self) -> Params:

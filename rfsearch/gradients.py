@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import zip_longest
 from typing import NamedTuple
 
 from rfsearch.activations import activated, gated
@@ -119,7 +120,7 @@ def read(node: Node, units: Units = INPUT) -> Reading:
         case Chain():
             return _chain(node, units)
         case Sum():
-            return _sum(node, units)
+            return _sum(node, units, is_rectified=False)
         case Concat():
             return _concat(node, units)
         case _:
@@ -176,8 +177,11 @@ def _resize(node: Resize, units: Units) -> Reading:
 def _chain(node: Chain, units: Units) -> Reading:
     gain, mean, variance, stride = 1.0, 0.0, 0.0, 1.0
     pulls: list[Callable[[Profile], Profile]] = []
-    for child in node.nodes:
-        step = read(child, units)
+    for child, following in zip_longest(node.nodes, node.nodes[1:]):
+        if isinstance(child, Sum):
+            step = _sum(child, units, is_rectified=isinstance(following, Relu))
+        else:
+            step = read(child, units)
         units = step.units
         gain *= step.gain
         mean += stride * step.mean
@@ -194,12 +198,13 @@ def _chain(node: Chain, units: Units) -> Reading:
     return Reading(units, gain, mean, variance, stride, pull)
 
 
-def _sum(node: Sum, units: Units) -> Reading:
+def _sum(node: Sum, units: Units, is_rectified: bool) -> Reading:
     branches = [read(branch, units) for branch in node.branches]
     shortcut = units if IDENTITY_BRANCH in node.branches else None
     total = added([branch.units for branch in branches], shortcut)
+    kept = persistence(units, total) if is_rectified else 1.0
     gains = [
-        reading.gain * (persistence(units, total) if branch == IDENTITY_BRANCH else 1.0)
+        reading.gain * (kept if branch == IDENTITY_BRANCH else 1.0)
         for branch, reading in zip(node.branches, branches, strict=True)
     ]
     return _together(branches, gains, total)
