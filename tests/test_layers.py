@@ -41,8 +41,8 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "builders", "coverage_probe", "diagnosis", "probe", "model", "timm_models",
-        "image_files", "erf",
-        "erf_average", "erf_images", "erf_initialisation", "erf_local", "erf_read", "erf_unit", "replknet",
+        "image_files", "erf", "erf_average", "erf_images", "erf_initialisation", "erf_local",
+        "erf_read", "erf_unit", "replknet",
         "trace", "trace_call", "trace_layers", "trace_layout", "trace_mixing",
         "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",
         "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
