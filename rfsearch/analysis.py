@@ -30,6 +30,7 @@ _ATTRIBUTES = {
     "seed": "Int64",
     "duplicate_of": "Int64",
     "findings": "string",
+    "global_layers": "string",
     "rejected_by": "string",
     "reason": "string",
 }
@@ -51,7 +52,9 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     (share of the receptive field outside the measured input); `output_stride`, `params_m`
     (millions), `flops_g` (10^9, a multiply-add is two), `train_seconds`, `seed`; `duplicate_of`
     (number of the trial with the same architecture whose results it repeats); `findings` (kinds
-    of what `diagnose` finds in closed form, separated by commas; empty for none); `rejected_by`
+    of what `diagnose` finds in closed form, separated by commas; empty for none);
+    `global_layers` (parts that mix the whole image, likewise: the sizes are those of the local
+    field); `rejected_by`
     (`theoretical`, `output_stride`, `parameters`, `flops`, `expected`, `measured`, `pruner`,
     `space`, `training`, or missing) and `reason`; the constraints in octaves, `feasible` being
     true where all of them are at most 0; `duration_seconds`. What a trial has not is missing.

@@ -23,6 +23,7 @@ from rfsearch.erf_average import Average
 from rfsearch.erf_crop import Crop, find_crop
 from rfsearch.erf_images import gather
 from rfsearch.erf_initialisation import calibrate, switch_branches_on
+from rfsearch.erf_local import keep_local
 from rfsearch.erf_map import ErfMap
 from rfsearch.erf_read import Read, output_map, reader
 from rfsearch.erf_unit import find_unit
@@ -89,6 +90,7 @@ def measure_erf(
     level: str | None = None,
     pretrained: bool = False,
     replknet: bool = False,
+    local: bool = False,
     device: torch.device | str | None = None,
     seed: int = 0,
 ) -> MeasuredERF:
@@ -122,6 +124,8 @@ def measure_erf(
         level: Key or number of the output map to look at, where the model has several.
         pretrained: Whether a model named by its timm name has its published weights.
         replknet: Whether to measure `replknet_map` too, which costs a second backward pass.
+        local: Whether to look at the local field alone: what timm's squeeze-and-excite, global
+            context and 2d attention make of the whole map counts as a constant.
         device: Where to compute. `None` means where the model is.
         seed: Of the noise and of the random signs, and of a named model's weights.
 
@@ -135,6 +139,8 @@ def measure_erf(
     if relative_error is not None and not relative_error > 0:
         raise ValueError(f"`relative_error > 0` must hold, but got {relative_error}.")
     module = _copy(model, pretrained, seed).eval()
+    if local:
+        keep_local(module)
     if device is not None:
         module = module.to(device)
     read = reader(module, layer, level)

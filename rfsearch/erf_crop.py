@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rfsearch.erf_read import Read
 from rfsearch.erf_unit import Place, Unit, traced_unit
 from rfsearch.timm_models import input_channels
-from rfsearch.trace_grid import Interval
+from rfsearch.unit_grid import Interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -24,6 +24,7 @@ PixelBounds = Annotated[
     tuple[Annotated[float, Field(ge=0, strict=False)], Pixels], Field(strict=False)
 ]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1, strict=False)]
 
 
 class TargetConfig(FrozenData):
@@ -39,6 +40,7 @@ class TargetConfig(FrozenData):
         max_output_stride: Largest stride of the output map, in px.
         max_params_m: Most parameters, in millions.
         max_flops_g: Most floating-point operations for one image, in 10^9.
+        max_gridding: Largest share of the receptive field's pixels that nothing may touch.
     """
 
     min_size: Pixels | None = None
@@ -50,6 +52,7 @@ class TargetConfig(FrozenData):
     max_output_stride: Count | None = None
     max_params_m: Positive | None = None
     max_flops_g: Positive | None = None
+    max_gridding: Share | None = None
 
     @model_validator(mode="after")
     def _has_both_or_none(self) -> Self:
@@ -75,6 +78,7 @@ class TargetConfig(FrozenData):
                 max_output_stride=self.max_output_stride,
                 max_params_m=self.max_params_m,
                 max_flops_g=self.max_flops_g,
+                max_gridding=self.max_gridding,
                 input_size=data.image_size,
                 in_chans=data.in_chans,
                 num_classes=len(data.class_names),

@@ -19,21 +19,27 @@ with n rectifiers inside weighs R^n / v against an identity shortcut's 1, with
 R = (1/2) / (1/2 - 1/(2 pi)) = 1.466. The variance v is carried forward from layer to layer
 (`rfsearch.moments`); it grows along a stage, so that later branches weigh less (De and Smith,
 "Batch Normalization Biases Residual Blocks Towards the Identity Function", NeurIPS 2020).
+
+It is the gradient of the *local* field: what parts that mix the whole image have pooled or
+attended to counts as a constant, as in `measure_erf(..., local=True)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import zip_longest
 from typing import NamedTuple
 
-from rfsearch.activations import activated
+from rfsearch.activations import activated, gated
 from rfsearch.expression import (
     Activation,
+    Attention,
     BatchNorm,
     Chain,
     Concat,
     Convolution,
+    Gate,
     ImageLevel,
     LayerNorm,
     Node,
@@ -49,6 +55,7 @@ from rfsearch.moments import (
     INPUT,
     Units,
     added,
+    attended,
     convolved,
     joined,
     layer_normalised,
@@ -105,10 +112,15 @@ def read(node: Node, units: Units = INPUT) -> Reading:
         case Activation():
             behind, gain = activated(units, node.kind)
             return Reading(behind, gain, 0.0, 0.0, 1, _keep)
+        case Gate():
+            behind, gain = gated(units, node.kind)
+            return Reading(behind, gain, 0.0, 0.0, 1, _keep)
+        case Attention():
+            return Reading(attended(units), 0.0, 0.0, 0.0, 1, _keep)
         case Chain():
             return _chain(node, units)
         case Sum():
-            return _sum(node, units)
+            return _sum(node, units, is_rectified=False)
         case Concat():
             return _concat(node, units)
         case _:
@@ -165,8 +177,11 @@ def _resize(node: Resize, units: Units) -> Reading:
 def _chain(node: Chain, units: Units) -> Reading:
     gain, mean, variance, stride = 1.0, 0.0, 0.0, 1.0
     pulls: list[Callable[[Profile], Profile]] = []
-    for child in node.nodes:
-        step = read(child, units)
+    for child, following in zip_longest(node.nodes, node.nodes[1:]):
+        if isinstance(child, Sum):
+            step = _sum(child, units, is_rectified=isinstance(following, Relu))
+        else:
+            step = read(child, units)
         units = step.units
         gain *= step.gain
         mean += stride * step.mean
@@ -183,12 +198,13 @@ def _chain(node: Chain, units: Units) -> Reading:
     return Reading(units, gain, mean, variance, stride, pull)
 
 
-def _sum(node: Sum, units: Units) -> Reading:
+def _sum(node: Sum, units: Units, is_rectified: bool) -> Reading:
     branches = [read(branch, units) for branch in node.branches]
     shortcut = units if IDENTITY_BRANCH in node.branches else None
     total = added([branch.units for branch in branches], shortcut)
+    kept = persistence(units, total) if is_rectified else 1.0
     gains = [
-        reading.gain * (persistence(units, total) if branch == IDENTITY_BRANCH else 1.0)
+        reading.gain * (kept if branch == IDENTITY_BRANCH else 1.0)
         for branch, reading in zip(node.branches, branches, strict=True)
     ]
     return _together(branches, gains, total)

@@ -118,6 +118,11 @@ def layer_normalised(units: Units) -> Units:
     )
 
 
+def attended(units: Units) -> Units:
+    """Moments behind self-attention: averages over so many positions that they hardly differ."""
+    return Units(0.0, 0.0, between=units.mean**2 + units.between)
+
+
 def joined(parts: Sequence[tuple[Units, float]]) -> Units:
     """Moments of units joined along the channels, each with its share of them."""
     total = sum(share for _, share in parts)

@@ -83,14 +83,18 @@ class ClassificationTask:
 
         The images are mirrored at their borders until they cover the receptive field, so that a
         network is judged by what it would see of a large image, not by the size of these. All
-        networks are judged by the same images: measuring does not stop before the last.
+        networks are judged by the same images: measuring does not stop before the last. Of
+        networks with parts that mix the whole image it is the ERF of the local field, which the
+        expected ERF describes; `Architecture.global_layers` stands beside it.
         """
         receptive_field = model.architecture.receptive_field()
         wanted = receptive_field.size + 2 * receptive_field.stride
         stride = receptive_field.stride
         side = min(-(-wanted // stride) * stride, LARGEST_ERF_INPUT)
         images = mirror(self._erf_images, side)
-        return measure_erf(model, side, images, relative_error=None, seed=self.training.seed)
+        return measure_erf(
+            model, side, images, relative_error=None, local=True, seed=self.training.seed
+        )
 
     @cached_property
     def _erf_images(self) -> Tensor:

@@ -19,7 +19,7 @@ from rfsearch.erf_crop import Crop, find_crop
 from rfsearch.erf_read import reader
 from rfsearch.erf_unit import Unit, find_unit
 from rfsearch.model import build_model
-from rfsearch.trace_grid import Interval
+from rfsearch.unit_grid import Interval
 
 Size = int | tuple[int, int]
 #: Of images and a layer.

@@ -22,19 +22,20 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "annotations", "annotations_coco", "annotations_csv", "annotations_masks",
-        "annotations_voc", "architecture", "bands", "blocks", "budget", "image_header",
-        "layer_field", "levels", "object_scales", "questions", "resizing", "scales", "target",
+        "annotations_voc", "architecture", "bands", "block_parts", "blocks", "budget",
+        "dilations", "image_header", "layer_field", "levels", "object_scales", "questions",
+        "resizing", "scales", "stages", "stems", "target",
     },
     {
         "candidates", "choices", "constraint", "decisions", "effects", "feasible",
-        "feasible_graph", "findings", "remedies", "rules", "space", "ways",
+        "feasible_graph", "findings", "remedies", "rules", "space", "stem_choices", "ways",
     },
     {
-        "coverage_probe", "diagnosis", "erf", "erf_average", "erf_crop", "erf_images",
-        "erf_initialisation", "erf_read", "erf_unit", "image_files", "model", "probe", "replknet",
-        "timm_models", "trace", "trace_call", "trace_layers", "trace_layout", "trace_mixing",
-        "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",
-        "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
+        "builders", "coverage_probe", "diagnosis", "erf", "erf_average", "erf_crop", "erf_images",
+        "erf_initialisation", "erf_local", "erf_read", "erf_unit", "image_files", "model",
+        "probe", "replknet", "timm_models", "trace", "trace_call", "trace_layers", "trace_layout",
+        "trace_mixing", "trace_mode", "trace_operations", "trace_positions", "trace_reshaping",
+        "trace_result", "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
     },
     {
         "scenes", "sources", "tasks", "training",

@@ -32,7 +32,7 @@ from rfsearch.erf_initialisation import calibrate, switch_branches_on
 from rfsearch.erf_map import ErfMap
 from rfsearch.erf_read import Read, reader
 from rfsearch.erf_unit import Unit, find_unit
-from rfsearch.trace_grid import Interval
+from rfsearch.unit_grid import Interval
 
 NETWORKS = (
     "resnet18",
