@@ -158,6 +158,21 @@ def test_trees_from_a_table(package_files: PackageFiles) -> None:
     assert read_scales(data / "OSBS_029.csv", 200).sizes == pytest.approx(table.sizes / 2)
 
 
+def test_trees_of_one_image_from_a_table(package_files: PackageFiles) -> None:
+    scales = read_scales(package_files(DEEPFOREST, "deepforest/data/example.csv") / "example.csv")
+    assert (len(scales), scales.num_images) == (79, 1)
+    assert spread(scales) == [30.4, 39.1, 44.9, 55.8, 73.8]
+
+
+def test_buildings_from_a_semantic_mask(package_files: PackageFiles) -> None:
+    data = package_files(SOLARIS, "solaris/data/sample_fp_mask.tif")
+    scales = read_scales(data, semantic=True)
+    assert (len(scales), scales.class_names) == (151, ("255",))
+    assert spread(scales) == [15.7, 20.3, 24.5, 28.7, 36.4]
+    with pytest.warns(UserWarning, match="read them as semantic masks"):
+        assert len(read_scales(data)) == 1
+
+
 def test_buildings_from_coco_files(package_files: PackageFiles) -> None:
     data = package_files(SOLARIS, "solaris/data/*.json")
     one = read_scales(data / "coco_sample_2.json")
@@ -165,7 +180,7 @@ def test_buildings_from_coco_files(package_files: PackageFiles) -> None:
     assert spread(one) == [16.3, 29.4, 34.9, 38.9, 46.5]
     tiles = read_scales(data / "coco_sample_3.json")
     assert (len(tiles), tiles.num_images) == (89, 100)
-    assert spread(tiles)[1:4] == [11.7, 19.4, 30.7]
+    assert spread(tiles) == [4.2, 11.7, 19.4, 30.7, 37.4]
     with pytest.raises(ValueError, match="not a COCO file: it has no list `images`, but type"):
         read_scales(data / "gt_epsg4326.json")
 
