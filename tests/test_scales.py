@@ -127,6 +127,14 @@ def test_files_of_unknown_kinds(files: dict[str, Path]) -> None:
         read_scales(files["coco"], semantic=True)
 
 
+def test_folders_of_images_that_are_none(files: dict[str, Path]) -> None:
+    folder = files["coco"].parent
+    with pytest.raises(ValueError, match="nothing: there is no such folder of images"):
+        read_scales(files["coco"], images=folder / "nothing")
+    with pytest.raises(ValueError, match="`images` is for boxes; masks have a size of their own"):
+        read_scales(files["masks"], images=folder)
+
+
 @pytest.mark.parametrize("size", [0, (10, -1)])
 def test_input_sizes_that_are_none(files: dict[str, Path], size: Any) -> None:
     with pytest.raises(ValueError, match="`input_size` must be at least 1 px, but got"):
