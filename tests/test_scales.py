@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from annotated import SIZES, coco, voc, voc_object, write, write_coco
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from packages import DEEPFOREST, SOLARIS, STARDIST, PackageFiles
 from PIL import Image
 
@@ -133,6 +136,36 @@ def test_folders_of_images_that_are_none(files: dict[str, Path]) -> None:
         read_scales(files["coco"], images=folder / "nothing")
     with pytest.raises(ValueError, match="`images` is for boxes; masks have a size of their own"):
         read_scales(files["masks"], images=folder)
+
+
+#: What may be put anywhere into a file, beside any bytes.
+ODDITIES = (b"null", b"-1", b"1e999", b"NaN", b'"', b"[]", b"<", b",", b"\0", b"9" * 400)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused_in_one_line(
+    files: dict[str, Path], format: Any, data: st.DataObject
+) -> None:
+    whole = files[format].read_bytes()
+    start = data.draw(st.integers(0, len(whole)), "start")
+    end = data.draw(st.integers(start, len(whole)), "end")
+    inserted = data.draw(st.sampled_from(ODDITIES) | st.binary(max_size=4), "inserted")
+    damaged = files[format].with_stem("damaged")
+    damaged.write_bytes(whole[:start] + inserted + whole[end:])
+    sizes, refusal = sizes_or_refusal(damaged)
+    assert refusal.startswith(str(damaged.parent)) != (len(sizes) > 0)
+    assert (np.array(sizes) > 0).all()
+
+
+def sizes_or_refusal(path: Path) -> tuple[list[float], str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of Pillow, and of what damaged masks look like.
+        try:
+            return read_scales(path, 50).sizes.tolist(), ""
+        except ValueError as error:
+            return [], str(error)
 
 
 @pytest.mark.parametrize("size", [0, (10, -1)])
