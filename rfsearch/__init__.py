@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rfsearch.architecture import Block as Block
     from rfsearch.architecture import Stage as Stage
     from rfsearch.architecture import Stem as Stem
+    from rfsearch.boxed_images import coco_images as coco_images
+    from rfsearch.boxed_images import voc_images as voc_images
     from rfsearch.budget import Budget as Budget
     from rfsearch.choices import StageChoices as StageChoices
     from rfsearch.choices import StemChoices as StemChoices
@@ -22,8 +24,12 @@ if TYPE_CHECKING:
     from rfsearch.erf import measure_erf as measure_erf
     from rfsearch.expected_erf import ExpectedERF as ExpectedERF
     from rfsearch.findings import Finding as Finding
+    from rfsearch.masked_images import masked_images as masked_images
     from rfsearch.model import build_model as build_model
     from rfsearch.objective import Objective as Objective
+    from rfsearch.package_images import buildings as buildings
+    from rfsearch.package_images import nuclei as nuclei
+    from rfsearch.package_images import trees as trees
     from rfsearch.probe import probe_receptive_field as probe_receptive_field
     from rfsearch.receptive_field import ReceptiveField as ReceptiveField
     from rfsearch.receptive_field import stack as stack
@@ -35,6 +41,10 @@ if TYPE_CHECKING:
     from rfsearch.space import SearchSpace as SearchSpace
     from rfsearch.target import ScaleTarget as ScaleTarget
     from rfsearch.tasks import ClassificationTask as ClassificationTask
+    from rfsearch.tasks import DetectionTask as DetectionTask
+    from rfsearch.tasks import SegmentationTask as SegmentationTask
+    from rfsearch.tiles import AreaTiling as AreaTiling
+    from rfsearch.tiles import Tiling as Tiling
     from rfsearch.trace import trace_receptive_field as trace_receptive_field
     from rfsearch.trace_result import TracedMap as TracedMap
     from rfsearch.trace_result import TracedModel as TracedModel
@@ -42,9 +52,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Architecture": "architecture",
+    "AreaTiling": "tiles",
     "Block": "architecture",
     "Budget": "budget",
     "ClassificationTask": "tasks",
+    "DetectionTask": "tasks",
     "ExpectedERF": "expected_erf",
     "Finding": "findings",
     "MeasuredERF": "erf",
@@ -54,23 +66,31 @@ _HOMES = {
     "ReceptiveField": "receptive_field",
     "ScaleTarget": "target",
     "SearchSpace": "space",
+    "SegmentationTask": "tasks",
     "Stage": "architecture",
     "StageChoices": "choices",
     "Stem": "architecture",
     "StemChoices": "choices",
+    "Tiling": "tiles",
     "TracedMap": "trace_result",
     "TracedModel": "trace_result",
     "TrainingConfig": "training",
     "build_model": "model",
+    "buildings": "package_images",
+    "coco_images": "boxed_images",
     "diagnose": "diagnosis",
     "digit_scenes": "sources",
     "image_folder": "sources",
     "make_scenes": "scenes",
+    "masked_images": "masked_images",
     "measure_erf": "erf",
+    "nuclei": "package_images",
     "probe_receptive_field": "probe",
     "stack": "receptive_field",
     "trace_receptive_field": "trace",
+    "trees": "package_images",
     "trials_dataframe": "analysis",
+    "voc_images": "boxed_images",
     "window": "receptive_field",
 }
 

@@ -41,8 +41,12 @@ LAYERS: tuple[set[str], ...] = (
         "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",
         "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
     },
-    {"scenes", "sources", "tasks", "training"},
-    {"interrupts", "sampler", "rejection", "objective", "study", "experiment"},
+    {
+        "boxed_images", "classification", "datasets", "detection", "device_images",
+        "image_pixels", "level_maps", "masked_images", "package_images", "scale_scores", "scenes",
+        "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles", "training",
+    },
+    {"interrupts", "sampler", "rejection", "objective", "study", "data_config", "experiment"},
     {"analysis", "charts", "plots", "report", "progress"},
     {
         "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.erf_map import Center, ErfMap
-from rfsearch.plots import accuracy_against_erf, erf_heat_map
+from rfsearch.plots import erf_heat_map, score_against_erf
 from rfsearch.target import Range
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def frame() -> pd.DataFrame:
     made = pd.DataFrame(rows, columns=columns).astype(
         {name: types.get(name, "Float64") for name in columns}
     )
+    made["metric"] = pd.Series(["accuracy"] * len(made), dtype="string")
     made["erf_ratio"] = made["erf_init"] / made["trf_size"]
     made["erf_ratio_trained"] = made["erf_trained"] / made["trf_size"]
     return made
@@ -50,7 +51,7 @@ def empty_frame() -> pd.DataFrame:
 
 
 def panels(table: pd.DataFrame, effective: Range | None) -> list[Axes]:
-    return list(accuracy_against_erf(table, effective).axes)
+    return list(score_against_erf(table, effective).axes)
 
 
 def points(axes: Axes) -> set[tuple[float, float]]:
@@ -134,7 +135,7 @@ def test_nothing_is_shaded_without_a_target() -> None:
 def test_a_study_without_trained_candidates_can_be_drawn(
     target: Range | None, tmp_path: Path
 ) -> None:
-    figure = accuracy_against_erf(empty_frame(), target)
+    figure = score_against_erf(empty_frame(), target)
     assert len(figure.axes) == 2
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
@@ -143,7 +144,7 @@ def test_a_study_without_trained_candidates_can_be_drawn(
 
 def test_the_table_is_not_changed() -> None:
     table = frame()
-    accuracy_against_erf(table, TARGET)
+    score_against_erf(table, TARGET)
     pd.testing.assert_frame_equal(table, frame())
 
 
@@ -153,7 +154,7 @@ def test_no_global_figure_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
 
     pyplot = pytest.importorskip("matplotlib.pyplot")
     monkeypatch.setattr(pyplot, "figure", refuse)
-    assert len(accuracy_against_erf(frame(), TARGET).axes) == 2
+    assert len(score_against_erf(frame(), TARGET).axes) == 2
     assert pyplot.get_fignums() == []
 
 
