@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rfsearch.findings import Finding as Finding
     from rfsearch.masked_images import masked_images as masked_images
     from rfsearch.model import build_model as build_model
+    from rfsearch.object_scales import ObjectScales as ObjectScales
     from rfsearch.objective import Objective as Objective
     from rfsearch.package_images import buildings as buildings
     from rfsearch.package_images import nuclei as nuclei
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from rfsearch.receptive_field import stack as stack
     from rfsearch.receptive_field import window as window
     from rfsearch.sampler import RFSampler as RFSampler
+    from rfsearch.scales import read_scales as read_scales
     from rfsearch.scenes import make_scenes as make_scenes
     from rfsearch.sources import digit_scenes as digit_scenes
     from rfsearch.sources import image_folder as image_folder
@@ -60,6 +62,7 @@ _HOMES = {
     "ExpectedERF": "expected_erf",
     "Finding": "findings",
     "MeasuredERF": "erf",
+    "ObjectScales": "object_scales",
     "Objective": "objective",
     "RFConstraint": "constraint",
     "RFSampler": "sampler",
@@ -86,6 +89,7 @@ _HOMES = {
     "measure_erf": "erf",
     "nuclei": "package_images",
     "probe_receptive_field": "probe",
+    "read_scales": "scales",
     "stack": "receptive_field",
     "trace_receptive_field": "trace",
     "trees": "package_images",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import find_objects
 
 from rfsearch.datasets import IGNORED, Boxes, DetectionData, Instances, SegmentationData
 from rfsearch.tiles import TRAIN_STEP, AreaTiling, Split, split_images
@@ -160,14 +161,8 @@ def _objects(instances: NDArray[np.int64] | None) -> _Objects:
         return _Objects(np.zeros(shape, np.int64), np.zeros((0, 4)), np.zeros(0, np.int64))
     numbers = np.unique(np.append(instances, 0), return_inverse=True)[1][:-1]
     numbers = numbers.reshape(instances.shape)
-    count = int(numbers.max())
-    rows, columns = np.nonzero(numbers)
-    which = numbers[rows, columns] - 1
-    low, high = np.full((count, 2), np.inf), np.zeros((count, 2))
-    for axis, positions in enumerate((columns, rows)):
-        np.minimum.at(low[:, axis], which, positions)
-        np.maximum.at(high[:, axis], which, positions + 1)
-    corners = np.concatenate([low, high], axis=1)
+    found = [(x.start, y.start, x.stop, y.stop) for y, x in find_objects(numbers)]
+    corners = np.array(found, float)
     return _Objects(numbers, corners, np.bincount(numbers.ravel())[1:])
 
 

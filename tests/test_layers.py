@@ -19,7 +19,11 @@ LAYERS: tuple[set[str], ...] = (
         "receptive_field", "expression", "cost", "coverage", "erf_map", "expected_erf", "moments",
         "paths", "validation",
     },
-    {"bands", "blocks", "architecture", "budget", "layer_field", "target"},
+    {
+        "annotations", "annotations_coco", "annotations_csv", "annotations_masks",
+        "annotations_voc", "architecture", "bands", "blocks", "budget", "image_header",
+        "layer_field", "levels", "object_scales", "questions", "resizing", "scales", "target",
+    },
     {
         "candidates",
         "choices",
@@ -47,10 +51,10 @@ LAYERS: tuple[set[str], ...] = (
         "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles", "training",
     },
     {"interrupts", "sampler", "rejection", "objective", "study", "data_config", "experiment"},
-    {"analysis", "charts", "plots", "report", "progress"},
+    {"analysis", "charts", "plots", "report", "progress", "scale_plot", "target_report"},
     {
         "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",
-        "cli_space",
+        "cli_space", "cli_target",
     },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
