@@ -68,6 +68,8 @@ def read_numbers(file: Path, scale: float = 1.0) -> NDArray[np.int64]:
 def _read(file: Path, as_colours: bool) -> NDArray[Any]:
     try:
         with Image.open(file) as image:
+            if (frames := getattr(image, "n_frames", 1)) != 1:
+                raise ValueError(f"it holds {frames} images")
             if as_colours and not image.mode.startswith(("I", "F")):
                 return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
             return np.asarray(image)

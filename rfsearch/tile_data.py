@@ -156,13 +156,12 @@ class _Objects(NamedTuple):
 
 
 def _objects(instances: NDArray[np.int64] | None) -> _Objects:
-    if instances is None or not instances.any():
-        shape = (0, 0) if instances is None else instances.shape
-        return _Objects(np.zeros(shape, np.int64), np.zeros((0, 4)), np.zeros(0, np.int64))
+    if instances is None:
+        instances = np.zeros((1, 1), np.int64)
     numbers = np.unique(np.append(instances, 0), return_inverse=True)[1][:-1]
     numbers = numbers.reshape(instances.shape)
     found = [(x.start, y.start, x.stop, y.stop) for y, x in find_objects(numbers)]
-    corners = np.array(found, float)
+    corners = np.array(found, float).reshape(-1, 4)
     return _Objects(numbers, corners, np.bincount(numbers.ravel())[1:])
 
 

@@ -146,8 +146,8 @@ def _divide(
     at_the_end = bool(rng.integers(2))
     down = height > width or (height == width and bool(rng.integers(2)))
     length, tile = max(size), tiling.image_size
-    depth = max(round(tiling.valid_share * length), tile)
-    if depth + tile > length:  # Too small to be divided.
+    depth = min(max(round(tiling.valid_share * length), tile), length - tile)
+    if depth < tile:  # Too small to be divided.
         return Split(Area(0, 0, *size), NOWHERE)
 
     def part(start: int, stop: int) -> Area:
