@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from annotated import boxed, write_boxed
 from PIL import Image
+from squares import boxed, write_boxed
 
 from rfsearch.boxed_images import coco_images, voc_images
 from rfsearch.datasets import DetectionData

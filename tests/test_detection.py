@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from annotated import boxed
 from helpers import architecture, stage_dict
 from pyramid import FakePyramid
+from squares import boxed
 from torch import nn
 
 from rfsearch.datasets import Boxes, DetectionData

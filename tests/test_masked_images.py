@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from annotated import masked, write_masked
 from PIL import Image
+from squares import masked, write_masked
 
 from rfsearch.datasets import IGNORED, SegmentationData
 from rfsearch.masked_images import masked_images

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from annotated import masked
 from helpers import architecture, stage_dict
 from pyramid import FakePyramid
+from squares import masked
 from torch import nn
 
 from rfsearch.datasets import IGNORED, Instances, SegmentationData

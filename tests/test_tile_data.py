@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from annotated import boxed, masked, numbered_pixels, pixel_numbers
 from hypothesis import given
 from hypothesis import strategies as st
+from squares import boxed, masked, numbered_pixels, pixel_numbers
 
 from rfsearch.datasets import IGNORED
 from rfsearch.tile_data import BoxedImage, MaskedImage, detection_data, segmentation_data
