@@ -97,8 +97,10 @@ def parse_levels(text: str) -> dict[str, int]:
         strides = [int(part) for part in text.split(",")]
     except ValueError:
         strides = [0]
-    if min(strides) < 1:
-        raise ValueError(f"--levels must be strides in px, as 4,8,16,32, but got {text!r}.")
+    if min(strides) < 1 or len(set(strides)) < len(strides):
+        raise ValueError(
+            f"--levels must be different strides in px, as 4,8,16,32, but got {text!r}."
+        )
     return {_level_name(stride): stride for stride in strides}
 
 

@@ -111,7 +111,9 @@ class ObjectScales:
     @property
     def sizes(self) -> NDArray[np.float64]:
         """Scale of each object, sqrt(width x height), in px."""
-        return np.sqrt(self.heights) * np.sqrt(self.widths)
+        with np.errstate(over="ignore"):  # Infinite sizes are refused where a target is made.
+            scales: NDArray[np.float64] = np.sqrt(self.heights * self.widths)
+        return scales
 
     @property
     def num_larger_than_input(self) -> int:

@@ -60,9 +60,10 @@ class TargetReport:
         return self.scales.summaries(self._probabilities())
 
     def objects_of(self, part: ScaleTarget) -> int:
-        """Number of objects in a part of the target."""
-        sizes = self.scales.sizes
-        return int(((sizes >= part.min_size) & (sizes <= part.max_size)).sum())
+        """Number of objects in a part of the target; one where two meet is in the coarser."""
+        sizes, is_last = self.scales.sizes, part.max_size == self.needs.target.max_size
+        below = sizes <= part.max_size if is_last else sizes < part.max_size
+        return int(((sizes >= part.min_size) & below).sum())
 
     def as_data(self) -> dict[str, Any]:
         """All of it, fit for JSON: sizes in px, null for no upper bound."""
