@@ -32,6 +32,9 @@ HEAD_WIDTH = 64
 #: 3x3 convolutions of the head before its last. Each of them widens the field by two strides, so
 #: the four of the published head would see far more than the map whose field is searched for.
 HEAD_CONVS = 1
+#: Distance from a unit to the sides of its box before training, in strides. From torchvision's 0,
+#: where the rectifier behind it begins, some networks never learn a box.
+FIRST_DISTANCE = 1.0
 #: Below torchvision's 0.2: after a brief training few scores are that high, and COCO's metric
 #: looks at the 100 best detections of an image whatever their scores.
 SCORE_THRESHOLD = 0.05
@@ -100,6 +103,7 @@ def detector(network: SearchedNetwork, num_classes: int) -> FCOS:
         targets to torchvision's losses or detections. Its network is `.backbone.network`.
     """
     head = FCOSHead(HEAD_WIDTH, num_anchors=1, num_classes=num_classes, num_convs=HEAD_CONVS)
+    nn.init.constant_(head.regression_head.bbox_reg.bias, FIRST_DISTANCE)
     model = FCOS(
         _Maps(network, HEAD_WIDTH),
         num_classes,

@@ -166,6 +166,15 @@ def test_gradients_reach_all_of_the_network() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
+def test_boxes_begin_with_a_size() -> None:
+    # From none, where the rectifier behind them begins, some networks never learn a box.
+    model = small_detector()
+    maps = list(model.backbone(torch.rand(2, 1, 32, 32)).values())
+    distances, _ = model.head.regression_head(maps)
+    assert distances.min() > 0.5
+    assert distances.max() < 1.5
+
+
 def test_the_head_is_the_same_for_all_networks() -> None:
     heads = [small_detector(stride).head for stride in (1, 2)]
     shapes = [[tuple(p.shape) for p in head.parameters()] for head in heads]

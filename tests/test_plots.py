@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.erf_map import Center, ErfMap
-from rfsearch.plots import erf_heat_map, score_against_erf
+from rfsearch.plots import erf_heat_map, metric_label, score_against_erf
 from rfsearch.target import Range
 
 if TYPE_CHECKING:
@@ -76,6 +76,21 @@ def shaded(axes: Axes) -> list[tuple[float, float]]:
     """Ranges that are shaded from top to bottom."""
     spans = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     return [(span.get_x(), span.get_x() + span.get_width()) for span in spans]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "label"),
+    [
+        (["accuracy"], "accuracy"),
+        (["miou", None], "mIoU"),
+        (["ap"], "AP"),
+        ([None], "score"),
+        (["ap", "miou"], "score"),
+    ],
+)
+def test_scores_are_called_by_their_metric(metrics: list[str | None], label: str) -> None:
+    table = pd.DataFrame({"metric": pd.Series(metrics, dtype="string")})
+    assert metric_label(table) == label
 
 
 def test_there_are_two_panels_of_accuracy() -> None:
