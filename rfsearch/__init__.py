@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rfsearch.analysis import trials_dataframe as trials_dataframe
     from rfsearch.architecture import Architecture as Architecture
+    from rfsearch.boxed_images import coco_images as coco_images
+    from rfsearch.boxed_images import voc_images as voc_images
     from rfsearch.budget import Budget as Budget
     from rfsearch.choices import StageChoices as StageChoices
     from rfsearch.constraint import RFConstraint as RFConstraint
@@ -18,9 +20,13 @@ if TYPE_CHECKING:
     from rfsearch.erf import measure_erf as measure_erf
     from rfsearch.expected_erf import ExpectedERF as ExpectedERF
     from rfsearch.findings import Finding as Finding
+    from rfsearch.masked_images import masked_images as masked_images
     from rfsearch.model import build_model as build_model
     from rfsearch.object_scales import ObjectScales as ObjectScales
     from rfsearch.objective import Objective as Objective
+    from rfsearch.package_images import buildings as buildings
+    from rfsearch.package_images import nuclei as nuclei
+    from rfsearch.package_images import trees as trees
     from rfsearch.probe import probe_receptive_field as probe_receptive_field
     from rfsearch.receptive_field import ReceptiveField as ReceptiveField
     from rfsearch.receptive_field import stack as stack
@@ -37,6 +43,10 @@ if TYPE_CHECKING:
     from rfsearch.stems import Stem as Stem
     from rfsearch.target import ScaleTarget as ScaleTarget
     from rfsearch.tasks import ClassificationTask as ClassificationTask
+    from rfsearch.tasks import DetectionTask as DetectionTask
+    from rfsearch.tasks import SegmentationTask as SegmentationTask
+    from rfsearch.tiles import AreaTiling as AreaTiling
+    from rfsearch.tiles import Tiling as Tiling
     from rfsearch.trace import trace_receptive_field as trace_receptive_field
     from rfsearch.trace_result import TracedMap as TracedMap
     from rfsearch.trace_result import TracedModel as TracedModel
@@ -44,9 +54,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Architecture": "architecture",
+    "AreaTiling": "tiles",
     "Block": "stages",
     "Budget": "budget",
     "ClassificationTask": "tasks",
+    "DetectionTask": "tasks",
     "ExpectedERF": "expected_erf",
     "Finding": "findings",
     "MeasuredERF": "erf",
@@ -57,24 +69,32 @@ _HOMES = {
     "ReceptiveField": "receptive_field",
     "ScaleTarget": "target",
     "SearchSpace": "space",
+    "SegmentationTask": "tasks",
     "Stage": "stages",
     "StageChoices": "choices",
     "Stem": "stems",
     "StemChoices": "stem_choices",
+    "Tiling": "tiles",
     "TracedMap": "trace_result",
     "TracedModel": "trace_result",
     "TrainingConfig": "training",
     "build_model": "model",
+    "buildings": "package_images",
+    "coco_images": "boxed_images",
     "diagnose": "diagnosis",
     "digit_scenes": "sources",
     "image_folder": "sources",
     "make_scenes": "scenes",
+    "masked_images": "masked_images",
     "measure_erf": "erf",
+    "nuclei": "package_images",
     "probe_receptive_field": "probe",
     "read_scales": "scales",
     "stack": "receptive_field",
     "trace_receptive_field": "trace",
+    "trees": "package_images",
     "trials_dataframe": "analysis",
+    "voc_images": "boxed_images",
     "window": "receptive_field",
 }
 

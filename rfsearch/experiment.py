@@ -10,11 +10,12 @@ from pydantic import Field, model_validator
 
 from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
+from rfsearch.data_config import DataConfig
+from rfsearch.datasets import TaskData
 from rfsearch.remedies import require_feasible
-from rfsearch.sources import ImageData, digit_scenes, image_folder
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
-from rfsearch.tasks import ClassificationTask
+from rfsearch.tasks import Task, task_for
 from rfsearch.training import TrainingConfig
 from rfsearch.validation import FrozenData, parse, read_toml
 
@@ -60,7 +61,7 @@ class TargetConfig(FrozenData):
             raise ValueError("`min_size` and `max_size` must be given together or not at all.")
         return self
 
-    def constraint(self, data: ImageData) -> RFConstraint:
+    def constraint(self, data: TaskData) -> RFConstraint:
         """The constraint; object sizes that are not given come from the data.
 
         Raises:
@@ -87,7 +88,7 @@ class TargetConfig(FrozenData):
             measured=self.measured,
         )
 
-    def _target(self, data: ImageData) -> ScaleTarget:
+    def _target(self, data: TaskData) -> ScaleTarget:
         if self.min_size is not None and self.max_size is not None:
             return ScaleTarget(self.min_size, self.max_size)
         if data.object_sizes is None:
@@ -96,36 +97,6 @@ class TargetConfig(FrozenData):
                 "boxes."
             )
         return ScaleTarget.from_sizes(data.object_sizes)
-
-
-class DigitsConfig(FrozenData):
-    """Scenes of a whole digit among fragments; see `rfsearch.sources.digit_scenes`."""
-
-    source: Literal["digits"]
-    object_size: Count = 18
-    canvas_size: Count = 48
-    num_train: Annotated[int, Field(ge=2)] = 5000
-    num_valid: Count = 2000
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    def load(self, folder: Path) -> ImageData:
-        """Make the scenes; `folder` does not matter."""
-        return digit_scenes(**self.model_dump(exclude={"source"}))
-
-
-class FolderConfig(FrozenData):
-    """A folder with one subfolder of images per class; see `rfsearch.sources.image_folder`."""
-
-    source: Literal["folder"]
-    path: str
-    image_size: Count
-    valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    def load(self, folder: Path) -> ImageData:
-        """Read the images; a relative path starts at the experiment's folder."""
-        options = self.model_dump(exclude={"source", "path"})
-        return image_folder(folder / self.path, **options)
 
 
 class SearchConfig(FrozenData):
@@ -158,7 +129,7 @@ class ExperimentConfig(FrozenData):
         question: What the experiment is to answer.
         space: A TOML file beside the experiment, or the name of a shipped space.
         target: The objects to see.
-        data: The images.
+        data: The images; they say what is to be learned of them.
         training: Budget and optimiser of each candidate.
         search: How to search.
     """
@@ -166,7 +137,7 @@ class ExperimentConfig(FrozenData):
     question: str = ""
     space: str
     target: TargetConfig = TargetConfig()
-    data: Annotated[DigitsConfig | FolderConfig, Field(discriminator="source")]
+    data: DataConfig
     training: TrainingConfig = TrainingConfig()
     search: SearchConfig = SearchConfig()
 
@@ -187,7 +158,7 @@ class Experiment:
     config: ExperimentConfig
     space: SearchSpace
     constraint: RFConstraint
-    task: ClassificationTask
+    task: Task
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None) -> Self:
@@ -212,7 +183,7 @@ class Experiment:
             config=config,
             space=space,
             constraint=constraint,
-            task=ClassificationTask(data, config.training, device),
+            task=task_for(data, config.training, device),
         )
 
     @property

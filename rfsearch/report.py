@@ -10,17 +10,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rfsearch.analysis import trials_dataframe
-from rfsearch.plots import accuracy_against_erf
+from rfsearch.plots import metric_label, score_against_erf
 
 if TYPE_CHECKING:
     import optuna
 
     from rfsearch.experiment import Experiment
 
-#: Heading, column of the frame, and how to print a value.
+#: Heading, column of the frame, and how to print a value, behind the trial and its score.
 _COLUMNS = (
-    ("trial", "number", "{:d}"),
-    ("accuracy", "value", "{:.3f}"),
     ("TRF", "trf_size", "{:d}"),
     ("ERF\nexp", "erf_expected", "{:.0f}"),
     ("ERF\ninit", "erf_init", "{:.0f}"),
@@ -43,11 +41,11 @@ def write_report(study: optuna.Study, experiment: Experiment) -> ReportFiles:
     """Write all trials as CSV and the figure as PNG into the experiment's folder."""
     frame = trials_dataframe(study)
     folder = experiment.folder
-    paths = ReportFiles(folder / "trials.csv", folder / "accuracy_vs_erf.png")
+    paths = ReportFiles(folder / "trials.csv", folder / "score_vs_erf.png")
     frame.to_csv(paths.trials, index=False)
     ranges = experiment.constraint.ranges()
     effective = ranges.get("expected") or ranges.get("measured")
-    accuracy_against_erf(frame, effective).savefig(paths.figure, dpi=150)
+    score_against_erf(frame, effective).savefig(paths.figure, dpi=150)
     return paths
 
 
@@ -56,12 +54,14 @@ def trained_table(frame: pd.DataFrame) -> Table:
     table = Table(
         title="Trained candidates, best first; sizes in px, ratio after training", box=SIMPLE_HEAD
     )
-    for heading, *_ in _COLUMNS:
+    score = (metric_label(frame), "value", "{:.3f}")
+    columns = (("trial", "number", "{:d}"), score, *_COLUMNS)
+    for heading, *_ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     trained = frame[frame["value"].notna() & frame["duplicate_of"].isna()]
     trained = trained.sort_values("value", ascending=False)
     for row in trained.to_dict(orient="records"):
-        table.add_row(*(_cell(row[column], form) for _, column, form in _COLUMNS))
+        table.add_row(*(_cell(row[column], form) for _, column, form in columns))
     return table
 
 

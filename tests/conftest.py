@@ -8,7 +8,15 @@ from pathlib import Path
 import optuna
 import pytest
 from hypothesis import HealthCheck, settings
-from packages import PackageFiles, fetch_package, unpack
+from packages import (
+    DEEPFOREST,
+    SOLARIS,
+    STARDIST,
+    PackageFiles,
+    fetch_package,
+    install,
+    unpack,
+)
 
 # The networks here are small: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -45,6 +53,27 @@ def package_files(
         return unpack(wheel, pattern, tmp_path_factory.mktemp("package"))
 
     return files
+
+
+@pytest.fixture(scope="session")
+def site_of_packages(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder as if the packages with images were installed there; skips without them."""
+    cache = request.config.cache.mkdir("packages")
+    folder = tmp_path_factory.mktemp("site")
+    for package in (DEEPFOREST, SOLARIS, STARDIST):
+        wheel = fetch_package(package, cache)
+        if wheel is None:
+            pytest.skip(f"{package} cannot be fetched")
+        install(wheel, folder)
+    return folder
+
+
+@pytest.fixture
+def installed_images(site_of_packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the packages with images be found."""
+    monkeypatch.syspath_prepend(str(site_of_packages))
 
 
 @pytest.fixture(autouse=True)

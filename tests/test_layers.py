@@ -38,10 +38,12 @@ LAYERS: tuple[set[str], ...] = (
         "trace_result", "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
     },
     {
-        "scenes", "sources", "tasks", "training",
+        "boxed_images", "classification", "datasets", "detection", "device_images",
+        "image_pixels", "level_maps", "masked_images", "package_images", "scale_scores", "scenes",
+        "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles", "training",
     },
     {
-        "experiment", "interrupts", "objective", "rejection", "sampler", "study",
+        "data_config", "experiment", "interrupts", "objective", "rejection", "sampler", "study",
     },
     {
         "analysis", "charts", "plots", "progress", "report", "scale_plot", "target_report",

@@ -1,0 +1,25 @@
+"""The maps of a searched network by level, whether it has one or a pyramid of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rfsearch.model import SearchedNetwork
+
+
+def level_maps(network: SearchedNetwork, images: Tensor) -> dict[str, Tensor]:
+    """The network's maps, finest first, each `(batch, num_features, height, width)`.
+
+    Args:
+        network: Its `forward_features` returns one map, or a dictionary of them.
+        images: `(batch, channels, height, width)`.
+    """
+    features = cast("Tensor | dict[str, Tensor]", network.forward_features(images))
+    if isinstance(features, torch.Tensor):
+        return dict.fromkeys(network.receptive_fields(), features)
+    return features
