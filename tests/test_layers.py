@@ -28,6 +28,7 @@ LAYERS: tuple[set[str], ...] = (
         "candidates",
         "choices",
         "constraint",
+        "trial_attributes",
         "decisions",
         "effects",
         "feasible",
@@ -39,8 +40,9 @@ LAYERS: tuple[set[str], ...] = (
         "space",
     },
     {
-        "coverage_probe", "diagnosis", "probe", "model", "timm_models", "image_files", "erf",
-        "erf_average", "erf_images", "erf_initialisation", "erf_read", "erf_unit", "replknet",
+        "coverage_probe", "diagnosis", "probe", "model", "timm_models", "timm_network",
+        "image_files", "erf", "erf_average", "erf_images", "erf_initialisation", "erf_read",
+        "erf_unit", "replknet",
         "trace", "trace_call", "trace_grid", "trace_layers", "trace_layout", "trace_mixing",
         "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",
         "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
@@ -50,7 +52,10 @@ LAYERS: tuple[set[str], ...] = (
         "image_pixels", "level_maps", "masked_images", "package_images", "scale_scores", "scenes",
         "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles", "training",
     },
-    {"interrupts", "sampler", "rejection", "objective", "study", "data_config", "experiment"},
+    {
+        "interrupts", "sampler", "rejection", "objective", "baselines", "study", "data_config",
+        "experiment",
+    },
     {"analysis", "charts", "plots", "report", "progress", "scale_plot", "target_report"},
     {
         "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",
