@@ -8,6 +8,7 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from rfsearch.constraint import CONSTRAINT_KEYS
+from rfsearch.trial_attributes import BASELINE_SCORE
 
 if TYPE_CHECKING:
     import optuna
@@ -36,6 +37,7 @@ _ATTRIBUTES = {
     "flops_g": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
+    "baseline": "string",
     "duplicate_of": "Int64",
     "levels": "string",
     "findings": "string",
@@ -70,6 +72,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     - `erf_clipped`: share of the receptive field outside the measured input;
     - `output_stride`, `params_m` (millions), `flops_g` (10^9, a multiply-add is two),
       `train_seconds`, `seed`;
+    - `baseline`: name in timm of a network that is no candidate: it has no parameters and no
+      expected ERF, and is no result of the search;
     - `duplicate_of`: number of the trial with the same architecture whose results it repeats;
     - `levels`: JSON with the receptive fields of every output map, where there are several; the
       other columns are of the last;
@@ -119,6 +123,8 @@ def _attribute(trials: list[FrozenTrial], name: str, dtype: str) -> pd.Series[An
 def _value(trial: FrozenTrial) -> float | None:
     # Optuna gives a pruned trial its last intermediate value, and a rejected one may have
     # completed with a stand-in; neither is a result.
+    if BASELINE_SCORE in trial.user_attrs:
+        return float(trial.user_attrs[BASELINE_SCORE])
     has_result = trial.state == TrialState.COMPLETE and "rejected_by" not in trial.user_attrs
     return trial.values[0] if has_result and trial.values else None
 

@@ -16,6 +16,7 @@ from rfsearch.remedies import require_feasible
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
 from rfsearch.tasks import Task, task_for
+from rfsearch.timm_models import check_name
 from rfsearch.training import TrainingConfig
 from rfsearch.validation import FrozenData, parse, read_toml
 
@@ -132,10 +133,12 @@ class ExperimentConfig(FrozenData):
         data: The images; they say what is to be learned of them.
         training: Budget and optimiser of each candidate.
         search: How to search.
+        baselines: Names of models in timm that are trained beside the candidates.
     """
 
     question: str = ""
     space: str
+    baselines: Annotated[tuple[str, ...], Field(strict=False)] = ()
     target: TargetConfig = TargetConfig()
     data: DataConfig
     training: TrainingConfig = TrainingConfig()
@@ -172,6 +175,8 @@ class Experiment:
         if file.is_dir():
             file /= "experiment.toml"
         config = parse(ExperimentConfig, read_toml(file), str(file))
+        for name in config.baselines:
+            _check_baseline(name, file)
         space = SearchSpace.load(
             file.parent / config.space if config.space.endswith(".toml") else config.space
         )
@@ -189,5 +194,12 @@ class Experiment:
     @property
     def identity(self) -> dict[str, Any]:
         """What must not change between the runs of one study, fit for JSON."""
-        config = self.config.model_dump(mode="json", exclude={"question", "search"})
+        config = self.config.model_dump(mode="json", exclude={"question", "search", "baselines"})
         return config | {"space": self.space.model_dump(mode="json")}
+
+
+def _check_baseline(name: str, file: Path) -> None:
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ValueError(f"{file}: baselines: {error}") from None

@@ -12,13 +12,13 @@ from rfsearch.erf import MeasuredERF, measure_erf
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rfsearch.model import SearchedNetwork
+    from rfsearch.level_maps import Backbone
 
 #: Largest side in px of the images that an ERF is measured on; what lies beyond is clipped.
 LARGEST_ERF_INPUT = 512
 
 
-def measure_on(images: Tensor, model: SearchedNetwork, level: str, seed: int) -> MeasuredERF:
+def measure_on(images: Tensor, model: Backbone, level: str, seed: int) -> MeasuredERF:
     """Measure the ERF of one of a network's maps.
 
     The images are mirrored at their borders until they cover the receptive field, so that a

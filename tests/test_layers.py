@@ -28,14 +28,16 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "candidates", "choices", "constraint", "decisions", "effects", "feasible",
-        "feasible_graph", "findings", "remedies", "rules", "space", "stem_choices", "ways",
+        "feasible_graph", "findings", "remedies", "rules", "space", "stem_choices",
+        "trial_attributes", "ways",
     },
     {
         "builders", "coverage_probe", "diagnosis", "erf", "erf_average", "erf_crop", "erf_images",
         "erf_initialisation", "erf_local", "erf_read", "erf_unit", "image_files", "model",
-        "probe", "replknet", "timm_models", "trace", "trace_call", "trace_layers", "trace_layout",
-        "trace_mixing", "trace_mode", "trace_operations", "trace_positions", "trace_reshaping",
-        "trace_result", "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
+        "probe", "replknet", "timm_models", "timm_network", "trace", "trace_call", "trace_layers",
+        "trace_layout", "trace_mixing", "trace_mode", "trace_operations", "trace_positions",
+        "trace_reshaping", "trace_result", "trace_shapes", "trace_slicing", "trace_windows",
+        "traced_layers",
     },
     {
         "boxed_images", "classification", "datasets", "detection", "device_images",
@@ -43,7 +45,8 @@ LAYERS: tuple[set[str], ...] = (
         "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles", "training",
     },
     {
-        "data_config", "experiment", "interrupts", "objective", "rejection", "sampler", "study",
+        "baselines", "data_config", "experiment", "interrupts", "objective", "rejection",
+        "sampler", "study",
     },
     {
         "analysis", "charts", "plots", "progress", "report", "scale_plot", "target_report",
