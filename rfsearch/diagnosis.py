@@ -85,6 +85,11 @@ def diagnose_traced(
 
 
 def _gaps(architecture: Architecture) -> Gaps | None:
+    """Gaps in what the last stage's units touch, or those of a neck that does not upsample.
+
+    Behind an upsampling units touch different pixels, and each of several units of the last
+    stage: the backbone's gaps are what is wrong with them.
+    """
     seen, place = PIXEL, ""
     for name, _, node in architecture_nodes(architecture):
         seen = coverage(node, seen)

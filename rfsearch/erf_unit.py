@@ -57,13 +57,15 @@ def find_unit(
     """The unit in the middle of the map that `read` returns.
 
     The field of a model's own level is taken from its method `receptive_fields`, where it has
-    one; any other is traced.
+    one; any other is traced, and so are those of a model that says that it `upsamples`, whose
+    units see intervals of different sizes. Then it is the unit nearest to the middle that sees
+    what unit 0 does: as the expected ERF has it.
 
     Raises:
         ValueError: If the map has no place in the image, or cannot be traced.
     """
     known = getattr(model, "receptive_fields", None)
-    if known is None or layer is not None:
+    if known is None or layer is not None or getattr(model, "upsamples", False):
         return _traced_unit(model, size, read, f"layer `{layer}`" if layer else "the output")
     fields: Mapping[str, ReceptiveField] = known()
     rows, columns = (pixels // 2 for pixels in _output_shape(model, size, read)[2:])
@@ -123,7 +125,10 @@ def _in_plane(layout: _Layout, traced: TracedMap) -> Unit | None:
     (height,), (width,) = layout.height, layout.width
     if 0 in (height, width):
         return None
-    middle = {dim: layout.shape[dim] // 2 for dim in (height, width)}
+    middle = {
+        dim: layout.shape[dim] // 2 // period * period
+        for dim, period in zip((height, width), traced.periods, strict=True)
+    }
     window = traced.interval((middle[height], middle[width]))
     index = tuple(middle.get(dim, slice(None)) for dim in range(1, len(layout.shape)))
     return Unit(index, window.height, window.width)

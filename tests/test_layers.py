@@ -20,7 +20,10 @@ LAYERS: tuple[set[str], ...] = (
         "moments", "poolings", "profiles", "receptive_field", "rectifiers", "unit_grid",
         "validation",
     },
-    {"bands", "blocks", "architecture", "budget", "layer_field", "target"},
+    {
+        "bands", "blocks", "architecture", "budget", "layer_field", "neck", "necks", "readings",
+        "target",
+    },
     {
         "candidates",
         "choices",
@@ -36,8 +39,9 @@ LAYERS: tuple[set[str], ...] = (
         "space",
     },
     {
-        "coverage_probe", "diagnosis", "probe", "model", "timm_models", "image_files", "erf",
-        "erf_average", "erf_images", "erf_initialisation", "erf_read", "erf_unit", "replknet",
+        "coverage_probe", "diagnosis", "probe", "model", "model_necks", "timm_models",
+        "image_files", "erf", "erf_average", "erf_images", "erf_initialisation", "erf_read",
+        "erf_unit", "replknet",
         "trace", "trace_call", "trace_layers", "trace_layout", "trace_mixing",
         "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",
         "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
