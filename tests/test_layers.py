@@ -21,8 +21,10 @@ LAYERS: tuple[set[str], ...] = (
         "validation",
     },
     {
-        "bands", "blocks", "architecture", "budget", "layer_field", "neck", "necks", "readings",
-        "target",
+        "annotations", "annotations_coco", "annotations_csv", "annotations_masks",
+        "annotations_voc", "architecture", "bands", "blocks", "budget", "image_header",
+        "layer_field", "levels", "neck", "necks", "object_scales", "questions", "readings",
+        "resizing", "scales", "target",
     },
     {
         "candidates",
@@ -48,10 +50,10 @@ LAYERS: tuple[set[str], ...] = (
     },
     {"scenes", "sources", "tasks", "training"},
     {"interrupts", "sampler", "rejection", "objective", "study", "experiment"},
-    {"analysis", "charts", "plots", "report", "progress"},
+    {"analysis", "charts", "plots", "report", "progress", "scale_plot", "target_report"},
     {
         "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",
-        "cli_space",
+        "cli_space", "cli_target",
     },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
