@@ -41,15 +41,15 @@ def _as_tuple(value: Any) -> Any:
     return values
 
 
-_CHOICES = (Field(strict=False, min_length=1), BeforeValidator(_as_tuple))
-KernelSizes = Annotated[tuple[KernelSize, ...], *_CHOICES]
-Dilations = Annotated[tuple[Dilation, ...], *_CHOICES]
-Strides = Annotated[tuple[Stride, ...], *_CHOICES]
-Widths = Annotated[tuple[Width, ...], *_CHOICES]
-Depths = Annotated[tuple[Depth, ...], *_CHOICES]
-BlockKinds = Annotated[tuple[BlockKind, ...], *_CHOICES]
-Downsamplings = Annotated[tuple[Downsampling, ...], *_CHOICES]
-StemPools = Annotated[tuple[StemPool, ...], *_CHOICES]
+CHOICES = (Field(strict=False, min_length=1), BeforeValidator(_as_tuple))
+KernelSizes = Annotated[tuple[KernelSize, ...], *CHOICES]
+Dilations = Annotated[tuple[Dilation, ...], *CHOICES]
+Strides = Annotated[tuple[Stride, ...], *CHOICES]
+Widths = Annotated[tuple[Width, ...], *CHOICES]
+Depths = Annotated[tuple[Depth, ...], *CHOICES]
+BlockKinds = Annotated[tuple[BlockKind, ...], *CHOICES]
+Downsamplings = Annotated[tuple[Downsampling, ...], *CHOICES]
+StemPools = Annotated[tuple[StemPool, ...], *CHOICES]
 BlockFields = Annotated[tuple[BlockField, ...], Field(strict=False), BeforeValidator(_as_tuple)]
 
 

@@ -117,19 +117,10 @@ class Neck(FrozenData, ABC):
             ValueError: If it has too few stages, or the neck upsamples and a part does not divide
                 sizes exactly.
         """
-        stages = body.last - 1
-        if stages < self.fewest_stages:
-            raise ValueError(
-                f"`neck` needs {self.fewest_stages} stages or more, but got {stages}."
-            )
-        if not self.upsamples:
-            return
-        for number, (part, stride) in enumerate(zip(body.parts, body.strides, strict=True)):
-            if not divides(part, stride):
-                raise ValueError(
-                    f"`neck` upsamples, so that each part must make maps exactly `stride` times "
-                    f"smaller, but got stride {stride} in {place(number)}; use 1, 2 or a pooling."
-                )
+        check_stages(self, body.last - 1)
+        if self.upsamples:
+            for number, (part, stride) in enumerate(zip(body.parts, body.strides, strict=True)):
+                check_divides(part, stride, number)
 
     def cost(self, body: Body, size: FeatureMap) -> Cost:
         """Parameters and FLOPs of backbone and neck; the size is that of the last output map."""
@@ -142,6 +133,32 @@ def enlarged(kind: str, factor: int) -> tuple[Resize, ...]:
     return (Resize(kind, factor),) if factor > 1 else ()
 
 
-def place(part: int) -> str:
-    """The part of a backbone with this number."""
-    return f"stage {part}" if part else "the stem"
+def check_stages(neck: Neck, stages: int) -> None:
+    """Refuse a backbone of too few stages.
+
+    Raises:
+        ValueError: If there are fewer than the neck needs.
+    """
+    if stages < neck.fewest_stages:
+        raise ValueError(
+            f"This {neck.kind!r} neck needs {neck.fewest_stages} stages or more, but got {stages}."
+        )
+
+
+def check_divides(part: Node, stride: int, number: int) -> None:
+    """Refuse a part that a neck that upsamples cannot follow.
+
+    Args:
+        part: The stem's expression, or a stage's.
+        stride: By how much it reduces the resolution.
+        number: 0 for the stem, 1 for the first stage.
+
+    Raises:
+        ValueError: If the part's map is not exactly `stride` times smaller.
+    """
+    if not divides(part, stride):
+        place = f"stage {number}" if number else "the stem"
+        raise ValueError(
+            "Where a neck upsamples, maps must become exactly `stride` times smaller, but got "
+            f"stride {stride} in {place}, whose padding adds units; use 1, 2 or a pooling."
+        )

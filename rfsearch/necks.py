@@ -17,6 +17,9 @@ from rfsearch.neck import Body, Neck, enlarged
 
 Rate = Annotated[int, Field(ge=1, le=64)]
 Channels = Annotated[int, Field(ge=1, le=8192)]
+Rates = Annotated[tuple[Rate, ...], Field(strict=False, min_length=1, max_length=8)]
+Widths = Annotated[tuple[Channels, ...], Field(strict=False, min_length=1, max_length=16)]
+NumLevels = Annotated[int, Field(ge=2, le=16)]
 
 #: Last strides between the ends of what units of finer maps and those of the last stage see.
 _APART = 5
@@ -41,7 +44,7 @@ class ASPP(Neck):
     upsamples: ClassVar[bool] = False
 
     kind: Literal["aspp"] = "aspp"
-    rates: Annotated[tuple[Rate, ...], Field(strict=False, min_length=1, max_length=8)]
+    rates: Rates
     width: Channels
     image_pooling: bool = False
 
@@ -89,7 +92,7 @@ class UNet(Neck):
     """
 
     kind: Literal["unet"] = "unet"
-    widths: Annotated[tuple[Channels, ...], Field(strict=False, min_length=1, max_length=16)]
+    widths: Widths
 
     @property
     def most_growth(self) -> int:
@@ -157,7 +160,7 @@ class FPN(Neck):
 
     kind: Literal["fpn"] = "fpn"
     width: Channels
-    num_levels: Annotated[int, Field(ge=2, le=16)]
+    num_levels: NumLevels
 
     @property
     def most_growth(self) -> int:

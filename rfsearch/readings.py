@@ -121,14 +121,18 @@ class Readings(FrozenData, ABC):
         weights = self.num_features * num_classes
         return Cost(body.parameters + weights + num_classes, body.flops + 2 * weights, body.output)
 
+    def takes(self, input_size: tuple[int, int]) -> bool:
+        """Whether height and width of images are multiples of `input_multiple`."""
+        return all(side % self.input_multiple == 0 for side in input_size)
+
     def check_input_size(self, input_size: tuple[int, int]) -> None:
         """Refuse images whose maps do not meet where a neck joins them.
 
         Raises:
             ValueError: If height or width is no multiple of `input_multiple`.
         """
-        height, width = input_size
-        if height % self.input_multiple or width % self.input_multiple:
+        if not self.takes(input_size):
+            height, width = input_size
             raise ValueError(
                 f"Images must be a multiple of {self.input_multiple} px high and wide, the last "
                 f"stride of a network whose neck upsamples, but got {height}x{width} px."

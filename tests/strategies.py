@@ -155,3 +155,25 @@ def stage_dicts(draw: st.DrawFn) -> dict[str, Any]:
         "dilation": dilation,
         "per_block": per_block,
     }
+
+
+@st.composite
+def necked_space_dicts(draw: st.DrawFn) -> dict[str, Any]:
+    """Search spaces that offer several necks, or none among them."""
+    space = draw(space_dicts())
+    for stage in space["stages"]:
+        stage["stride"] = draw(choices((1, 2)))
+    num_stages = len(space["stages"])
+    kinds = ("none", *NECKS) if num_stages > 1 else ("none", "aspp", "unet")
+    space["neck"] = {"kind": draw(choices(kinds, most=3))}
+    fields = {
+        "rates": (("aspp",), [[1, 2], [3]]),
+        "width": (("aspp", "fpn", "merge"), draw(choices((4, 8)))),
+        "image_pooling": (("aspp",), draw(choices((False, True)))),
+        "widths": (("unet",), [[8], [8, 4]][:num_stages]),
+        "num_levels": (("fpn",), 2),
+    }
+    for name, (owners, values) in fields.items():
+        if any(kind in owners for kind in space["neck"]["kind"]):
+            space["neck"][name] = values
+    return space
