@@ -120,12 +120,15 @@ class RFConstraint:
         return level_ranges(fields, ruled, self.target, strides)
 
     def judged_levels(self, architecture: Architecture) -> tuple[str, ...]:
-        """The output maps that serve a part of the target, the finest first.
+        """The output maps of which something is asked, the finest first; the last if of none.
 
-        Where the target is not split among several maps, it is the last one. A trial's sizes are
-        those of the last of these maps.
+        These are the ones to measure for `check_measured`.
         """
         return self._asked(architecture).judged
+
+    def main_level(self, architecture: Architecture) -> str:
+        """The output map whose sizes are logged: the coarsest that serves a part, or the last."""
+        return self._asked(architecture).main
 
     def _asked(self, architecture: Architecture) -> LevelRanges:
         fields = architecture.receptive_fields()
@@ -170,7 +173,7 @@ class RFConstraint:
             optuna.TrialPruned: If a closed-form gate fails; it says by how many px.
         """
         asked = self._asked(architecture)
-        level = asked.judged[-1]
+        level = asked.main
         field, erf = architecture.receptive_field(level), architecture.expected_erf(level)
         trial.set_user_attr("trf_size", field.size)
         trial.set_user_attr("output_stride", field.stride)
@@ -191,8 +194,8 @@ class RFConstraint:
 
         Args:
             trial: One that has passed `check`.
-            erf: As measured. By level where a candidate has several output maps: those of
-                `judged_levels`, and of all levels where bounds were given for all.
+            erf: As measured. By level where a candidate has several output maps, for those of
+                `judged_levels` or more.
 
         Raises:
             optuna.TrialPruned: If the gate fails; it says by how many px.
@@ -208,7 +211,7 @@ class RFConstraint:
                 raise ValueError(f"`erf` must hold the measured ERF of {level}, by its level.")
             return float(measured[level].size)
 
-        trial.set_user_attr("erf_init", size_of(asked.judged[-1]))
+        trial.set_user_attr("erf_init", size_of(asked.main))
         if levels:
             for level in levels.keys() & measured.keys():
                 levels[level]["erf_init"] = size_of(level)

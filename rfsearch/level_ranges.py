@@ -48,9 +48,14 @@ class LevelRanges:
 
     @property
     def judged(self) -> tuple[str, ...]:
-        """Levels that serve a part of the target, the finest first; else the last level."""
-        parts = (level for level, asked in self.levels.items() if asked.part is not None)
-        return tuple(parts) or self.names[-1:]
+        """Levels of which something is asked, the finest first; the last level if of none."""
+        return tuple(level for level, asked in self.levels.items() if asked.ranges) or (self.main,)
+
+    @property
+    def main(self) -> str:
+        """The level whose sizes are logged: the coarsest that serves a part, or the last."""
+        parts = [level for level, asked in self.levels.items() if asked.part is not None]
+        return parts[-1] if parts else self.names[-1]
 
     def verdicts(self, gate: str, size_of: Callable[[str], float]) -> Iterator[Verdict]:
         """What a gate says of each level that it asks something of.

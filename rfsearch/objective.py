@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rfsearch.tasks import ClassificationTask
 
 #: What a trial takes over from an earlier one with the same architecture.
-_RESULTS = ("erf_init", "erf_clipped", "erf_trained")
+_RESULTS = ("erf_init", "erf_clipped", "erf_trained", "levels")
 
 
 def _nothing() -> None:
@@ -77,8 +77,10 @@ class Objective:
             if earlier is not None:
                 return _repeat(trial, earlier)
             model = self.task.build(architecture)
-            erf = self.task.measure_erf(model)
-            trial.set_user_attr("erf_clipped", erf.clipped)
+            levels = self.constraint.judged_levels(architecture)
+            main = self.constraint.main_level(architecture)
+            erf = {level: self.task.measure_erf(model, level) for level in levels}
+            trial.set_user_attr("erf_clipped", erf[main].clipped)
             self.constraint.check_measured(trial, erf)
         except optuna.TrialPruned:
             return end_rejected(trial)
@@ -86,7 +88,7 @@ class Objective:
             accuracy = self._train(trial, model)
         except FloatingPointError as error:
             return _fail(trial, "training", error)
-        trial.set_user_attr("erf_trained", self.task.measure_erf(model).size)
+        trial.set_user_attr("erf_trained", self.task.measure_erf(model, main).size)
         return accuracy
 
     def _log_architecture(self, trial: optuna.Trial, architecture: Architecture) -> None:

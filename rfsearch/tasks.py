@@ -78,19 +78,29 @@ class ClassificationTask:
         """
         return train(model, self.data, self.training, device=self._device, report=report)
 
-    def measure_erf(self, model: SearchedNetwork) -> MeasuredERF:
-        """Measure the network's ERF on validation images.
+    def measure_erf(self, model: SearchedNetwork, level: str | None = None) -> MeasuredERF:
+        """Measure the ERF of one of the network's maps, by default the last, on validation images.
 
         The images are mirrored at their borders until they cover the receptive field, so that a
         network is judged by what it would see of a large image, not by the size of these. All
         networks are judged by the same images: measuring does not stop before the last.
         """
-        receptive_field = model.architecture.receptive_field()
-        wanted = receptive_field.size + 2 * receptive_field.stride
-        stride = receptive_field.stride
-        side = min(-(-wanted // stride) * stride, LARGEST_ERF_INPUT)
+        architecture = model.architecture
+        receptive_field = architecture.receptive_field(level)
+        # Room for the unit that is measured beside the middle, too.
+        step = max(receptive_field.stride, architecture.input_multiple)
+        wanted = receptive_field.size + 2 * step
+        side = min(-(-wanted // step) * step, max(1, LARGEST_ERF_INPUT // step) * step)
         images = mirror(self._erf_images, side)
-        return measure_erf(model, side, images, relative_error=None, seed=self.training.seed)
+        several = len(architecture.levels) > 1
+        return measure_erf(
+            model,
+            side,
+            images,
+            relative_error=None,
+            level=level or architecture.levels[-1] if several else None,
+            seed=self.training.seed,
+        )
 
     @cached_property
     def _erf_images(self) -> Tensor:
