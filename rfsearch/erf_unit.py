@@ -188,14 +188,12 @@ def _in_plane(
     (height,), (width,) = layout.height, layout.width
     if 0 in (height, width):
         return None
+    rows, columns = layout.shape[height], layout.shape[width]
     if position is None:
-        spans = zip(
-            (layout.shape[height], layout.shape[width]), traced.output.periods, strict=True
-        )
+        spans = zip((rows, columns), traced.output.periods, strict=True)
         row, column = (units // 2 // period * period for units, period in spans)
     else:
         row, column = position
-    rows, columns = layout.shape[height], layout.shape[width]
     if not (0 <= row < rows and 0 <= column < columns):
         raise ValueError(f"`position` must lie in a map of {rows}x{columns}, but got {position}.")
     window = traced.output.interval((row, column))

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from rfsearch.blocks import conv_norm
+from rfsearch.block_parts import conv_norm
 from rfsearch.cost import Cost, FeatureMap, cost
 from rfsearch.expression import Chain, Concat, Convolution, ImageLevel, Node, Relu, Sum
 from rfsearch.neck import Body, Neck, enlarged
@@ -38,7 +38,7 @@ class ASPP(Neck):
         rates: Dilations of the 3x3 convolutions.
         width: Channels of each branch, and of the output.
         image_pooling: Whether the mean over the map is among the branches. It is global: fields
-            are local, without it, but a measured ERF with it covers the whole image.
+            are local, without it.
     """
 
     upsamples: ClassVar[bool] = False
