@@ -165,11 +165,13 @@ def test_ranges_can_be_given_or_turned_off(
 
 
 def test_costs_can_be_bounded(folder: Path) -> None:
-    write(folder, target="min_size = 5\nmax_size = 6\nmax_output_stride = 2\nmax_params_m = 0.5")
+    target = "min_size = 5\nmax_size = 6\nmax_output_stride = 2\nmax_params_m = 0.5"
+    write(folder, target=f"{target}\nmax_gridding = 0.25")
     loaded = Experiment.load(folder, "cpu")
     ranges = loaded.constraint.ranges()
     assert ranges["output_stride"] == Range(0, 2, "px")
     assert ranges["parameters"] == Range(0, 0.5, "M parameters")
+    assert ranges["gridding"] == Range(0.75, math.inf, "of the RF")
     assert "flops" not in ranges
     budget = loaded.constraint.budget
     assert budget is not None

@@ -122,6 +122,7 @@ def search(
     pruner: BasePruner | None = None,
     sampler: BaseSampler | None = None,
     num_trials: int | None = None,
+    space: SearchSpace = SPACE,
 ) -> list[FrozenTrial]:
     """Trials of a study that starts with the enqueued candidates."""
     study = optuna.create_study(
@@ -131,7 +132,7 @@ def search(
     )
     for params in enqueued:
         study.enqueue_trial(params)
-    objective = Objective(SPACE, constraint, task)
+    objective = Objective(space, constraint, task)
     study.optimize(objective, n_trials=num_trials or len(enqueued))
     return study.trials
 
@@ -157,6 +158,7 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
         "erf_trained",
         "findings",
         "flops_g",
+        "global_layers",
         "metric",
         "output_stride",
         "params_m",
@@ -178,6 +180,14 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
     assert trial.state == TrialState.COMPLETE
     assert trial.values == [trial.intermediate_values[1]]
     assert (trial.value * 32).is_integer()
+
+
+def test_parts_that_see_the_whole_image_are_named() -> None:
+    stage = {"block": "basic", "depth": 1, "width": 8, "context": "gc"}
+    space = SearchSpace(stem={"kernel_size": 3, "stride": 1, "width": 8}, stages=[stage, stage])
+    constraint = RFConstraint(theoretical=(9, None), effective=(1, None))
+    (trial,) = search(stub_task(), {}, space=space, constraint=constraint)
+    assert trial.user_attrs["global_layers"] == "stage 1 gc,stage 2 gc"
 
 
 def test_the_same_candidate_gets_the_same_numbers_in_every_study() -> None:
