@@ -20,6 +20,8 @@ from rfsearch.datasets import ImageData
 from rfsearch.diagnosis import diagnose
 from rfsearch.model import SearchedNetwork
 from rfsearch.objective import Objective
+from rfsearch.receptive_field import ReceptiveField, window
+from rfsearch.scale_scores import ScaleScores
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
 from rfsearch.tasks import ClassificationTask
@@ -178,6 +180,69 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
     assert trial.state == TrialState.COMPLETE
     assert trial.values == [trial.intermediate_values[1]]
     assert (trial.value * 32).is_integer()
+
+
+def test_scores_by_scale_are_attributes_where_they_are_known() -> None:
+    @dataclass(frozen=True)
+    class Scored(StubTask):
+        def train(self, model: Any, report: Any = None) -> TrainingResult:
+            return TrainingResult(0.5, 1, 0.0, ScaleScores(small=0.25, large=0.75), ap50=0.875)
+
+    task = Scored(tiny_data(), TrainingConfig(epochs=1), device="cpu")
+    first, again = search(task, FITS, FITS)
+    for trial in (first, again):
+        known = {k: v for k, v in trial.user_attrs.items() if k.startswith(("score_", "ap50"))}
+        assert known == {"score_small": 0.25, "score_large": 0.75, "ap50": 0.875}
+        assert trial.user_attrs["metric"] == "accuracy"
+    assert again.user_attrs["duplicate_of"] == 0
+
+
+def test_of_several_maps_each_has_its_fields_and_the_last_is_judged() -> None:
+    chosen = SPACE.from_params(FITS | {"stage1_downsample": "conv"})
+
+    class TwoMaps(Architecture):
+        """An architecture that says of its stages that both are read."""
+
+        @property
+        def levels(self) -> tuple[str, ...]:
+            return ("P2", "P3")
+
+        def receptive_fields(self) -> dict[str, ReceptiveField]:
+            return {"P2": window(3, stride=1), "P3": self.receptive_field()}
+
+    class Space:
+        def suggest(self, trial: optuna.Trial) -> TwoMaps:
+            return TwoMaps.from_dict(chosen.to_dict())
+
+    @dataclass(frozen=True)
+    class PyramidTask(StubTask):
+        def measure_erf(self, model: Any, level: str | None = None) -> Any:
+            size = {None: 10.0, "P2": 3.0}[level]
+            return StubERF(size + 1 if self.trained else size)
+
+    task = PyramidTask(tiny_data(), TrainingConfig(epochs=1), device="cpu")
+    study = optuna.create_study(direction="maximize")
+    study.optimize(Objective(Space(), CONSTRAINT, task), n_trials=1)  # type: ignore[arg-type]
+    (trial,) = study.trials
+    expected = chosen.expected_erf().size
+    assert json.loads(trial.user_attrs["levels"]) == {
+        "P2": {
+            "trf_size": 3,
+            "output_stride": 1,
+            "erf_expected": expected,
+            "erf_init": 3.0,
+            "erf_trained": 4.0,
+        },
+        "P3": {
+            "trf_size": 11,
+            "output_stride": 1,
+            "erf_expected": expected,
+            "erf_init": 10.0,
+            "erf_trained": 11.0,
+        },
+    }
+    attrs = trial.user_attrs
+    assert (attrs["trf_size"], attrs["erf_init"], attrs["erf_trained"]) == (11, 10.0, 11.0)
 
 
 def test_the_same_candidate_gets_the_same_numbers_in_every_study() -> None:
