@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rfsearch.analysis import trials_dataframe as trials_dataframe
     from rfsearch.architecture import Architecture as Architecture
-    from rfsearch.architecture import Block as Block
-    from rfsearch.architecture import Stage as Stage
-    from rfsearch.architecture import Stem as Stem
     from rfsearch.boxed_images import coco_images as coco_images
     from rfsearch.boxed_images import voc_images as voc_images
     from rfsearch.budget import Budget as Budget
     from rfsearch.choices import StageChoices as StageChoices
-    from rfsearch.choices import StemChoices as StemChoices
     from rfsearch.constraint import RFConstraint as RFConstraint
     from rfsearch.diagnosis import diagnose as diagnose
     from rfsearch.erf import MeasuredERF as MeasuredERF
@@ -41,6 +37,10 @@ if TYPE_CHECKING:
     from rfsearch.sources import digit_scenes as digit_scenes
     from rfsearch.sources import image_folder as image_folder
     from rfsearch.space import SearchSpace as SearchSpace
+    from rfsearch.stages import Block as Block
+    from rfsearch.stages import Stage as Stage
+    from rfsearch.stem_choices import StemChoices as StemChoices
+    from rfsearch.stems import Stem as Stem
     from rfsearch.target import ScaleTarget as ScaleTarget
     from rfsearch.tasks import ClassificationTask as ClassificationTask
     from rfsearch.tasks import DetectionTask as DetectionTask
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Architecture": "architecture",
     "AreaTiling": "tiles",
-    "Block": "architecture",
+    "Block": "stages",
     "Budget": "budget",
     "ClassificationTask": "tasks",
     "DetectionTask": "tasks",
@@ -70,10 +70,10 @@ _HOMES = {
     "ScaleTarget": "target",
     "SearchSpace": "space",
     "SegmentationTask": "tasks",
-    "Stage": "architecture",
+    "Stage": "stages",
     "StageChoices": "choices",
-    "Stem": "architecture",
-    "StemChoices": "choices",
+    "Stem": "stems",
+    "StemChoices": "stem_choices",
     "Tiling": "tiles",
     "TracedMap": "trace_result",
     "TracedModel": "trace_result",

@@ -8,6 +8,7 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from rfsearch.constraint import CONSTRAINT_KEYS
+from rfsearch.trial_attributes import BASELINE_SCORE
 
 if TYPE_CHECKING:
     import optuna
@@ -36,9 +37,11 @@ _ATTRIBUTES = {
     "flops_g": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
+    "baseline": "string",
     "duplicate_of": "Int64",
     "levels": "string",
     "findings": "string",
+    "global_layers": "string",
     "rejected_by": "string",
     "reason": "string",
 }
@@ -53,23 +56,34 @@ _RATIOS = {
 def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     """One tidy row per trial, with the same typed columns whatever the task and the trials.
 
-    Sizes are in px. Columns: `number`, `state`, `value` (of candidates trained to the end);
-    `metric`, what that is: `accuracy`, `miou` (mean intersection over union) or `ap` (COCO's
-    average precision); the same for objects below 32 px, below 96 px and above, at the network's
-    input resolution, in `score_small`, `score_medium` and `score_large`: the accuracy on images of
-    such an object, the share of such objects most of whose pixels are right, or their average
-    precision; `ap50` (average precision at an overlap of 50 %); the parameters by their names;
-    `trf_size`; `erf_expected`, `erf_init` and `erf_trained` (closed form, measured before and
-    after training) and their ratios to `trf_size`: `erf_ratio_expected`, `erf_ratio` (before
-    training) and `erf_ratio_trained`; `erf_clipped` (share of the receptive field outside the
-    measured input); `output_stride`, `params_m` (millions), `flops_g` (10^9, a multiply-add is
-    two), `train_seconds`, `seed`; `duplicate_of` (number of the trial with the same architecture
-    whose results it repeats); `levels` (JSON: the receptive fields of every output map, where
-    there are several; the other columns are of the last); `findings` (kinds of what `diagnose`
-    finds in closed form, separated by commas; empty for none); `rejected_by` (`theoretical`,
-    `output_stride`, `parameters`, `flops`, `expected`, `measured`, `pruner`, `space`, `training`,
-    or missing) and `reason`; the constraints in octaves, `feasible` being true where all of them
-    are at most 0; `duration_seconds`. What a trial has not is missing.
+    Sizes are in px; what a trial has not is missing. The columns, beside one for each parameter:
+
+    - `number`, `state`, and `value`, the score of candidates trained to the end;
+    - `metric`, what that is: `accuracy`, `miou` (mean intersection over union) or `ap` (COCO's
+      average precision);
+    - `score_small`, `score_medium`, `score_large`: the same for objects below 32 px, below 96 px
+      and above, at the network's input resolution: the accuracy on images of such an object, the
+      share of such objects most of whose pixels are right, or their average precision;
+    - `ap50`: average precision at an overlap of 50 %;
+    - `trf_size`, and `erf_expected`, `erf_init`, `erf_trained`: closed form, measured before and
+      after training;
+    - `erf_ratio_expected`, `erf_ratio` (before training), `erf_ratio_trained`: the same over
+      `trf_size`;
+    - `erf_clipped`: share of the receptive field outside the measured input;
+    - `output_stride`, `params_m` (millions), `flops_g` (10^9, a multiply-add is two),
+      `train_seconds`, `seed`;
+    - `baseline`: name in timm of a network that is no candidate: it has no parameters and no
+      expected ERF, and is no result of the search;
+    - `duplicate_of`: number of the trial with the same architecture whose results it repeats;
+    - `levels`: JSON with the receptive fields of every output map, where there are several; the
+      other columns are of the last;
+    - `findings`: kinds of what `diagnose` finds in closed form, separated by commas;
+    - `global_layers`: parts that mix the whole image, likewise; the sizes are those of the local
+      field;
+    - `rejected_by`: `theoretical`, `output_stride`, `parameters`, `flops`, `gridding`,
+      `expected`, `measured`, `pruner`, `space`, `training`, or missing; and `reason`;
+    - the constraints in octaves, and `feasible`: whether all of them are at most 0;
+    - `duration_seconds`.
     """
     trials = study.get_trials(deepcopy=False)
     columns: dict[str, pd.Series[Any]] = {
@@ -109,6 +123,8 @@ def _attribute(trials: list[FrozenTrial], name: str, dtype: str) -> pd.Series[An
 def _value(trial: FrozenTrial) -> float | None:
     # Optuna gives a pruned trial its last intermediate value, and a rejected one may have
     # completed with a stand-in; neither is a result.
+    if BASELINE_SCORE in trial.user_attrs:
+        return float(trial.user_attrs[BASELINE_SCORE])
     has_result = trial.state == TrialState.COMPLETE and "rejected_by" not in trial.user_attrs
     return trial.values[0] if has_result and trial.values else None
 

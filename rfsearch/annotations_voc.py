@@ -10,7 +10,7 @@ from rfsearch.annotations import (
     AnnotatedObject,
     Annotations,
     box_of,
-    read_text,
+    read_content,
     size_of,
 )
 
@@ -56,10 +56,10 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
 
 def _root(file: Path) -> ElementTree.Element:
-    text = read_text(file)
+    content = read_content(file)  # An XML file states its own encoding.
     try:
-        root = ElementTree.fromstring(text, ElementTree.XMLParser(target=_NoDoctype()))
-    except (ElementTree.ParseError, ValueError) as error:
+        root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise ValueError(f"{file}: not an XML file ({error}).") from None
     if root.tag != "annotation":
         raise ValueError(

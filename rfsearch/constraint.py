@@ -26,6 +26,7 @@ CONSTRAINT_KEYS = {
     "output_stride": "output_stride_octaves",
     "parameters": "params_octaves",
     "flops": "flops_octaves",
+    "gridding": "gridding_octaves",
     "expected": "erf_expected_octaves",
     "measured": "erf_measured_octaves",
 }
@@ -34,6 +35,7 @@ _QUANTITIES = {
     "output_stride": "output stride",
     "parameters": "model size",
     "flops": "cost",
+    "gridding": "touched share",
     "expected": "expected ERF",
     "measured": "ERF",
 }
@@ -54,7 +56,8 @@ class Verdict(NamedTuple):
 
     Attributes:
         gate: One of `CONSTRAINT_KEYS`.
-        size: The candidate's value, in px, millions of parameters or 10^9 operations.
+        size: The candidate's value, in px, millions of parameters, 10^9 operations, or as a
+            share.
         allowed: The values that pass.
     """
 

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from rfsearch.expression import BatchNorm, Chain, Convolution, Node, Pooling, Relu, Sum
-from rfsearch.receptive_field import same_padding
+from rfsearch.expression import (
+    Attention,
+    BatchNorm,
+    Chain,
+    Concat,
+    Convolution,
+    Gate,
+    ImageLevel,
+    LayerNorm,
+    Node,
+    Pooling,
+    Resize,
+    Scale,
+    Sum,
+    Taps1d,
+    taps_of,
+)
 
 
 class FeatureMap(NamedTuple):
@@ -20,8 +35,9 @@ class Cost(NamedTuple):
 
     Attributes:
         parameters: Number of trainable values.
-        flops: Floating-point operations of the convolutions; one multiply-add counts as two, as
-            in `torch.utils.flop_counter`. Normalisation, activation and pooling are not counted.
+        flops: Floating-point operations of convolutions, attention and gates; one multiply-add
+            counts as two, as in `torch.utils.flop_counter`. Normalisation, activation, maxima and
+            even averages are not counted.
         output: Size of the node's output.
     """
 
@@ -38,36 +54,59 @@ def cost(node: Node, size: FeatureMap) -> Cost:
     """
     match node:
         case Convolution():
-            padding = same_padding(node.kernel_size, node.stride, node.dilation)
-            reach = node.dilation * (node.kernel_size - 1)
-            output = _slide(size, reach, node.stride, padding)
-            weights = node.kernel_size**2 * node.in_channels * node.out_channels
-            return Cost(weights, 2 * weights * output.height * output.width, output)
+            output = _slide(size, taps_of(node))
+            weights = node.kernel_size**2 * node.in_channels * node.out_channels // node.groups
+            biases = node.out_channels if node.bias else 0
+            return Cost(weights + biases, 2 * weights * output.height * output.width, output)
         case Pooling():
-            return Cost(0, 0, _slide(size, node.kernel_size - 1, node.stride, node.padding))
-        case BatchNorm():
+            output = _slide(size, taps_of(node))
+            weights = node.channels * node.kernel_size**2
+            return Cost(0, 2 * weights * output.height * output.width, output)
+        case Resize():
+            return Cost(0, 0, FeatureMap(size.height * node.factor, size.width * node.factor))
+        case BatchNorm() | LayerNorm():
             return Cost(2 * node.channels, 0, size)
-        case Relu():
-            return Cost(0, 0, size)
+        case Scale():
+            return Cost(node.channels, 0, size)
+        case Gate():
+            return _gate(node, size)
+        case Attention():
+            # Each position's weights for all positions, and the sum with these weights.
+            return Cost(0, 4 * node.channels * (size.height * size.width) ** 2, size)
+        case ImageLevel():
+            return cost(node.node, FeatureMap(1, 1))._replace(output=size)
         case Chain():
             total = Cost(0, 0, size)
             for child in node.nodes:
                 total = _add(total, cost(child, total.output))
             return total
-        case Sum():
+        case Sum() | Concat():
             total = Cost(0, 0, size)
             for branch in node.branches:
                 total = _add(total, cost(branch, size))
             return total
+        case _:
+            return Cost(0, 0, size)
+
+
+def _gate(node: Gate, size: FeatureMap) -> Cost:
+    weights = 2 * node.channels * node.inner
+    parameters, flops = weights + node.inner + node.channels, 2 * weights
+    if node.kind == "gc":
+        # A score for each position, the sum with these, and a normalisation of the inner layer.
+        parameters += node.channels + 1 + 2 * node.inner
+        flops += 4 * node.channels * size.height * size.width
+    return Cost(parameters, flops, size)
 
 
 def _add(left: Cost, right: Cost) -> Cost:
     return Cost(left.parameters + right.parameters, left.flops + right.flops, right.output)
 
 
-def _slide(size: FeatureMap, reach: int, stride: int, padding: int) -> FeatureMap:
+def _slide(size: FeatureMap, taps: Taps1d) -> FeatureMap:
     """Output size of a window, by torch's own rule (`torch.nn.Conv2d`, section "Shape")."""
-    height, width = ((pixels + 2 * padding - reach - 1) // stride + 1 for pixels in size)
+    reach = taps.dilation * (taps.kernel_size - 1)
+    height, width = ((p + 2 * taps.padding - reach - 1) // taps.stride + 1 for p in size)
     if height < 1 or width < 1:
         raise ValueError(
             f"A window that spans {reach + 1} px must fit into its padded input, "

@@ -14,8 +14,18 @@ from __future__ import annotations
 from functools import reduce
 from typing import NamedTuple
 
-from rfsearch.expression import BatchNorm, Chain, Convolution, Node, Pooling, Relu, Sum
-from rfsearch.receptive_field import same_padding
+from rfsearch.expression import (
+    Chain,
+    Concat,
+    Convolution,
+    Node,
+    Pooling,
+    Resize,
+    Sum,
+    Taps1d,
+    local_branches,
+    taps_of,
+)
 
 
 class Coverage(NamedTuple):
@@ -54,20 +64,11 @@ class Coverage(NamedTuple):
         """
         return tuple(self.start + n for n in range(self.size) if self.mask >> n & 1)
 
-    def windowed(
-        self, kernel_size: int, stride: int, dilation: int = 1, padding: int = 0
-    ) -> Coverage:
-        """Units that look at `kernel_size` of these units, `dilation` apart.
-
-        Args:
-            kernel_size: Taps along the axis.
-            stride: Step between the new units, in old units.
-            dilation: Distance between taps, in old units.
-            padding: Old units before the first.
-        """
-        step = dilation * self.stride
-        mask = reduce(lambda seen, tap: seen | self.mask << tap * step, range(kernel_size), 0)
-        return Coverage(self.start - padding * self.stride, mask, self.stride * stride)
+    def windowed(self, taps: Taps1d) -> Coverage:
+        """Units that look at these units through a window."""
+        step = taps.dilation * self.stride
+        mask = reduce(lambda seen, tap: seen | self.mask << tap * step, range(taps.kernel_size), 0)
+        return Coverage(self.start - taps.padding * self.stride, mask, self.stride * taps.stride)
 
     def united(self, other: Coverage) -> Coverage:
         """Units that touch what the same unit of either branch touches.
@@ -95,16 +96,19 @@ def coverage(node: Node, seen: Coverage = PIXEL) -> Coverage:
     Args:
         node: An expression.
         seen: What the units of its input touch: by default they are the pixels.
+
+    Raises:
+        ValueError: If the expression upsamples: its units touch different pixels.
     """
     match node:
-        case Convolution(kernel_size, stride=stride, dilation=dilation):
-            padding = same_padding(kernel_size, stride, dilation)
-            return seen.windowed(kernel_size, stride, dilation, padding)
-        case Pooling():
-            return seen.windowed(node.kernel_size, node.stride, padding=node.padding)
-        case BatchNorm() | Relu():
-            return seen
+        case Convolution() | Pooling():
+            return seen.windowed(taps_of(node))
+        case Resize():
+            raise ValueError("Units that an upsampling makes different have no common coverage.")
         case Chain():
             return reduce(lambda before, child: coverage(child, before), node.nodes, seen)
-        case Sum():
-            return reduce(Coverage.united, (coverage(branch, seen) for branch in node.branches))
+        case Sum() | Concat():
+            branches = local_branches(node)
+            return reduce(Coverage.united, (coverage(branch, seen) for branch in branches))
+        case _:
+            return seen

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rfsearch.datasets import Boxes, DetectionData
-    from rfsearch.model import SearchedNetwork
+    from rfsearch.level_maps import Backbone
     from rfsearch.receptive_field import ReceptiveField
 
 #: Channels of the head, the same for all candidates; a multiple of its 32 normalisation groups.
@@ -43,7 +43,7 @@ SCORE_THRESHOLD = 0.05
 class _Maps(nn.Module):
     """The network's maps in float32, projected to the head's width."""
 
-    def __init__(self, network: SearchedNetwork, out_channels: int) -> None:
+    def __init__(self, network: Backbone, out_channels: int) -> None:
         super().__init__()
         self.network = network
         self.out_channels = out_channels
@@ -91,7 +91,7 @@ def _level_anchors(field: ReceptiveField, values: Tensor) -> Tensor:
     return torch.cat([centers - field.stride / 2, centers + field.stride / 2], dim=1)
 
 
-def detector(network: SearchedNetwork, num_classes: int) -> FCOS:
+def detector(network: Backbone, num_classes: int) -> FCOS:
     """FCOS (Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", 2019).
 
     Args:

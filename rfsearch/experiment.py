@@ -16,6 +16,7 @@ from rfsearch.remedies import require_feasible
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
 from rfsearch.tasks import Task, task_for
+from rfsearch.timm_models import check_name
 from rfsearch.training import TrainingConfig
 from rfsearch.validation import FrozenData, parse, read_toml
 
@@ -25,6 +26,7 @@ PixelBounds = Annotated[
     tuple[Annotated[float, Field(ge=0, strict=False)], Pixels], Field(strict=False)
 ]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1, strict=False)]
 
 
 class TargetConfig(FrozenData):
@@ -40,6 +42,7 @@ class TargetConfig(FrozenData):
         max_output_stride: Largest stride of the output map, in px.
         max_params_m: Most parameters, in millions.
         max_flops_g: Most floating-point operations for one image, in 10^9.
+        max_gridding: Largest share of the receptive field's pixels that nothing may touch.
     """
 
     min_size: Pixels | None = None
@@ -51,6 +54,7 @@ class TargetConfig(FrozenData):
     max_output_stride: Count | None = None
     max_params_m: Positive | None = None
     max_flops_g: Positive | None = None
+    max_gridding: Share | None = None
 
     @model_validator(mode="after")
     def _has_both_or_none(self) -> Self:
@@ -76,6 +80,7 @@ class TargetConfig(FrozenData):
                 max_output_stride=self.max_output_stride,
                 max_params_m=self.max_params_m,
                 max_flops_g=self.max_flops_g,
+                max_gridding=self.max_gridding,
                 input_size=data.image_size,
                 in_chans=data.in_chans,
                 num_classes=len(data.class_names),
@@ -128,10 +133,12 @@ class ExperimentConfig(FrozenData):
         data: The images; they say what is to be learned of them.
         training: Budget and optimiser of each candidate.
         search: How to search.
+        baselines: Names of models in timm that are trained beside the candidates.
     """
 
     question: str = ""
     space: str
+    baselines: Annotated[tuple[str, ...], Field(strict=False)] = ()
     target: TargetConfig = TargetConfig()
     data: DataConfig
     training: TrainingConfig = TrainingConfig()
@@ -168,6 +175,8 @@ class Experiment:
         if file.is_dir():
             file /= "experiment.toml"
         config = parse(ExperimentConfig, read_toml(file), str(file))
+        for name in config.baselines:
+            _check_baseline(name, file)
         space = SearchSpace.load(
             file.parent / config.space if config.space.endswith(".toml") else config.space
         )
@@ -185,5 +194,12 @@ class Experiment:
     @property
     def identity(self) -> dict[str, Any]:
         """What must not change between the runs of one study, fit for JSON."""
-        config = self.config.model_dump(mode="json", exclude={"question", "search"})
+        config = self.config.model_dump(mode="json", exclude={"question", "search", "baselines"})
         return config | {"space": self.space.model_dump(mode="json")}
+
+
+def _check_baseline(name: str, file: Path) -> None:
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ValueError(f"{file}: baselines: {error}") from None

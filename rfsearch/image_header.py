@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_image(file: Path) -> Iterator[Image.Image]:
-    """Open an image; its pixels are read when they are used inside.
+    """Open an image; its pixels are read when they are used inside, where nothing else may fail.
 
     Raises:
         ValueError: If the file is not a readable image; it names the file.
@@ -23,7 +23,8 @@ def open_image(file: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(file) as image:
             yield image
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    # Broken files make Pillow raise SyntaxError, TypeError, struct.error and many more.
+    except Exception as error:
         raise ValueError(f"{file}: not a readable image ({error}).") from None
 
 
@@ -33,7 +34,11 @@ def image_size(file: Path) -> tuple[int, int] | None:
     Raises:
         ValueError: If there is one that is not a readable image; it names the file.
     """
-    if not file.is_file():
+    try:
+        is_there = file.is_file()
+    except OSError:  # Such as a name that is too long for any file.
+        is_there = False
+    if not is_there:
         return None
     with open_image(file) as image:
         return image.height, image.width

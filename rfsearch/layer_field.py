@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from rfsearch.expression import Chain, Node, receptive_field
-from rfsearch.paths import smallest_field
-from rfsearch.receptive_field import IDENTITY, ReceptiveField
+from rfsearch.expression import Chain, Node, is_global, unit_grid
+from rfsearch.unit_grid import PIXELS, Grid
 
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture
@@ -41,7 +40,10 @@ class Reach:
 
     Attributes:
         size: Theoretical receptive field.
-        smallest: The same over the path that sees least.
+        smallest: The same over the path that sees least: shortcuts instead of branches. Richter
+            et al., "Should You Go Deeper? Optimizing Convolutional Neural Network Architectures
+            without Training by Receptive Field Analysis", ICMLA 2021, take it as the measure of
+            what a layer has yet to add.
         stride: Input pixels between neighbouring units.
     """
 
@@ -82,12 +84,11 @@ class LayerField:
 def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
     """The stem, poolings and blocks of an architecture, first to last."""
     layers: list[LayerField] = []
-    size, smallest = IDENTITY, IDENTITY
-    before = _reach(size, smallest)
+    grid, before = PIXELS, _reach(PIXELS)
     for name, kind, node in architecture_nodes(architecture):
-        size, smallest = size.then(receptive_field(node)), smallest_field(node, smallest)
-        reach = _reach(size, smallest)
-        layers.append(LayerField(name, kind, reach, before=before))
+        grid = unit_grid(node, grid)
+        reach = _reach(grid)
+        layers.append(LayerField(name, kind, reach, is_global(node), before))
         before = reach
     return tuple(layers)
 
@@ -101,11 +102,10 @@ def architecture_outputs(architecture: Architecture) -> tuple[LayerField, ...]:
 def architecture_nodes(architecture: Architecture) -> list[tuple[str, str, Node]]:
     """Name, kind and expression of each layer of an architecture, first to last."""
     _, *stages = architecture.lower().nodes
-    stem = architecture.stem.lower(in_channels=3)
-    split = -1 if architecture.stem.pool == "max" else None
-    nodes: list[tuple[str, str, Node]] = [("stem", "stem", Chain(stem.nodes[:split]))]
-    if split is not None:
-        nodes.append(("stem pool", "max_pool", stem.nodes[-1]))
+    stem = architecture.stem
+    nodes: list[tuple[str, str, Node]] = [("stem", "stem", Chain(stem.convolutions(3)))]
+    if stem.pool != "none":
+        nodes.append(("stem pool", f"{stem.pool}_pool", Chain(stem.pooling())))
     for number, (stage, lowered) in enumerate(zip(architecture.stages, stages, strict=True), 1):
         children = list(lowered.nodes)  # type: ignore[union-attr]  # A stage lowers to a chain.
         if stage.downsample != "conv":
@@ -117,6 +117,7 @@ def architecture_nodes(architecture: Architecture) -> list[tuple[str, str, Node]
     return nodes
 
 
-def _reach(size: ReceptiveField, smallest: ReceptiveField) -> Reach:
-    both = (size.size, smallest.size, size.stride)
+def _reach(grid: Grid) -> Reach:
+    field = grid.field()
+    both = (field.size, grid.smallest, field.stride)
     return Reach(*(Plane(pixels, pixels) for pixels in both))

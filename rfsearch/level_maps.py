@@ -1,8 +1,8 @@
-"""The maps of a searched network by level, whether it has one or a pyramid of them."""
+"""The maps of a network by level, whether it has one or a pyramid of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import torch
 
@@ -10,9 +10,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rfsearch.model import SearchedNetwork
+    from rfsearch.timm_network import TimmNetwork
+
+    #: What tasks put their heads on.
+    Backbone: TypeAlias = SearchedNetwork | TimmNetwork
 
 
-def level_maps(network: SearchedNetwork, images: Tensor) -> dict[str, Tensor]:
+def level_maps(network: Backbone, images: Tensor) -> dict[str, Tensor]:
     """The network's maps, finest first, each `(batch, num_features, height, width)`.
 
     Args:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from rfsearch.annotations import AnnotatedImage, AnnotatedObject, Annotations, Box
     from rfsearch.resizing import Resize
 
+#: Where an edge is a sum of floats, it may leave its image by so many px.
+_NOISE = 1e-6
+
 
 class Skipped(NamedTuple):
     """How many objects were left out, by reason; see the module."""
@@ -185,37 +188,53 @@ def measure_objects(
         for image in annotations.images
     ]
     is_missing = [size is None and (images is not None or resize != "none") for size in sizes]
-    skipped: Counter[str] = Counter()
-    kept: list[tuple[int, str, Box]] = []
-    num_clipped = 0
-    for one in annotations.objects:
-        if (reason := _unusable(one, is_missing)) is not None:
-            skipped[reason] += 1
-            continue
-        assert one.image is not None
-        assert one.label is not None
-        assert one.box is not None
-        size = sizes[one.image]
-        box = one.box.clip(size) if size else one.box
-        if box.is_empty:
-            skipped["outside"] += 1
-            continue
-        num_clipped += box != one.box
-        kept.append((one.image, one.label, box))
+    checked = [_check(one, sizes, is_missing) for one in annotations.objects]
+    kept = [one for one in checked if isinstance(one, _Kept)]
     heights, widths = _resized(kept, sizes, input_size, resize)
     index = {name: number for number, name in enumerate(annotations.class_names)}
     return ObjectScales(
         heights=heights,
         widths=widths,
-        labels=np.array([index[label] for _, label, _ in kept], dtype=np.intp),
+        labels=np.array([index[one.label] for one in kept], dtype=np.intp),
         class_names=annotations.class_names,
         num_images=len(annotations.images),
-        skipped=Skipped(**skipped),
-        num_clipped=num_clipped,
+        skipped=Skipped(**Counter(one for one in checked if isinstance(one, str))),
+        num_clipped=sum(one.is_clipped for one in kept),
         input_size=input_size,
         resize=resize,
         are_masks=annotations.are_masks,
     )
+
+
+class _Kept(NamedTuple):
+    """An object that can be used, clipped to its image, in px of that."""
+
+    image: int
+    label: str
+    box: Box
+    is_clipped: bool
+
+
+def _check(
+    one: AnnotatedObject, sizes: Sequence[tuple[int, int] | None], is_missing: Sequence[bool]
+) -> _Kept | str:
+    """What is kept of an object, or the reason why it cannot be used."""
+    if one.is_crowd:
+        return "crowd"
+    if one.image is None or is_missing[one.image]:
+        return "missing_image"
+    if one.label is None:
+        return "unknown_category"
+    if one.box is None:
+        return "no_box"
+    if one.box.is_empty:
+        return "empty_box"
+    size = sizes[one.image]
+    box = one.box.clip(size) if size else one.box
+    if box.is_empty:
+        return "outside"
+    is_clipped = max(abs(edge - was) for edge, was in zip(box, one.box, strict=True)) > _NOISE
+    return _Kept(one.image, one.label, box, is_clipped)
 
 
 def _size(
@@ -236,28 +255,15 @@ def _size(
     return found
 
 
-def _unusable(one: AnnotatedObject, is_missing: Sequence[bool]) -> str | None:
-    """Why an object cannot be used, or None."""
-    if one.is_crowd:
-        return "crowd"
-    if one.image is None or is_missing[one.image]:
-        return "missing_image"
-    if one.label is None:
-        return "unknown_category"
-    if one.box is None:
-        return "no_box"
-    return "empty_box" if one.box.is_empty else None
-
-
 def _resized(
-    kept: Sequence[tuple[int, str, Box]],
+    kept: Sequence[_Kept],
     sizes: Sequence[tuple[int, int] | None],
     input_size: tuple[int, int] | None,
     resize: Resize,
 ) -> NDArray[np.float64]:
     """Heights and widths of boxes in px at network resolution: `(2, boxes)`."""
-    of_images = np.array([sizes[image] or (1, 1) for image, _, _ in kept], float).reshape(-1, 2)
-    boxes = np.array([box for _, _, box in kept], float).reshape(-1, 4)
+    of_images = np.array([sizes[one.image] or (1, 1) for one in kept], float).reshape(-1, 2)
+    boxes = np.array([one.box for one in kept], float).reshape(-1, 4)
     sides = boxes[:, [3, 2]] - boxes[:, [1, 0]]
     resized: NDArray[np.float64] = sides * resize_factors(of_images, input_size, resize)
     return resized.T

@@ -94,7 +94,8 @@ class Objective:
         erf = self.task.measure_erf(model)
         trial.set_user_attr("erf_trained", erf.size)
         self._log_levels(trial, architecture, model, erf.size, "erf_trained")
-        _log_scores(trial, result)
+        for name, score in score_attributes(result).items():
+            trial.set_user_attr(name, score)
         return result.score
 
     def _log_architecture(self, trial: optuna.Trial, architecture: Architecture) -> None:
@@ -103,6 +104,7 @@ class Objective:
         trial.set_user_attr("architecture", json.dumps(architecture.to_dict()))
         trial.set_user_attr("params_m", cost.parameters / 1e6)
         trial.set_user_attr("flops_g", cost.flops / 1e9)
+        trial.set_user_attr("global_layers", ",".join(architecture.global_layers))
         trial.set_user_attr("seed", task.training.seed)
         trial.set_user_attr("metric", task.metric)
 
@@ -152,10 +154,10 @@ def _closed_form(architecture: Architecture) -> dict[str, dict[str, float]]:
     }
 
 
-def _log_scores(trial: optuna.Trial, result: TrainingResult) -> None:
-    for name, score in zip(_SCORES, (*result.by_scale, result.ap50), strict=True):
-        if not math.isnan(score):
-            trial.set_user_attr(name, score)
+def score_attributes(result: TrainingResult) -> dict[str, float]:
+    """The scores beside the value that are known, by the names of their attributes."""
+    scores = zip(_SCORES, (*result.by_scale, result.ap50), strict=True)
+    return {name: score for name, score in scores if not math.isnan(score)}
 
 
 def _earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:

@@ -84,11 +84,13 @@ class Needs:
         return (self._smallest(quantiles[0]), self._context(), self._dense(), self._scales())
 
     def _smallest(self, quantile: float) -> Answer:
-        units, stride = REACH_PER_STRIDE[0], self.max_output_stride
-        answer = (
-            f"{self.target.min_size:g} px ({100 * quantile:g} % of the objects are smaller): it "
-            f"spans {units:g} units of a map with a stride of up to {stride} px."
+        size, units = self.target.min_size, REACH_PER_STRIDE[0]
+        spans = (
+            f"it spans {units:g} units of a map with a stride of up to {self.max_output_stride} px"
+            if size >= units
+            else f"too small to span {units:g} units even at a stride of 1 px: enlarge the input"
         )
+        answer = f"{size:g} px ({100 * quantile:g} % of the objects are smaller): {spans}."
         return Answer("Smallest object?", answer, "data")
 
     def _context(self) -> Answer:

@@ -50,16 +50,17 @@ def write_report(study: optuna.Study, experiment: Experiment) -> ReportFiles:
 
 
 def trained_table(frame: pd.DataFrame) -> Table:
-    """The trained candidates, best first."""
+    """The trained candidates, and the baselines by their names, best first."""
     table = Table(
         title="Trained candidates, best first; sizes in px, ratio after training", box=SIMPLE_HEAD
     )
     score = (metric_label(frame), "value", "{:.3f}")
-    columns = (("trial", "number", "{:d}"), score, *_COLUMNS)
+    columns = (("trial", "name", "{}"), score, *_COLUMNS)
     for heading, *_ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     trained = frame[frame["value"].notna() & frame["duplicate_of"].isna()]
     trained = trained.sort_values("value", ascending=False)
+    trained = trained.assign(name=trained["baseline"].fillna(trained["number"].astype("string")))
     for row in trained.to_dict(orient="records"):
         table.add_row(*(_cell(row[column], form) for _, column, form in columns))
     return table
@@ -68,8 +69,8 @@ def trained_table(frame: pd.DataFrame) -> Table:
 def gate_summary(frame: pd.DataFrame) -> str:
     """How many trials there were, and how many each gate stopped.
 
-    >>> columns = {"value": [0.5, None], "rejected_by": [None, "expected"], "duplicate_of": None}
-    >>> gate_summary(pd.DataFrame(columns))
+    >>> gates = {"value": [0.5, None], "rejected_by": [None, "expected"]}
+    >>> gate_summary(pd.DataFrame(gates | {"duplicate_of": None, "baseline": None}))
     '2 trials: 1 trained to the end, 1 stopped by the expected ERF'
     """
     names = {
@@ -79,10 +80,14 @@ def gate_summary(frame: pd.DataFrame) -> str:
         "pruner": "the pruner",
         "space": "values outside the space",
         "training": "failed training",
+        "baseline": "failed baselines",
     }
     counts = frame["rejected_by"].value_counts()
     again = int(frame["duplicate_of"].notna().sum())
-    parts = [f"{int(frame['value'].notna().sum()) - again} trained to the end"]
+    baselines = int((frame["baseline"].notna() & frame["value"].notna()).sum())
+    parts = [f"{int(frame['value'].notna().sum()) - again - baselines} trained to the end"]
+    if baselines:
+        parts.append(f"{baselines} trained as baselines")
     if again:
         parts.append(f"{again} that had been trained before")
     parts += [

@@ -65,14 +65,15 @@ def read_scales(
 
     Raises:
         ValueError: One line that says what cannot be read, and why: no such file, truncated, of
-            another format, a column that is missing; or no object that can be used.
-
+            another format, without a column; or that there is no object that can be used.
     """
     source, size = Path(path), _pair(input_size)
     way = check_resize(resize, size)
     kind = _format(source, format)
     if semantic and kind != "masks":
         raise ValueError(f"{source}: `semantic` is for masks, but the format is {kind}.")
+    if images is not None:
+        _check_images(source, kind, Path(images))
     read = partial(read_masks, semantic=True) if semantic else _READERS[kind]
     found = measure_objects(read(source), size, way, Path(images) if images else None)
     scales = found.only(classes) if classes else found
@@ -82,6 +83,13 @@ def read_scales(
             f"{' of ' + ', '.join(classes) if classes else ''} (skipped: {scales.skipped})."
         )
     return scales
+
+
+def _check_images(source: Path, kind: Format, images: Path) -> None:
+    if kind == "masks":
+        raise ValueError(f"{source}: `images` is for boxes; masks have a size of their own.")
+    if not images.is_dir():
+        raise ValueError(f"{images}: there is no such folder of images.")
 
 
 def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rfsearch.datasets import SegmentationData
-    from rfsearch.model import SearchedNetwork
+    from rfsearch.level_maps import Backbone
 
 
 class SegmentationNetwork(nn.Module):
@@ -35,7 +35,7 @@ class SegmentationNetwork(nn.Module):
         head: The 1x1 convolution.
     """
 
-    def __init__(self, backbone: SearchedNetwork, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Conv2d(backbone.num_features, num_classes, kernel_size=1)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _QUARTILES = (0.25, 0.5, 0.75)
 _TEXT_WIDTH = 80
+#: Digits after the point of bounds in px: 106.35, not 106.35000000000001.
+_DIGITS = 6
 #: Classes in the table; the others are named by their number only.
 _MOST_CLASSES = 30
 _RESIZING = {
@@ -211,4 +213,5 @@ def _percent(probability: float) -> str:
 
 
 def _bounds(allowed: Range) -> list[float | None]:
-    return [allowed.low, None if allowed.high == math.inf else allowed.high]
+    high = None if allowed.high == math.inf else round(allowed.high, _DIGITS)
+    return [round(allowed.low, _DIGITS), high]

@@ -12,18 +12,20 @@ from rfsearch.erf import MeasuredERF, measure_erf
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rfsearch.model import SearchedNetwork
+    from rfsearch.level_maps import Backbone
 
 #: Largest side in px of the images that an ERF is measured on; what lies beyond is clipped.
 LARGEST_ERF_INPUT = 512
 
 
-def measure_on(images: Tensor, model: SearchedNetwork, level: str, seed: int) -> MeasuredERF:
+def measure_on(images: Tensor, model: Backbone, level: str, seed: int) -> MeasuredERF:
     """Measure the ERF of one of a network's maps.
 
     The images are mirrored at their borders until they cover the receptive field, so that a
     network is judged by what it would see of a large image, not by the size of these. All
-    networks are judged by the same images: measuring does not stop before the last.
+    networks are judged by the same images: measuring does not stop before the last. Of networks
+    with parts that mix the whole image it is the ERF of the local field, which the expected ERF
+    describes; `Architecture.global_layers` stands beside it.
 
     Args:
         images: Normalised images `(images, channels, height, width)`.
@@ -41,6 +43,7 @@ def measure_on(images: Tensor, model: SearchedNetwork, level: str, seed: int) ->
         side,
         mirror(images, side),
         relative_error=None,
+        local=True,
         level=level if len(fields) > 1 else None,
         seed=seed,
     )

@@ -17,6 +17,7 @@ from rfsearch.device_images import Normalizer
 from rfsearch.model import build_model
 from rfsearch.segmentation import SegmentationLesson, SegmentationNetwork
 from rfsearch.task_erf import measure_on
+from rfsearch.timm_network import TimmNetwork
 from rfsearch.training import Lesson, TrainingConfig, TrainingResult, train
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from rfsearch.architecture import Architecture
     from rfsearch.erf import MeasuredERF
-    from rfsearch.model import SearchedNetwork
+    from rfsearch.level_maps import Backbone
 
 Report = Callable[[int, float], None]
 Data = TypeVar("Data", ImageData, SegmentationData, DetectionData)
@@ -53,8 +54,12 @@ class Task(Protocol):
     def input_size(self) -> tuple[int, int]:
         """Height and width of an image in px."""
 
-    def build(self, architecture: Architecture) -> nn.Module:
-        """The network with the task's head, with weights that depend on the seed alone."""
+    def build(self, candidate: Architecture | str) -> nn.Module:
+        """The network with the task's head, with weights that depend on the seed alone.
+
+        Args:
+            candidate: An architecture, or the name of a model in timm.
+        """
 
     def train(self, model: nn.Module, report: Report | None = None) -> TrainingResult:
         """Train the network in place; `report` gets the number and score of each epoch."""
@@ -78,7 +83,7 @@ class _ImageTask(ABC, Generic[Data]):
     training: TrainingConfig = field(default_factory=TrainingConfig)
     device: torch.device | str | None = None
     num_erf_images: int = 8
-    #: Where the network that the architecture describes is in the model; empty for all of it.
+    #: Where the network that the candidate describes is in the model; empty for all of it.
     _place: ClassVar[str] = ""
 
     @cached_property
@@ -102,11 +107,15 @@ class _ImageTask(ABC, Generic[Data]):
         """Height and width of an image in px."""
         return self.data.image_size
 
-    def build(self, architecture: Architecture) -> nn.Module:
-        """The network with the task's head, with weights that depend on the seed alone."""
+    def build(self, candidate: Architecture | str) -> nn.Module:
+        """The network with the task's head, with weights that depend on the seed alone.
+
+        Args:
+            candidate: An architecture, or the name of a model in timm.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
-            model = self._network(architecture)
+            model = self._network(candidate)
         return model.to(self._device)
 
     def train(self, model: nn.Module, report: Report | None = None) -> TrainingResult:
@@ -146,13 +155,18 @@ class _ImageTask(ABC, Generic[Data]):
     def _make_lesson(self) -> Lesson:
         """The data on the device, with loss and metric."""
 
+    def _backbone(self, candidate: Architecture | str, num_classes: int = 0) -> Backbone:
+        if isinstance(candidate, str):
+            return TimmNetwork(candidate, self.in_chans, num_classes)
+        return build_model(candidate, self.in_chans, num_classes)
+
     @abstractmethod
-    def _network(self, architecture: Architecture) -> nn.Module:
+    def _network(self, candidate: Architecture | str) -> nn.Module:
         """The network with the task's head, with random weights."""
 
-    def _searched(self, model: nn.Module) -> SearchedNetwork:
-        """The part of the model that the architecture describes."""
-        return cast("SearchedNetwork", model.get_submodule(self._place))
+    def _searched(self, model: nn.Module) -> Backbone:
+        """The part of the model that the candidate describes."""
+        return cast("Backbone", model.get_submodule(self._place))
 
 
 @dataclass(frozen=True)
@@ -164,8 +178,8 @@ class ClassificationTask(_ImageTask[ImageData]):
     def _make_lesson(self) -> Lesson:
         return ClassificationLesson(self.data, self._device, self.training.batch_size)
 
-    def _network(self, architecture: Architecture) -> nn.Module:
-        return build_model(architecture, self.in_chans, self.num_classes)
+    def _network(self, candidate: Architecture | str) -> nn.Module:
+        return self._backbone(candidate, self.num_classes)
 
 
 @dataclass(frozen=True)
@@ -178,9 +192,8 @@ class SegmentationTask(_ImageTask[SegmentationData]):
     def _make_lesson(self) -> Lesson:
         return SegmentationLesson(self.data, self._device, self.training.batch_size)
 
-    def _network(self, architecture: Architecture) -> nn.Module:
-        backbone = build_model(architecture, self.in_chans, num_classes=0)
-        return SegmentationNetwork(backbone, self.num_classes)
+    def _network(self, candidate: Architecture | str) -> nn.Module:
+        return SegmentationNetwork(self._backbone(candidate), self.num_classes)
 
 
 @dataclass(frozen=True)
@@ -193,9 +206,8 @@ class DetectionTask(_ImageTask[DetectionData]):
     def _make_lesson(self) -> Lesson:
         return DetectionLesson(self.data, self._device, self.training.batch_size)
 
-    def _network(self, architecture: Architecture) -> nn.Module:
-        backbone = build_model(architecture, self.in_chans, num_classes=0)
-        model: nn.Module = detector(backbone, self.num_classes)
+    def _network(self, candidate: Architecture | str) -> nn.Module:
+        model: nn.Module = detector(self._backbone(candidate), self.num_classes)
         return model
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rfsearch import trace_layout as layout
 from rfsearch import trace_positions as positions
-from rfsearch.trace_grid import Grid
 from rfsearch.trace_layout import Source
+from rfsearch.unit_grid import Grid
 
 #: Name of the attribute that holds a `Record` on a traced tensor.
 _RECORD = "_rfsearch_record"

@@ -13,7 +13,7 @@ from itertools import combinations, product
 from math import prod
 from typing import NamedTuple
 
-from rfsearch.trace_grid import Grid, Taps, gather, is_constant, join, shift
+from rfsearch.unit_grid import Grid, Taps, gather, is_constant, join, shift
 
 #: Largest number of phases that one dimension is turned into.
 _MAX_PHASES = 4096
@@ -76,7 +76,7 @@ def reduce(source: Source, dims: Iterable[int]) -> Source | None:
 
 
 def window(source: Source, dim: int, taps: Taps, advance: int, length: int) -> Source:
-    """Slide a window along a dimension; see `rfsearch.trace_grid.gather`.
+    """Slide a window along a dimension; see `rfsearch.unit_grid.gather`.
 
     Raises:
         ValueError: If the units do not lie one after another along it.

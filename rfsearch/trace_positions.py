@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import prod
 
-from rfsearch.trace_grid import shift
 from rfsearch.trace_layout import Factor, Source, Span, canonical, located, without_ones
+from rfsearch.unit_grid import shift
 
 
 def permute(source: Source, order: Sequence[int]) -> Source:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import ceil, floor
 from typing import NamedTuple
 
-from rfsearch.trace_grid import Taps
+from rfsearch.unit_grid import Taps
 
 
 class Window(NamedTuple):

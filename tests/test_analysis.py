@@ -35,6 +35,7 @@ DTYPES = {
     "flops_g": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
+    "baseline": "string",
     "duplicate_of": "Int64",
     "levels": "string",
     "findings": "string",

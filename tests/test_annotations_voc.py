@@ -33,6 +33,17 @@ def test_a_folder_and_its_subfolders(tmp_path: Path) -> None:
     assert [one.image for one in found.objects] == [1]
 
 
+def test_encodings_are_as_stated(tmp_path: Path) -> None:
+    text = '<?xml version="1.0" encoding="latin-1"?>' + voc(voc_object(1, 2, 3, 4, "Mädchen"))
+    (tmp_path / "a.xml").write_bytes(text.encode("latin-1"))
+    assert read_voc(tmp_path / "a.xml").class_names == ("Mädchen",)
+    (tmp_path / "a.xml").write_bytes(b"\xef\xbb\xbf" + voc(voc_object(1, 2, 3, 4, "ä")).encode())
+    assert read_voc(tmp_path / "a.xml").class_names == ("ä",)
+    write(tmp_path / "a.xml", text.replace("latin-1", "klingon"))
+    with pytest.raises(ValueError, match=r"a\.xml: not an XML file \(unknown encoding"):
+        read_voc(tmp_path / "a.xml")
+
+
 def test_parts_of_objects_are_not_objects(tmp_path: Path) -> None:
     part = f"<part>{voc_object(1, 1, 2, 2, 'head')}</part>"
     found = read_voc(write(tmp_path / "a.xml", voc(voc_object(1, 2, 3, 4) + part)))

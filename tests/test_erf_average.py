@@ -8,7 +8,7 @@ import pytest
 from rfsearch.erf_average import Average
 from rfsearch.erf_map import Center, ErfMap
 from rfsearch.erf_unit import Unit
-from rfsearch.trace_grid import Interval
+from rfsearch.unit_grid import Interval
 
 UNIT = Unit((slice(None), 0, 0), Interval(2, 7), Interval(2, 7))
 RNG = np.random.default_rng(0)

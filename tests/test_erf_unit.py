@@ -9,7 +9,7 @@ from rfsearch.erf import measure_erf
 from rfsearch.erf_map import Center
 from rfsearch.erf_read import reader
 from rfsearch.erf_unit import Unit, find_unit
-from rfsearch.trace_grid import Interval
+from rfsearch.unit_grid import Interval
 
 
 def unit_of(model: nn.Module, size: int | tuple[int, int], layer: str | None = None) -> Unit:

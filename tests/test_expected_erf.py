@@ -6,6 +6,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import timm
+import torch
 from helpers import architecture, measured_sigma, resnet, stage_dict
 from hypothesis import given, settings
 from strategies import architectures
@@ -13,7 +14,17 @@ from torch import nn
 
 from rfsearch.architecture import Architecture
 from rfsearch.expected_erf import LARGEST_EXACT_SIZE, SIGMAS_PER_SIZE, ExpectedERF
-from rfsearch.expression import BatchNorm, Chain, Convolution, Node, Pooling, Relu, Sum
+from rfsearch.expression import (
+    BatchNorm,
+    Chain,
+    Concat,
+    Convolution,
+    Node,
+    Pooling,
+    Relu,
+    Resize,
+    Sum,
+)
 from rfsearch.model import build_model
 from rfsearch.space import SearchSpace
 
@@ -346,3 +357,38 @@ def test_measured_sigma_of_timms_resnets(
 
     measured = measured_sigma(build, input_size, num_images=4, num_initialisations=3)
     assert arch.expected_erf().sigma == pytest.approx(measured, rel=0.04)
+
+
+# -- blurring, upsampling, joining ------------------------------------------------------------
+
+
+def test_blur_weighs_its_taps_by_their_squares() -> None:
+    erf = ExpectedERF(Pooling("blur", 3, 2, padding=1))
+    np.testing.assert_allclose(erf.profile.power[1], np.array([4, 16, 4]) / 36, rtol=1e-12)
+    assert erf.sigma == pytest.approx(math.sqrt(1 / 3), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["nearest", "bilinear"])
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_upsampled_profile_is_the_mean_squared_gradient(kind: str, factor: int) -> None:
+    """Between two random convolutions, against autograd over many initialisations."""
+    torch.manual_seed(0)
+    power, mode = np.zeros(60), {"align_corners": False} if kind == "bilinear" else {}
+    for _ in range(2000):
+        line = torch.randn(1, 1, 60, 60, requires_grad=True)
+        small = torch.nn.functional.conv2d(line, torch.randn(1, 1, 3, 3), stride=factor, padding=1)
+        large = torch.nn.functional.interpolate(small, scale_factor=factor, mode=kind, **mode)
+        unit = torch.nn.functional.conv2d(large, torch.randn(1, 1, 5, 5), padding=2)
+        (gradient,) = torch.autograd.grad(unit[0, 0, 24, 24], line)
+        power += gradient[0, 0].pow(2).sum(dim=0).numpy()
+    first, last = np.flatnonzero(power)[[0, -1]]
+    stride = Convolution(3, 1, 1, stride=factor)
+    erf = ExpectedERF(Chain((stride, Resize(kind, factor), Convolution(5, 1, 1))))
+    expected = erf.profile.power.sum(axis=0)
+    # 24 is a multiple of all factors: its phase is that of unit 0.
+    np.testing.assert_allclose(power[first : last + 1] / power.sum(), expected, atol=0.01)
+
+
+def test_joined_branches_weigh_by_their_channels() -> None:
+    erf = ExpectedERF(Concat((Convolution(1, 4, 4), Convolution(3, 4, 12)), (4, 12)))
+    assert erf.profile.power[1, 1] == pytest.approx(1 / 4 + 3 / 4 / 9, rel=1e-12)

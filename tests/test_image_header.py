@@ -20,6 +20,7 @@ def test_size_is_height_and_width(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert image_size(tmp_path / "a.jpg") is None
     assert image_size(tmp_path) is None
+    assert image_size(tmp_path / ("a" * 5000)) is None
 
 
 def test_a_file_that_is_no_image(tmp_path: Path) -> None:

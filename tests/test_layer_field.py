@@ -7,6 +7,7 @@ from hypothesis import given
 from strategies import architectures
 
 from rfsearch.architecture import Architecture
+from rfsearch.expression import unit_grid
 from rfsearch.layer_field import (
     LayerField,
     Plane,
@@ -15,7 +16,6 @@ from rfsearch.layer_field import (
     architecture_nodes,
     architecture_outputs,
 )
-from rfsearch.paths import smallest_field
 
 
 def plane(pixels: float) -> Plane:
@@ -47,10 +47,10 @@ def test_names_kinds_and_sizes() -> None:
 @given(architectures())
 def test_the_last_layer_sees_what_the_output_sees(arch: Architecture) -> None:
     layers, (output,) = architecture_layers(arch), architecture_outputs(arch)
-    field, smallest = arch.receptive_field(), smallest_field(arch.lower())
+    field, smallest = arch.receptive_field(), unit_grid(arch.lower()).smallest
     assert output.name == arch.levels[0]
     assert layers[-1].reach == output.reach
-    assert output.reach == Reach(plane(field.size), plane(smallest.size), plane(field.stride))
+    assert output.reach == Reach(plane(field.size), plane(smallest), plane(field.stride))
 
 
 @given(architectures())

@@ -16,42 +16,41 @@ import rfsearch
 #: Bottom to top. A module may import from its own layer and from those below.
 LAYERS: tuple[set[str], ...] = (
     {
-        "receptive_field", "expression", "cost", "coverage", "erf_map", "expected_erf", "moments",
-        "paths", "validation",
+        "activations", "cost", "coverage", "erf_map", "expected_erf", "expression", "gradients",
+        "moments", "poolings", "profiles", "receptive_field", "rectifiers", "unit_grid",
+        "validation",
     },
     {
         "annotations", "annotations_coco", "annotations_csv", "annotations_masks",
-        "annotations_voc", "architecture", "bands", "blocks", "budget", "image_header",
-        "layer_field", "levels", "object_scales", "questions", "resizing", "scales", "target",
+        "annotations_voc", "architecture", "bands", "block_parts", "blocks", "budget",
+        "dilations", "image_header", "layer_field", "levels", "object_scales", "questions",
+        "resizing", "scales", "stages", "stems", "target",
     },
     {
-        "candidates",
-        "choices",
-        "constraint",
-        "decisions",
-        "effects",
-        "feasible",
-        "feasible_graph",
-        "findings",
-        "rules",
-        "ways",
-        "remedies",
-        "space",
+        "candidates", "choices", "constraint", "decisions", "effects", "feasible",
+        "feasible_graph", "findings", "remedies", "rules", "space", "stem_choices",
+        "trial_attributes", "ways",
     },
     {
-        "coverage_probe", "diagnosis", "probe", "model", "timm_models", "image_files", "erf",
-        "erf_average", "erf_images", "erf_initialisation", "erf_read", "erf_unit", "replknet",
-        "trace", "trace_call", "trace_grid", "trace_layers", "trace_layout", "trace_mixing",
-        "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",
-        "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
+        "builders", "coverage_probe", "diagnosis", "erf", "erf_average", "erf_crop", "erf_images",
+        "erf_initialisation", "erf_local", "erf_read", "erf_unit", "image_files", "model",
+        "probe", "replknet", "timm_models", "timm_network", "trace", "trace_call", "trace_layers",
+        "trace_layout", "trace_mixing", "trace_mode", "trace_operations", "trace_positions",
+        "trace_reshaping", "trace_result", "trace_shapes", "trace_slicing", "trace_windows",
+        "traced_layers",
     },
     {
         "boxed_images", "classification", "datasets", "detection", "device_images",
         "image_pixels", "level_maps", "masked_images", "package_images", "scale_scores", "scenes",
         "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles", "training",
     },
-    {"interrupts", "sampler", "rejection", "objective", "study", "data_config", "experiment"},
-    {"analysis", "charts", "plots", "report", "progress", "scale_plot", "target_report"},
+    {
+        "baselines", "data_config", "experiment", "interrupts", "objective", "rejection",
+        "sampler", "study",
+    },
+    {
+        "analysis", "charts", "plots", "progress", "report", "scale_plot", "target_report",
+    },
     {
         "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",
         "cli_space", "cli_target",
@@ -136,7 +135,7 @@ def loaded_after(statements: str) -> set[str]:
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
-    return (HEAVY | {"optuna", "torchvision", "mlxtend"}) & set(run.stdout.split())
+    return (HEAVY | {"optuna", "torchvision", "mlxtend", "scipy", "PIL"}) & set(run.stdout.split())
 
 
 def test_collector_sees_hidden_imports() -> None:
@@ -225,7 +224,9 @@ def test_import_is_light() -> None:
 
 
 def test_spaces_targets_and_constraints_are_light() -> None:
-    names = "rfsearch.SearchSpace; rfsearch.ScaleTarget; rfsearch.RFConstraint"
+    names = (
+        "rfsearch.SearchSpace; rfsearch.ScaleTarget; rfsearch.RFConstraint; rfsearch.read_scales"
+    )
     assert loaded_after(f"import rfsearch; {names}") == set()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 
 import pytest
@@ -130,6 +131,30 @@ def test_parts_are_the_whole_and_within_reach(
         # Where neighbours meet is a square root.
         assert 2 * levels[name] <= start * (1 + 1e-12)
         assert end * (1 - 1e-12) <= 16 * levels[name]
+
+
+@given(
+    st.lists(st.integers(1, 128), min_size=1, max_size=4, unique=True),
+    st.floats(2, 3000),
+    st.floats(1, 100),
+)
+def test_remedies_lead_to_levels_that_serve_everything(
+    strides: list[int], low: float, ratio: float
+) -> None:
+    levels = {f"C{stride}": stride for stride in strides}
+    for _ in range(8):
+        try:
+            split(low, low * ratio, **levels)
+            break
+        except ValueError as error:
+            added = [
+                int(text) for text in re.findall(r"Add a level of stride (\d+) px", str(error))
+            ]
+            assert added
+            assert not set(added) & set(levels.values())
+            levels |= {f"C{stride}": stride for stride in added}
+    else:
+        pytest.fail(f"{levels} do not serve {low} to {low * ratio} px.")
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True))

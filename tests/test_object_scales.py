@@ -77,6 +77,11 @@ def test_clipping_to_the_image() -> None:
     assert scales.skipped.total == 0
 
 
+def test_sums_of_floats_are_not_clipped() -> None:
+    scales = measure(GOOD._replace(box=Box(0, 0, 100 + 1e-9, 80 + 1e-9)))
+    assert (scales.widths[0], scales.heights[0], scales.num_clipped) == (100, 80, 0)
+
+
 def test_without_a_size_nothing_is_clipped_or_outside() -> None:
     scales = measure(GOOD._replace(box=Box(-5, 1000, 15, 1100)), size=None)
     assert (scales.heights[0], scales.widths[0], scales.num_clipped) == (100, 20, 0)

@@ -28,6 +28,11 @@ def test_the_smallest_object_is_in_the_data() -> None:
     assert "2 units of a map with a stride of up to 6 px" in answer
 
 
+def test_an_object_too_small_for_any_stride() -> None:
+    answer = answers(Needs(ScaleTarget(1.5, 3)))["Smallest object?"].answer
+    assert answer.endswith("even at a stride of 1 px: enlarge the input.")
+
+
 @pytest.mark.parametrize(("size", "stride"), [(12, 6), (13.9, 6), (14, 7), (2, 1), (0.5, 1)])
 def test_the_smallest_object_spans_two_units(size: float, stride: int) -> None:
     assert Needs(ScaleTarget(size, size)).max_output_stride == stride

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from annotated import SIZES, coco, voc, voc_object, write, write_coco
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from packages import DEEPFOREST, SOLARIS, STARDIST, PackageFiles
 from PIL import Image
 
@@ -127,6 +130,44 @@ def test_files_of_unknown_kinds(files: dict[str, Path]) -> None:
         read_scales(files["coco"], semantic=True)
 
 
+def test_folders_of_images_that_are_none(files: dict[str, Path]) -> None:
+    folder = files["coco"].parent
+    with pytest.raises(ValueError, match="nothing: there is no such folder of images"):
+        read_scales(files["coco"], images=folder / "nothing")
+    with pytest.raises(ValueError, match="`images` is for boxes; masks have a size of their own"):
+        read_scales(files["masks"], images=folder)
+
+
+#: What may be put anywhere into a file, beside any bytes.
+ODDITIES = (b"null", b"-1", b"1e999", b"NaN", b'"', b"[]", b"<", b",", b"\0", b"9" * 400)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused_in_one_line(
+    files: dict[str, Path], format: Any, data: st.DataObject
+) -> None:
+    whole = files[format].read_bytes()
+    start = data.draw(st.integers(0, len(whole)), "start")
+    end = data.draw(st.integers(start, len(whole)), "end")
+    inserted = data.draw(st.sampled_from(ODDITIES) | st.binary(max_size=4), "inserted")
+    damaged = files[format].with_stem("damaged")
+    damaged.write_bytes(whole[:start] + inserted + whole[end:])
+    sizes, refusal = sizes_or_refusal(damaged)
+    assert refusal.startswith(str(damaged.parent)) != (len(sizes) > 0)
+    assert (np.array(sizes) > 0).all()
+
+
+def sizes_or_refusal(path: Path) -> tuple[list[float], str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of Pillow, and of what damaged masks look like.
+        try:
+            return read_scales(path, 50).sizes.tolist(), ""
+        except ValueError as error:
+            return [], str(error)
+
+
 @pytest.mark.parametrize("size", [0, (10, -1)])
 def test_input_sizes_that_are_none(files: dict[str, Path], size: Any) -> None:
     with pytest.raises(ValueError, match="`input_size` must be at least 1 px, but got"):
@@ -158,6 +199,21 @@ def test_trees_from_a_table(package_files: PackageFiles) -> None:
     assert read_scales(data / "OSBS_029.csv", 200).sizes == pytest.approx(table.sizes / 2)
 
 
+def test_trees_of_one_image_from_a_table(package_files: PackageFiles) -> None:
+    scales = read_scales(package_files(DEEPFOREST, "deepforest/data/example.csv") / "example.csv")
+    assert (len(scales), scales.num_images) == (79, 1)
+    assert spread(scales) == [30.4, 39.1, 44.9, 55.8, 73.8]
+
+
+def test_buildings_from_a_semantic_mask(package_files: PackageFiles) -> None:
+    data = package_files(SOLARIS, "solaris/data/sample_fp_mask.tif")
+    scales = read_scales(data, semantic=True)
+    assert (len(scales), scales.class_names) == (151, ("255",))
+    assert spread(scales) == [15.7, 20.3, 24.5, 28.7, 36.4]
+    with pytest.warns(UserWarning, match="read them as semantic masks"):
+        assert len(read_scales(data)) == 1
+
+
 def test_buildings_from_coco_files(package_files: PackageFiles) -> None:
     data = package_files(SOLARIS, "solaris/data/*.json")
     one = read_scales(data / "coco_sample_2.json")
@@ -165,7 +221,7 @@ def test_buildings_from_coco_files(package_files: PackageFiles) -> None:
     assert spread(one) == [16.3, 29.4, 34.9, 38.9, 46.5]
     tiles = read_scales(data / "coco_sample_3.json")
     assert (len(tiles), tiles.num_images) == (89, 100)
-    assert spread(tiles)[1:4] == [11.7, 19.4, 30.7]
+    assert spread(tiles) == [4.2, 11.7, 19.4, 30.7, 37.4]
     with pytest.raises(ValueError, match="not a COCO file: it has no list `images`, but type"):
         read_scales(data / "gt_epsg4326.json")
 

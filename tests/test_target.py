@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,7 @@ def test_quiet_targets_do_not_warn() -> None:
     assert target.advice is not None
     assert target == ScaleTarget.from_sizes([24, 96], (0, 1), quiet=True)
     assert repr(target) == "ScaleTarget(min_size=24, max_size=96)"
+    assert replace(target, max_size=48) == ScaleTarget(24, 48)
 
 
 def test_warning_points_at_the_users_line() -> None:

@@ -15,7 +15,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from rfsearch.receptive_field import ReceptiveField, stack, window
 from rfsearch.trace import trace_receptive_field
-from rfsearch.trace_grid import gather, join
+from rfsearch.unit_grid import gather, join
 
 #: Checked in every run: one of each kind of difficulty.
 REPRESENTATIVE = """

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from rfsearch import trace_layout as layout
 from rfsearch import trace_positions as positions
-from rfsearch.trace_grid import PIXELS
 from rfsearch.trace_layout import Factor, Source, Span
+from rfsearch.unit_grid import PIXELS
 
 #: A unit that a position does not have.
 NONE = -999

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfsearch.receptive_field import ReceptiveField, window
-from rfsearch.trace_grid import EMPTY, PIXELS, Grid, gather, join, shift
 from rfsearch.trace_windows import convolution, nearest, transposed_convolution
+from rfsearch.unit_grid import EMPTY, PIXELS, Grid, gather, join, shift
 
 
 def convolved(grid: Grid, *numbers: int) -> Grid:
