@@ -159,6 +159,7 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
         "erf_trained",
         "findings",
         "flops_g",
+        "global_layers",
         "metric",
         "output_stride",
         "params_m",
