@@ -36,8 +36,8 @@ class FeasibleSet:
     """The candidates of a space that pass a constraint's closed-form gates.
 
     The theoretical receptive field and the output stride are exact in the graph. The expected ERF
-    and costs are binned with outward rounding, gridding is left out, and every candidate that is
-    returned is checked exactly.
+    and costs are binned with outward rounding, gridding is left out, necks that upsample have
+    outward bounds, and every candidate that is returned is checked exactly.
 
     Attributes:
         candidates: What may be proposed.
@@ -70,8 +70,8 @@ class FeasibleSet:
     def is_exact(self) -> bool:
         """Whether `count`, `fraction`, `allowed` and `histogram` are exact, not upper bounds.
 
-        They are without an expected-ERF gate and without bounds on costs and on gridding; `count`
-        and `fraction` are also where few candidates are left.
+        They are without an expected-ERF gate, without bounds on costs and on gridding and without
+        necks that upsample; `count` and `fraction` are also where few candidates are left.
         """
         return not self._needs_check or self._ways.number <= _CHECKED
 
@@ -81,7 +81,10 @@ class FeasibleSet:
         return self.count / self.candidates.size
 
     def histogram(self) -> dict[int, int]:
-        """How many candidates there are at each theoretical receptive field in px, in order."""
+        """How many candidates there are at each theoretical receptive field in px, in order.
+
+        It is that of the last output map; for a U-Net and for merged maps that of the last stage.
+        """
         graph = build_graph(self.candidates, self.constraint, keep_sizes=True)
         return Ways(graph, self.candidates.size).by_size()
 
@@ -184,7 +187,12 @@ class FeasibleSet:
     @cached_property
     def _needs_check(self) -> bool:
         limits = limits_of(self.constraint)
-        return limits.need_erf or limits.need_cost or "gridding" in self.constraint.ranges()
+        if limits.need_erf or limits.need_cost or "gridding" in self.constraint.ranges():
+            return True
+        constraint, necks = self.constraint, self.candidates.neck
+        # A budget's images have to be a multiple of the last stride.
+        asks = bool(constraint.ranges()) or constraint.budget is not None
+        return asks and necks is not None and any(n and n.upsamples for n in necks.outcomes)
 
     @cached_property
     def _firsts(self) -> Params:

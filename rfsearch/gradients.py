@@ -202,9 +202,9 @@ def _sum(node: Sum, units: Units, is_rectified: bool) -> Reading:
     branches = [read(branch, units) for branch in node.branches]
     shortcut = units if IDENTITY_BRANCH in node.branches else None
     total = added([branch.units for branch in branches], shortcut)
-    kept = persistence(units, total) if is_rectified else 1.0
     gains = [
-        reading.gain * (kept if branch == IDENTITY_BRANCH else 1.0)
+        reading.gain
+        * (persistence(units, total) if is_rectified and branch == IDENTITY_BRANCH else 1.0)
         for branch, reading in zip(node.branches, branches, strict=True)
     ]
     return _together(branches, gains, total)

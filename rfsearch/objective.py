@@ -81,9 +81,10 @@ class Objective:
             if earlier is not None:
                 return _repeat(trial, earlier)
             model = self.task.build(architecture)
-            erf = self.task.measure_erf(model)
-            trial.set_user_attr("erf_clipped", erf.clipped)
-            self._log_levels(trial, architecture, model, erf.size, "erf_init")
+            levels = self.constraint.judged_levels(architecture)
+            main = self.constraint.main_level(architecture)
+            erf = {level: self.task.measure_erf(model, level) for level in levels}
+            trial.set_user_attr("erf_clipped", erf[main].clipped)
             self.constraint.check_measured(trial, erf)
         except optuna.TrialPruned:
             return end_rejected(trial)
@@ -91,9 +92,7 @@ class Objective:
             result = self._train(trial, model)
         except FloatingPointError as error:
             return _fail(trial, "training", error)
-        erf = self.task.measure_erf(model)
-        trial.set_user_attr("erf_trained", erf.size)
-        self._log_levels(trial, architecture, model, erf.size, "erf_trained")
+        trial.set_user_attr("erf_trained", self.task.measure_erf(model, main).size)
         for name, score in score_attributes(result).items():
             trial.set_user_attr(name, score)
         return result.score
@@ -107,24 +106,6 @@ class Objective:
         trial.set_user_attr("global_layers", ",".join(architecture.global_layers))
         trial.set_user_attr("seed", task.training.seed)
         trial.set_user_attr("metric", task.metric)
-
-    def _log_levels(
-        self,
-        trial: optuna.Trial,
-        architecture: Architecture,
-        model: nn.Module,
-        last: float,
-        key: str,
-    ) -> None:
-        """Log the fields of the maps as JSON, where there are several; `last` is the last ERF."""
-        *others, final = architecture.levels
-        if not others:
-            return
-        known = json.loads(trial.user_attrs.get("levels", "null")) or _closed_form(architecture)
-        for level in others:
-            known[level][key] = self.task.measure_erf(model, level).size
-        known[final][key] = last
-        trial.set_user_attr("levels", json.dumps(known))
 
     def _train(self, trial: optuna.Trial, model: nn.Module) -> TrainingResult:
         def report(epoch: int, score: float) -> None:
@@ -141,17 +122,6 @@ class Objective:
             return self.task.train(model, report)
         finally:
             trial.set_user_attr("train_seconds", time.perf_counter() - start)
-
-
-def _closed_form(architecture: Architecture) -> dict[str, dict[str, float]]:
-    return {
-        level: {
-            "trf_size": field.size,
-            "output_stride": field.stride,
-            "erf_expected": architecture.expected_erf(level).size,
-        }
-        for level, field in architecture.receptive_fields().items()
-    }
 
 
 def score_attributes(result: TrainingResult) -> dict[str, float]:

@@ -24,7 +24,7 @@ def test_dilations_and_patterns(choice: int | str) -> None:
     "choice", [0, 65, True, 2.0, "2", "2-2", "1-", "1-0", "1-65", "a-b", None]
 )
 def test_neither_dilation_nor_pattern(choice: Any) -> None:
-    with pytest.raises(ValueError, match="must be an integer from 1 to 64, .* but got"):
+    with pytest.raises(ValueError, match=r"must be an integer from 1 to 64, .* but got"):
         check_dilation(choice)
 
 

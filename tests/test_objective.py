@@ -85,7 +85,7 @@ class StubTask(WatchedTask):
     erf_size: float = 10.0
     curves: tuple[tuple[float, ...], ...] = ((0.5,),)
 
-    def measure_erf(self, model: SearchedNetwork) -> Any:
+    def measure_erf(self, model: SearchedNetwork, level: str | None = None) -> Any:
         return StubERF(self.erf_size)
 
     def train(
