@@ -198,7 +198,10 @@ def test_the_identity_is_json_and_leaves_out_question_and_search(folder: Path) -
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        ({"serach": "seed = 1"}, "serach: unknown key; allowed keys are question, space, target"),
+        (
+            {"serach": "seed = 1"},
+            "serach: unknown key; allowed keys are question, space, baselines",
+        ),
         ({"search": "trials = 1"}, "search, trials: unknown key; allowed keys are trained_trials"),
         ({"training": "epoch = 1"}, "training, epoch: unknown key; allowed keys are epochs"),
         ({"training": 'epochs = "5"'}, "training, epochs: .*integer, but got '5'"),

@@ -13,6 +13,7 @@ import torch
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
+from squares import boxed
 
 from rfsearch.architecture import Architecture
 from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
@@ -20,11 +21,12 @@ from rfsearch.datasets import ImageData
 from rfsearch.diagnosis import diagnose
 from rfsearch.model import SearchedNetwork
 from rfsearch.objective import Objective
-from rfsearch.receptive_field import ReceptiveField, window
 from rfsearch.scale_scores import ScaleScores
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
-from rfsearch.tasks import ClassificationTask
+from rfsearch.tasks import ClassificationTask, DetectionTask
+from rfsearch.tile_data import detection_data
+from rfsearch.tiles import AreaTiling
 from rfsearch.training import TrainingConfig, TrainingResult
 
 SPACE = SearchSpace(
@@ -198,52 +200,36 @@ def test_scores_by_scale_are_attributes_where_they_are_known() -> None:
     assert again.user_attrs["duplicate_of"] == 0
 
 
-def test_of_several_maps_each_has_its_fields_and_the_last_is_judged() -> None:
-    chosen = SPACE.from_params(FITS | {"stage1_downsample": "conv"})
-
-    class TwoMaps(Architecture):
-        """An architecture that says of its stages that both are read."""
-
-        @property
-        def levels(self) -> tuple[str, ...]:
-            return ("P2", "P3")
-
-        def receptive_fields(self) -> dict[str, ReceptiveField]:
-            return {"P2": window(3, stride=1), "P3": self.receptive_field()}
-
-    class Space:
-        def suggest(self, trial: optuna.Trial) -> TwoMaps:
-            return TwoMaps.from_dict(chosen.to_dict())
-
-    @dataclass(frozen=True)
-    class PyramidTask(StubTask):
-        def measure_erf(self, model: Any, level: str | None = None) -> Any:
-            size = {None: 10.0, "P2": 3.0}[level]
-            return StubERF(size + 1 if self.trained else size)
-
-    task = PyramidTask(tiny_data(), TrainingConfig(epochs=1), device="cpu")
+def test_of_a_pyramid_each_judged_level_is_measured_before_and_after_training() -> None:
+    space = SearchSpace(
+        stem={"kernel_size": 3, "stride": 2, "width": 8},
+        stages=[
+            {"block": "plain", "depth": 1, "width": 8},
+            {"block": "plain", "depth": 1, "width": 8, "stride": 2, "kernel_size": [3, 5]},
+        ],
+        neck={"kind": "fpn", "width": 8, "num_levels": 2},
+    )
+    data = detection_data([boxed()], ("dim", "bright"), AreaTiling(image_size=32), "x")
+    task = DetectionTask(data, TrainingConfig(epochs=1), device="cpu", num_erf_images=2)
     study = optuna.create_study(direction="maximize")
-    study.optimize(Objective(Space(), CONSTRAINT, task), n_trials=1)  # type: ignore[arg-type]
+    constraint = RFConstraint(theoretical=(3, None), effective=(2, None))
+    study.optimize(Objective(space, constraint, task), n_trials=1)
     (trial,) = study.trials
-    expected = chosen.expected_erf().size
-    assert json.loads(trial.user_attrs["levels"]) == {
-        "P2": {
-            "trf_size": 3,
-            "output_stride": 1,
-            "erf_expected": expected,
-            "erf_init": 3.0,
-            "erf_trained": 4.0,
-        },
-        "P3": {
-            "trf_size": 11,
-            "output_stride": 1,
-            "erf_expected": expected,
-            "erf_init": 10.0,
-            "erf_trained": 11.0,
-        },
-    }
+    assert trial.state == TrialState.COMPLETE, trial.user_attrs
+    arch = architecture_of(trial)
+    known = json.loads(trial.user_attrs["levels"])
+    assert tuple(known) == arch.levels == ("P2", "P3")
+    for level, numbers in known.items():
+        assert numbers["trf_size"] == arch.receptive_field(level).size
+        assert numbers["erf_expected"] == arch.expected_erf(level).size
+        for key in ("erf_init", "erf_trained"):
+            assert 2 <= numbers[key] <= numbers["trf_size"]
+    last = known["P3"]
     attrs = trial.user_attrs
-    assert (attrs["trf_size"], attrs["erf_init"], attrs["erf_trained"]) == (11, 10.0, 11.0)
+    assert [attrs[k] for k in ("trf_size", "erf_init", "erf_trained")] == [
+        last[k] for k in ("trf_size", "erf_init", "erf_trained")
+    ]
+    assert known["P2"]["erf_init"] != last["erf_init"]
 
 
 def test_the_same_candidate_gets_the_same_numbers_in_every_study() -> None:

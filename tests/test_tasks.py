@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import architecture, stage_dict
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyramid import FakePyramid
 from squares import boxed, masked
@@ -145,7 +145,12 @@ def test_training_changes_the_network_and_is_the_same_each_time() -> None:
 @given(architectures(max_field=150, max_stride=16))
 def test_the_input_covers_the_receptive_field(arch: Architecture) -> None:
     of = task(num_erf_images=2)
-    erf = of.measure_erf(of.build(arch))
+    try:
+        erf = of.measure_erf(of.build(arch))
+    except ValueError as error:
+        # The one unit that is looked at may be dead in so narrow a network, for both images.
+        assume("No gradient reaches the input" not in str(error))
+        raise
     field = arch.receptive_field()
     assert erf.clipped == 0
     assert erf.map.shape[0] == erf.map.shape[1]
