@@ -54,10 +54,10 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     (number of the trial with the same architecture whose results it repeats); `findings` (kinds
     of what `diagnose` finds in closed form, separated by commas; empty for none);
     `global_layers` (parts that mix the whole image, likewise: the sizes are those of the local
-    field); `rejected_by`
-    (`theoretical`, `output_stride`, `parameters`, `flops`, `gridding`, `expected`, `measured`,
-    `pruner`, `space`, `training`, or missing) and `reason`; the constraints in octaves, `feasible` being
-    true where all of them are at most 0; `duration_seconds`. What a trial has not is missing.
+    field); `rejected_by` (`theoretical`, `output_stride`, `parameters`, `flops`, `gridding`,
+    `expected`, `measured`, `pruner`, `space`, `training`, or missing) and `reason`; the
+    constraints in octaves, `feasible` being true where all of them are at most 0;
+    `duration_seconds`. What a trial has not is missing.
     """
     trials = study.get_trials(deepcopy=False)
     columns: dict[str, pd.Series[Any]] = {

@@ -70,10 +70,10 @@ def diagnose_architecture(
         input_size: `(height, width)` of the input in px.
     """
     layers = architecture_layers(architecture)
-    expected = architecture.expected_erf()
-    effective = Effective(expected.size, expected.theoretical_size, "expected at initialisation")
     outputs = architecture_outputs(architecture)
     attends = any(stage.block == "attention" for stage in architecture.stages)
+    # Of units that attend to everything, the closed form knows the lesser part of what they see.
+    effective = None if attends else _expected(architecture)
     facts = NetworkFacts(input_size, layers, outputs, effective, _gaps(architecture), attends)
     return find(facts, target)
 
@@ -83,6 +83,11 @@ def diagnose_traced(
 ) -> tuple[Finding, ...]:
     """Diagnose a module of which there is a trace already; see `diagnose`."""
     return find(_facts(traced, _with_weights(model), erf), target)
+
+
+def _expected(architecture: Architecture) -> Effective:
+    expected = architecture.expected_erf()
+    return Effective(expected.size, expected.theoretical_size, "expected at initialisation")
 
 
 def _gaps(architecture: Architecture) -> Gaps | None:
