@@ -20,6 +20,7 @@ from rfsearch.blocks import (
 from rfsearch.cost import Cost, FeatureMap, cost
 from rfsearch.expected_erf import ExpectedERF
 from rfsearch.expression import Chain, Node, Relu, receptive_field
+from rfsearch.notebook import Part, strip
 from rfsearch.receptive_field import ReceptiveField
 from rfsearch.validation import FrozenData, parse
 
@@ -136,6 +137,16 @@ class Stage(FrozenData):
             for block in self.blocks[1:]
         ]
 
+    @property
+    def summary(self) -> tuple[str, str]:
+        """The stage in two short lines."""
+        windows = dict.fromkeys(
+            f"{block.kernel_size}x{block.kernel_size}"
+            + (f" dil. {block.dilation}" if block.dilation > 1 else "")
+            for block in self.blocks
+        )
+        return f"{self.depth} {self.block}, {self.width} ch", ", ".join(windows)
+
     def lower(self, in_channels: int) -> Chain:
         """The stage's expression."""
         pools = () if self.downsample == "conv" else (pooling(self.downsample, self.stride),)
@@ -245,3 +256,21 @@ class Architecture(FrozenData):
         """Twelve hexadecimal digits that are equal for equal architectures, on any machine."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def _repr_svg_(self) -> str:
+        """A row of boxes for notebooks: stem and stages, with stride and receptive field."""
+        nodes = self.lower().nodes
+        made_of = [_kernels(self.stem.kernel_size, self.stem.stride, self.stem.pool)]
+        made_of += [stage.summary for stage in self.stages]
+        names = ["stem", *(f"stage {number}" for number in range(1, len(nodes)))]
+        parts = []
+        for end, (name, lines) in enumerate(zip(names, made_of, strict=True), start=1):
+            field = receptive_field(Chain(nodes[:end]))
+            parts.append(Part(name, lines, field.stride, field.size))
+        return strip(parts)
+
+
+def _kernels(kernel_size: int, stride: int, pool: StemPool) -> tuple[str, ...]:
+    """The stem in a line or two."""
+    line = f"{kernel_size}x{kernel_size}, stride {stride}"
+    return (line,) if pool == "none" else (line, f"{pool} pooling")

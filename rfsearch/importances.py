@@ -15,6 +15,7 @@ from rfsearch.statistics import MIN_POINTS
 
 if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator
+    from optuna.study import StudyDirection
 
 
 def choice_importances(
@@ -52,12 +53,24 @@ def choice_importances(
         return pd.DataFrame(columns=names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        copied = optuna.create_study(direction=study.direction)
-        copied.add_trials(trials)
         found = get_param_importances(
-            copied, evaluator=evaluator or PedAnovaImportanceEvaluator(), params=varied
+            _study_of(trials, study.direction),
+            evaluator=evaluator or PedAnovaImportanceEvaluator(),
+            params=varied,
         )
     return pd.DataFrame(found.items(), columns=names)
+
+
+def _study_of(trials: list[FrozenTrial], direction: StudyDirection) -> optuna.Study:
+    """A study in memory with these trials alone."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # It is not one the user made.
+    try:
+        made = optuna.create_study(direction=direction)
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    made.add_trials(trials)
+    return made
 
 
 def _counts(trial: FrozenTrial) -> bool:

@@ -115,7 +115,7 @@ def _draw_tried(axes: Axes, frame: pd.DataFrame, edges: NDArray[np.float64]) -> 
         edges,
         stacked=True,
         color=[TRAINED, STOPPED],
-        label=["trained", "stopped by a gate"],
+        label=["trained", "stopped, or trained before"],
         edgecolor="white",
     )
     if len(trained):

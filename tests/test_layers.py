@@ -17,7 +17,7 @@ import rfsearch
 LAYERS: tuple[set[str], ...] = (
     {
         "activations", "cost", "coverage", "erf_map", "expected_erf", "expression", "gradients",
-        "moments", "poolings", "profiles", "receptive_field", "rectifiers", "unit_grid",
+        "moments", "notebook", "palette", "poolings", "profiles", "receptive_field", "rectifiers", "unit_grid",
         "validation",
     },
     {"bands", "blocks", "architecture", "budget", "layer_field", "target"},
@@ -44,10 +44,16 @@ LAYERS: tuple[set[str], ...] = (
     },
     {"scenes", "sources", "tasks", "training"},
     {"interrupts", "sampler", "rejection", "objective", "study", "experiment"},
-    {"analysis", "charts", "plots", "report", "progress"},
     {
-        "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",
-        "cli_space",
+        "advice", "analysis", "charts", "comparison", "dashboard", "erf_effect",
+        "experiment_story", "field_figures",
+        "html_report", "importances", "interactive", "level_table", "pareto", "plots", "progress",
+        "report", "report_tables", "report_text", "savings", "search_figures", "statistics",
+        "story",
+    },
+    {
+        "cli", "cli_dashboard", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_report",
+        "cli_rf", "cli_run", "cli_space", "cli_studies",
     },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
