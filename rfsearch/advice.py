@@ -83,7 +83,7 @@ def _steps(story: Story) -> Iterator[str]:
     if len(trained) < ENOUGH_CANDIDATES:
         yield (
             f"Train more candidates: {len(trained)} leave wide intervals. Raise "
-            "trained_trials in the experiment’s file and run it again; it goes on from here."
+            "trained_trials in the experiment's file and run it again; it goes on from here."
         )
     if story.baselines.empty:
         yield "Train a well-known network as a baseline: without one, nothing says what is good."
@@ -105,7 +105,7 @@ def _about_training(story: Story) -> Iterator[str]:
         gain = (last[1] - last[0]) * (1 if story.maximizes else -1)
         if gain / abs(last[1]) > _RISING:
             yield (
-                f"Train longer: the best candidate’s {story.metric} still went from {last[0]:.3f} "
+                f"Train longer: the best candidate's {story.metric} still went from {last[0]:.3f} "
                 f"to {last[1]:.3f} in its last epoch, so the order may yet change."
             )
 
@@ -117,7 +117,7 @@ def _about_bounds(story: Story) -> Iterator[str]:
     for bound, way in ((allowed.low, "smaller"), (allowed.high, "larger")):
         if 0 < bound < math.inf and abs(math.log2(size / bound)) < _NEAR:
             yield (
-                f"Allow {way} ERFs: the best candidate’s expected ERF of {size:.0f} px is close "
+                f"Allow {way} ERFs: the best candidate's expected ERF of {size:.0f} px is close "
                 f"to the bound of {bound:.0f} px. Set effective in [target]."
             )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from socketserver import ThreadingMixIn
@@ -34,30 +33,28 @@ def dashboard(
                 "optuna-dashboard is not installed: pip install 'rfsearch[dashboard]'."
             ) from None
         story = load_story(folder, storage, study)
-        with tempfile.TemporaryDirectory(prefix="rfsearch-") as artifacts:
-            with as_bugs():
-                from optuna.artifacts import FileSystemArtifactStore
+        with as_bugs():
+            from rfsearch.dashboard import MemoryArtifacts, dashboard_study
 
-                from rfsearch.dashboard import dashboard_study
+            artifacts = MemoryArtifacts()
+            shown = dashboard_study(story, artifacts)
+            app = optuna_dashboard.wsgi(shown._storage, artifact_store=artifacts)
+        with _server(app, host, port) as server:
+            typer.echo(f"dashboard  http://{host}:{server.server_port}/  (Ctrl-C ends it)")
+            with suppress(KeyboardInterrupt), as_bugs():
+                server.serve_forever()
 
-                store = FileSystemArtifactStore(artifacts)
-                shown = dashboard_study(story, store)
-                app = optuna_dashboard.wsgi(shown._storage, artifact_store=store)
-            _serve(app, host, port)
 
-
-def _serve(app: Callable[..., Iterable[bytes]], host: str, port: int) -> None:
-    """Answer requests until interrupted.
+def _server(app: Callable[..., Iterable[bytes]], host: str, port: int) -> WSGIServer:
+    """A server that listens.
 
     Raises:
-        OSError: If the port is taken, or there is no such host.
+        ValueError: If the port is taken, or there is no such host.
     """
-    with make_server(
-        host, port, app, server_class=_ThreadingServer, handler_class=_QuietHandler
-    ) as server:
-        typer.echo(f"dashboard  http://{host}:{server.server_port}/  (Ctrl-C ends it)")
-        with suppress(KeyboardInterrupt):
-            server.serve_forever()
+    try:
+        return make_server(host, port, app, _ThreadingServer, _QuietHandler)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"{host}:{port}: cannot listen here ({error}).") from None
 
 
 class _ThreadingServer(ThreadingMixIn, WSGIServer):

@@ -65,7 +65,9 @@ def find_study(folder: Path | None, storage: str | None, name: str | None) -> op
             name = names[0]
         if name not in names:
             known = ", ".join(names) or "none"
-            raise ValueError(f"`--study` must be one of {known}, but got {name or 'nothing'}.")
+            raise ValueError(
+                f"`--study` must be one of {known}, but got {repr(name) if name else 'nothing'}."
+            )
         return optuna.load_study(study_name=name, storage=storage)
     except (SQLAlchemyError, RuntimeError, ImportError) as error:
         # The address may hold a password, so it is not repeated.

@@ -15,6 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import optuna
+from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna_dashboard import save_note, save_plotly_graph_object
 
 from rfsearch import interactive
@@ -24,8 +25,9 @@ from rfsearch.plots import erf_heat_map
 from rfsearch.report_text import against_baselines, facts, found
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     import plotly.graph_objects as go
-    from optuna.artifacts import FileSystemArtifactStore
     from optuna.trial import FrozenTrial
 
     from rfsearch.story import Story
@@ -38,7 +40,32 @@ _LEGACY_CONSTRAINTS = "constraints"
 _MAPS = 10
 
 
-def dashboard_study(story: Story, artifacts: FileSystemArtifactStore) -> optuna.Study:
+class MemoryArtifacts:
+    """An artifact store of Optuna's kind, which lasts as long as the process."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, bytes] = {}
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """What was written under this name.
+
+        Raises:
+            optuna.artifacts.exceptions.ArtifactNotFound: If nothing was.
+        """
+        if artifact_id not in self._files:
+            raise ArtifactNotFound(f"There is no artifact {artifact_id!r}.")
+        return io.BytesIO(self._files[artifact_id])
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Keep all of a file."""
+        self._files[artifact_id] = content_body.read()
+
+    def remove(self, artifact_id: str) -> None:
+        """Forget a file."""
+        self._files.pop(artifact_id, None)
+
+
+def dashboard_study(story: Story, artifacts: MemoryArtifacts) -> optuna.Study:
     """A copy of a study in memory, as it is now, for optuna-dashboard to show.
 
     Args:
@@ -75,9 +102,7 @@ def _copy(trial: FrozenTrial) -> FrozenTrial:
     return copied
 
 
-def _add_map(
-    story: Story, number: int, trial: FrozenTrial, artifacts: FileSystemArtifactStore
-) -> None:
+def _add_map(story: Story, number: int, trial: FrozenTrial, artifacts: MemoryArtifacts) -> None:
     erf = story.maps.get(number) or story.architecture(number).expected_erf().profile
     kind = "measured" if number in story.maps else "expected"
     file = io.BytesIO()

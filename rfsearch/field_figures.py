@@ -1,4 +1,4 @@
-"""Figures of receptive fields: how they grow through a network, and what they cover of an image."""
+"""Receptive fields in figures: how they grow through a network, what they cover of an image."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def erf_gallery(
         extent = (-width / 2, width / 2, height / 2, -height / 2)
         axes.imshow(image, cmap="gray", extent=extent, interpolation="nearest")
         _draw_squares(axes, first, objects, on="image")
-        axes.set_title("image of the data,\nwith the first map’s squares", fontsize="small")
+        axes.set_title("image of the data,\nwith the first map's squares", fontsize="small")
     for axes in all_axes:
         axes.set(xlim=(-half, half), ylim=(half, -half), facecolor="#404040")
         axes.set_aspect("equal")

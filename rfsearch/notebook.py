@@ -98,14 +98,12 @@ def bars(counts: Mapping[int, int], label: str) -> str:
     shapes = []
     for place, step in enumerate(range(first, last + 1)):
         height = 70 * (bins.get(step, 0) / highest)
-        left = 10 + 34 * place
+        left, size = 10 + 34 * place, math.ceil(2 ** (step / 2))
         shapes.append(
             f"<rect x='{left}' y='{80 - height:.1f}' width='30' height='{height:.1f}' "
             f"fill='{GREEN}'/>"
         )
-        shapes.append(
-            f"<text x='{left + 15}' y='94' text-anchor='middle'>{math.ceil(2 ** (step / 2))}</text>"
-        )
+        shapes.append(f"<text x='{left + 15}' y='94' text-anchor='middle'>{size}</text>")
     width = max(240, 20 + 34 * (last - first + 1))
     shapes.append(f"<line x1='8' y1='80.5' x2='{width - 8}' y2='80.5' stroke='{GREY}'/>")
     shapes.append(f"<text x='10' y='110'>{escape(label)}</text>")

@@ -57,7 +57,7 @@ def _named(story: Story, columns: tuple[tuple[str, str, str], ...]) -> list[tupl
 
 def _grid(frame: pd.DataFrame, columns: list[tuple[str, str, str]]) -> Grid:
     rows = [
-        ["–" if pd.isna(row[column]) else form.format(row[column]) for column, _, form in columns]
+        ["-" if pd.isna(row[column]) else form.format(row[column]) for column, _, form in columns]
         for row in frame.to_dict(orient="records")
     ]
     return Grid([heading for _, heading, _ in columns], rows)

@@ -58,9 +58,9 @@ def test_octaves_off_are_zero_inside() -> None:
 
 
 def test_sizes_per_object() -> None:
-    found = per_object(FRAME, 10.0)
+    found = per_object(FRAME, 8.0)
     known = FRAME["erf_trained"].notna()
-    assert (found["erf_trained_per_object"] * 10 == FRAME["erf_trained"])[known].all()
+    assert (found["erf_trained_per_object"] * 8 == FRAME["erf_trained"])[known].all()
     with pytest.raises(ValueError, match=r"object_size > 0.* 0 px"):
         per_object(FRAME, 0.0)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from search_results import searched_study
@@ -62,4 +63,4 @@ def test_without_a_trained_candidate_nothing_is_known() -> None:
 def test_gates_are_in_order_and_those_that_stopped_nothing_are_missing() -> None:
     found = savings(trials_dataframe(searched_study()))
     assert found["gate"].tolist() == ["theoretical", "expected"]
-    assert savings(frame()).empty
+    assert savings(trials_dataframe(optuna.create_study())).empty
