@@ -16,23 +16,31 @@ if TYPE_CHECKING:
     from rfsearch.budget import Budget as Budget
     from rfsearch.choices import StageChoices as StageChoices
     from rfsearch.choices import StemChoices as StemChoices
+    from rfsearch.comparison import compare_studies as compare_studies
     from rfsearch.constraint import RFConstraint as RFConstraint
     from rfsearch.diagnosis import diagnose as diagnose
     from rfsearch.erf import MeasuredERF as MeasuredERF
     from rfsearch.erf import measure_erf as measure_erf
+    from rfsearch.erf_effect import erf_correlations as erf_correlations
     from rfsearch.expected_erf import ExpectedERF as ExpectedERF
     from rfsearch.findings import Finding as Finding
+    from rfsearch.importances import choice_importances as choice_importances
+    from rfsearch.level_table import levels_dataframe as levels_dataframe
     from rfsearch.model import build_model as build_model
     from rfsearch.objective import Objective as Objective
+    from rfsearch.pareto import pareto_front as pareto_front
     from rfsearch.probe import probe_receptive_field as probe_receptive_field
     from rfsearch.receptive_field import ReceptiveField as ReceptiveField
     from rfsearch.receptive_field import stack as stack
     from rfsearch.receptive_field import window as window
     from rfsearch.sampler import RFSampler as RFSampler
+    from rfsearch.savings import gate_savings as gate_savings
     from rfsearch.scenes import make_scenes as make_scenes
     from rfsearch.sources import digit_scenes as digit_scenes
     from rfsearch.sources import image_folder as image_folder
     from rfsearch.space import SearchSpace as SearchSpace
+    from rfsearch.statistics import rank_correlation as rank_correlation
+    from rfsearch.statistics import trend as trend
     from rfsearch.target import ScaleTarget as ScaleTarget
     from rfsearch.tasks import ClassificationTask as ClassificationTask
     from rfsearch.trace import trace_receptive_field as trace_receptive_field
@@ -62,14 +70,22 @@ _HOMES = {
     "TracedModel": "trace_result",
     "TrainingConfig": "training",
     "build_model": "model",
+    "choice_importances": "importances",
+    "compare_studies": "comparison",
     "diagnose": "diagnosis",
     "digit_scenes": "sources",
+    "erf_correlations": "erf_effect",
     "image_folder": "sources",
+    "levels_dataframe": "level_table",
     "make_scenes": "scenes",
     "measure_erf": "erf",
+    "pareto_front": "pareto",
     "probe_receptive_field": "probe",
+    "rank_correlation": "statistics",
+    "gate_savings": "savings",
     "stack": "receptive_field",
     "trace_receptive_field": "trace",
+    "trend": "statistics",
     "trials_dataframe": "analysis",
     "window": "receptive_field",
 }

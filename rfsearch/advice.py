@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rfsearch.erf_effect import erf_effect
+from rfsearch.erf_effect import erf_correlations
 from rfsearch.statistics import RankCorrelation, trend
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _MANY = 0.3
 
 def erf_verdict(story: Story) -> list[str]:
     """Whether the receptive field has to do with the value, in sentences."""
-    effect = erf_effect(story.frame, story.effective).set_index("predictor")
+    effect = erf_correlations(story.frame, story.effective).set_index("predictor")
     points = int(effect["points"].max()) if len(effect) else 0
     if points < ENOUGH_CANDIDATES // 2:
         return [f"{points} trained candidates are too few to say."]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.erf_effect import trained_candidates
-from rfsearch.savings import savings
+from rfsearch.savings import gate_savings
 from rfsearch.statistics import mean_interval
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def compare_studies(
         Columns `study`, `trials`, `trained`, `best`, `top_mean` with its bootstrap interval
         `top_low` to `top_high`, `best_params_m`, `train_seconds` (total, pruned training
         included), `seconds_to_reach` (missing if it never did), `saved_seconds` (an estimate: see
-        `rfsearch.savings`).
+        `rfsearch.gate_savings`).
 
     Raises:
         ValueError: If there is no study, or directions differ.
@@ -72,7 +72,7 @@ def _row(
         "best_params_m": None if best is None else best["params_m"],
         "train_seconds": float(frame["train_seconds"].sum()),
         "seconds_to_reach": _seconds_to_reach(frame, direction, reach),
-        "saved_seconds": float(savings(frame)["saved_seconds"].sum()),
+        "saved_seconds": float(gate_savings(frame)["saved_seconds"].sum()),
     }
 
 

@@ -63,7 +63,7 @@ def octaves_off(sizes: pd.Series, effective: Range) -> pd.Series:
     return pd.Series(distances, index=sizes.index, dtype="Float64")
 
 
-def erf_effect(frame: pd.DataFrame, effective: Range | None = None) -> pd.DataFrame:
+def erf_correlations(frame: pd.DataFrame, effective: Range | None = None) -> pd.DataFrame:
     """Spearman's rank correlation of each predictor with the value, over trained candidates.
 
     Args:

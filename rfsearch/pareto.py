@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
+    from numpy.typing import NDArray
 
 Direction = Literal["maximize", "minimize"]
 
@@ -45,7 +46,7 @@ def pareto_front(frame: pd.DataFrame, objectives: Mapping[str, Direction]) -> pd
     return front.sort_values(first, ascending=direction == "minimize", kind="stable")
 
 
-def _is_undominated(losses: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray:  # type: ignore[type-arg]  # of bool
+def _is_undominated(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which rows no other row dominates; smaller is better."""
     # A row can only be dominated by one that precedes it in lexicographic order.
     order = np.lexsort(losses.T[::-1])

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from rfsearch.advice import ENOUGH_CANDIDATES
-from rfsearch.erf_effect import erf_effect
+from rfsearch.erf_effect import erf_correlations
 from rfsearch.importances import choice_importances
 from rfsearch.level_table import levels_dataframe
 from rfsearch.report_text import duration
-from rfsearch.savings import savings
+from rfsearch.savings import gate_savings
 
 if TYPE_CHECKING:
     from rfsearch.story import Story
@@ -65,7 +65,7 @@ def _grid(frame: pd.DataFrame, columns: list[tuple[str, str, str]]) -> Grid:
 
 def effects(story: Story) -> Grid:
     """How each predictor goes with the value."""
-    effect = erf_effect(story.frame, story.effective).dropna(subset=["rho"])
+    effect = erf_correlations(story.frame, story.effective).dropna(subset=["rho"])
     columns = [("what", "predictor", "{}"), ("rho", "rank correlation", "{:+.2f}")]
     columns += [("low", "95 % from", "{:+.2f}"), ("high", "to", "{:+.2f}")]
     return _grid(effect, [*columns, ("points", "candidates", "{:d}")])
@@ -73,7 +73,7 @@ def effects(story: Story) -> Grid:
 
 def saved(story: Story) -> Grid:
     """What each gate stopped."""
-    table = savings(story.frame)
+    table = gate_savings(story.frame)
     spans = ["saved_seconds", "saved_low", "saved_high"]
     table[spans] = table[spans].map(lambda s: duration(s) if pd.notna(s) else None)
     columns = [("what", "gate", "{}"), ("stopped", "trials stopped", "{:d}")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rfsearch.feasible import wilson_interval
-from rfsearch.savings import savings
+from rfsearch.savings import gate_savings
 
 if TYPE_CHECKING:
     from rfsearch.story import Story
@@ -40,7 +40,7 @@ def facts(story: Story) -> list[tuple[str, str]]:
         facts.insert(0, (f"best {story.metric}", f"{best:.3f}"))
     seconds = float(story.frame["train_seconds"].sum())
     facts.append(("training", duration(seconds)))
-    saved = float(savings(story.frame)["saved_seconds"].sum())
+    saved = float(gate_savings(story.frame)["saved_seconds"].sum())
     if saved > 0:
         facts.append(("training saved (estimate)", duration(saved)))
     return facts

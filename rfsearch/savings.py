@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rfsearch.erf_effect import trained_candidates
-from rfsearch.statistics import MIN_POINTS
+from rfsearch.statistics import MIN_POINTS, resample_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +31,7 @@ STOPS = {
 _RESAMPLES = 200
 
 
-def savings(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def gate_savings(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """How many trials each gate stopped, and an estimate of the training time that saved.
 
     The estimate: training a candidate takes a time that is a line in its FLOPs, fitted to the
@@ -76,8 +76,7 @@ def _estimates(trained: Floats, stopped: Floats, seed: int) -> tuple[float, floa
     (estimate,) = _seconds(trained, stopped[0], np.ones((1, number))) - spent
     if number == 1:
         return float(estimate), np.nan, np.nan
-    index = np.random.default_rng(seed).integers(0, number, (_RESAMPLES, number))
-    counts = np.stack([np.bincount(row, minlength=number) for row in index]).astype(float)
+    counts = resample_counts(number, _RESAMPLES, seed)
     low, high = np.quantile(_seconds(trained, stopped[0], counts) - spent, (0.025, 0.975))
     return float(estimate), float(low), float(high)
 
@@ -86,9 +85,9 @@ def _seconds(trained: Floats, stopped_flops: Floats, counts: Floats) -> Floats:
     """Total training seconds of stopped candidates, for each weighting `(weightings, trained)`."""
     flops, seconds = trained
     counts = counts / counts.sum(axis=1, keepdims=True)
-    mean = counts @ seconds
+    mean: Floats = counts @ seconds
     if len(flops) < MIN_POINTS or np.isnan(flops).any():
-        return mean * len(stopped_flops)
+        return np.multiply(mean, len(stopped_flops))
     flops_mean = counts @ flops
     variance = counts @ flops**2 - flops_mean**2
     covariance = counts @ (flops * seconds) - flops_mean * mean

@@ -63,8 +63,9 @@ def rank_correlation(
     points = pairs.shape[1]
     if points < MIN_POINTS or (np.ptp(pairs, axis=1) == 0).any():
         return RankCorrelation(np.nan, np.nan, np.nan, points)
-    (rho,) = _spearman(*pairs, np.ones((1, points)))
-    drawn = _spearman(*pairs, _counts(points, resamples, seed))
+    xs, ys = pairs
+    (rho,) = _spearman(xs, ys, np.ones((1, points)))
+    drawn = _spearman(xs, ys, resample_counts(points, resamples, seed))
     low, high = np.nanquantile(drawn, (0.025, 0.975))
     return RankCorrelation(float(rho), float(low), float(high), points)
 
@@ -91,12 +92,13 @@ def trend(
     xs, ys = _complete(x, y)
     if len(xs) < MIN_POINTS or np.ptp(xs) == 0:
         return pd.DataFrame(columns=["x", "mean", "low", "high"], dtype=float)
-    places = np.linspace(*np.quantile(xs, (0.02, 0.98)), steps)
+    first, last = np.quantile(xs, (0.02, 0.98))
+    places = np.linspace(float(first), float(last), steps)
     # Weights from a kernel of this width never vanish between neighbours, so no place is empty.
     width = 2 * max(_silverman(xs), float(np.ptp(xs)) / 20)
     kernel = np.exp(-0.5 * ((places[:, None] - xs) / width) ** 2)
     mean = _local_line(kernel, xs, ys, places, np.ones((1, len(xs))))[0]
-    drawn = _local_line(kernel, xs, ys, places, _counts(len(xs), resamples, seed))
+    drawn = _local_line(kernel, xs, ys, places, resample_counts(len(xs), resamples, seed))
     low, high = np.nanquantile(drawn, (0.025, 0.975), axis=0)
     return pd.DataFrame({"x": places, "mean": mean, "low": low, "high": high})
 
@@ -109,7 +111,7 @@ def mean_interval(
     known = known[~np.isnan(known)]
     if len(known) < 2:
         return np.nan, np.nan
-    drawn = _counts(len(known), resamples, seed) @ known / len(known)
+    drawn = resample_counts(len(known), resamples, seed) @ known / len(known)
     low, high = np.quantile(drawn, (0.025, 0.975))
     return float(low), float(high)
 
@@ -157,7 +159,7 @@ def _ranks(values: Floats, counts: Floats) -> Floats:
     return ranks
 
 
-def _counts(points: int, resamples: int, seed: int) -> Floats:
+def resample_counts(points: int, resamples: int, seed: int) -> Floats:
     """How often each point is in each resample, `(resamples, points)`.
 
     Intervals of many points are narrow, and need fewer resamples.
@@ -171,10 +173,10 @@ def _counts(points: int, resamples: int, seed: int) -> Floats:
 
 def _silverman(values: Floats) -> float:
     low, high = np.quantile(values, (0.25, 0.75))
-    spread = float(values.std())
+    spread = float(np.std(values))
     if high > low:
         spread = min(spread, float(high - low) / 1.34)
-    return 0.9 * spread * len(values) ** -0.2
+    return float(0.9 * spread * len(values) ** -0.2)
 
 
 def _local_line(kernel: Floats, xs: Floats, ys: Floats, places: Floats, counts: Floats) -> Floats:

@@ -8,7 +8,7 @@ from search_results import CONSTRAINT, searched_study
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.erf_effect import (
-    erf_effect,
+    erf_correlations,
     metric_name,
     octaves_off,
     per_object,
@@ -34,7 +34,7 @@ def test_repeated_rejected_and_baseline_trials_are_no_trained_candidates() -> No
 
 
 def test_each_predictor_has_its_correlation_with_the_value() -> None:
-    effect = erf_effect(FRAME).set_index("predictor")
+    effect = erf_correlations(FRAME).set_index("predictor")
     trained = trained_candidates(FRAME)
     for column in ("trf_size", "erf_trained", "params_m"):
         found = rank_correlation(trained[column], trained["value"])
@@ -46,7 +46,7 @@ def test_each_predictor_has_its_correlation_with_the_value() -> None:
 
 def test_the_distance_to_the_target_is_a_predictor() -> None:
     # Far below 18 px the made-up accuracy falls with the distance to a range around it.
-    effect = erf_effect(FRAME, Range(17, 19)).set_index("predictor")
+    effect = erf_correlations(FRAME, Range(17, 19)).set_index("predictor")
     assert effect.loc["erf_octaves_off", "rho"] < -0.5
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from rfsearch.statistics import _counts, _spearman, mean_interval, rank_correlation, trend
+from rfsearch.statistics import _spearman, mean_interval, rank_correlation, resample_counts, trend
 
 numbers = st.lists(st.tuples(st.integers(-4, 4), st.integers(-4, 4)), min_size=5, max_size=30)
 
@@ -17,7 +17,7 @@ def test_resamples_have_the_correlation_that_scipy_finds(
     pairs: list[tuple[int, int]], seed: int
 ) -> None:
     x, y = np.array(pairs, dtype=float).T
-    counts = _counts(len(x), 3, seed)
+    counts = resample_counts(len(x), 3, seed)
     for row, found in zip(counts.astype(int), _spearman(x, y, counts), strict=True):
         resample = [np.repeat(side, row) for side in (x, y)]
         if min(np.ptp(side) for side in resample) == 0:
