@@ -28,8 +28,8 @@ def erf_verdict(story: Story) -> list[str]:
     points = int(effect["points"].max()) if len(effect) else 0
     if points < ENOUGH_CANDIDATES // 2:
         return [f"{points} trained candidates are too few to say."]
-    row = effect.loc["erf_trained"]
-    found = RankCorrelation(row["rho"], row["low"], row["high"], points)
+    rho, low, high = effect.loc["erf_trained", ["rho", "low", "high"]].tolist()
+    found = RankCorrelation(rho, low, high, points)
     sentences = [
         f"The rank correlation of ERF size after training and {story.metric} is {found}."
         + ("" if found.is_clear else " The interval includes zero: no direction is shown.")
@@ -58,7 +58,7 @@ def _best_size(story: Story) -> list[str]:
         return []
     if not story.maximizes:
         smooth[["mean", "low", "high"]] = -smooth[["mean", "high", "low"]].to_numpy()
-    best = smooth.loc[smooth["mean"].idxmax()]
+    best = smooth.iloc[int(smooth["mean"].to_numpy().argmax())]
     if best["low"] <= smooth["mean"].min():
         return ["The smooth mean is level within its band: no ERF size is shown to be best."]
     size = f"{best['x']:.0f} px"

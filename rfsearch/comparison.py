@@ -79,8 +79,8 @@ def _row(
 def _best(trained: pd.DataFrame, direction: StudyDirection) -> pd.Series[Any] | None:
     if not len(trained):
         return None
-    values = trained["value"].astype(float)
-    return trained.loc[values.idxmin() if direction.name == "MINIMIZE" else values.idxmax()]
+    values = trained["value"].to_numpy(dtype=float)
+    return trained.iloc[int(values.argmin() if direction.name == "MINIMIZE" else values.argmax())]
 
 
 def _worst(values: list[float], direction: StudyDirection) -> float:

@@ -77,8 +77,12 @@ def _charts(story: Story) -> dict[str, Markup]:
         charts["curves"] = _static(curves, "value of each candidate after each epoch")
     if story.space is not None and story.constraint is not None:
         everything = RFConstraint(theoretical=None, effective=None)
-        sizes = [story.space.feasible(c).histogram() for c in (everything, story.constraint)]
-        histogram = search_figures.feasible_histogram(*sizes, frame)
+        histogram = search_figures.feasible_histogram(
+            story.space.feasible(everything).histogram(),
+            story.space.feasible(story.constraint).histogram(),
+            frame,
+            maximize=story.maximizes,
+        )
         charts["histogram"] = _static(histogram, "receptive fields in the space and in the search")
     return charts
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
 #: Bins of receptive-field sizes per octave.
 _PER_OCTAVE = 4
@@ -63,7 +62,11 @@ def funnel(frame: pd.DataFrame) -> Figure:
 
 
 def feasible_histogram(
-    space_sizes: Mapping[int, int], feasible_sizes: Mapping[int, int], frame: pd.DataFrame
+    space_sizes: Mapping[int, int],
+    feasible_sizes: Mapping[int, int],
+    frame: pd.DataFrame,
+    *,
+    maximize: bool = True,
 ) -> Figure:
     """Theoretical receptive fields of all candidates, of those that fit, and of the sampled ones.
 
@@ -73,6 +76,7 @@ def feasible_histogram(
         space_sizes: Candidates of the space at each size in px; numbers may exceed 2^63.
         feasible_sizes: The same for the candidates that fit.
         frame: From `rfsearch.trials_dataframe`.
+        maximize: Whether larger values are better.
     """
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -86,7 +90,7 @@ def feasible_histogram(
         shares = [100 * (count / total) for count in sizes.values()]
         upper.hist(list(sizes), edges, weights=shares, color=color, label=label, edgecolor="white")
     upper.set(ylabel="% of the space")
-    _draw_tried(lower, frame, edges)
+    _draw_tried(lower, frame, edges, maximize)
     lower.set(xlabel="theoretical receptive field (px)", ylabel="trials", xscale="log")
     lower.yaxis.set_major_locator(MaxNLocator(integer=True))
     ticks = [2**power for power in range(13) if edges[0] <= 2**power <= edges[-1]]
@@ -98,15 +102,16 @@ def feasible_histogram(
     return figure
 
 
-def _edges(sizes: list[int]) -> NDArray[np.float64]:
+def _edges(sizes: list[int]) -> list[float]:
     """Bin edges in px that are even in octaves and, where bins are narrow, between pixels."""
     low, high = np.log2(min(sizes, default=1)), np.log2(max(sizes, default=2))
     first, last = np.floor(low * _PER_OCTAVE), np.floor(high * _PER_OCTAVE) + 1
     edges = np.ceil(2 ** (np.arange(first, last + 1) / _PER_OCTAVE)) - 0.5
-    return np.unique(edges)
+    return [float(edge) for edge in np.unique(edges)]
 
 
-def _draw_tried(axes: Axes, frame: pd.DataFrame, edges: NDArray[np.float64]) -> None:
+def _draw_tried(axes: Axes, frame: pd.DataFrame, edges: list[float], maximize: bool) -> None:
+    """Trials by receptive field, and the best one."""
     known = frame.dropna(subset=["trf_size"])
     trained = trained_candidates(known)
     rest = known.drop(trained.index)
@@ -119,7 +124,8 @@ def _draw_tried(axes: Axes, frame: pd.DataFrame, edges: NDArray[np.float64]) -> 
         edgecolor="white",
     )
     if len(trained):
-        best = trained.loc[trained["value"].astype(float).idxmax()]
+        values = trained["value"].to_numpy(dtype=float)
+        best = trained.iloc[int(values.argmax() if maximize else values.argmin())]
         axes.plot(
             [float(best["trf_size"])],
             [0],

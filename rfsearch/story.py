@@ -11,6 +11,7 @@ import pandas as pd
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.architecture import Architecture
+from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
 from rfsearch.erf_effect import metric_name, trained_candidates
 from rfsearch.field_figures import ObjectSizes
@@ -18,6 +19,8 @@ from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import optuna
     from numpy.typing import NDArray
@@ -54,7 +57,7 @@ class Story:
     settings: dict[str, Any] = field(default_factory=dict)
     images: tuple[NDArray[np.uint8], ...] = ()
     num_valid: int | None = None
-    maps: dict[int, ErfMap] = field(default_factory=dict)
+    maps: Mapping[int, ErfMap] = field(default_factory=dict)
 
     @classmethod
     def of_study(cls, study: optuna.Study) -> Self:
@@ -165,19 +168,29 @@ def _with_baselines(study: optuna.Study) -> pd.DataFrame:
 
 
 def _constraint(target: dict[str, Any]) -> RFConstraint | None:
-    """The constraint of an experiment's table `target`; None where it hangs on the data."""
-    bounds = {}
-    for name in ("theoretical", "effective"):
-        given = target.get(name, "rule")
-        bounds[name] = None if given == "off" else given if given == "rule" else tuple(given)
-    if target.get("min_size") is None and "rule" in bounds.values():
-        return None
+    """The constraint of an experiment's table `target`; None where it hangs on the data.
+
+    Bounds on parameters and FLOPs hang on the images, so they are left out.
+    """
+    theoretical, effective = (_bounds(target[name]) for name in ("theoretical", "effective"))
     objects = None
-    if target.get("min_size") is not None:
+    if target["min_size"] is not None:
         objects = ScaleTarget(float(target["min_size"]), float(target["max_size"]))
+    elif "rule" in (theoretical, effective):
+        return None
     return RFConstraint(
         objects,
-        **bounds,
-        expected=target.get("expected", True),
-        measured=target.get("measured", True),
+        theoretical,
+        effective,
+        Budget(max_output_stride=target.get("max_output_stride")),
+        expected=target["expected"],
+        measured=target["measured"],
     )
+
+
+def _bounds(given: str | list[float]) -> tuple[float, float] | str | None:
+    """Bounds as a constraint takes them."""
+    if isinstance(given, str):
+        return None if given == "off" else given
+    low, high = given
+    return low, high

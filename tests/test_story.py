@@ -13,7 +13,14 @@ from rfsearch.advice import erf_verdict, next_steps
 from rfsearch.report_text import against_baselines, difference_interval, facts, found
 from rfsearch.story import Story
 
-TARGET = {"min_size": 6.0, "max_size": 10.0, "theoretical": "rule", "effective": "rule"}
+TARGET = {
+    "min_size": 6.0,
+    "max_size": 10.0,
+    "theoretical": "rule",
+    "effective": "rule",
+    "expected": True,
+    "measured": True,
+}
 
 
 def with_identity(study: optuna.Study, **target: Any) -> optuna.Study:
