@@ -86,7 +86,10 @@ def _steps(story: Story) -> Iterator[str]:
             "trained_trials in the experiment's file and run it again; it goes on from here."
         )
     if story.baselines.empty:
-        yield "Train a well-known network as a baseline: without one, nothing says what is good."
+        yield (
+            "Name well-known networks as baselines in the experiment's file, such as "
+            'baselines = ["resnet18"]: without one, nothing says what is good.'
+        )
     yield from _about_training(story)
     yield from _about_bounds(story)
     yield from _about_choices(story)

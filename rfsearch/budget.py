@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rfsearch.coverage import coverage
 from rfsearch.target import Range
 
 if TYPE_CHECKING:
@@ -20,17 +21,20 @@ class Budget:
         max_output_stride: Largest stride of the output map, in px.
         max_params_m: Most parameters, in millions, the classifier included.
         max_flops_g: Most floating-point operations for one image, in 10^9; a multiply-add is two.
+        max_gridding: Largest share of the pixels inside the theoretical receptive field, along an
+            axis, that no path touches; in [0, 1).
         input_size: `(height, width)` of an image in px.
         in_chans: Channels of an image.
         num_classes: Outputs of the classifier; 0 for none.
 
     Raises:
-        ValueError: If a bound is not positive.
+        ValueError: If a bound is not positive, or `max_gridding` not a share below 1.
     """
 
     max_output_stride: int | None = None
     max_params_m: float | None = None
     max_flops_g: float | None = None
+    max_gridding: float | None = None
     input_size: tuple[int, int] = (224, 224)
     in_chans: int = 3
     num_classes: int = 0
@@ -40,6 +44,8 @@ class Budget:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"`{name} > 0` must hold, but got {value}.")
+        if self.max_gridding is not None and not 0 <= self.max_gridding < 1:
+            raise ValueError(f"`0 <= max_gridding < 1` must hold, but got {self.max_gridding}.")
 
     def ranges(self) -> dict[str, Range]:
         """What is allowed, by gate, for the bounds that are on."""
@@ -48,9 +54,13 @@ class Budget:
             "parameters": (self.max_params_m, "M parameters"),
             "flops": (self.max_flops_g, "GFLOPs"),
         }
-        return {
+        found = {
             gate: Range(0, high, unit) for gate, (high, unit) in bounds.items() if high is not None
         }
+        if self.max_gridding is not None:
+            # Of what is touched, whose octaves are finite where nothing may be missing.
+            found["gridding"] = Range(1 - self.max_gridding, math.inf, "of the RF")
+        return found
 
     def values(self, architecture: Architecture) -> dict[str, float]:
         """What a candidate needs, by gate, for the bounds that are on.
@@ -64,4 +74,7 @@ class Budget:
         if self.max_params_m is not None or self.max_flops_g is not None:
             cost = architecture.cost(self.input_size, self.in_chans, self.num_classes)
             needs |= {"parameters": cost.parameters / 1e6, "flops": cost.flops / 1e9}
+        if self.max_gridding is not None:
+            seen = coverage(architecture.lower())
+            needs["gridding"] = 1 - seen.missing / seen.size
         return {gate: needs[gate] for gate in self.ranges()}

@@ -23,22 +23,24 @@ PREDICTORS = {
     "flops_g": "FLOPs",
 }
 
+#: How metrics are written where they have another name than in tables.
+_METRICS = {"miou": "mIoU", "ap": "AP"}
 
-def metric_name(frame: pd.DataFrame) -> str:
-    """What the values of a table of trials measure."""
-    if "metric" in frame.columns:
-        names = frame["metric"].dropna()
-        if len(names):
-            return str(names.iloc[0])
-    return "accuracy"
+
+def metric_label(frame: pd.DataFrame) -> str:
+    """What the values of a table are: "accuracy", "mIoU", "AP", or "score" where it is open."""
+    metrics = frame["metric"].dropna().unique()
+    return _METRICS.get(metrics[0], str(metrics[0])) if len(metrics) == 1 else "score"
 
 
 def trained_candidates(frame: pd.DataFrame) -> pd.DataFrame:
     """The candidates that were trained to the end, each once, baselines left out."""
-    rows = frame["value"].notna() & frame["duplicate_of"].isna()
-    if "baseline" in frame.columns:
-        rows &= frame["baseline"].isna()
-    return frame[rows]
+    return frame[frame["value"].notna() & frame["duplicate_of"].isna() & frame["baseline"].isna()]
+
+
+def trained_baselines(frame: pd.DataFrame) -> pd.DataFrame:
+    """The networks of timm that were trained beside the candidates."""
+    return frame[frame["value"].notna() & frame["baseline"].notna()]
 
 
 def per_object(frame: pd.DataFrame, object_size: float) -> pd.DataFrame:

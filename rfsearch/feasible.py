@@ -22,9 +22,9 @@ from rfsearch.ways import FORBIDDEN, Path, Ways
 
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture
-    from rfsearch.choices import Params
     from rfsearch.constraint import RFConstraint
     from rfsearch.feasible_graph import Integers
+    from rfsearch.stem_choices import Params
 
 #: Sets of at most so many ways are checked one by one to be counted.
 _CHECKED = 1000
@@ -37,8 +37,8 @@ class FeasibleSet:
     """The candidates of a space that pass a constraint's closed-form gates.
 
     The theoretical receptive field and the output stride are exact in the graph. The expected ERF
-    and costs are binned with outward rounding, and every candidate that is returned is checked
-    exactly.
+    and costs are binned with outward rounding, gridding is left out, necks that upsample have
+    outward bounds, and every candidate that is returned is checked exactly.
 
     Attributes:
         candidates: What may be proposed.
@@ -71,8 +71,8 @@ class FeasibleSet:
     def is_exact(self) -> bool:
         """Whether `count`, `fraction`, `allowed` and `histogram` are exact, not upper bounds.
 
-        They are without an expected-ERF gate and without bounds on costs; `count` and `fraction`
-        are also where few candidates are left.
+        They are without an expected-ERF gate, without bounds on costs and on gridding and without
+        necks that upsample; `count` and `fraction` are also where few candidates are left.
         """
         return not self._needs_check or self._ways.number <= _CHECKED
 
@@ -82,7 +82,10 @@ class FeasibleSet:
         return self.count / self.candidates.size
 
     def histogram(self) -> dict[int, int]:
-        """How many candidates there are at each theoretical receptive field in px, in order."""
+        """How many candidates there are at each theoretical receptive field in px, in order.
+
+        It is that of the last output map; for a U-Net and for merged maps that of the last stage.
+        """
         graph = build_graph(self.candidates, self.constraint, keep_sizes=True)
         return Ways(graph, self.candidates.size).by_size()
 
@@ -196,7 +199,12 @@ class FeasibleSet:
     @cached_property
     def _needs_check(self) -> bool:
         limits = limits_of(self.constraint)
-        return limits.need_erf or limits.need_cost
+        if limits.need_erf or limits.need_cost or "gridding" in self.constraint.ranges():
+            return True
+        constraint, necks = self.constraint, self.candidates.neck
+        # A budget's images have to be a multiple of the last stride.
+        asks = bool(constraint.ranges()) or constraint.budget is not None
+        return asks and necks is not None and any(n and n.upsamples for n in necks.outcomes)
 
     @cached_property
     def _firsts(self) -> Params:
@@ -240,7 +248,7 @@ class FeasibleSet:
 
 def _distance(options: tuple[Any, ...], wanted: Any, value: Any) -> int:
     """Choices skipped between two numbers; 1 between categories."""
-    if isinstance(value, str) or wanted not in options:
+    if wanted not in options or any(isinstance(option, str) for option in options):
         return 1
     ranks = sorted(options)
     return abs(ranks.index(wanted) - ranks.index(value))

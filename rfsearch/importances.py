@@ -12,6 +12,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.statistics import MIN_POINTS
+from rfsearch.trial_attributes import BASELINE
 
 if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator
@@ -74,7 +75,7 @@ def _study_of(trials: list[FrozenTrial], direction: StudyDirection) -> optuna.St
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    apart = ("rejected_by", "duplicate_of", "baseline")
+    apart = ("rejected_by", "duplicate_of", BASELINE)
     return trial.state == TrialState.COMPLETE and not any(key in trial.user_attrs for key in apart)
 
 

@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from rfsearch.constraint import CONSTRAINT_KEYS
-from rfsearch.erf_effect import metric_name, trained_candidates
-from rfsearch.palette import BLACK, GREY, TARGET, TRAINED, VERMILLION
+from rfsearch.erf_effect import metric_label, trained_baselines, trained_candidates
+from rfsearch.palette import BLACK, GREY, ORANGE, TARGET, TRAINED, VERMILLION
 from rfsearch.pareto import Direction, pareto_front
 from rfsearch.search_figures import funnel_steps
 from rfsearch.statistics import rank_correlation, trend
@@ -48,7 +48,7 @@ def value_against_erf(
     trained = shown(trained_candidates(frame).dropna(subset=["erf_trained"]))
     unit = object_size or 1.0
     label = "ERF size / largest object" if object_size else "ERF size (px)"
-    metric = metric_name(frame)
+    metric = metric_label(frame)
     panels = (trained["erf_ratio_trained"], trained["erf_trained"] / unit)
     titles = [f"rank correlation {rank_correlation(x, trained['value'])}" for x in panels]
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
@@ -66,6 +66,9 @@ def value_against_erf(
             row=1,
             col=column,
         )
+    known = trained_baselines(frame).dropna(subset=["erf_trained"])
+    for column, x in enumerate((known["erf_ratio_trained"], known["erf_trained"] / unit), start=1):
+        _add_baselines(figure, known, x, column == 1, row=1, col=column)
     if effective is not None:
         top = effective.high if effective.high < math.inf else float(trained["erf_trained"].max())
         figure.add_vrect(
@@ -115,6 +118,24 @@ def _add_trend(figure: go.Figure, x: pd.Series, y: pd.Series, column: int) -> No
     )
 
 
+def _add_baselines(
+    figure: go.Figure, known: pd.DataFrame, x: pd.Series, in_legend: bool = True, **place: int
+) -> None:
+    """The networks that stand beside the candidates, if there are any."""
+    if len(known):
+        figure.add_scatter(
+            x=_plain(x),
+            y=_plain(known["value"]),
+            mode="markers+text",
+            marker={"color": ORANGE, "symbol": "x", "size": 11},
+            text=[escape(name) for name in known["baseline"]],
+            textposition="top center",
+            name="baseline",
+            showlegend=in_legend,
+            **place,
+        )
+
+
 def trade_off(
     frame: pd.DataFrame, cost: str = "params_m", direction: Direction = "maximize"
 ) -> go.Figure:
@@ -126,7 +147,7 @@ def trade_off(
         direction: Of the value.
     """
     names = {"params_m": "parameters (millions)", "flops_g": "10⁹ FLOPs", "train_seconds": "s"}
-    metric = metric_name(frame)
+    metric = metric_label(frame)
     trained = trained_candidates(frame).dropna(subset=[cost])
     front = pareto_front(trained, {cost: "minimize", "value": direction})
     figure = go.Figure()
@@ -149,6 +170,8 @@ def trade_off(
         hoverinfo="text",
         name="trained candidate",
     )
+    known = trained_baselines(frame).dropna(subset=[cost])
+    _add_baselines(figure, known, known[cost])
     figure.update_layout(
         **_LAYOUT,
         height=400,

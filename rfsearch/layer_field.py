@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from rfsearch.expression import Chain, Node, unit_grid
+from rfsearch.expression import Chain, Node, is_global, unit_grid
 from rfsearch.unit_grid import PIXELS, Grid
 
 if TYPE_CHECKING:
@@ -82,32 +82,42 @@ class LayerField:
 
 
 def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
-    """The stem, poolings and blocks of an architecture, first to last."""
+    """The stem, poolings and blocks of an architecture and the maps of its neck, first to last."""
     layers: list[LayerField] = []
-    grid = PIXELS
-    before = _reach(grid)
+    grid, before = PIXELS, _reach(PIXELS)
     for name, kind, node in architecture_nodes(architecture):
         grid = unit_grid(node, grid)
         reach = _reach(grid)
-        layers.append(LayerField(name, kind, reach, before=before))
+        layers.append(LayerField(name, kind, reach, is_global(node), before))
         before = reach
+    neck = architecture.neck
+    if neck is not None and neck.upsamples:
+        for name, node in neck.steps(architecture.body()).items():
+            layers.append(LayerField(f"neck {name}", neck.kind, _reach(unit_grid(node))))
     return tuple(layers)
 
 
 def architecture_outputs(architecture: Architecture) -> tuple[LayerField, ...]:
     """The output maps of an architecture, by their levels."""
-    reach = architecture_layers(architecture)[-1].reach
-    return tuple(LayerField(level, "output", reach) for level in architecture.levels)
+    if architecture.neck is None or not architecture.neck.upsamples:
+        reach = architecture_layers(architecture)[-1].reach
+        return tuple(LayerField(level, "output", reach) for level in architecture.levels)
+    return tuple(
+        LayerField(level, "output", _reach(unit_grid(node)))
+        for level, node in architecture.expressions().items()
+    )
 
 
 def architecture_nodes(architecture: Architecture) -> list[tuple[str, str, Node]]:
-    """Name, kind and expression of each layer of an architecture, first to last."""
-    _, *stages = architecture.lower().nodes
-    stem = architecture.stem.lower(in_channels=3)
-    split = -1 if architecture.stem.pool == "max" else None
-    nodes: list[tuple[str, str, Node]] = [("stem", "stem", Chain(stem.nodes[:split]))]
-    if split is not None:
-        nodes.append(("stem pool", "max_pool", stem.nodes[-1]))
+    """Name, kind and expression of each layer of an architecture, first to last.
+
+    The layers of a neck that upsamples are left out: they do not follow one another.
+    """
+    _, *stages = architecture.body().parts
+    stem = architecture.stem
+    nodes: list[tuple[str, str, Node]] = [("stem", "stem", Chain(stem.convolutions(3)))]
+    if stem.pool != "none":
+        nodes.append(("stem pool", f"{stem.pool}_pool", Chain(stem.pooling())))
     for number, (stage, lowered) in enumerate(zip(architecture.stages, stages, strict=True), 1):
         children = list(lowered.nodes)  # type: ignore[union-attr]  # A stage lowers to a chain.
         if stage.downsample != "conv":
@@ -116,6 +126,9 @@ def architecture_nodes(architecture: Architecture) -> list[tuple[str, str, Node]
             (f"stage {number} block {place}", stage.block, child)
             for place, child in enumerate(children, 1)
         ]
+    neck = architecture.neck
+    if neck is not None and not neck.upsamples:
+        nodes.append(("neck", neck.kind, Chain(neck.follow(architecture.stages[-1].width))))
     return nodes
 
 

@@ -1,58 +1,20 @@
-"""Networks built from timm's blocks, one builder for each block of `rfsearch.blocks`."""
+"""Networks built from timm's parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from timm.layers import ClassifierHead, ConvNormAct
-from timm.models.byobnet import BasicBlock, BottleneckBlock, LayerFn
+from timm.layers import ClassifierHead
 from torch import nn
 
-from rfsearch.blocks import BOTTLENECK_REDUCTION, STEM_POOL, BlockShape
+from rfsearch.builders import build_stage, build_stem, initialise
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rfsearch.architecture import Architecture, Stage, Stem
+    from rfsearch.architecture import Architecture
     from rfsearch.receptive_field import ReceptiveField
-
-
-def _plain(shape: BlockShape) -> nn.Module:
-    block: nn.Module = ConvNormAct(
-        shape.in_channels,
-        shape.out_channels,
-        kernel_size=shape.kernel_size,
-        stride=shape.stride,
-        dilation=shape.dilation,
-    )
-    return block
-
-
-def _residual(kind: type[nn.Module], shape: BlockShape, **options: Any) -> nn.Module:
-    return kind(
-        shape.in_channels,
-        shape.out_channels,
-        kernel_size=shape.kernel_size,
-        stride=shape.stride,
-        dilation=(shape.dilation, shape.dilation),
-        downsample="conv1x1",
-        layers=LayerFn(),
-        **options,
-    )
-
-
-BUILDERS: dict[str, Callable[[BlockShape], nn.Module]] = {
-    "plain": _plain,
-    "basic": partial(_residual, BasicBlock),
-    "bottleneck": partial(_residual, BottleneckBlock, bottle_ratio=1 / BOTTLENECK_REDUCTION),
-}
-
-_POOLS: dict[str, type[nn.MaxPool2d | nn.AvgPool2d]] = {
-    "max_pool": nn.MaxPool2d,
-    "avg_pool": nn.AvgPool2d,
-}
 
 
 class SearchedNetwork(nn.Module):
@@ -61,7 +23,7 @@ class SearchedNetwork(nn.Module):
     Attributes:
         architecture: What it was built from.
         num_classes: Outputs of the classifier; 0 for none.
-        num_features: Channels of the last map.
+        num_features: Channels of each output map.
         feature_info: For each stage, `num_chs`, `reduction` (px) and `module`.
     """
 
@@ -71,34 +33,59 @@ class SearchedNetwork(nn.Module):
         self.num_classes = num_classes
         self.num_features = architecture.num_features
         self.feature_info: list[dict[str, Any]] = []
-        self.stem = _build_stem(architecture.stem, in_chans)
+        self.stem = build_stem(architecture.stem, in_chans)
         self.stages = nn.Sequential()
         channels = architecture.stem.width
-        reduction = architecture.stem.stride
-        if architecture.stem.pool == "max":
-            reduction *= STEM_POOL.stride
+        reduction = architecture.stem.reduction
         for number, stage in enumerate(architecture.stages):
-            self.stages.append(_build_stage(stage, channels))
+            self.stages.append(build_stage(stage, channels))
             channels = stage.width
             reduction *= stage.stride
             self.feature_info.append(
                 {"num_chs": channels, "reduction": reduction, "module": f"stages.{number}"}
             )
-        self.head = ClassifierHead(channels, num_classes)
-        self.apply(_initialise)
+        self.neck = _build_neck(architecture)
+        self.head = ClassifierHead(self.num_features, num_classes)
+        self.apply(initialise)
 
     def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Theoretical receptive field of each output map, in px."""
         return self.architecture.receptive_fields()
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """The last map, `(batch, num_features, height / reduction, width / reduction)`."""
-        features: Tensor = self.stages(self.stem(x))
-        return features
+    @property
+    def input_multiple(self) -> int:
+        """What height and width of an image must be a multiple of, in px."""
+        return self.architecture.input_multiple
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Class scores `(batch, num_classes)` of a map, or its average `(batch, num_features)`."""
-        scores: Tensor = self.head(x, pre_logits=pre_logits)
+    @property
+    def upsamples(self) -> bool:
+        """Whether a neck joins maps of different sizes, so that units of a map see differently."""
+        return self.input_multiple > 1
+
+    def forward_features(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        """The output map `(batch, num_features, height / stride, width / stride)`.
+
+        Where there are several it is a dictionary of them by level, the finest first.
+
+        Raises:
+            ValueError: If the size of the images is no multiple of the architecture's
+                `input_multiple`.
+        """
+        height, width = x.shape[-2:]
+        self.architecture.check_input_size((height, width))
+        maps = [self.stem(x)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        outputs: Tensor | dict[str, Tensor] = self.neck(maps) if self.neck else maps[-1]
+        return outputs
+
+    def forward_head(self, x: Tensor | Mapping[str, Tensor], pre_logits: bool = False) -> Tensor:
+        """Class scores `(batch, num_classes)` of a map, or its average `(batch, num_features)`.
+
+        Of several maps it looks at the last, the coarsest.
+        """
+        last = list(x.values())[-1] if isinstance(x, Mapping) else x
+        scores: Tensor = self.head(last, pre_logits=pre_logits)
         return scores
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,25 +124,9 @@ def build_model(
     return SearchedNetwork(architecture, in_chans, num_classes)
 
 
-def _build_stem(stem: Stem, in_chans: int) -> nn.Sequential:
-    layers = nn.Sequential(
-        ConvNormAct(in_chans, stem.width, kernel_size=stem.kernel_size, stride=stem.stride)
-    )
-    if stem.pool == "max":
-        layers.append(nn.MaxPool2d(STEM_POOL.kernel_size, STEM_POOL.stride, STEM_POOL.padding))
-    return layers
+def _build_neck(architecture: Architecture) -> nn.Module | None:
+    if architecture.neck is None:
+        return None
+    from rfsearch.model_necks import build_neck  # Only these networks need its libraries.
 
-
-def _build_stage(stage: Stage, in_channels: int) -> nn.Sequential:
-    layers = nn.Sequential()
-    if stage.downsample != "conv":
-        layers.append(_POOLS[stage.downsample](stage.stride))
-    for shape in stage.shapes(in_channels):
-        layers.append(BUILDERS[stage.block](shape))
-    return layers
-
-
-def _initialise(module: nn.Module) -> None:
-    """He initialisation; residual branches are left on, so that the ERF is that of the network."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return build_neck(architecture.neck, architecture.body().channels)

@@ -17,14 +17,18 @@ from rfsearch.diagnosis import diagnose_architecture
 from rfsearch.rejection import end_rejected
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from rfsearch.architecture import Architecture
     from rfsearch.constraint import RFConstraint
-    from rfsearch.model import SearchedNetwork
     from rfsearch.space import SearchSpace
-    from rfsearch.tasks import ClassificationTask
+    from rfsearch.tasks import Task
+    from rfsearch.training import TrainingResult
 
+#: Scores beside the value, where a task knows them.
+_SCORES = ("score_small", "score_medium", "score_large", "ap50")
 #: What a trial takes over from an earlier one with the same architecture.
-_RESULTS = ("erf_init", "erf_clipped", "erf_trained")
+_RESULTS = ("erf_init", "erf_clipped", "erf_trained", "levels", *_SCORES)
 
 
 def _nothing() -> None:
@@ -51,11 +55,11 @@ class Objective:
 
     space: SearchSpace
     constraint: RFConstraint
-    task: ClassificationTask
+    task: Task
     after_epoch: Callable[[], None] = _nothing
 
     def __call__(self, trial: optuna.Trial) -> float:
-        """Accuracy of the trial's candidate; NaN, which Optuna records as failed, if it has none.
+        """Score of the trial's candidate; NaN, which Optuna records as failed, if it has none.
 
         Raises:
             optuna.TrialPruned: If a gate or the study's pruner rejects the candidate.
@@ -77,17 +81,21 @@ class Objective:
             if earlier is not None:
                 return _repeat(trial, earlier)
             model = self.task.build(architecture)
-            erf = self.task.measure_erf(model)
-            trial.set_user_attr("erf_clipped", erf.clipped)
+            levels = self.constraint.judged_levels(architecture)
+            main = self.constraint.main_level(architecture)
+            erf = {level: self.task.measure_erf(model, level) for level in levels}
+            trial.set_user_attr("erf_clipped", erf[main].clipped)
             self.constraint.check_measured(trial, erf)
         except optuna.TrialPruned:
             return end_rejected(trial)
         try:
-            accuracy = self._train(trial, model)
+            result = self._train(trial, model)
         except FloatingPointError as error:
             return _fail(trial, "training", error)
-        trial.set_user_attr("erf_trained", self.task.measure_erf(model).size)
-        return accuracy
+        trial.set_user_attr("erf_trained", self.task.measure_erf(model, main).size)
+        for name, score in score_attributes(result).items():
+            trial.set_user_attr(name, score)
+        return result.score
 
     def _log_architecture(self, trial: optuna.Trial, architecture: Architecture) -> None:
         task = self.task
@@ -95,23 +103,31 @@ class Objective:
         trial.set_user_attr("architecture", json.dumps(architecture.to_dict()))
         trial.set_user_attr("params_m", cost.parameters / 1e6)
         trial.set_user_attr("flops_g", cost.flops / 1e9)
+        trial.set_user_attr("global_layers", ",".join(architecture.global_layers))
         trial.set_user_attr("seed", task.training.seed)
+        trial.set_user_attr("metric", task.metric)
 
-    def _train(self, trial: optuna.Trial, model: SearchedNetwork) -> float:
-        def report(epoch: int, accuracy: float) -> None:
+    def _train(self, trial: optuna.Trial, model: nn.Module) -> TrainingResult:
+        def report(epoch: int, score: float) -> None:
             self.after_epoch()
-            trial.report(accuracy, epoch)
+            trial.report(score, epoch)
             if trial.should_prune():
-                reason = f"accuracy of {accuracy:.3f} after epoch {epoch}"
+                reason = f"{self.task.metric} of {score:.3f} after epoch {epoch}"
                 trial.set_user_attr("rejected_by", "pruner")
                 trial.set_user_attr("reason", reason)
                 raise optuna.TrialPruned(reason)
 
         start = time.perf_counter()
         try:
-            return self.task.train(model, report).accuracy
+            return self.task.train(model, report)
         finally:
             trial.set_user_attr("train_seconds", time.perf_counter() - start)
+
+
+def score_attributes(result: TrainingResult) -> dict[str, float]:
+    """The scores beside the value that are known, by the names of their attributes."""
+    scores = zip(_SCORES, (*result.by_scale, result.ap50), strict=True)
+    return {name: score for name, score in scores if not math.isnan(score)}
 
 
 def _earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:

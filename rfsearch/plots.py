@@ -10,8 +10,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from rfsearch.erf_effect import metric_name, trained_candidates
-from rfsearch.palette import BLACK, GREY, TARGET, TRAINED
+from rfsearch.erf_effect import metric_label, trained_baselines, trained_candidates
+from rfsearch.palette import BLACK, GREY, ORANGE, TARGET, TRAINED
 from rfsearch.statistics import rank_correlation, trend
 
 if TYPE_CHECKING:
@@ -28,13 +28,14 @@ _COLOR_RANGE = 1e3
 _OUTSIDE = "#606060"
 
 
-def accuracy_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
-    """Accuracy of the trained candidates against their ERF ratio and their ERF size.
+def score_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
+    """Score of the trained candidates against their ERF ratio and their ERF size.
 
     The ERF is the one measured after training; a thin line leads to it from the one measured
     before. In px the target is a range, which is shaded; as a ratio it is a range for each
     candidate by itself, shaded behind its point. Where there are enough candidates, a smooth mean
     with its 95 % bootstrap band is drawn, and above each panel stands the rank correlation.
+    Baselines stand beside them.
 
     Args:
         frame: From `rfsearch.trials_dataframe`.
@@ -45,7 +46,7 @@ def accuracy_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure
     left, right = figure.subplots(1, 2, sharey=True)
     ratios = trained[["erf_ratio", "erf_ratio_trained"]].astype(float)
     sizes = trained[["erf_init", "erf_trained"]].astype(float)
-    accuracy = trained["value"].astype(float)
+    score = trained["value"].astype(float)
     if effective is not None:
         _shade_ratios(left, trained, effective)
         top = effective.high if effective.high < math.inf else sizes.max().max()
@@ -54,22 +55,24 @@ def accuracy_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure
         )
     for axes, values in ((left, ratios), (right, sizes)):
         axes.hlines(
-            accuracy,
+            score,
             values.iloc[:, 0],
             values.iloc[:, 1],
             color=GREY,
             linewidth=1,
             label="change through training",
         )
-        axes.plot(values.iloc[:, 1], accuracy, "o", color=TRAINED, label="trained candidate")
-        _draw_trend(axes, values.iloc[:, 1], accuracy)
+        axes.plot(values.iloc[:, 1], score, "o", color=TRAINED, label="trained candidate")
+        _draw_trend(axes, values.iloc[:, 1], score)
         axes.grid(alpha=0.3)
         axes.margins(x=0.08)
-    metric = metric_name(frame)
-    left.set(xlabel="ERF ratio after training (ERF size / theoretical RF)", ylabel=metric)
+    _draw_baselines(left, right, frame)
+    left.set(
+        xlabel="ERF ratio after training (ERF size / theoretical RF)", ylabel=metric_label(frame)
+    )
     right.set(xlabel="ERF size after training (px)")
     handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
     return figure
 
 
@@ -83,6 +86,15 @@ def _draw_trend(axes: Axes, sizes: pd.Series[float], values: pd.Series[float]) -
     )
     axes.plot(smooth["x"], smooth["mean"], color=BLACK, label="smooth mean, 95 % band")
     axes.set_title(f"rank correlation {rank_correlation(sizes, values)}", fontsize="medium")
+
+
+def _draw_baselines(left: Axes, right: Axes, frame: pd.DataFrame) -> None:
+    known = trained_baselines(frame).dropna(subset=["erf_trained"])
+    if len(known):
+        values = known["value"].astype(float)
+        for axes, column in ((left, "erf_ratio_trained"), (right, "erf_trained")):
+            sizes = known[column].astype(float)
+            axes.plot(sizes, values, "D", color=ORANGE, markeredgecolor=BLACK, label="baseline")
 
 
 def _shade_ratios(axes: Axes, trained: pd.DataFrame, effective: Range) -> None:

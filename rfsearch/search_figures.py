@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optuna.trial import TrialState
 
-from rfsearch.erf_effect import metric_name, trained_candidates
+from rfsearch.erf_effect import metric_label, trained_candidates
 from rfsearch.palette import GREY, LIGHT_GREY, STOPPED, TARGET, TRAINED, VERMILLION
 from rfsearch.savings import STOPS
 
@@ -169,7 +169,7 @@ def learning_curves(study: optuna.Study, frame: pd.DataFrame) -> Figure:
             marker="o" if is_best or len(epochs) == 1 else None,
             zorder=3 if is_best else 2,
         )
-    axes.set(xlabel="epoch", ylabel=metric_name(frame))
+    axes.set(xlabel="epoch", ylabel=metric_label(frame))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(alpha=0.3)

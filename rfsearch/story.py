@@ -7,13 +7,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-import pandas as pd
-
 from rfsearch.analysis import trials_dataframe
 from rfsearch.architecture import Architecture
 from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
-from rfsearch.erf_effect import metric_name, trained_candidates
+from rfsearch.erf_effect import metric_label, trained_baselines, trained_candidates
 from rfsearch.field_figures import ObjectSizes
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     import optuna
+    import pandas as pd
     from numpy.typing import NDArray
 
     from rfsearch.erf_map import ErfMap
@@ -38,7 +37,7 @@ class Story:
 
     Attributes:
         study: With one objective.
-        frame: Its `rfsearch.trials_dataframe`, with a column `baseline` in any case.
+        frame: Its `rfsearch.trials_dataframe`.
         question: What the search was to answer; may be empty.
         constraint: What fits; None if it is not known.
         space: What was searched; None if it is not known.
@@ -72,7 +71,7 @@ class Story:
                 f"A report needs a study with one objective, but {study.study_name!r} has "
                 f"{len(study.directions)}."
             )
-        story = cls(study, _with_baselines(study))
+        story = cls(study, trials_dataframe(study))
         text = study.user_attrs.get(_IDENTITY)
         if text is None:
             return story
@@ -91,7 +90,7 @@ class Story:
     @property
     def metric(self) -> str:
         """What the values are."""
-        return metric_name(self.frame)
+        return metric_label(self.frame)
 
     @property
     def maximizes(self) -> bool:
@@ -119,7 +118,7 @@ class Story:
     @cached_property
     def baselines(self) -> pd.DataFrame:
         """Trials of known networks, the best first."""
-        known = self.frame.dropna(subset=["baseline", "value"])
+        known = trained_baselines(self.frame)
         return known.sort_values("value", ascending=not self.maximizes, kind="stable")
 
     @cached_property
@@ -157,14 +156,6 @@ class Story:
 
     def _is_described(self, number: int) -> bool:
         return "architecture" in self._attributes[number]
-
-
-def _with_baselines(study: optuna.Study) -> pd.DataFrame:
-    frame = trials_dataframe(study)
-    if "baseline" in frame.columns:
-        return frame
-    names = [trial.user_attrs.get("baseline") for trial in study.get_trials(deepcopy=False)]
-    return frame.assign(baseline=pd.Series(names, index=frame.index, dtype="string"))
 
 
 def _constraint(target: dict[str, Any]) -> RFConstraint | None:

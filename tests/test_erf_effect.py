@@ -9,9 +9,10 @@ from search_results import CONSTRAINT, searched_study
 from rfsearch.analysis import trials_dataframe
 from rfsearch.erf_effect import (
     erf_correlations,
-    metric_name,
+    metric_label,
     octaves_off,
     per_object,
+    trained_baselines,
     trained_candidates,
 )
 from rfsearch.statistics import rank_correlation
@@ -30,7 +31,7 @@ def test_repeated_rejected_and_baseline_trials_are_no_trained_candidates() -> No
         }
     )
     assert trained_candidates(frame)["number"].tolist() == [0]
-    assert trained_candidates(frame.drop(columns="baseline"))["number"].tolist() == [0, 3]
+    assert trained_baselines(frame)["number"].tolist() == [3]
 
 
 def test_each_predictor_has_its_correlation_with_the_value() -> None:
@@ -66,8 +67,8 @@ def test_sizes_per_object() -> None:
 
 
 def test_the_metric_has_the_name_that_trials_give() -> None:
-    assert metric_name(FRAME.drop(columns="metric", errors="ignore")) == "accuracy"
-    assert metric_name(FRAME.assign(metric=pd.Series([None, "ap"]))) == "ap"
+    assert metric_label(FRAME) == "accuracy"
+    assert metric_label(FRAME.assign(metric=pd.Series([None, "ap"]))) == "AP"
 
 
 def test_made_up_trials_look_like_a_search() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 import pytest
 from browser import browser_page
-from search_results import CONSTRAINT, SPACE, searched_study
+from search_results import CONSTRAINT, SPACE, add_baseline, searched_study
 
 from rfsearch.field_figures import ObjectSizes
 from rfsearch.html_report import render_report
@@ -23,10 +23,7 @@ FIGURES = {
 
 def full_story(name: str = "made-up", baseline: str = "resnet18") -> Story:
     study = searched_study(name)
-    trial = study.ask()
-    for key, value in {"baseline": baseline, "params_m": 11.0}.items():
-        trial.set_user_attr(key, value)
-    study.tell(trial, 0.8)
+    add_baseline(study, 0.8, baseline)
     story = Story.of_study(study)
     image = (np.arange(48 * 48).reshape(48, 48) % 256).astype(np.uint8)
     return Story(

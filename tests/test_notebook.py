@@ -30,7 +30,7 @@ def test_the_strip_names_every_part_and_the_field_at_the_end(found: Architecture
     written = texts(found._repr_svg_())
     field = found.receptive_field()
     fields = [text for text in written if text.startswith("stride ")]
-    assert len(fields) == 1 + len(found.stages)
+    assert len(fields) == 1 + len(found.stages) + (len(found.levels) if found.neck else 0)
     assert fields[-1] == f"stride {field.stride} px, RF {field.size} px"
     assert f"stage {len(found.stages)}" in written
 

@@ -16,10 +16,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.architecture import Architecture
 from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
+from rfsearch.datasets import ImageData
 from rfsearch.diagnosis import diagnose
 from rfsearch.model import SearchedNetwork
 from rfsearch.objective import Objective
-from rfsearch.sources import ImageData
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
 from rfsearch.tasks import ClassificationTask
@@ -83,7 +83,7 @@ class StubTask(WatchedTask):
     erf_size: float = 10.0
     curves: tuple[tuple[float, ...], ...] = ((0.5,),)
 
-    def measure_erf(self, model: SearchedNetwork) -> Any:
+    def measure_erf(self, model: SearchedNetwork, level: str | None = None) -> Any:
         return StubERF(self.erf_size)
 
     def train(
@@ -157,6 +157,7 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
         "erf_trained",
         "findings",
         "flops_g",
+        "metric",
         "output_stride",
         "params_m",
         "seed",

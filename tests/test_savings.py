@@ -9,7 +9,13 @@ from search_results import searched_study
 from rfsearch.analysis import trials_dataframe
 from rfsearch.savings import gate_savings
 
-ROW = {"rejected_by": None, "duplicate_of": None, "value": None, "train_seconds": None}
+ROW = {
+    "baseline": None,
+    "rejected_by": None,
+    "duplicate_of": None,
+    "value": None,
+    "train_seconds": None,
+}
 
 
 def frame(*rows: dict[str, object]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from search_results import CONSTRAINT, SPACE, searched_study
+from search_results import CONSTRAINT, SPACE, add_baseline, searched_study
 
 from rfsearch.advice import erf_verdict, next_steps
 from rfsearch.report_text import against_baselines, difference_interval, facts, found
@@ -31,13 +31,6 @@ def with_identity(study: optuna.Study, **target: Any) -> optuna.Study:
     }
     study.set_user_attr("rfsearch_experiment", json.dumps(identity))
     return study
-
-
-def add_baseline(study: optuna.Study, value: float) -> None:
-    trial = study.ask()
-    for key, attribute in {"baseline": "resnet18", "params_m": 11.0}.items():
-        trial.set_user_attr(key, attribute)
-    study.tell(trial, value)
 
 
 def text(sentences: list[str]) -> str:
