@@ -28,7 +28,8 @@ def erf_verdict(story: Story) -> list[str]:
     points = int(effect["points"].max()) if len(effect) else 0
     if points < ENOUGH_CANDIDATES // 2:
         return [f"{points} trained candidates are too few to say."]
-    rho, low, high = effect.loc["erf_trained", ["rho", "low", "high"]].tolist()
+    row = effect.loc[["erf_trained"], ["rho", "low", "high"]].to_numpy(dtype=float)
+    rho, low, high = row[0].tolist()
     found = RankCorrelation(rho, low, high, points)
     sentences = [
         f"The rank correlation of ERF size after training and {story.metric} is {found}."

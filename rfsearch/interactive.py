@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from html import escape
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
@@ -32,7 +33,7 @@ _LAYOUT = {
     "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.08, "x": 0},
 }
 #: Marker symbols in `feasibility`: of what fits, and of what each gate stopped.
-_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star", "x")
+_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "hexagon", "star", "x")
 
 
 def value_against_erf(
@@ -192,7 +193,7 @@ def feasibility(frame: pd.DataFrame) -> go.Figure:
     groups |= {
         f"stopped by the {gate} gate": known[stopped_by == gate] for gate in CONSTRAINT_KEYS
     }
-    for (name, rows), symbol in zip(groups.items(), _SYMBOLS, strict=True):
+    for (name, rows), symbol in zip(groups.items(), cycle(_SYMBOLS), strict=False):
         if len(rows):
             figure.add_scatter(
                 x=_plain(rows["number"]),
