@@ -7,9 +7,11 @@ import warnings
 
 import typer
 
+from rfsearch.cli_dashboard import dashboard
 from rfsearch.cli_doctor import doctor
 from rfsearch.cli_erf import erf
 from rfsearch.cli_errors import show_warning
+from rfsearch.cli_report import report
 from rfsearch.cli_rf import rf
 from rfsearch.cli_run import run
 from rfsearch.cli_space import space
@@ -31,7 +33,7 @@ def _about() -> None:
     """Search network architectures whose receptive field fits the objects they must see."""
 
 
-for command in (run, target, space, rf, erf, doctor):
+for command in (run, target, space, rf, erf, doctor, report, dashboard):
     app.command()(command)
 
 if __name__ == "__main__":

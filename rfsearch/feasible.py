@@ -17,6 +17,7 @@ import numpy as np
 
 from rfsearch.candidates import Candidates
 from rfsearch.feasible_graph import build_graph, limits_of
+from rfsearch.notebook import bars, table
 from rfsearch.ways import FORBIDDEN, Path, Ways
 
 if TYPE_CHECKING:
@@ -177,6 +178,17 @@ class FeasibleSet:
             if self._fits(path) and not (avoid is not None and avoid(found)):
                 return {name: found[name] for name in self._firsts}
         return None
+
+    def _repr_html_(self) -> str:
+        """Numbers and a histogram for notebooks."""
+        about = "" if self.is_exact else "at most "
+        rows: dict[str, object] = {
+            "fit": f"{about}{self.count:,} of {self.candidates.size:,}",
+            "share": f"{about}{self.fraction:.3g}",
+        }
+        rows |= {f"{gate} gate": str(r) for gate, r in self.constraint.ranges().items()}
+        label = "candidates at each theoretical receptive field (px), half an octave a bar"
+        return table(rows) + bars(self.histogram(), label)
 
     # -- the graph -------------------------------------------------------------------------
 

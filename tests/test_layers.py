@@ -17,8 +17,8 @@ import rfsearch
 LAYERS: tuple[set[str], ...] = (
     {
         "activations", "cost", "coverage", "erf_map", "expected_erf", "expression", "gradients",
-        "moments", "poolings", "profiles", "receptive_field", "rectifiers", "unit_grid",
-        "validation",
+        "moments", "notebook", "palette", "poolings", "profiles", "receptive_field",
+        "rectifiers", "unit_grid", "validation",
     },
     {
         "annotations", "annotations_coco", "annotations_csv", "annotations_masks",
@@ -49,11 +49,14 @@ LAYERS: tuple[set[str], ...] = (
         "sampler", "study",
     },
     {
-        "analysis", "charts", "plots", "progress", "report", "scale_plot", "target_report",
+        "advice", "analysis", "charts", "comparison", "dashboard", "erf_effect",
+        "experiment_story", "field_figures", "html_report", "importances", "interactive",
+        "level_table", "pareto", "plots", "progress", "report", "report_tables", "report_text",
+        "savings", "scale_plot", "search_figures", "statistics", "story", "target_report",
     },
     {
-        "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",
-        "cli_space", "cli_target",
+        "cli", "cli_dashboard", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_report",
+        "cli_rf", "cli_run", "cli_space", "cli_studies", "cli_target",
     },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
