@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rfsearch.erf import measure_erf as measure_erf
     from rfsearch.expected_erf import ExpectedERF as ExpectedERF
     from rfsearch.findings import Finding as Finding
+    from rfsearch.latency import Latency as Latency
+    from rfsearch.latency import measure_latency as measure_latency
     from rfsearch.model import build_model as build_model
     from rfsearch.objective import Objective as Objective
     from rfsearch.probe import probe_receptive_field as probe_receptive_field
@@ -47,6 +49,7 @@ _HOMES = {
     "ClassificationTask": "tasks",
     "ExpectedERF": "expected_erf",
     "Finding": "findings",
+    "Latency": "latency",
     "MeasuredERF": "erf",
     "Objective": "objective",
     "RFConstraint": "constraint",
@@ -67,6 +70,7 @@ _HOMES = {
     "image_folder": "sources",
     "make_scenes": "scenes",
     "measure_erf": "erf",
+    "measure_latency": "latency",
     "probe_receptive_field": "probe",
     "stack": "receptive_field",
     "trace_receptive_field": "trace",

@@ -26,6 +26,8 @@ _ATTRIBUTES = {
     "output_stride": "Int64",
     "params_m": "Float64",
     "flops_g": "Float64",
+    "latency_ms": "Float64",
+    "peak_memory_mb": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
     "duplicate_of": "Int64",
@@ -49,11 +51,12 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     form, measured before and after training) and their ratios to `trf_size`:
     `erf_ratio_expected`, `erf_ratio` (before training) and `erf_ratio_trained`; `erf_clipped`
     (share of the receptive field outside the measured input); `output_stride`, `params_m`
-    (millions), `flops_g` (10^9, a multiply-add is two), `train_seconds`, `seed`; `duplicate_of`
-    (number of the trial with the same architecture whose results it repeats); `findings` (kinds
-    of what `diagnose` finds in closed form, separated by commas; empty for none); `rejected_by`
-    (`theoretical`, `output_stride`, `parameters`, `flops`, `expected`, `measured`, `pruner`,
-    `space`, `training`, or missing) and `reason`; the constraints in octaves, `feasible` being
+    (millions), `flops_g` (10^9, a multiply-add is two), `latency_ms` and `peak_memory_mb` (one
+    image, where candidates are timed), `train_seconds`, `seed`; `duplicate_of` (number of the
+    trial with the same architecture whose results it repeats); `findings` (kinds of what
+    `diagnose` finds in closed form, separated by commas; empty for none); `rejected_by`
+    (`theoretical`, `output_stride`, `parameters`, `flops`, `expected`, `measured`, `latency`,
+    `memory`, `pruner`, `space`, `training`, or missing) and `reason`; the constraints in octaves, `feasible` being
     true where all of them are at most 0; `duration_seconds`. What a trial has not is missing.
     """
     trials = study.get_trials(deepcopy=False)

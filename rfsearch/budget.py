@@ -20,6 +20,8 @@ class Budget:
         max_output_stride: Largest stride of the output map, in px.
         max_params_m: Most parameters, in millions, the classifier included.
         max_flops_g: Most floating-point operations for one image, in 10^9; a multiply-add is two.
+        max_latency_ms: Longest median time of a forward pass of one image, in ms on the device.
+        max_peak_memory_mb: Most memory during that pass, in MiB; see `measure_latency`.
         input_size: `(height, width)` of an image in px.
         in_chans: Channels of an image.
         num_classes: Outputs of the classifier; 0 for none.
@@ -31,26 +33,31 @@ class Budget:
     max_output_stride: int | None = None
     max_params_m: float | None = None
     max_flops_g: float | None = None
+    max_latency_ms: float | None = None
+    max_peak_memory_mb: float | None = None
     input_size: tuple[int, int] = (224, 224)
     in_chans: int = 3
     num_classes: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_output_stride", "max_params_m", "max_flops_g"):
+        for name in (name for name in vars(self) if name.startswith("max_")):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"`{name} > 0` must hold, but got {value}.")
 
     def ranges(self) -> dict[str, Range]:
-        """What is allowed, by gate, for the bounds that are on."""
-        bounds = {
-            "output_stride": (self.max_output_stride, "px"),
-            "parameters": (self.max_params_m, "M parameters"),
-            "flops": (self.max_flops_g, "GFLOPs"),
-        }
-        return {
-            gate: Range(0, high, unit) for gate, (high, unit) in bounds.items() if high is not None
-        }
+        """What is allowed, by gate, for the bounds in closed form that are on."""
+        return _ranges(
+            output_stride=(self.max_output_stride, "px"),
+            parameters=(self.max_params_m, "M parameters"),
+            flops=(self.max_flops_g, "GFLOPs"),
+        )
+
+    def measured_ranges(self) -> dict[str, Range]:
+        """What is allowed, by gate, for the bounds on what is measured that are on."""
+        return _ranges(
+            latency=(self.max_latency_ms, "ms"), memory=(self.max_peak_memory_mb, "MiB")
+        )
 
     def values(self, architecture: Architecture) -> dict[str, float]:
         """What a candidate needs, by gate, for the bounds that are on.
@@ -65,3 +72,9 @@ class Budget:
             cost = architecture.cost(self.input_size, self.in_chans, self.num_classes)
             needs |= {"parameters": cost.parameters / 1e6, "flops": cost.flops / 1e9}
         return {gate: needs[gate] for gate in self.ranges()}
+
+
+def _ranges(**bounds: tuple[float | None, str]) -> dict[str, Range]:
+    return {
+        gate: Range(0, high, unit) for gate, (high, unit) in bounds.items() if high is not None
+    }

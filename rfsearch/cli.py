@@ -10,6 +10,8 @@ import typer
 from rfsearch.cli_doctor import doctor
 from rfsearch.cli_erf import erf
 from rfsearch.cli_errors import show_warning
+from rfsearch.cli_export import export
+from rfsearch.cli_latency import latency
 from rfsearch.cli_rf import rf
 from rfsearch.cli_run import run
 from rfsearch.cli_space import space
@@ -30,7 +32,7 @@ def _about() -> None:
     """Search network architectures whose receptive field fits the objects they must see."""
 
 
-for command in (run, space, rf, erf, doctor):
+for command in (run, space, rf, erf, doctor, latency, export):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ class TargetConfig(FrozenData):
         max_output_stride: Largest stride of the output map, in px.
         max_params_m: Most parameters, in millions.
         max_flops_g: Most floating-point operations for one image, in 10^9.
+        max_latency_ms: Longest median time of a forward pass of one image, in ms on the device.
+        max_peak_memory_mb: Most memory during that pass, in MiB.
     """
 
     min_size: Pixels | None = None
@@ -50,6 +52,8 @@ class TargetConfig(FrozenData):
     max_output_stride: Count | None = None
     max_params_m: Positive | None = None
     max_flops_g: Positive | None = None
+    max_latency_ms: Positive | None = None
+    max_peak_memory_mb: Positive | None = None
 
     @model_validator(mode="after")
     def _has_both_or_none(self) -> Self:
@@ -75,6 +79,8 @@ class TargetConfig(FrozenData):
                 max_output_stride=self.max_output_stride,
                 max_params_m=self.max_params_m,
                 max_flops_g=self.max_flops_g,
+                max_latency_ms=self.max_latency_ms,
+                max_peak_memory_mb=self.max_peak_memory_mb,
                 input_size=data.image_size,
                 in_chans=data.in_chans,
                 num_classes=len(data.class_names),
@@ -135,6 +141,9 @@ class SearchConfig(FrozenData):
             the sampler has to learn from those that fail.
         pruner: Optuna's pruner of trials that train badly.
         startup_trials: Random trials before the sampler takes over.
+        measure_latency: Whether candidates are timed before training; other work on the device
+            makes them look slower.
+        keep_weights: Keep the weights of so many of the best trained candidates.
         seed: Of the sampler.
     """
 
@@ -144,6 +153,8 @@ class SearchConfig(FrozenData):
     feasible_only: bool = True
     pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"
     startup_trials: Count = 10
+    measure_latency: bool = False
+    keep_weights: Annotated[int, Field(ge=0)] = 3
     seed: Annotated[int, Field(ge=0)] = 0
 
 

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.candidates import NotOfferedError
 from rfsearch.diagnosis import diagnose_architecture
+from rfsearch.latency import measure_latency
 from rfsearch.rejection import end_rejected
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from rfsearch.model import SearchedNetwork
     from rfsearch.space import SearchSpace
     from rfsearch.tasks import ClassificationTask
+    from rfsearch.weights import WeightStore
 
 #: What a trial takes over from an earlier one with the same architecture.
-_RESULTS = ("erf_init", "erf_clipped", "erf_trained")
+_RESULTS = ("erf_init", "erf_clipped", "erf_trained", "latency_ms", "peak_memory_mb")
 
 
 def _nothing() -> None:
@@ -46,12 +48,17 @@ class Objective:
         space: What may be proposed.
         constraint: Which receptive fields fit.
         task: What to train for.
+        weights: Where the weights of the best trained candidates are kept. None keeps none.
+        measure_latency: Whether candidates are timed before training, also where the constraint
+            has no bound on that.
         after_epoch: Called after each epoch; an exception that it raises ends the trial.
     """
 
     space: SearchSpace
     constraint: RFConstraint
     task: ClassificationTask
+    weights: WeightStore | None = None
+    measure_latency: bool = False
     after_epoch: Callable[[], None] = _nothing
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -80,12 +87,17 @@ class Objective:
             erf = self.task.measure_erf(model)
             trial.set_user_attr("erf_clipped", erf.clipped)
             self.constraint.check_measured(trial, erf)
+            if self.measure_latency or self.constraint.needs_latency:
+                timed = measure_latency(model, self.task.input_size, (1,), min_seconds=0.1)
+                self.constraint.check_latency(trial, timed)
         except optuna.TrialPruned:
             return end_rejected(trial)
         try:
             accuracy = self._train(trial, model)
         except FloatingPointError as error:
             return _fail(trial, "training", error)
+        if self.weights is not None:
+            self.weights.add(trial, model, accuracy)
         trial.set_user_attr("erf_trained", self.task.measure_erf(model).size)
         return accuracy
 

@@ -37,17 +37,18 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "coverage_probe", "diagnosis", "probe", "model", "timm_models", "image_files", "erf",
+        "latency", "timm_entry", "network_folder", "export_formats",
         "erf_average", "erf_images", "erf_initialisation", "erf_read", "erf_unit", "replknet",
         "trace", "trace_call", "trace_layers", "trace_layout", "trace_mixing",
         "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",
         "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
     },
     {"scenes", "sources", "tasks", "training"},
-    {"interrupts", "sampler", "rejection", "objective", "study", "experiment"},
-    {"analysis", "charts", "plots", "report", "progress"},
+    {"interrupts", "sampler", "rejection", "objective", "study", "experiment", "weights"},
+    {"analysis", "charts", "plots", "report", "progress", "export", "model_card"},
     {
-        "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",
-        "cli_space",
+        "cli", "cli_device", "cli_doctor", "cli_erf", "cli_errors", "cli_export", "cli_latency", "cli_models",
+        "cli_rf", "cli_run", "cli_space",
     },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
