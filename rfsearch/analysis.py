@@ -56,8 +56,9 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     trial with the same architecture whose results it repeats); `findings` (kinds of what
     `diagnose` finds in closed form, separated by commas; empty for none); `rejected_by`
     (`theoretical`, `output_stride`, `parameters`, `flops`, `expected`, `measured`, `latency`,
-    `memory`, `pruner`, `space`, `training`, or missing) and `reason`; the constraints in octaves, `feasible` being
-    true where all of them are at most 0; `duration_seconds`. What a trial has not is missing.
+    `memory`, `pruner`, `space`, `training`, or missing) and `reason`; the constraints in
+    octaves, `feasible` being true where all of them are at most 0; `duration_seconds`. What a
+    trial has not is missing.
     """
     trials = study.get_trials(deepcopy=False)
     columns: dict[str, pd.Series[Any]] = {

@@ -2,8 +2,8 @@
 
 The same Optuna constraints are set in every trial, in octaves (see `Range.violation`), and a
 candidate that fails a gate is pruned. A trial pruned before its network was measured gets, as its
-measured constraint, the one of the expected ERF: the best estimate there is. Of its latency and
-memory nothing is known, so those constraints are 0 octaves, which neither speaks for nor against it.
+measured constraint, the one of the expected ERF: the best estimate there is. Its latency and its
+memory are unknown, so those constraints are 0 octaves, which speaks neither for nor against it.
 """
 
 from __future__ import annotations

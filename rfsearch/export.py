@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from rfsearch.erf import MeasuredERF
     from rfsearch.experiment import Experiment
     from rfsearch.model import SearchedNetwork
+    from rfsearch.retraining import RetrainingResult
+    from rfsearch.retraining_data import Loaders
+
+#: Images that the files of a retrained network are checked on.
+_NUM_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ def trained_network(experiment: Experiment, number: int | None = None) -> Networ
     """
     study = _open(experiment)
     trial = _best(study, experiment) if number is None else _numbered(study, number)
-    holder = study.trials[trial.user_attrs.get("duplicate_of", trial.number)]
+    trials = study.get_trials(deepcopy=False)
+    holder = trials[trial.user_attrs.get("duplicate_of", trial.number)]
     store = WeightStore(experiment.folder / "weights", experiment.config.search.keep_weights)
     architecture = Architecture.from_dict(json.loads(trial.user_attrs["architecture"]))
     task = experiment.task
@@ -86,6 +92,35 @@ def trained_network(experiment: Experiment, number: int | None = None) -> Networ
         "architecture search.",
         {"validation accuracy": f"{trial.values[0]:.4f}"},
         task.training.seed,
+    )
+
+
+def retrained_network(
+    result: RetrainingResult,
+    architecture: Architecture,
+    form: InputFormat,
+    loaders: Loaders,
+    data: str,
+) -> Network:
+    """The network with the best weights of a retraining.
+
+    Args:
+        result: What the retraining gave.
+        architecture: What was trained.
+        form: What it takes.
+        loaders: The images; the first ones for validation are what files are checked on.
+        data: Name of the images.
+    """
+    images, _ = next(iter(loaders.valid))
+    return Network(
+        create_network(architecture, form, result.weights),
+        form,
+        images[:_NUM_IMAGES].cpu(),
+        f"Found by an architecture search and trained to convergence on {one_line(data)}.",
+        {
+            "validation accuracy": f"{result.best.ema_accuracy:.4f}",
+            "trained": f"{result.best.epoch} of {result.history[-1].epoch} epochs (the best)",
+        },
     )
 
 

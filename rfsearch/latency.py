@@ -176,7 +176,7 @@ def _tracked_peak(module: nn.Module, make_images: Callable[[], Tensor]) -> float
     from torch.distributed._tools.mem_tracker import MemTracker
 
     images = make_images()
-    tracker = MemTracker()  # type: ignore[no-untyped-call]
+    tracker = MemTracker()
     tracker.track_external(module, images)
     with tracker:
         module(images)

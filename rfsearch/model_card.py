@@ -15,6 +15,32 @@ if TYPE_CHECKING:
     from rfsearch.network_folder import InputFormat
 
 ERF_PICTURE = "erf.png"
+_TORCH = """## How to load it
+
+With torch alone:
+
+```python
+import torch
+
+model = torch.export.load("model.pt2").module()
+scores = model(images)
+```"""
+_TIMM = """As a timm model, to fine-tune it or for its features, where rfsearch is installed:
+
+```python
+import timm
+import rfsearch.timm_entry
+
+model = timm.create_model("local-dir:.", pretrained=True).eval()
+```"""
+_ONNX = """With onnxruntime:
+
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+(scores,) = session.run(["scores"], {"images": images.numpy()})
+```"""
 
 
 @dataclass(frozen=True)
@@ -100,21 +126,14 @@ def _input(form: InputFormat) -> str:
 
 
 def _loading(facts: CardFacts) -> str:
-    onnx = (
-        '\n\n```python\nimport onnxruntime\n\nsession = onnxruntime.InferenceSession("model.onnx")\n'
-        '(scores,) = session.run(["scores"], {"images": images.numpy()})\n```'
-    )
     checks = " and ".join(
         f"at most {difference:.1g} for `{name}`" for name, difference in facts.differences.items()
     )
-    return (
-        "## How to load it\n\nWith torch alone:\n\n"
-        '```python\nimport torch\n\nmodel = torch.export.load("model.pt2").module()\n'
-        "scores = model(images)\n```\n\n"
-        "As a timm model, to fine-tune it or for its features, where rfsearch is installed:\n\n"
-        "```python\nimport timm\nimport rfsearch.timm_entry\n\n"
-        'model = timm.create_model("local-dir:.", pretrained=True).eval()\n```'
-        + ("\n\nWith onnxruntime:" + onnx if "model.onnx" in facts.differences else "")
-        + f"\n\nOn {facts.num_images} validation images the scores differed from those of the "
-        f"module by {checks}."
+    parts = [_TORCH, _TIMM]
+    if "model.onnx" in facts.differences:
+        parts.append(_ONNX)
+    parts.append(
+        f"On {facts.num_images} validation images the scores differed from those of the module by "
+        f"{checks}."
     )
+    return "\n\n".join(parts)

@@ -18,16 +18,18 @@ from rfsearch.model import SearchedNetwork, build_model
 
 #: Name of the entry.
 ENTRY = "rfsearch_network"
+#: Name of the layer whose scores belong to classes.
+CLASSIFIER = "head.fc"
 #: How images become inputs, beside the statistics that each network has of its own: as
 #: `rfsearch.image_files.read_image` does it.
 RESIZING: dict[str, Any] = {"crop_pct": 1.0, "crop_mode": "center", "interpolation": "bilinear"}
 
 default_cfgs = generate_default_cfgs(
-    {ENTRY: {"first_conv": "stem.0.conv", "classifier": "head.fc", **RESIZING}}
+    {ENTRY: {"first_conv": "stem.0.conv", "classifier": CLASSIFIER, **RESIZING}}
 )
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator]  # timm publishes no types
 def rfsearch_network(pretrained: bool = False, **options: Any) -> SearchedNetwork:
     """A searched network, by what `Architecture.to_dict` gives as the option `architecture`."""
     model: SearchedNetwork = build_model_with_cfg(

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import optuna
 import pytest
+from experiments_on_folders import run_experiment, write_experiment
 from hypothesis import HealthCheck, settings
 
 # The networks here are small: threads would only wait for each other.
@@ -32,3 +35,16 @@ def quiet_optuna() -> Iterator[None]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     yield
     optuna.logging.set_verbosity(before)
+
+
+@pytest.fixture(scope="session")
+def searched_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_experiment(tmp_path_factory.mktemp("searched") / "bright")
+    run_experiment(folder)
+    return folder
+
+
+@pytest.fixture
+def searched(searched_once: Path, tmp_path: Path) -> Path:
+    """An experiment on a folder of images that has run, with trials of all kinds."""
+    return shutil.copytree(searched_once, tmp_path / "bright")

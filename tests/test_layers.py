@@ -43,12 +43,12 @@ LAYERS: tuple[set[str], ...] = (
         "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",
         "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
     },
-    {"scenes", "sources", "tasks", "training"},
+    {"scenes", "sources", "tasks", "training", "retraining", "retraining_data"},
     {"interrupts", "sampler", "rejection", "objective", "study", "experiment", "weights"},
     {"analysis", "charts", "plots", "report", "progress", "export", "model_card"},
     {
-        "cli", "cli_device", "cli_doctor", "cli_erf", "cli_errors", "cli_export", "cli_latency", "cli_models",
-        "cli_rf", "cli_run", "cli_space",
+        "cli", "cli_device", "cli_doctor", "cli_erf", "cli_errors", "cli_export", "cli_latency",
+        "cli_models", "cli_rf", "cli_run", "cli_space", "cli_train",
     },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
