@@ -44,7 +44,9 @@ seed = 2
 """
 
 
-def write_images(root: Path, classes: tuple[str, ...] = ("bright", "dark"), count: int = 40) -> Path:
+def write_images(
+    root: Path, classes: tuple[str, ...] = ("bright", "dark"), count: int = 40
+) -> Path:
     """`root/CLASS/*.png`: grey noise of 16 px, whose mean brightness tells the class."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(classes):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,10 +108,8 @@ def test_the_table_has_a_row_for_each_batch_size() -> None:
     assert [line.split()[0] for line in lines[4:]] == ["1", "2"]
 
 
-def test_json_of_an_architecture(tmp_path: object) -> None:
-    from pathlib import Path
-
-    file = Path(str(tmp_path)) / "a.json"
+def test_json_of_an_architecture(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
     file.write_text(json.dumps(architecture().to_dict()))
     result = rfsearch(
         "latency", file, "--input-size", "32", "--seconds", "0.01", "--device", "cpu", "--json"
