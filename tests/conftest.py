@@ -7,8 +7,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from experiments_on_folders import run_experiment, write_experiment
+from experiments_on_folders import HAS_ONNX, run_experiment, write_experiment
 from hypothesis import HealthCheck, settings
+
+from rfsearch.experiment import Experiment
+from rfsearch.export import trained_network, write_network
 
 # The networks here are small: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -48,3 +51,16 @@ def searched_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def searched(searched_once: Path, tmp_path: Path) -> Path:
     """An experiment on a folder of images that has run, with trials of all kinds."""
     return shutil.copytree(searched_once, tmp_path / "bright")
+
+
+@pytest.fixture(scope="session")
+def exported_once(searched_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "network"
+    write_network(trained_network(Experiment.load(searched_once, "cpu")), folder, onnx=HAS_ONNX)
+    return folder
+
+
+@pytest.fixture
+def exported(exported_once: Path, tmp_path: Path) -> Path:
+    """The best network of the experiment, exported; with `model.onnx` where that can be."""
+    return shutil.copytree(exported_once, tmp_path / "network")

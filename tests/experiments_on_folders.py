@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from rfsearch.experiment import Experiment
 from rfsearch.study import open_study, run_study, storage_url
 
+HAS_ONNX = all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
 SPACE = """
 [stem]
 kernel_size = 3
