@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from experiments_on_folders import HAS_ONNX, stored_study
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 
 from rfsearch import export_formats
 from rfsearch.experiment import Experiment
-from rfsearch.export import trained_network, write_network
+from rfsearch.export import Network, trained_network, write_network
 from rfsearch.export_formats import export_program
 from rfsearch.network_folder import InputFormat, create_network, load_network
+from rfsearch.study import open_study
 
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs rfsearch[export]")
 FILES = {"README.md", "architecture.json", "config.json", "erf.png", "model.pt2"}
@@ -177,7 +179,12 @@ def test_timm_builds_it_by_its_folder(searched: Path, exported: Path) -> None:
     )
     torch.save(images(searched), exported / "inputs.pt")
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=exported, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=exported,
+        env={**os.environ, "PYTHONPATH": str(Path(export_formats.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert run.stdout.splitlines() == ["(1, 16, 16)", "(8, 7)", "1"]
     found = torch.load(exported / "scores.pt", weights_only=True)
@@ -217,10 +224,6 @@ def test_a_study_without_a_trained_trial(searched: Path, tmp_path: Path) -> None
     options = ("--out", tmp_path / "out", "--no-onnx")
     line = refusal(rfsearch("export", searched, *options))
     assert "study.db: there is no study; search first with `rfsearch run`." in line
-    import optuna
-
-    from rfsearch.study import open_study
-
     study = open_study(Experiment.load(searched, "cpu"))
     study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
     line = refusal(rfsearch("export", searched, *options))
@@ -282,9 +285,7 @@ def test_an_export_that_fails_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def trained_network_of_noise() -> object:
-    from rfsearch.export import Network
-
+def trained_network_of_noise() -> Network:
     form = InputFormat((16, 16), (0.5,), (0.2,), ("a", "b"))
     model = create_network(architecture(), form)
     return Network(model, form, torch.randn(4, 1, 16, 16), "Noise.", {})
