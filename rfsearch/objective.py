@@ -48,18 +48,18 @@ class Objective:
         space: What may be proposed.
         constraint: Which receptive fields fit.
         task: What to train for.
+        after_epoch: Called after each epoch; an exception that it raises ends the trial.
         weights: Where the weights of the best trained candidates are kept. None keeps none.
         measure_latency: Whether candidates are timed before training, also where the constraint
             has no bound on that.
-        after_epoch: Called after each epoch; an exception that it raises ends the trial.
     """
 
     space: SearchSpace
     constraint: RFConstraint
     task: ClassificationTask
+    after_epoch: Callable[[], None] = _nothing
     weights: WeightStore | None = None
     measure_latency: bool = False
-    after_epoch: Callable[[], None] = _nothing
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Accuracy of the trial's candidate; NaN, which Optuna records as failed, if it has none.

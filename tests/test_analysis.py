@@ -28,6 +28,8 @@ DTYPES = {
     "output_stride": "Int64",
     "params_m": "Float64",
     "flops_g": "Float64",
+    "latency_ms": "Float64",
+    "peak_memory_mb": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
     "duplicate_of": "Int64",
@@ -40,6 +42,8 @@ DTYPES = {
     "flops_octaves": "Float64",
     "erf_expected_octaves": "Float64",
     "erf_measured_octaves": "Float64",
+    "latency_octaves": "Float64",
+    "peak_memory_octaves": "Float64",
     "feasible": "boolean",
     "duration_seconds": "Float64",
 }
