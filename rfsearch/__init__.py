@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rfsearch.analysis import trials_dataframe as trials_dataframe
     from rfsearch.architecture import Architecture as Architecture
-    from rfsearch.architecture import Block as Block
-    from rfsearch.architecture import Stage as Stage
-    from rfsearch.architecture import Stem as Stem
+    from rfsearch.boxed_images import coco_images as coco_images
+    from rfsearch.boxed_images import voc_images as voc_images
     from rfsearch.budget import Budget as Budget
     from rfsearch.choices import StageChoices as StageChoices
-    from rfsearch.choices import StemChoices as StemChoices
     from rfsearch.constraint import RFConstraint as RFConstraint
     from rfsearch.diagnosis import diagnose as diagnose
     from rfsearch.erf import MeasuredERF as MeasuredERF
@@ -24,19 +22,33 @@ if TYPE_CHECKING:
     from rfsearch.findings import Finding as Finding
     from rfsearch.latency import Latency as Latency
     from rfsearch.latency import measure_latency as measure_latency
+    from rfsearch.masked_images import masked_images as masked_images
     from rfsearch.model import build_model as build_model
+    from rfsearch.object_scales import ObjectScales as ObjectScales
     from rfsearch.objective import Objective as Objective
+    from rfsearch.package_images import buildings as buildings
+    from rfsearch.package_images import nuclei as nuclei
+    from rfsearch.package_images import trees as trees
     from rfsearch.probe import probe_receptive_field as probe_receptive_field
     from rfsearch.receptive_field import ReceptiveField as ReceptiveField
     from rfsearch.receptive_field import stack as stack
     from rfsearch.receptive_field import window as window
     from rfsearch.sampler import RFSampler as RFSampler
+    from rfsearch.scales import read_scales as read_scales
     from rfsearch.scenes import make_scenes as make_scenes
     from rfsearch.sources import digit_scenes as digit_scenes
     from rfsearch.sources import image_folder as image_folder
     from rfsearch.space import SearchSpace as SearchSpace
+    from rfsearch.stages import Block as Block
+    from rfsearch.stages import Stage as Stage
+    from rfsearch.stem_choices import StemChoices as StemChoices
+    from rfsearch.stems import Stem as Stem
     from rfsearch.target import ScaleTarget as ScaleTarget
     from rfsearch.tasks import ClassificationTask as ClassificationTask
+    from rfsearch.tasks import DetectionTask as DetectionTask
+    from rfsearch.tasks import SegmentationTask as SegmentationTask
+    from rfsearch.tiles import AreaTiling as AreaTiling
+    from rfsearch.tiles import Tiling as Tiling
     from rfsearch.trace import trace_receptive_field as trace_receptive_field
     from rfsearch.trace_result import TracedMap as TracedMap
     from rfsearch.trace_result import TracedModel as TracedModel
@@ -44,37 +56,49 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Architecture": "architecture",
-    "Block": "architecture",
+    "AreaTiling": "tiles",
+    "Block": "stages",
     "Budget": "budget",
     "ClassificationTask": "tasks",
+    "DetectionTask": "tasks",
     "ExpectedERF": "expected_erf",
     "Finding": "findings",
     "Latency": "latency",
     "MeasuredERF": "erf",
+    "ObjectScales": "object_scales",
     "Objective": "objective",
     "RFConstraint": "constraint",
     "RFSampler": "sampler",
     "ReceptiveField": "receptive_field",
     "ScaleTarget": "target",
     "SearchSpace": "space",
-    "Stage": "architecture",
+    "SegmentationTask": "tasks",
+    "Stage": "stages",
     "StageChoices": "choices",
-    "Stem": "architecture",
-    "StemChoices": "choices",
+    "Stem": "stems",
+    "StemChoices": "stem_choices",
+    "Tiling": "tiles",
     "TracedMap": "trace_result",
     "TracedModel": "trace_result",
     "TrainingConfig": "training",
     "build_model": "model",
+    "buildings": "package_images",
+    "coco_images": "boxed_images",
     "diagnose": "diagnosis",
     "digit_scenes": "sources",
     "image_folder": "sources",
     "make_scenes": "scenes",
+    "masked_images": "masked_images",
     "measure_erf": "erf",
     "measure_latency": "latency",
+    "nuclei": "package_images",
     "probe_receptive_field": "probe",
+    "read_scales": "scales",
     "stack": "receptive_field",
     "trace_receptive_field": "trace",
+    "trees": "package_images",
     "trials_dataframe": "analysis",
+    "voc_images": "boxed_images",
     "window": "receptive_field",
 }
 

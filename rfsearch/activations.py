@@ -1,4 +1,4 @@
-"""What a smooth activation does to the distribution of a random network's units."""
+"""What a smooth activation or a gate does to the distribution of a random network's units."""
 
 from __future__ import annotations
 
@@ -38,6 +38,24 @@ def activated(units: Units, kind: str) -> tuple[Units, float]:
     """Moments behind a smooth activation, and its mean squared slope, for normal units."""
     out, gain = _activated(kind, units.mean, units.variance, units.between)
     return out._replace(neighbours=units.neighbours), gain
+
+
+def gated(units: Units, kind: str) -> tuple[Units, float]:
+    """Moments behind a gate, and its mean squared factor.
+
+    A gate's two layers have independent weights, so that the logits of its factors have a mean of
+    zero. Global context normalises the inner layer; squeeze-and-excite sees the channels' means.
+    """
+    pooled = 1.0 if kind == "gc" else units.mean**2 + units.between
+    nodes, weights = hermgauss(_ORDER)
+    factors = 1 / (1 + np.exp(-math.sqrt(pooled / 2) * math.sqrt(2) * nodes))
+    power = float(weights @ factors**2 / weights.sum())
+    # The mean factor is 1/2, by symmetry.
+    between = power * (units.mean**2 + units.between) - (units.mean / 2) ** 2
+    behind = Units(
+        units.mean / 2, power * units.variance, neighbours=units.neighbours, between=between
+    )
+    return behind, power
 
 
 def _gelu(values: Array) -> tuple[Array, Array]:

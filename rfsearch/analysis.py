@@ -8,12 +8,21 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from rfsearch.constraint import CONSTRAINT_KEYS
+from rfsearch.trial_attributes import BASELINE_SCORE
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-#: Columns beside the parameters, with their types.
+#: Columns in front of the parameters, with their types.
+_SCORES = {
+    "metric": "string",
+    "score_small": "Float64",
+    "score_medium": "Float64",
+    "score_large": "Float64",
+    "ap50": "Float64",
+}
+#: Columns behind the parameters, with their types.
 _ATTRIBUTES = {
     "trf_size": "Int64",
     "erf_expected": "Float64",
@@ -30,8 +39,11 @@ _ATTRIBUTES = {
     "peak_memory_mb": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
+    "baseline": "string",
     "duplicate_of": "Int64",
+    "levels": "string",
     "findings": "string",
+    "global_layers": "string",
     "rejected_by": "string",
     "reason": "string",
 }
@@ -44,21 +56,38 @@ _RATIOS = {
 
 
 def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
-    """One tidy row per trial, with the same typed columns whatever trials there are.
+    """One tidy row per trial, with the same typed columns whatever the task and the trials.
 
-    Sizes are in px. Columns: `number`, `state`, `value` (of candidates trained to the end); the
-    parameters by their names; `trf_size`; `erf_expected`, `erf_init` and `erf_trained` (closed
-    form, measured before and after training) and their ratios to `trf_size`:
-    `erf_ratio_expected`, `erf_ratio` (before training) and `erf_ratio_trained`; `erf_clipped`
-    (share of the receptive field outside the measured input); `output_stride`, `params_m`
-    (millions), `flops_g` (10^9, a multiply-add is two), `latency_ms` and `peak_memory_mb` (one
-    image, where candidates are timed), `train_seconds`, `seed`; `duplicate_of` (number of the
-    trial with the same architecture whose results it repeats); `findings` (kinds of what
-    `diagnose` finds in closed form, separated by commas; empty for none); `rejected_by`
-    (`theoretical`, `output_stride`, `parameters`, `flops`, `expected`, `measured`, `latency`,
-    `memory`, `pruner`, `space`, `training`, or missing) and `reason`; the constraints in
-    octaves, `feasible` being true where all of them are at most 0; `duration_seconds`. What a
-    trial has not is missing.
+    Sizes are in px; what a trial has not is missing. The columns, beside one for each parameter:
+
+    - `number`, `state`, and `value`, the score of candidates trained to the end;
+    - `metric`, what that is: `accuracy`, `miou` (mean intersection over union) or `ap` (COCO's
+      average precision);
+    - `score_small`, `score_medium`, `score_large`: the same for objects below 32 px, below 96 px
+      and above, at the network's input resolution: the accuracy on images of such an object, the
+      share of such objects most of whose pixels are right, or their average precision;
+    - `ap50`: average precision at an overlap of 50 %;
+    - `trf_size`, and `erf_expected`, `erf_init`, `erf_trained`: closed form, measured before and
+      after training;
+    - `erf_ratio_expected`, `erf_ratio` (before training), `erf_ratio_trained`: the same over
+      `trf_size`;
+    - `erf_clipped`: share of the receptive field outside the measured input;
+    - `output_stride`, `params_m` (millions), `flops_g` (10^9, a multiply-add is two),
+      `train_seconds`, `seed`;
+    - `latency_ms` and `peak_memory_mb` of one image, where candidates are timed;
+    - `baseline`: name in timm of a network that is no candidate: it has no parameters and no
+      expected ERF, and is no result of the search;
+    - `duplicate_of`: number of the trial with the same architecture whose results it repeats;
+    - `levels`: JSON with the receptive fields of every output map, where there are several; the
+      other columns are of the last;
+    - `findings`: kinds of what `diagnose` finds in closed form, separated by commas;
+    - `global_layers`: parts that mix the whole image, likewise; the sizes are those of the local
+      field;
+    - `rejected_by`: `theoretical`, `output_stride`, `parameters`, `flops`, `gridding`,
+      `expected`, `measured`, `latency`, `memory`, `pruner`, `space`, `training`, or missing; and
+      `reason`;
+    - the constraints in octaves, and `feasible`: whether all of them are at most 0;
+    - `duration_seconds`.
     """
     trials = study.get_trials(deepcopy=False)
     columns: dict[str, pd.Series[Any]] = {
@@ -66,12 +95,13 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
         "state": pd.Series([trial.state.name for trial in trials], dtype="string"),
         "value": pd.Series([_value(trial) for trial in trials], dtype="Float64"),
     }
+    for name, dtype in _SCORES.items():
+        columns[name] = _attribute(trials, name, dtype)
     for name in _parameter_names(trials):
         columns[name] = pd.Series([trial.params.get(name) for trial in trials]).convert_dtypes()
     for name, dtype in _ATTRIBUTES.items():
         if name not in _RATIOS:
-            values = [trial.user_attrs.get(name) for trial in trials]
-            columns[name] = pd.Series(values, dtype=dtype)
+            columns[name] = _attribute(trials, name, dtype)
         else:
             columns[name] = pd.Series(index=range(len(trials)), dtype=dtype)
     for ratio, size in _RATIOS.items():
@@ -90,9 +120,15 @@ def _parameter_names(trials: list[FrozenTrial]) -> list[str]:
     return list(dict.fromkeys(name for trial in trials for name in trial.params))
 
 
+def _attribute(trials: list[FrozenTrial], name: str, dtype: str) -> pd.Series[Any]:
+    return pd.Series([trial.user_attrs.get(name) for trial in trials], dtype=dtype)
+
+
 def _value(trial: FrozenTrial) -> float | None:
     # Optuna gives a pruned trial its last intermediate value, and a rejected one may have
     # completed with a stand-in; neither is a result.
+    if BASELINE_SCORE in trial.user_attrs:
+        return float(trial.user_attrs[BASELINE_SCORE])
     has_result = trial.state == TrialState.COMPLETE and "rejected_by" not in trial.user_attrs
     return trial.values[0] if has_result and trial.values else None
 

@@ -5,142 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field
 
-from rfsearch.blocks import (
-    BOTTLENECK_REDUCTION,
-    LOWERINGS,
-    STEM_POOL,
-    BlockShape,
-    conv_norm,
-    pooling,
-)
 from rfsearch.cost import Cost, FeatureMap, cost
 from rfsearch.expected_erf import ExpectedERF
-from rfsearch.expression import Chain, Node, Relu, receptive_field
+from rfsearch.expression import Chain, Node, receptive_field
 from rfsearch.receptive_field import ReceptiveField
+from rfsearch.stages import Stage
+from rfsearch.stems import Stem
 from rfsearch.validation import FrozenData, parse
-
-BlockKind = Literal["plain", "basic", "bottleneck"]
-Downsampling = Literal["conv", "max_pool", "avg_pool"]
-StemPool = Literal["none", "max"]
-
-DOWNSAMPLINGS: tuple[Downsampling, ...] = get_args(Downsampling)
-
-
-def _odd(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError(f"must be odd, so that the window has a middle, but got {value}.")
-    return value
-
-
-KernelSize = Annotated[int, Field(ge=1, le=101), AfterValidator(_odd)]
-Dilation = Annotated[int, Field(ge=1, le=64)]
-Stride = Annotated[int, Field(ge=1, le=8)]
-Width = Annotated[int, Field(ge=1, le=8192)]
-Depth = Annotated[int, Field(ge=1, le=64)]
-
-
-class Block(FrozenData):
-    """What may differ between the blocks of a stage.
-
-    Attributes:
-        kernel_size: Side of the block's spatial convolutions.
-        dilation: Distance of their taps. It must be 1 where `kernel_size` is 1.
-    """
-
-    kernel_size: KernelSize
-    dilation: Dilation = 1
-
-    @model_validator(mode="after")
-    def _one_tap_has_no_dilation(self) -> Self:
-        if self.kernel_size == 1 and self.dilation != 1:
-            raise ValueError(
-                f"`dilation` must be 1 where `kernel_size` is 1, but got {self.dilation}."
-            )
-        return self
-
-
-class Stem(FrozenData):
-    """First convolution, batch normalisation and rectifier.
-
-    Attributes:
-        kernel_size: Side of the convolution.
-        stride: Its stride.
-        width: Its output channels.
-        pool: `"max"` adds the 3x3 max-pooling with stride 2 of ResNet.
-    """
-
-    kernel_size: KernelSize
-    stride: Stride
-    width: Width
-    pool: StemPool = "none"
-
-    def lower(self, in_channels: int) -> Chain:
-        """The stem's expression."""
-        convolution = conv_norm(in_channels, self.width, self.kernel_size, self.stride)
-        pools = (STEM_POOL,) if self.pool == "max" else ()
-        return Chain((*convolution, Relu(), *pools))
-
-
-class Stage(FrozenData):
-    """Blocks of one kind and width, the first of which may reduce the resolution.
-
-    Attributes:
-        block: Kind of the blocks.
-        width: Output channels of each block.
-        stride: By how much the stage reduces the resolution.
-        downsample: How: by the first block's stride, or by a pooling before it. It must be
-            `"conv"` where `stride` is 1.
-        blocks: The blocks, first to last.
-    """
-
-    block: BlockKind
-    width: Width
-    stride: Stride
-    downsample: Downsampling = "conv"
-    blocks: Annotated[tuple[Block, ...], Field(strict=False, min_length=1, max_length=64)]
-
-    @model_validator(mode="after")
-    def _is_possible(self) -> Self:
-        if self.stride == 1 and self.downsample != "conv":
-            raise ValueError(
-                f"`downsample` must be 'conv' where `stride` is 1, but got {self.downsample!r}."
-            )
-        if self.block == "bottleneck" and self.width % BOTTLENECK_REDUCTION:
-            raise ValueError(
-                f"`width` must be divisible by {BOTTLENECK_REDUCTION} for bottleneck blocks, "
-                f"but got {self.width}."
-            )
-        return self
-
-    @property
-    def depth(self) -> int:
-        """Number of blocks."""
-        return len(self.blocks)
-
-    def shapes(self, in_channels: int) -> list[BlockShape]:
-        """The blocks' shapes, first to last."""
-        stride = self.stride if self.downsample == "conv" else 1
-        first = BlockShape(
-            in_channels,
-            self.width,
-            self.blocks[0].kernel_size,
-            stride,
-            self.blocks[0].dilation,
-        )
-        return [first] + [
-            BlockShape(self.width, self.width, block.kernel_size, 1, block.dilation)
-            for block in self.blocks[1:]
-        ]
-
-    def lower(self, in_channels: int) -> Chain:
-        """The stage's expression."""
-        pools = () if self.downsample == "conv" else (pooling(self.downsample, self.stride),)
-        lowering = LOWERINGS[self.block]
-        return Chain((*pools, *(lowering(shape) for shape in self.shapes(in_channels))))
 
 
 class Architecture(FrozenData):
@@ -211,6 +86,18 @@ class Architecture(FrozenData):
             raise ValueError(
                 f"`level` must be one of {', '.join(self.levels)}, but got {level!r}."
             )
+
+    @property
+    def global_layers(self) -> tuple[str, ...]:
+        """Stages whose units see the whole image beside their local field, and through what.
+
+        For example `("stage 3 se", "stage 4 attention")`.
+        """
+        return tuple(
+            f"stage {number} {stage.global_part}"
+            for number, stage in enumerate(self.stages, 1)
+            if stage.global_part is not None
+        )
 
     def cost(self, input_size: tuple[int, int], in_chans: int = 3, num_classes: int = 0) -> Cost:
         """Parameters and FLOPs for one image, the classifier included if there are classes.

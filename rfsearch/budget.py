@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rfsearch.coverage import coverage
 from rfsearch.target import Range
 
 if TYPE_CHECKING:
@@ -22,12 +23,14 @@ class Budget:
         max_flops_g: Most floating-point operations for one image, in 10^9; a multiply-add is two.
         max_latency_ms: Longest median time of a forward pass of one image, in ms on the device.
         max_peak_memory_mb: Most memory during that pass, in MiB; see `measure_latency`.
+        max_gridding: Largest share of the pixels inside the theoretical receptive field, along an
+            axis, that no path touches; in [0, 1).
         input_size: `(height, width)` of an image in px.
         in_chans: Channels of an image.
         num_classes: Outputs of the classifier; 0 for none.
 
     Raises:
-        ValueError: If a bound is not positive.
+        ValueError: If a bound is not positive, or `max_gridding` not a share below 1.
     """
 
     max_output_stride: int | None = None
@@ -35,6 +38,7 @@ class Budget:
     max_flops_g: float | None = None
     max_latency_ms: float | None = None
     max_peak_memory_mb: float | None = None
+    max_gridding: float | None = None
     input_size: tuple[int, int] = (224, 224)
     in_chans: int = 3
     num_classes: int = 0
@@ -44,14 +48,20 @@ class Budget:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"`{name} > 0` must hold, but got {value}.")
+        if self.max_gridding is not None and not 0 <= self.max_gridding < 1:
+            raise ValueError(f"`0 <= max_gridding < 1` must hold, but got {self.max_gridding}.")
 
     def ranges(self) -> dict[str, Range]:
         """What is allowed, by gate, for the bounds in closed form that are on."""
-        return _ranges(
+        found = _ranges(
             output_stride=(self.max_output_stride, "px"),
             parameters=(self.max_params_m, "M parameters"),
             flops=(self.max_flops_g, "GFLOPs"),
         )
+        if self.max_gridding is not None:
+            # Of what is touched, whose octaves are finite where nothing may be missing.
+            found["gridding"] = Range(1 - self.max_gridding, math.inf, "of the RF")
+        return found
 
     def measured_ranges(self) -> dict[str, Range]:
         """What is allowed, by gate, for the bounds on what is measured that are on."""
@@ -71,6 +81,9 @@ class Budget:
         if self.max_params_m is not None or self.max_flops_g is not None:
             cost = architecture.cost(self.input_size, self.in_chans, self.num_classes)
             needs |= {"parameters": cost.parameters / 1e6, "flops": cost.flops / 1e9}
+        if self.max_gridding is not None:
+            seen = coverage(architecture.lower())
+            needs["gridding"] = 1 - seen.missing / seen.size
         return {gate: needs[gate] for gate in self.ranges()}
 
 

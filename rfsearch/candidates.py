@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from rfsearch.architecture import Architecture
-from rfsearch.choices import Params, StageChoices, StemChoices
+from rfsearch.choices import StageChoices
+from rfsearch.stem_choices import Params, StemChoices
 from rfsearch.validation import FrozenData
 
 if TYPE_CHECKING:
@@ -105,10 +106,9 @@ class Candidates(FrozenData):
             params: All parameters by name; those with one choice may be left out.
         """
         active: Params = {}
-        for name, options in self.stem.values().items():
-            active[f"stem_{name}"] = params.get(f"stem_{name}", options[0])
-        for number, choices in enumerate(self.stages, start=1):
-            prefix = f"stage{number}_"
+        parts: list[tuple[str, StemChoices | StageChoices]] = [("stem_", self.stem)]
+        parts += [(f"stage{number}_", stage) for number, stage in enumerate(self.stages, start=1)]
+        for prefix, choices in parts:
             given = {
                 n: params.get(prefix + n, options[0]) for n, options in choices.values().items()
             }

@@ -1,100 +1,81 @@
-"""What a search space offers for a stem and for a stage, counted and numbered exactly.
+"""What a search space offers for a stage, counted and numbered exactly.
 
 Each kind of choice knows how many distinct outcomes it has and can make the outcome with a given
 number. Outcomes that no network would tell apart (a dilation where the kernel has one tap, a way
-of downsampling where the stride is 1, a block beyond the depth) are counted once.
+of downsampling where the stride is 1, a block beyond the depth, a context where blocks take none)
+are counted once.
 """
 
 from __future__ import annotations
 
 from itertools import product
-from typing import Annotated, Any, Literal, Self
+from math import prod
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import PlainValidator, model_validator
 
-from rfsearch.architecture import (
+from rfsearch.blocks import KINDS
+from rfsearch.dilations import check_dilation, dilations
+from rfsearch.stages import (
+    NO_EXPANSION,
     Block,
     BlockKind,
+    Context,
     Depth,
-    Dilation,
     Downsampling,
-    KernelSize,
+    Expansion,
     Stage,
-    Stem,
-    StemPool,
-    Stride,
-    Width,
+    check_width,
 )
+from rfsearch.stem_choices import ANY_NUMBER, ONE_OR_MORE, KernelSizes, Params, Strides, Widths
 from rfsearch.validation import FrozenData
 
-Params = dict[str, Any]
+#: Parameters of a block, and of how a stage begins.
 _BLOCK_FIELDS = ("kernel_size", "dilation")
+_HEAD_FIELDS = ("block", "depth", "width", "stride", "downsample", "context", "expansion")
 BlockField = Literal["kernel_size", "dilation"]
 
+DilationChoices = Annotated[
+    tuple[Annotated[int | str, PlainValidator(check_dilation)], ...], *ONE_OR_MORE
+]
+Depths = Annotated[tuple[Depth, ...], *ONE_OR_MORE]
+BlockKinds = Annotated[tuple[BlockKind, ...], *ONE_OR_MORE]
+Downsamplings = Annotated[tuple[Downsampling, ...], *ONE_OR_MORE]
+Contexts = Annotated[tuple[Context, ...], *ONE_OR_MORE]
+Expansions = Annotated[tuple[Expansion, ...], *ONE_OR_MORE]
+BlockFields = Annotated[tuple[BlockField, ...], *ANY_NUMBER]
 
-def _as_tuple(value: Any) -> Any:
-    """One value is short for a list of one."""
-    values = tuple(value) if isinstance(value, list | tuple) else (value,)
-    repeated = [item for i, item in enumerate(values) if item in values[:i]]
-    if repeated:
-        raise ValueError(f"choices must differ, but got {repeated[0]!r} twice.")
-    return values
-
-
-_CHOICES = (Field(strict=False, min_length=1), BeforeValidator(_as_tuple))
-KernelSizes = Annotated[tuple[KernelSize, ...], *_CHOICES]
-Dilations = Annotated[tuple[Dilation, ...], *_CHOICES]
-Strides = Annotated[tuple[Stride, ...], *_CHOICES]
-Widths = Annotated[tuple[Width, ...], *_CHOICES]
-Depths = Annotated[tuple[Depth, ...], *_CHOICES]
-BlockKinds = Annotated[tuple[BlockKind, ...], *_CHOICES]
-Downsamplings = Annotated[tuple[Downsampling, ...], *_CHOICES]
-StemPools = Annotated[tuple[StemPool, ...], *_CHOICES]
-BlockFields = Annotated[tuple[BlockField, ...], Field(strict=False), BeforeValidator(_as_tuple)]
+#: For each position, the blocks to choose from.
+BlockGroup = tuple[tuple[Block, ...], ...]
 
 
-class StemChoices(FrozenData):
-    """Choices for the stem; each field of `Stem` may be one value or a list of them."""
+class Head(NamedTuple):
+    """How a stage begins, and what all of its blocks have."""
 
-    kernel_size: KernelSizes
-    stride: Strides
-    width: Widths
-    pool: StemPools = ("none",)
+    block: BlockKind
+    width: int
+    stride: int
+    downsample: Downsampling
+    context: Context
+    expansion: int
 
-    def values(self) -> dict[str, tuple[Any, ...]]:
-        """The choices by parameter name."""
-        return {name: getattr(self, name) for name in Stem.model_fields}
+    def params(self) -> Params:
+        """Active parameters."""
+        names = active_head_names(self._asdict())
+        return {name: value for name, value in self._asdict().items() if name in names}
 
-    def outcomes(self) -> list[Stem]:
-        """All distinct stems."""
-        values = self.values()
-        return [
-            Stem(**dict(zip(values, combo, strict=True))) for combo in product(*values.values())
-        ]
 
-    @property
-    def size(self) -> int:
-        """How many distinct stems there are."""
-        count = 1
-        for options in self.values().values():
-            count *= len(options)
-        return count
-
-    def unrank(self, index: int) -> Stem:
-        """The stem with this number, from 0."""
-        chosen = {}
-        for name, options in self.values().items():
-            index, digit = divmod(index, len(options))
-            chosen[name] = options[digit]
-        return Stem(**chosen)
-
-    def from_params(self, params: Params) -> Stem:
-        """The stem with these parameters."""
-        return Stem(**params)
-
-    def to_params(self, stem: Stem) -> Params:
-        """The parameters of a stem."""
-        return stem.model_dump()
+def active_head_names(params: Params) -> list[str]:
+    """Names of the parameters of `Head` that make a difference, given all of them."""
+    kind = KINDS[params["block"]]
+    return [
+        "block",
+        "width",
+        "stride",
+        *(["downsample"] if params["stride"] > 1 else []),
+        *(["context"] if kind.has_context else []),
+        *(["expansion"] if kind.has_expansion else []),
+    ]
 
 
 class StageChoices(FrozenData):
@@ -106,8 +87,11 @@ class StageChoices(FrozenData):
         width: Output channels.
         stride: Reductions of the resolution.
         downsample: Ways to reduce it, where the stride is above 1.
+        context: What weighs the channels by the whole map, in blocks that can have it.
+        expansion: Inner channels over outer ones, in blocks that are wider inside.
         kernel_size: Kernel sizes.
-        dilation: Dilations, where the kernel size is above 1.
+        dilation: Dilations, where the kernel size is above 1: numbers, or patterns such as
+            `"1-2-5"`, which the blocks go through in turn.
         per_block: Which of `kernel_size` and `dilation` each block of the stage chooses on its
             own; the others are the same for all blocks of the stage.
     """
@@ -117,8 +101,10 @@ class StageChoices(FrozenData):
     width: Widths
     stride: Strides = (1,)
     downsample: Downsamplings = ("conv",)
+    context: Contexts = ("none",)
+    expansion: Expansions = (NO_EXPANSION,)
     kernel_size: KernelSizes = (3,)
-    dilation: Dilations = (1,)
+    dilation: DilationChoices = (1,)
     per_block: BlockFields = ()
 
     @model_validator(mode="after")
@@ -130,21 +116,22 @@ class StageChoices(FrozenData):
                 f"one of several dilations, but got kernel_size={list(self.kernel_size)} and "
                 f"dilation={list(self.dilation)}."
             )
-        if "bottleneck" in self.block:
-            self._check_bottleneck_widths()
+        patterns = [each for each in self.dilation if isinstance(each, str)]
+        if "dilation" in self.per_block and patterns:
+            raise ValueError(
+                "`dilation` must offer numbers only where each block chooses it, but got "
+                f"{patterns[0]!r}."
+            )
+        for block, width in product(self.block, self.width):
+            check_width(block, width)
         return self
-
-    def _check_bottleneck_widths(self) -> None:
-        for width in self.width:
-            Stage(block="bottleneck", width=width, stride=1, blocks=(Block(kernel_size=1),))
 
     # -- parameters ------------------------------------------------------------------------
 
     def values(self) -> dict[str, tuple[Any, ...]]:
         """The choices by parameter name, inactive ones included."""
-        names = ("block", "depth", "width", "stride", "downsample")
-        values: dict[str, tuple[Any, ...]] = {name: getattr(self, name) for name in names}
-        for field in ("kernel_size", "dilation"):
+        values: dict[str, tuple[Any, ...]] = {name: getattr(self, name) for name in _HEAD_FIELDS}
+        for field in _BLOCK_FIELDS:
             if field not in self.per_block:
                 values[field] = getattr(self, field)
         for block in range(1, max(self.depth) + 1):
@@ -154,23 +141,24 @@ class StageChoices(FrozenData):
 
     def from_params(self, params: Params) -> Stage:
         """The stage with these parameters; inactive ones are ignored."""
-        stride = params["stride"]
-        return Stage(
-            block=params["block"],
-            width=params["width"],
-            stride=stride,
-            downsample=params["downsample"] if stride > 1 else "conv",
-            blocks=tuple(self._block(params, i + 1) for i in range(params["depth"])),
-        )
+        head = {name: params[name] for name in active_head_names(params)}
+        blocks = tuple(self._block(params, i + 1) for i in range(params["depth"]))
+        return Stage(**head, blocks=blocks)
 
     def _block(self, params: Params, number: int) -> Block:
-        chosen = {
-            field: params[f"block{number}_{field}" if field in self.per_block else field]
-            for field in ("kernel_size", "dilation")
-        }
-        if chosen["kernel_size"] == 1:
-            chosen["dilation"] = 1
-        return Block(**chosen)
+        if not KINDS[params["block"]].has_window:
+            return Block(kernel_size=1)
+        names = self._field_names(number)
+        kernel_size, dilation = params[names["kernel_size"]], params[names["dilation"]]
+        one_tap = kernel_size == 1
+        return Block(
+            kernel_size=kernel_size, dilation=1 if one_tap else dilations(dilation, number)[-1]
+        )
+
+    def _field_names(self, number: int) -> dict[str, str]:
+        """Parameters of a block: its own, or those that it shares."""
+        own = self.per_block
+        return {f: f"block{number}_{f}" if f in own else f for f in _BLOCK_FIELDS}
 
     def to_params(self, stage: Stage) -> Params:
         """Parameters of a stage; inactive ones get their first choice."""
@@ -179,34 +167,46 @@ class StageChoices(FrozenData):
 
     def active_params(self, stage: Stage) -> Params:
         """The parameters that make a difference to a stage."""
-        params = self.head_params(stage.block, stage.width, stage.stride, stage.downsample)
-        params["depth"] = stage.depth
+        fields = {name: getattr(stage, name) for name in Head._fields}
+        params = Head(**fields).params() | {"depth": stage.depth}
+        if not stage.kind.has_window:
+            return params
         for number, block in enumerate(stage.blocks, start=1):
-            params |= self.block_params(block, number)
-        return params
+            params |= self.own_params(block, number)
+        return params | self.shared_params(stage.blocks)
 
     def active_names(self, params: Params) -> list[str]:
         """Names of the parameters that make a difference, given all of them."""
-        names = ["block", "depth", "width", "stride"]
-        names += ["downsample"] if params["stride"] > 1 else []
+        names = [*active_head_names(params), "depth"]
+        if not KINDS[params["block"]].has_window:
+            return names
         for number in range(1, params["depth"] + 1):
-            own = {f: f"block{number}_{f}" if f in self.per_block else f for f in _BLOCK_FIELDS}
-            names.append(own["kernel_size"])
-            names += [own["dilation"]] if params[own["kernel_size"]] > 1 else []
+            fields = self._field_names(number)
+            names.append(fields["kernel_size"])
+            names += [fields["dilation"]] if params[fields["kernel_size"]] > 1 else []
         return list(dict.fromkeys(names))
 
-    def head_params(self, block: str, width: int, stride: int, downsample: str) -> Params:
-        """Active parameters of how a stage begins."""
-        params = {"block": block, "width": width, "stride": stride}
-        return params | ({"downsample": downsample} if stride > 1 else {})
+    def own_params(self, block: Block, number: int) -> Params:
+        """Active parameters of one block that it has for itself."""
+        fields = _BLOCK_FIELDS if block.kernel_size > 1 else ("kernel_size",)
+        return {f"block{number}_{f}": getattr(block, f) for f in fields if f in self.per_block}
 
-    def block_params(self, block: Block, number: int) -> Params:
-        """Active parameters of a block, those that it shares with the others included."""
-        fields = ("kernel_size", "dilation") if block.kernel_size > 1 else ("kernel_size",)
-        return {
-            f"block{number}_{field}" if field in self.per_block else field: getattr(block, field)
-            for field in fields
-        }
+    def shared_params(self, blocks: tuple[Block, ...]) -> Params:
+        """Active parameters that the blocks of a stage share."""
+        params: Params = {}
+        if "kernel_size" not in self.per_block:
+            params["kernel_size"] = blocks[0].kernel_size
+        if "dilation" not in self.per_block and any(block.kernel_size > 1 for block in blocks):
+            params["dilation"] = self._shared_dilation(blocks)
+        return params
+
+    def _shared_dilation(self, blocks: tuple[Block, ...]) -> int | str:
+        """Of several dilations that these blocks cannot tell apart, the first on offer."""
+        for option in self.dilation:
+            in_turn = zip(blocks, dilations(option, len(blocks)), strict=True)
+            if all(block.dilation == d for block, d in in_turn if block.kernel_size > 1):
+                return option
+        return max(block.dilation for block in blocks)  # Not one that this space offers.
 
     # -- counting --------------------------------------------------------------------------
 
@@ -218,49 +218,72 @@ class StageChoices(FrozenData):
             for downsample in (self.downsample if stride > 1 else ("conv",))
         ]
 
-    def block_groups(self) -> list[tuple[Block, ...]]:
-        """For each choice that the blocks share, the blocks to choose from at each position."""
+    def heads(self, block: BlockKind) -> list[Head]:
+        """Distinct beginnings of a stage with this kind of block."""
+        kind = KINDS[block]
+        contexts: tuple[Context, ...] = self.context if kind.has_context else ("none",)
+        expansions = self.expansion if kind.has_expansion else (NO_EXPANSION,)
+        combinations = product(self.width, self.entries(), contexts, expansions)
+        return [
+            Head(block, width, stride, downsample, context, expansion)
+            for width, (stride, downsample), context, expansion in combinations
+        ]
+
+    def groups(self, block: BlockKind, depth: int) -> list[BlockGroup]:
+        """For each distinct choice that the blocks share, the blocks to choose from in turn."""
+        if not KINDS[block].has_window:
+            return [((Block(kernel_size=1),),) * depth]
         shared = [
-            options if field not in self.per_block else (None,)
-            for field, options in (("kernel_size", self.kernel_size), ("dilation", self.dilation))
+            getattr(self, field) if field not in self.per_block else (None,)
+            for field in _BLOCK_FIELDS
         ]
         groups = []
         for kernel_size, dilation in product(*shared):
             kernel_sizes = self.kernel_size if kernel_size is None else (kernel_size,)
-            dilations = self.dilation if dilation is None else (dilation,)
-            blocks = {
-                Block(kernel_size=k, dilation=d if k > 1 else 1): None
-                for k, d in product(kernel_sizes, dilations)
-            }
-            groups.append(tuple(blocks))
+            offered = self.dilation if dilation is None else (dilation,)
+            in_turn = zip(*(dilations(each, depth) for each in offered), strict=True)
+            groups.append(tuple(_distinct(kernel_sizes, here) for here in in_turn))
         return list(dict.fromkeys(groups))
 
     @property
     def size(self) -> int:
         """How many distinct stages there are."""
-        return len(self._heads()) * self._num_sequences()
+        return sum(len(self.heads(block)) * self._num_sequences(block) for block in self.block)
 
-    def _heads(self) -> list[tuple[BlockKind, int, tuple[int, Downsampling]]]:
-        return list(product(self.block, self.width, self.entries()))
-
-    def _num_sequences(self) -> int:
-        return sum(len(group) ** depth for depth in self.depth for group in self.block_groups())
+    def _num_sequences(self, block: BlockKind) -> int:
+        return sum(_ways(group) for depth in self.depth for group in self.groups(block, depth))
 
     def unrank(self, index: int) -> Stage:
         """The stage with this number, from 0."""
-        heads = self._heads()
-        index, head = divmod(index, len(heads))
-        block, width, (stride, downsample) = heads[head]
-        blocks = self._unrank_blocks(index)
-        return Stage(block=block, width=width, stride=stride, downsample=downsample, blocks=blocks)
-
-    def _unrank_blocks(self, index: int) -> tuple[Block, ...]:
-        for depth, group in product(self.depth, self.block_groups()):
-            if index < len(group) ** depth:
-                blocks = []
-                for _ in range(depth):
-                    index, digit = divmod(index, len(group))
-                    blocks.append(group[digit])
-                return tuple(blocks)
-            index -= len(group) ** depth
+        for block in self.block:
+            heads = self.heads(block)
+            number = len(heads) * self._num_sequences(block)
+            if index < number:
+                index, head = divmod(index, len(heads))
+                blocks = self._unrank_blocks(block, index)
+                return Stage(**heads[head]._asdict(), blocks=blocks)
+            index -= number
         raise IndexError("The number of a stage must be below `size`.")
+
+    def _unrank_blocks(self, block: BlockKind, index: int) -> tuple[Block, ...]:
+        for depth in self.depth:
+            for group in self.groups(block, depth):
+                if index < _ways(group):
+                    blocks = []
+                    for options in group:
+                        index, digit = divmod(index, len(options))
+                        blocks.append(options[digit])
+                    return tuple(blocks)
+                index -= _ways(group)
+        raise AssertionError("`index` is below the number of sequences.")
+
+
+def _ways(group: BlockGroup) -> int:
+    return prod(len(options) for options in group)
+
+
+def _distinct(kernel_sizes: tuple[int, ...], offered: tuple[int, ...]) -> tuple[Block, ...]:
+    blocks = (
+        Block(kernel_size=k, dilation=d if k > 1 else 1) for k, d in product(kernel_sizes, offered)
+    )
+    return tuple(dict.fromkeys(blocks))

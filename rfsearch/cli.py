@@ -15,6 +15,7 @@ from rfsearch.cli_latency import latency
 from rfsearch.cli_rf import rf
 from rfsearch.cli_run import run
 from rfsearch.cli_space import space
+from rfsearch.cli_target import target
 from rfsearch.cli_train import train
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -33,7 +34,7 @@ def _about() -> None:
     """Search network architectures whose receptive field fits the objects they must see."""
 
 
-for command in (run, space, rf, erf, doctor, latency, export, train):
+for command in (run, target, space, rf, erf, doctor, latency, export, train):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rfsearch.cli_errors import user_mistakes
-from rfsearch.cli_models import MODEL_HELP, parse_size, read_architecture
+from rfsearch.cli_models import MODEL_HELP, check_png, parse_size, read_architecture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +40,7 @@ def erf(
     """Measure which pixels matter to the middle unit of a network, or of any of its layers."""
     with user_mistakes():
         size = parse_size(input_size)
-        _check_out(out)
+        check_png(out, "--out")
         from rfsearch.erf import measure_erf
 
         measured = measure_erf(
@@ -58,13 +58,6 @@ def erf(
     typer.echo(json.dumps(numbers, indent=2) if as_json else _table(numbers))
     if out is not None:
         _draw(measured, f"{model}, {layer or 'output'}, {size[0]}x{size[1]} px", out)
-
-
-def _check_out(out: Path | None) -> None:
-    if out is not None and out.suffix.lower() != ".png":
-        raise ValueError(f"--out must name a PNG file, but got {str(out)!r}.")
-    if out is not None and not out.parent.is_dir():
-        raise ValueError(f"--out must be in a folder that exists, but {out.parent} does not.")
 
 
 def _network(name: str, seed: int) -> nn.Module | str:

@@ -1,4 +1,4 @@
-"""What several commands need of a model: where it comes from and how large its input is."""
+"""What several commands need: a model and how large its input is, a target, a picture's file."""
 
 from __future__ import annotations
 
@@ -145,6 +145,18 @@ def parse_size(text: str) -> tuple[int, int]:
     if min(size) < 1:
         raise ValueError(f"--input-size must be SIDE or HEIGHTxWIDTH in px, but got {text!r}.")
     return size
+
+
+def check_png(path: Path | None, option: str) -> None:
+    """Check the file of a picture before any work is done for it.
+
+    Raises:
+        ValueError: If it is no PNG file, or in no folder.
+    """
+    if path is not None and path.suffix.lower() != ".png":
+        raise ValueError(f"{option} must name a PNG file, but got {str(path)!r}.")
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"{option} must be in a folder that exists, but {path.parent} does not.")
 
 
 def _stated_size(name: str) -> tuple[int, int]:

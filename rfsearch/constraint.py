@@ -27,6 +27,7 @@ CONSTRAINT_KEYS = {
     "output_stride": "output_stride_octaves",
     "parameters": "params_octaves",
     "flops": "flops_octaves",
+    "gridding": "gridding_octaves",
     "expected": "erf_expected_octaves",
     "measured": "erf_measured_octaves",
     "latency": "latency_octaves",
@@ -37,6 +38,7 @@ _QUANTITIES = {
     "output_stride": "output stride",
     "parameters": "model size",
     "flops": "cost",
+    "gridding": "touched share",
     "expected": "expected ERF",
     "measured": "ERF",
     "latency": "latency",
@@ -71,7 +73,8 @@ class Verdict(NamedTuple):
 
     Attributes:
         gate: One of `CONSTRAINT_KEYS`.
-        size: The candidate's value, in px, millions of parameters, 10^9 operations, ms or MiB.
+        size: The candidate's value, in px, millions of parameters, 10^9 operations, as a share,
+            in ms or MiB.
         allowed: The values that pass.
     """
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from rfsearch.expression import (
+    Attention,
     BatchNorm,
     Chain,
     Concat,
     Convolution,
+    Gate,
     ImageLevel,
     LayerNorm,
     Node,
@@ -33,8 +35,9 @@ class Cost(NamedTuple):
 
     Attributes:
         parameters: Number of trainable values.
-        flops: Floating-point operations of the convolutions; one multiply-add counts as two, as
-            in `torch.utils.flop_counter`. Normalisation, activation and pooling are not counted.
+        flops: Floating-point operations of convolutions, attention and gates; one multiply-add
+            counts as two, as in `torch.utils.flop_counter`. Normalisation, activation, maxima and
+            even averages are not counted.
         output: Size of the node's output.
     """
 
@@ -56,13 +59,20 @@ def cost(node: Node, size: FeatureMap) -> Cost:
             biases = node.out_channels if node.bias else 0
             return Cost(weights + biases, 2 * weights * output.height * output.width, output)
         case Pooling():
-            return Cost(0, 0, _slide(size, taps_of(node)))
+            output = _slide(size, taps_of(node))
+            weights = node.channels * node.kernel_size**2
+            return Cost(0, 2 * weights * output.height * output.width, output)
         case Resize():
             return Cost(0, 0, FeatureMap(size.height * node.factor, size.width * node.factor))
         case BatchNorm() | LayerNorm():
             return Cost(2 * node.channels, 0, size)
         case Scale():
             return Cost(node.channels, 0, size)
+        case Gate():
+            return _gate(node, size)
+        case Attention():
+            # Each position's weights for all positions, and the sum with these weights.
+            return Cost(0, 4 * node.channels * (size.height * size.width) ** 2, size)
         case ImageLevel():
             return cost(node.node, FeatureMap(1, 1))._replace(output=size)
         case Chain():
@@ -77,6 +87,16 @@ def cost(node: Node, size: FeatureMap) -> Cost:
             return total
         case _:
             return Cost(0, 0, size)
+
+
+def _gate(node: Gate, size: FeatureMap) -> Cost:
+    weights = 2 * node.channels * node.inner
+    parameters, flops = weights + node.inner + node.channels, 2 * weights
+    if node.kind == "gc":
+        # A score for each position, the sum with these, and a normalisation of the inner layer.
+        parameters += node.channels + 1 + 2 * node.inner
+        flops += 4 * node.channels * size.height * size.width
+    return Cost(parameters, flops, size)
 
 
 def _add(left: Cost, right: Cost) -> Cost:

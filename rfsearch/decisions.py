@@ -8,34 +8,32 @@ through the sequence.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
-from rfsearch.blocks import LOWERINGS, BlockShape, pooling
+from rfsearch.block_parts import BlockShape, pooling
+from rfsearch.blocks import KINDS
 
 if TYPE_CHECKING:
-    from rfsearch.architecture import Block, Stage, Stem
     from rfsearch.candidates import Candidates
-    from rfsearch.choices import Params, StageChoices, StemChoices
+    from rfsearch.choices import BlockGroup, Head, StageChoices
     from rfsearch.expression import Node
+    from rfsearch.stages import Block, Stage
+    from rfsearch.stem_choices import Params, StemChoices
+    from rfsearch.stems import Stem
 
 
 class OpenStage(NamedTuple):
     """A stage whose blocks are being decided.
 
     Attributes:
-        kind: Of the blocks.
-        width: Their output channels.
+        head: How it began, and what all of its blocks have.
         stride: Of the next block.
-        remaining: Blocks still to come.
-        group: Number of the set of blocks to choose from.
+        remaining: For each block still to come, those to choose from.
     """
 
-    kind: str
-    width: int
+    head: Head
     stride: int
-    remaining: int
-    group: int
+    remaining: BlockGroup
 
 
 class Move(NamedTuple):
@@ -88,7 +86,7 @@ class StemDecision(Decision):
 
     def __init__(self, choices: StemChoices) -> None:
         self._stems: list[Stem] = choices.outcomes()
-        self.options = [_prefixed("stem_", choices.to_params(stem)) for stem in self._stems]
+        self.options = [_prefixed("stem_", choices.active_params(stem)) for stem in self._stems]
 
     def moves(self, channels: int, stage: OpenStage | None) -> list[Move]:
         """Any stem."""
@@ -121,70 +119,70 @@ class EntryDecision(Decision):
 
     def __init__(self, choices: StageChoices, prefix: str) -> None:
         self.options = []
-        self._entries: list[tuple[tuple[Node, ...], OpenStage]] = []
-        groups = choices.block_groups()
-        heads = product(choices.block, choices.width, choices.entries())
-        for (kind, width, (stride, downsample)), depth, (number, group) in product(
-            heads, choices.depth, enumerate(groups)
-        ):
-            head = choices.head_params(kind, width, stride, downsample) | {"depth": depth}
-            self.options.append(_prefixed(prefix, head | _shared(choices, group)))
-            pools = downsample != "conv"
-            nodes = (pooling(downsample, stride),) if pools else ()
-            stage = OpenStage(kind, width, 1 if pools else stride, depth, number)
-            self._entries.append((nodes, stage))
+        self._stages: list[OpenStage] = []
+        for block in choices.block:
+            groups = [group for depth in choices.depth for group in choices.groups(block, depth)]
+            for head in choices.heads(block):
+                stride = head.stride if head.downsample == "conv" else 1
+                for group in groups:
+                    params = head.params() | {"depth": len(group)}
+                    if KINDS[block].has_window:
+                        # A dilation makes a difference if one of the blocks may have a window.
+                        params |= choices.shared_params(tuple(max(g, key=_size) for g in group))
+                    self.options.append(_prefixed(prefix, params))
+                    self._stages.append(OpenStage(head, stride, group))
 
     def moves(self, channels: int, stage: OpenStage | None) -> list[Move]:
         """Any entry."""
         return [
-            Move(number, nodes, channels, opened)
-            for number, (nodes, opened) in enumerate(self._entries)
+            Move(number, _pool(opened.head, channels), channels, opened)
+            for number, opened in enumerate(self._stages)
         ]
+
+
+def _size(block: Block) -> int:
+    return block.kernel_size
+
+
+def _pool(head: Head, channels: int) -> tuple[Node, ...]:
+    if head.downsample == "conv":
+        return ()
+    return (pooling(head.downsample, head.stride, channels),)
 
 
 class BlockDecision(Decision):
-    """One block of a stage; there is nothing to decide where the stage is not that deep."""
+    """One block of a stage.
+
+    There is nothing to decide where the stage is not that deep, or its blocks have no window.
+    """
 
     def __init__(self, choices: StageChoices, prefix: str, number: int) -> None:
-        self._groups = choices.block_groups()
-        self._blocks: list[Block] = list(dict.fromkeys(b for group in self._groups for b in group))
-        own = {f"block{number}_{field}" for field in choices.per_block}
-        self.options = [
-            _prefixed(
-                prefix,
-                {k: v for k, v in choices.block_params(block, number).items() if k in own},
-            )
-            for block in self._blocks
-        ]
+        groups = (choices.groups(b, d) for b in choices.block for d in choices.depth)
+        at_place = (group[number - 1] for each in groups for group in each if number <= len(group))
+        self._blocks: list[Block] = list(dict.fromkeys(b for group in at_place for b in group))
+        self.options = [_prefixed(prefix, choices.own_params(b, number)) for b in self._blocks]
         self.options.append({})
 
     def moves(self, channels: int, stage: OpenStage | None) -> list[Move]:
-        """Any block of the open stage's group."""
+        """Any block of those that the open stage can have here."""
+        nothing = len(self._blocks)
         if stage is None:
-            return [Move(len(self._blocks), (), channels, None)]
-        left = stage.remaining - 1
-        following = stage._replace(stride=1, remaining=left) if left else None
-        lowering = LOWERINGS[stage.kind]
-        return [
-            Move(
-                self._blocks.index(block),
-                (lowering(_shape(channels, stage, block)),),
-                stage.width,
-                following,
-            )
-            for block in self._groups[stage.group]
-        ]
+            return [Move(nothing, (), channels, None)]
+        head, (blocks, *following) = stage.head, stage.remaining
+        behind = OpenStage(head, 1, tuple(following)) if following else None
+        kind = KINDS[head.block]
+        moves = []
+        for block in blocks:
+            option = self._blocks.index(block) if kind.has_window else nothing
+            node = kind.lower(_shape(channels, stage, block))
+            moves.append(Move(option, (node,), head.width, behind))
+        return moves
 
 
 def _shape(channels: int, stage: OpenStage, block: Block) -> BlockShape:
-    return BlockShape(channels, stage.width, block.kernel_size, stage.stride, block.dilation)
-
-
-def _shared(choices: StageChoices, group: tuple[Block, ...]) -> Params:
-    """Active parameters that all blocks of a group have in common."""
-    largest = max(group, key=lambda block: block.kernel_size)
-    params = choices.block_params(largest, 1)
-    return {name: value for name, value in params.items() if not name.startswith("block1_")}
+    head = stage.head
+    size = (block.kernel_size, stage.stride, block.dilation)
+    return BlockShape(channels, head.width, *size, head.context, head.expansion)
 
 
 def _prefixed(prefix: str, params: Params) -> Params:

@@ -73,7 +73,8 @@ def diagnose_architecture(
     expected = architecture.expected_erf()
     effective = Effective(expected.size, expected.theoretical_size, "expected at initialisation")
     outputs = architecture_outputs(architecture)
-    facts = NetworkFacts(input_size, layers, outputs, effective, _gaps(architecture))
+    attends = any(stage.block == "attention" for stage in architecture.stages)
+    facts = NetworkFacts(input_size, layers, outputs, effective, _gaps(architecture), attends)
     return find(facts, target)
 
 

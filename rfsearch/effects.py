@@ -120,7 +120,12 @@ class Effects:
     def _number(self, units: Units) -> int:
         """A number that units with nearly the same weight in a sum share."""
         closed = units.rectifier.closed if units.rectifier else -1.0
-        key = (round(math.log(units.variance) / _LOG_STEP), round(closed / _LOG_STEP))
+        power = units.variance + units.between  # What a layer normalisation divides by.
+        key = (
+            round(math.log(units.variance) / _LOG_STEP),
+            round(math.log(power) / _LOG_STEP),
+            round(closed / _LOG_STEP),
+        )
         if key not in self._numbers:
             self._numbers[key] = len(self._units)
             self._units.append(units)

@@ -20,11 +20,13 @@ from torch import Tensor, nn
 
 from rfsearch import replknet as published
 from rfsearch.erf_average import Average
+from rfsearch.erf_crop import Crop, find_crop
 from rfsearch.erf_images import gather
 from rfsearch.erf_initialisation import calibrate, switch_branches_on
+from rfsearch.erf_local import keep_local
 from rfsearch.erf_map import ErfMap
 from rfsearch.erf_read import Read, output_map, reader
-from rfsearch.erf_unit import Unit, find_unit
+from rfsearch.erf_unit import find_unit
 from rfsearch.timm_models import checked_size, create_model, input_channels
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ def measure_erf(
     level: str | None = None,
     pretrained: bool = False,
     replknet: bool = False,
+    local: bool = False,
     device: torch.device | str | None = None,
     seed: int = 0,
 ) -> MeasuredERF:
@@ -99,7 +102,11 @@ def measure_erf(
 
     Measuring stops by itself: after every 4 images it looks whether the standard error of the ERF
     size is small enough, with a margin as long as the images are few. The input may be smaller
-    than the theoretical receptive field; `clipped` says how much of that lies outside.
+    than the theoretical receptive field; `clipped` says how much of that lies outside. Where the
+    field takes up at most half of the input and nothing global lies before the unit, only that
+    part of the images goes through the network, which costs as much less time and memory; the
+    numbers are the same (`rfsearch.erf_crop` says how that is made sure of). Batch statistics are
+    still taken from whole images.
 
     Args:
         model: A module with `forward_features`, or one whose output is a map `(batch, channels,
@@ -117,6 +124,8 @@ def measure_erf(
         level: Key or number of the output map to look at, where the model has several.
         pretrained: Whether a model named by its timm name has its published weights.
         replknet: Whether to measure `replknet_map` too, which costs a second backward pass.
+        local: Whether to look at the local field alone: what timm's squeeze-and-excite, global
+            context and 2d attention make of the whole map counts as a constant.
         device: Where to compute. `None` means where the model is.
         seed: Of the noise and of the random signs, and of a named model's weights.
 
@@ -130,6 +139,8 @@ def measure_erf(
     if relative_error is not None and not relative_error > 0:
         raise ValueError(f"`relative_error > 0` must hold, but got {relative_error}.")
     module = _copy(model, pretrained, seed).eval()
+    if local:
+        keep_local(module)
     if device is not None:
         module = module.to(device)
     read = reader(module, layer, level)
@@ -138,9 +149,10 @@ def measure_erf(
     reset_scales = switch_branches_on(module)
     unit = find_unit(module, size, read, level=level, layer=layer)
     calibrated = calibrate(module, (batch.to(like) for batch in chosen.to_calibrate()), read)
-    average, summed, seen = Average(unit), np.zeros(size), 0
+    crop = find_crop(module, size, unit, read)
+    average, summed, seen = Average(crop.unit), np.zeros(crop.size), 0
     looks = chosen.batches(None if relative_error is None else _IMAGES_PER_LOOK)
-    for gradients in _gradients(module, looks, unit, read, seed, replknet):
+    for gradients in _gradients(module, looks, crop, read, seed, replknet):
         average.add(gradients.signed)
         summed += gradients.published.sum(axis=0)
         seen += len(gradients.published)
@@ -148,16 +160,16 @@ def measure_erf(
             break
     mean = average.mean
     return MeasuredERF(
-        map=mean.map,
-        power=mean.power,
-        center=mean.center,
+        map=crop.in_image(mean.map),
+        power=crop.in_image(mean.power),
+        center=unit.center,
         theoretical_size=mean.theoretical_size,
         standard_error=average.standard_error,
         clipped=unit.clipped(size),
         num_images=len(average.sizes),
         calibrated=calibrated,
         reset_scales=reset_scales,
-        replknet_map=summed / max(1, seen) if replknet else None,
+        replknet_map=crop.in_image(summed / max(1, seen)) if replknet else None,
     )
 
 
@@ -178,7 +190,7 @@ class _Gradients(NamedTuple):
     """Gradients of some images.
 
     Attributes:
-        signed: From random signs, `(images, channels, height, width)`.
+        signed: From random signs, `(images, channels, height, width)` of the crop.
         published: As in RepLKNet's script, `(images, height, width)`; of no images unless asked
             for. Images with a NaN are left out, as they are there.
     """
@@ -190,7 +202,7 @@ class _Gradients(NamedTuple):
 def _gradients(
     module: nn.Module,
     batches: Iterator[Tensor],
-    unit: Unit,
+    crop: Crop,
     read: Read,
     seed: int,
     replknet: bool,
@@ -199,9 +211,9 @@ def _gradients(
     like = next(module.parameters(), torch.empty(0))
     generator = torch.Generator().manual_seed(seed + 1)  # Not the stream of the noise.
     for batch in batches:
-        inputs = batch.detach().to(like, copy=True).requires_grad_()
-        channels = read(module, inputs)[(slice(None), *unit.index)]
-        positive = torch.empty(0, *batch.shape[-2:])
+        inputs = crop.of(batch.detach()).to(like, copy=True).requires_grad_()
+        channels = read(module, inputs)[(slice(None), *crop.unit.index)]
+        positive = torch.empty(0, *crop.size)
         if replknet:
             positive = published.published_gradient(channels, inputs)
             positive = positive[~positive.isnan().flatten(1).any(dim=1)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -15,23 +17,40 @@ from rfsearch.receptive_field import ReceptiveField
 from rfsearch.timm_models import input_channels
 from rfsearch.trace import trace_receptive_field
 from rfsearch.trace_call import dependence_of
-from rfsearch.trace_result import TracedMap
+from rfsearch.trace_result import TracedMap, TracedModel
 from rfsearch.unit_grid import Interval
+
+
+class Place(NamedTuple):
+    """Where a unit lies that sees a part of the image alone.
+
+    Attributes:
+        position: Its row and column in the map.
+        stride: Input pixels between neighbouring units of the map, along `(height, width)`.
+        period: Pixels that an image may be cut by, along `(height, width)`, with the units of all
+            layers keeping their places.
+    """
+
+    position: tuple[int, int]
+    stride: tuple[Fraction, Fraction]
+    period: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """The unit in the middle of a map, and what of the input it can see.
+    """A unit of a map, and what of the input it can see.
 
     Attributes:
         index: Where its channels lie in the map's tensor, behind the batch.
         rows: Theoretical receptive field along the height, in px; negative is padding.
         columns: The same along the width.
+        place: None where that is not known, or where the unit sees the whole image.
     """
 
     index: tuple[int | slice, ...]
     rows: Interval
     columns: Interval
+    place: Place | None = None
 
     @property
     def center(self) -> Center:
@@ -45,10 +64,16 @@ class Unit:
 
     def clipped(self, size: tuple[int, int]) -> float:
         """Share of its theoretical receptive field's area outside an input of `size` px."""
-        inside = 1.0
-        for axis, pixels in zip((self.rows, self.columns), size, strict=True):
-            inside *= max(0, min(pixels, axis.stop) - max(0, axis.start)) / axis.size
-        return 1 - inside
+        return 1 - self._inside(size) / (self.rows.size * self.columns.size)
+
+    def covers(self, size: tuple[int, int]) -> float:
+        """Share of the area of an input of `size` px that its receptive field takes up."""
+        return self._inside(size) / math.prod(size)
+
+    def _inside(self, size: tuple[int, int]) -> int:
+        """Area of its theoretical receptive field inside the input, in pixels."""
+        spans = zip((self.rows, self.columns), size, strict=True)
+        return math.prod(max(0, min(side, axis.stop) - max(0, axis.start)) for axis, side in spans)
 
 
 def find_unit(
@@ -64,11 +89,19 @@ def find_unit(
     """
     known = getattr(model, "receptive_fields", None)
     if known is None or layer is not None:
-        return _traced_unit(model, size, read, f"layer `{layer}`" if layer else "the output")
+        return traced_unit(model, size, read, what=f"layer `{layer}`" if layer else "the output")
     fields: Mapping[str, ReceptiveField] = known()
-    rows, columns = (pixels // 2 for pixels in _output_shape(model, size, read)[2:])
+    # Traced as well, for its place.
+    traced = _traced_or_none(model, size, read)
+    if traced is not None and traced.place is not None:
+        rows, columns = traced.place.position
+    else:
+        rows, columns = (pixels // 2 for pixels in _output_shape(model, size, read)[2:])
     field = fields[level] if level is not None else list(fields.values())[-1]
-    return Unit((slice(None), rows, columns), _interval(field, rows), _interval(field, columns))
+    unit = Unit((slice(None), rows, columns), _interval(field, rows), _interval(field, columns))
+    if traced is not None and replace(traced, place=None) == unit:
+        return traced
+    return unit
 
 
 class _Layout(NamedTuple):
@@ -79,7 +112,26 @@ class _Layout(NamedTuple):
     width: set[int]
 
 
-def _traced_unit(model: nn.Module, size: tuple[int, int], read: Read, what: str) -> Unit:
+def traced_unit(
+    model: nn.Module,
+    size: tuple[int, int],
+    read: Read,
+    *,
+    position: tuple[int, int] | None = None,
+    what: str = "the output",
+) -> Unit:
+    """The unit at a position of the map that `read` returns, with its traced field.
+
+    Args:
+        model: Any module.
+        size: `(height, width)` of the input, in px.
+        read: Returns the map.
+        position: Row and column in the map. `None` means the unit in the middle.
+        what: What to call the map in an error.
+
+    Raises:
+        ValueError: If the map has no place in the image or no such position, or cannot be traced.
+    """
     layouts: list[_Layout] = []
 
     def forward(module: nn.Module, images: Tensor) -> Tensor:
@@ -95,7 +147,7 @@ def _traced_unit(model: nn.Module, size: tuple[int, int], read: Read, what: str)
 
     try:
         channels = input_channels(model)
-        traced = trace_receptive_field(model, size, in_chans=channels, forward=forward).output
+        traced = trace_receptive_field(model, size, in_chans=channels, forward=forward)
     except ValueError as error:
         # The tracer takes what the reading of the map complains about for the model's own.
         if isinstance(error.__cause__, NoMapError):
@@ -107,7 +159,7 @@ def _traced_unit(model: nn.Module, size: tuple[int, int], read: Read, what: str)
             f"The units must have a place in the image, but those of {what} do not: it comes after"
             " a pooling over the whole input. Name a `layer` before it."
         )
-    unit = _in_plane(layout, traced) or _in_sequence(layout, traced)
+    unit = _in_plane(layout, traced, position) or _in_sequence(layout, traced.output)
     if unit is None:
         raise ValueError(
             f"The map must have one dimension for the height and one for the width, but {what} "
@@ -116,17 +168,41 @@ def _traced_unit(model: nn.Module, size: tuple[int, int], read: Read, what: str)
     return unit
 
 
-def _in_plane(layout: _Layout, traced: TracedMap) -> Unit | None:
-    """The middle of a map, whichever dimension its channels are; None if it is no map."""
+def _traced_or_none(model: nn.Module, size: tuple[int, int], read: Read) -> Unit | None:
+    try:
+        return traced_unit(model, size, read)
+    except NoMapError:
+        raise
+    except ValueError:
+        return None
+
+
+def _in_plane(
+    layout: _Layout, traced: TracedModel, position: tuple[int, int] | None
+) -> Unit | None:
+    """A unit of a map, whichever dimension its channels are; None if it is no map."""
     if len(layout.height) != 1 or len(layout.width) != 1 or layout.height == layout.width:
         return None
     (height,), (width,) = layout.height, layout.width
     if 0 in (height, width):
         return None
-    middle = {dim: layout.shape[dim] // 2 for dim in (height, width)}
-    window = traced.interval((middle[height], middle[width]))
-    index = tuple(middle.get(dim, slice(None)) for dim in range(1, len(layout.shape)))
-    return Unit(index, window.height, window.width)
+    rows, columns = layout.shape[height], layout.shape[width]
+    row, column = position or (rows // 2, columns // 2)
+    if not (0 <= row < rows and 0 <= column < columns):
+        raise ValueError(f"`position` must lie in a map of {rows}x{columns}, but got {position}.")
+    window = traced.output.interval((row, column))
+    at = {height: row, width: column}
+    index = tuple(at.get(dim, slice(None)) for dim in range(1, len(layout.shape)))
+    return Unit(index, window.height, window.width, _place((row, column), traced))
+
+
+def _place(position: tuple[int, int], traced: TracedModel) -> Place | None:
+    if traced.output.is_global:
+        return None
+    try:
+        return Place(position, traced.output.stride, traced.period)
+    except ValueError:  # Layers that have no period.
+        return None
 
 
 def _in_sequence(layout: _Layout, traced: TracedMap) -> Unit | None:
@@ -148,7 +224,8 @@ def _in_sequence(layout: _Layout, traced: TracedMap) -> Unit | None:
     for axis, unit, stride in zip(first, (row, column), traced.stride, strict=True):
         start = round(unit * stride + (stride - axis.size) / 2)
         spans.append(Interval(start, start + axis.size))
-    return Unit((in_front + row * columns + column, slice(None)), *spans)
+    height, width = spans
+    return Unit((in_front + row * columns + column, slice(None)), height, width)
 
 
 def _interval(field: ReceptiveField, unit: int) -> Interval:

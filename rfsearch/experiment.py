@@ -10,11 +10,13 @@ from pydantic import Field, model_validator
 
 from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
+from rfsearch.data_config import DataConfig
+from rfsearch.datasets import TaskData
 from rfsearch.remedies import require_feasible
-from rfsearch.sources import ImageData, digit_scenes, image_folder
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
-from rfsearch.tasks import ClassificationTask
+from rfsearch.tasks import Task, task_for
+from rfsearch.timm_models import check_name
 from rfsearch.training import TrainingConfig
 from rfsearch.validation import FrozenData, parse, read_toml
 
@@ -24,6 +26,7 @@ PixelBounds = Annotated[
     tuple[Annotated[float, Field(ge=0, strict=False)], Pixels], Field(strict=False)
 ]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1, strict=False)]
 
 
 class TargetConfig(FrozenData):
@@ -41,6 +44,7 @@ class TargetConfig(FrozenData):
         max_flops_g: Most floating-point operations for one image, in 10^9.
         max_latency_ms: Longest median time of a forward pass of one image, in ms on the device.
         max_peak_memory_mb: Most memory during that pass, in MiB.
+        max_gridding: Largest share of the receptive field's pixels that nothing may touch.
     """
 
     min_size: Pixels | None = None
@@ -54,6 +58,7 @@ class TargetConfig(FrozenData):
     max_flops_g: Positive | None = None
     max_latency_ms: Positive | None = None
     max_peak_memory_mb: Positive | None = None
+    max_gridding: Share | None = None
 
     @model_validator(mode="after")
     def _has_both_or_none(self) -> Self:
@@ -61,7 +66,7 @@ class TargetConfig(FrozenData):
             raise ValueError("`min_size` and `max_size` must be given together or not at all.")
         return self
 
-    def constraint(self, data: ImageData) -> RFConstraint:
+    def constraint(self, data: TaskData) -> RFConstraint:
         """The constraint; object sizes that are not given come from the data.
 
         Raises:
@@ -81,6 +86,7 @@ class TargetConfig(FrozenData):
                 max_flops_g=self.max_flops_g,
                 max_latency_ms=self.max_latency_ms,
                 max_peak_memory_mb=self.max_peak_memory_mb,
+                max_gridding=self.max_gridding,
                 input_size=data.image_size,
                 in_chans=data.in_chans,
                 num_classes=len(data.class_names),
@@ -89,7 +95,7 @@ class TargetConfig(FrozenData):
             measured=self.measured,
         )
 
-    def _target(self, data: ImageData) -> ScaleTarget:
+    def _target(self, data: TaskData) -> ScaleTarget:
         if self.min_size is not None and self.max_size is not None:
             return ScaleTarget(self.min_size, self.max_size)
         if data.object_sizes is None:
@@ -98,36 +104,6 @@ class TargetConfig(FrozenData):
                 "boxes."
             )
         return ScaleTarget.from_sizes(data.object_sizes)
-
-
-class DigitsConfig(FrozenData):
-    """Scenes of a whole digit among fragments; see `rfsearch.sources.digit_scenes`."""
-
-    source: Literal["digits"]
-    object_size: Count = 18
-    canvas_size: Count = 48
-    num_train: Annotated[int, Field(ge=2)] = 5000
-    num_valid: Count = 2000
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    def load(self, folder: Path) -> ImageData:
-        """Make the scenes; `folder` does not matter."""
-        return digit_scenes(**self.model_dump(exclude={"source"}))
-
-
-class FolderConfig(FrozenData):
-    """A folder with one subfolder of images per class; see `rfsearch.sources.image_folder`."""
-
-    source: Literal["folder"]
-    path: str
-    image_size: Count
-    valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    def load(self, folder: Path) -> ImageData:
-        """Read the images; a relative path starts at the experiment's folder."""
-        options = self.model_dump(exclude={"source", "path"})
-        return image_folder(folder / self.path, **options)
 
 
 class SearchConfig(FrozenData):
@@ -165,15 +141,17 @@ class ExperimentConfig(FrozenData):
         question: What the experiment is to answer.
         space: A TOML file beside the experiment, or the name of a shipped space.
         target: The objects to see.
-        data: The images.
+        data: The images; they say what is to be learned of them.
         training: Budget and optimiser of each candidate.
         search: How to search.
+        baselines: Names of models in timm that are trained beside the candidates.
     """
 
     question: str = ""
     space: str
+    baselines: Annotated[tuple[str, ...], Field(strict=False)] = ()
     target: TargetConfig = TargetConfig()
-    data: Annotated[DigitsConfig | FolderConfig, Field(discriminator="source")]
+    data: DataConfig
     training: TrainingConfig = TrainingConfig()
     search: SearchConfig = SearchConfig()
 
@@ -194,7 +172,7 @@ class Experiment:
     config: ExperimentConfig
     space: SearchSpace
     constraint: RFConstraint
-    task: ClassificationTask
+    task: Task
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None) -> Self:
@@ -208,6 +186,8 @@ class Experiment:
         if file.is_dir():
             file /= "experiment.toml"
         config = parse(ExperimentConfig, read_toml(file), str(file))
+        for name in config.baselines:
+            _check_baseline(name, file)
         space = SearchSpace.load(
             file.parent / config.space if config.space.endswith(".toml") else config.space
         )
@@ -219,11 +199,18 @@ class Experiment:
             config=config,
             space=space,
             constraint=constraint,
-            task=ClassificationTask(data, config.training, device),
+            task=task_for(data, config.training, device),
         )
 
     @property
     def identity(self) -> dict[str, Any]:
         """What must not change between the runs of one study, fit for JSON."""
-        config = self.config.model_dump(mode="json", exclude={"question", "search"})
+        config = self.config.model_dump(mode="json", exclude={"question", "search", "baselines"})
         return config | {"space": self.space.model_dump(mode="json")}
+
+
+def _check_baseline(name: str, file: Path) -> None:
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ValueError(f"{file}: baselines: {error}") from None

@@ -16,22 +16,21 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from rfsearch.architecture import Architecture
-from rfsearch.erf import measure_erf
+from rfsearch.device_images import Normalizer
 from rfsearch.export_formats import export_onnx, export_program, require_onnx
 from rfsearch.latency import measure_latency
 from rfsearch.model_card import ERF_PICTURE, CardFacts, model_card, one_line
 from rfsearch.network_folder import InputFormat, create_network, save_network
 from rfsearch.plots import erf_heat_map
 from rfsearch.study import claim, storage_url
-from rfsearch.tasks import LARGEST_ERF_INPUT, mirror
-from rfsearch.training import Normalizer
+from rfsearch.task_erf import measure_on
+from rfsearch.tasks import ClassificationTask
 from rfsearch.weights import WeightStore
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from torch import Tensor
 
-    from rfsearch.erf import MeasuredERF
     from rfsearch.experiment import Experiment
     from rfsearch.model import SearchedNetwork
     from rfsearch.retraining import RetrainingResult
@@ -72,15 +71,20 @@ def trained_network(experiment: Experiment, number: int | None = None) -> Networ
 
     Raises:
         ValueError: If there is no such study or trial, or its candidate has not been trained to
-            the end, or its weights were not kept.
+            the end, or its weights were not kept, or it does not classify images.
     """
+    task = experiment.task
+    if not isinstance(task, ClassificationTask):
+        raise ValueError(
+            f"{experiment.folder}: only networks that classify can be exported, but this "
+            f"experiment's score is {task.metric}."
+        )
     study = _open(experiment)
     trial = _best(study, experiment) if number is None else _numbered(study, number)
     trials = study.get_trials(deepcopy=False)
     holder = trials[trial.user_attrs.get("duplicate_of", trial.number)]
     store = WeightStore(experiment.folder / "weights", experiment.config.search.keep_weights)
     architecture = Architecture.from_dict(json.loads(trial.user_attrs["architecture"]))
-    task = experiment.task
     normalize = Normalizer.of(task.data.train_images)
     mean, std = ((one.flatten() / 255).tolist() for one in (normalize.mean, normalize.std))
     form = InputFormat(task.input_size, tuple(mean), tuple(std), task.data.class_names)
@@ -207,7 +211,7 @@ def write_network(network: Network, folder: Path, *, onnx: bool = True) -> dict[
             network.form,
             network.origin,
             network.results,
-            erf_of(network),
+            measure_on(network.images, model, model.architecture.levels[-1], network.seed),
             measure_latency(model, network.form.input_size),
             differences,
             len(network.images),
@@ -216,16 +220,6 @@ def write_network(network: Network, folder: Path, *, onnx: bool = True) -> dict[
         figure.savefig(stage / ERF_PICTURE, dpi=110)
         (stage / "README.md").write_text(model_card(facts), encoding="utf-8")
     return differences
-
-
-def erf_of(network: Network) -> MeasuredERF:
-    """The ERF as the search measures it: on images that are mirrored to cover the field."""
-    field = network.model.architecture.receptive_field()
-    side = min(
-        -(-(field.size + 2 * field.stride) // field.stride) * field.stride, LARGEST_ERF_INPUT
-    )
-    images = mirror(network.images, side)
-    return measure_erf(network.model, side, images, relative_error=None, seed=network.seed)
 
 
 def check_empty(folder: Path) -> None:

@@ -17,9 +17,13 @@ from rfsearch.unit_grid import PIXELS, Grid, Taps, gather, join
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """A convolution with the symmetric padding of `timm.layers.get_padding`.
+    """A convolution.
 
     Its random weights have zero mean; their variance is one over the inputs of a unit.
+
+    Attributes:
+        padding: Pixels before the first input pixel; None is the symmetric padding of
+            `timm.layers.get_padding`.
     """
 
     kernel_size: int
@@ -29,6 +33,7 @@ class Convolution:
     dilation: int = 1
     groups: int = 1
     bias: bool = False
+    padding: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +41,14 @@ class Pooling:
     """A maximum or average over a window; `kind` is `"max"`, `"avg"`, or `"blur"`.
 
     `"blur"` is the average with binomial weights (Zhang, "Making Convolutional Networks
-    Shift-Invariant Again", ICML 2019).
+    Shift-Invariant Again", ICML 2019): to torch a convolution of each of its `channels`.
     """
 
     kind: str
     kernel_size: int
     stride: int
     padding: int = 0
+    channels: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,34 @@ class Activation:
 
 
 @dataclass(frozen=True, slots=True)
+class Gate:
+    """A factor between 0 and 1 for each channel, made of what the whole map holds.
+
+    It is global; locally, it is pointwise.
+
+    Attributes:
+        kind: `"se"` (Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018) pools evenly,
+            `"gc"` (Cao et al., "GCNet", ICCV Workshops 2019) by a softmax over positions.
+        channels: Channels of the map.
+        inner: Channels between the two layers that make the factors.
+    """
+
+    kind: str
+    channels: int
+    inner: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Self-attention over all positions, from queries, keys and values to `channels` channels.
+
+    It is global: locally, units see nothing through it.
+    """
+
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """Nodes applied one after another; the empty chain is the identity."""
 
@@ -124,7 +158,7 @@ class ImageLevel:
 
 
 Window = Convolution | Pooling
-Pointwise = BatchNorm | LayerNorm | Scale | Relu | Activation
+Pointwise = BatchNorm | LayerNorm | Scale | Relu | Activation | Gate | Attention
 Node = Window | Resize | Pointwise | Chain | Sum | Concat | ImageLevel
 
 
@@ -152,13 +186,32 @@ def taps_of(node: Window) -> Taps1d:
     """The window of a node."""
     if isinstance(node, Pooling):
         return Taps1d(node.kernel_size, node.stride, 1, node.padding)
-    padding = same_padding(node.kernel_size, node.stride, node.dilation)
+    padding = node.padding
+    if padding is None:
+        padding = same_padding(node.kernel_size, node.stride, node.dilation)
     return Taps1d(node.kernel_size, node.stride, node.dilation, padding)
 
 
 def local_branches(node: Sum | Concat) -> tuple[Node, ...]:
     """The branches through which a unit sees something locally."""
     return tuple(branch for branch in node.branches if not isinstance(branch, ImageLevel))
+
+
+def is_global(node: Node) -> bool:
+    """Whether units of `node` see the whole map beside their receptive field.
+
+    >>> is_global(Chain((Convolution(1, 8, 8), Gate("se", 8, 8))))
+    True
+    """
+    match node:
+        case Gate() | Attention() | ImageLevel():
+            return True
+        case Chain():
+            return any(is_global(child) for child in node.nodes)
+        case Sum() | Concat():
+            return any(is_global(branch) for branch in node.branches)
+        case _:
+            return False
 
 
 def resize_taps(node: Resize) -> Taps:

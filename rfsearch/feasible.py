@@ -21,9 +21,9 @@ from rfsearch.ways import FORBIDDEN, Path, Ways
 
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture
-    from rfsearch.choices import Params
     from rfsearch.constraint import RFConstraint
     from rfsearch.feasible_graph import Integers
+    from rfsearch.stem_choices import Params
 
 #: Sets of at most so many ways are checked one by one to be counted.
 _CHECKED = 1000
@@ -36,8 +36,8 @@ class FeasibleSet:
     """The candidates of a space that pass a constraint's closed-form gates.
 
     The theoretical receptive field and the output stride are exact in the graph. The expected ERF
-    and costs are binned with outward rounding, and every candidate that is returned is checked
-    exactly.
+    and costs are binned with outward rounding, gridding is left out, and every candidate that is
+    returned is checked exactly.
 
     Attributes:
         candidates: What may be proposed.
@@ -70,8 +70,8 @@ class FeasibleSet:
     def is_exact(self) -> bool:
         """Whether `count`, `fraction`, `allowed` and `histogram` are exact, not upper bounds.
 
-        They are without an expected-ERF gate and without bounds on costs; `count` and `fraction`
-        are also where few candidates are left.
+        They are without an expected-ERF gate and without bounds on costs and on gridding; `count`
+        and `fraction` are also where few candidates are left.
         """
         return not self._needs_check or self._ways.number <= _CHECKED
 
@@ -184,7 +184,7 @@ class FeasibleSet:
     @cached_property
     def _needs_check(self) -> bool:
         limits = limits_of(self.constraint)
-        return limits.need_erf or limits.need_cost
+        return limits.need_erf or limits.need_cost or "gridding" in self.constraint.ranges()
 
     @cached_property
     def _firsts(self) -> Params:
@@ -228,7 +228,7 @@ class FeasibleSet:
 
 def _distance(options: tuple[Any, ...], wanted: Any, value: Any) -> int:
     """Choices skipped between two numbers; 1 between categories."""
-    if isinstance(value, str) or wanted not in options:
+    if wanted not in options or any(isinstance(option, str) for option in options):
         return 1
     ranks = sorted(options)
     return abs(ranks.index(wanted) - ranks.index(value))

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rfsearch.candidates import Candidates
-    from rfsearch.choices import Params
     from rfsearch.constraint import RFConstraint
     from rfsearch.decisions import Decision, OpenStage
+    from rfsearch.stem_choices import Params
 
     Integers = NDArray[np.int64]
     #: int64, or Python integers where counts may exceed 2^62.

@@ -19,21 +19,27 @@ with n rectifiers inside weighs R^n / v against an identity shortcut's 1, with
 R = (1/2) / (1/2 - 1/(2 pi)) = 1.466. The variance v is carried forward from layer to layer
 (`rfsearch.moments`); it grows along a stage, so that later branches weigh less (De and Smith,
 "Batch Normalization Biases Residual Blocks Towards the Identity Function", NeurIPS 2020).
+
+It is the gradient of the *local* field: what parts that mix the whole image have pooled or
+attended to counts as a constant, as in `measure_erf(..., local=True)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import zip_longest
 from typing import NamedTuple
 
-from rfsearch.activations import activated
+from rfsearch.activations import activated, gated
 from rfsearch.expression import (
     Activation,
+    Attention,
     BatchNorm,
     Chain,
     Concat,
     Convolution,
+    Gate,
     ImageLevel,
     LayerNorm,
     Node,
@@ -49,6 +55,7 @@ from rfsearch.moments import (
     INPUT,
     Units,
     added,
+    attended,
     convolved,
     joined,
     layer_normalised,
@@ -105,10 +112,15 @@ def read(node: Node, units: Units = INPUT) -> Reading:
         case Activation():
             behind, gain = activated(units, node.kind)
             return Reading(behind, gain, 0.0, 0.0, 1, _keep)
+        case Gate():
+            behind, gain = gated(units, node.kind)
+            return Reading(behind, gain, 0.0, 0.0, 1, _keep)
+        case Attention():
+            return Reading(attended(units), 0.0, 0.0, 0.0, 1, _keep)
         case Chain():
             return _chain(node, units)
         case Sum():
-            return _sum(node, units)
+            return _sum(node, units, is_rectified=False)
         case Concat():
             return _concat(node, units)
         case _:
@@ -147,26 +159,29 @@ def _window(taps: Taps1d, shares: tuple[float, ...], out: Units) -> Reading:
 
 def _resize(node: Resize, units: Units) -> Reading:
     """Each unit that is looked at collects the squared gradients of those that look at it."""
-    phases = [{tap: w**2 for tap, w in taps.items()} for taps in resize_weights(node)]
-    gain = sum(sum(taps.values()) for taps in phases) / node.factor
+    phases = resize_weights(node)
+    shares = [{tap: weight**2 for tap, weight in taps.items()} for taps in phases]
+    gain = sum(sum(taps.values()) for taps in shares) / node.factor
     # Where a unit looks, less where it lies, over all phases.
     places = [
         (tap - phase / node.factor, share / (gain * node.factor))
-        for phase, taps in enumerate(phases)
+        for phase, taps in enumerate(shares)
         for tap, share in taps.items()
     ]
     mean = sum(share * place for place, share in places)
     variance = sum(share * (place - mean) ** 2 for place, share in places)
-    pull = partial(gather, phases=phases, gain=gain)
-    out = resized(units, node.kind, node.factor, gain**2)
-    return Reading(out, gain**2, mean, variance, 1 / node.factor, pull)
+    pull = partial(gather, phases=shares, gain=gain)
+    return Reading(resized(units, phases), gain**2, mean, variance, 1 / node.factor, pull)
 
 
 def _chain(node: Chain, units: Units) -> Reading:
     gain, mean, variance, stride = 1.0, 0.0, 0.0, 1.0
     pulls: list[Callable[[Profile], Profile]] = []
-    for child in node.nodes:
-        step = read(child, units)
+    for child, following in zip_longest(node.nodes, node.nodes[1:]):
+        if isinstance(child, Sum):
+            step = _sum(child, units, is_rectified=isinstance(following, Relu))
+        else:
+            step = read(child, units)
         units = step.units
         gain *= step.gain
         mean += stride * step.mean
@@ -183,12 +198,13 @@ def _chain(node: Chain, units: Units) -> Reading:
     return Reading(units, gain, mean, variance, stride, pull)
 
 
-def _sum(node: Sum, units: Units) -> Reading:
+def _sum(node: Sum, units: Units, is_rectified: bool) -> Reading:
     branches = [read(branch, units) for branch in node.branches]
     shortcut = units if IDENTITY_BRANCH in node.branches else None
     total = added([branch.units for branch in branches], shortcut)
     gains = [
-        reading.gain * (persistence(units, total) if branch == IDENTITY_BRANCH else 1.0)
+        reading.gain
+        * (persistence(units, total) if is_rectified and branch == IDENTITY_BRANCH else 1.0)
         for branch, reading in zip(node.branches, branches, strict=True)
     ]
     return _together(branches, gains, total)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from rfsearch.expression import Chain, Node, unit_grid
+from rfsearch.expression import Chain, Node, is_global, unit_grid
 from rfsearch.unit_grid import PIXELS, Grid
 
 if TYPE_CHECKING:
@@ -84,12 +84,11 @@ class LayerField:
 def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
     """The stem, poolings and blocks of an architecture, first to last."""
     layers: list[LayerField] = []
-    grid = PIXELS
-    before = _reach(grid)
+    grid, before = PIXELS, _reach(PIXELS)
     for name, kind, node in architecture_nodes(architecture):
         grid = unit_grid(node, grid)
         reach = _reach(grid)
-        layers.append(LayerField(name, kind, reach, before=before))
+        layers.append(LayerField(name, kind, reach, is_global(node), before))
         before = reach
     return tuple(layers)
 
@@ -103,11 +102,10 @@ def architecture_outputs(architecture: Architecture) -> tuple[LayerField, ...]:
 def architecture_nodes(architecture: Architecture) -> list[tuple[str, str, Node]]:
     """Name, kind and expression of each layer of an architecture, first to last."""
     _, *stages = architecture.lower().nodes
-    stem = architecture.stem.lower(in_channels=3)
-    split = -1 if architecture.stem.pool == "max" else None
-    nodes: list[tuple[str, str, Node]] = [("stem", "stem", Chain(stem.nodes[:split]))]
-    if split is not None:
-        nodes.append(("stem pool", "max_pool", stem.nodes[-1]))
+    stem = architecture.stem
+    nodes: list[tuple[str, str, Node]] = [("stem", "stem", Chain(stem.convolutions(3)))]
+    if stem.pool != "none":
+        nodes.append(("stem pool", f"{stem.pool}_pool", Chain(stem.pooling())))
     for number, (stage, lowered) in enumerate(zip(architecture.stages, stages, strict=True), 1):
         children = list(lowered.nodes)  # type: ignore[union-attr]  # A stage lowers to a chain.
         if stage.downsample != "conv":

@@ -1,58 +1,19 @@
-"""Networks built from timm's blocks, one builder for each block of `rfsearch.blocks`."""
+"""Networks built from timm's parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from timm.layers import ClassifierHead, ConvNormAct
-from timm.models.byobnet import BasicBlock, BottleneckBlock, LayerFn
+from timm.layers import ClassifierHead
 from torch import nn
 
-from rfsearch.blocks import BOTTLENECK_REDUCTION, STEM_POOL, BlockShape
+from rfsearch.builders import build_stage, build_stem, initialise
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rfsearch.architecture import Architecture, Stage, Stem
+    from rfsearch.architecture import Architecture
     from rfsearch.receptive_field import ReceptiveField
-
-
-def _plain(shape: BlockShape) -> nn.Module:
-    block: nn.Module = ConvNormAct(
-        shape.in_channels,
-        shape.out_channels,
-        kernel_size=shape.kernel_size,
-        stride=shape.stride,
-        dilation=shape.dilation,
-    )
-    return block
-
-
-def _residual(kind: type[nn.Module], shape: BlockShape, **options: Any) -> nn.Module:
-    return kind(
-        shape.in_channels,
-        shape.out_channels,
-        kernel_size=shape.kernel_size,
-        stride=shape.stride,
-        dilation=(shape.dilation, shape.dilation),
-        downsample="conv1x1",
-        layers=LayerFn(),
-        **options,
-    )
-
-
-BUILDERS: dict[str, Callable[[BlockShape], nn.Module]] = {
-    "plain": _plain,
-    "basic": partial(_residual, BasicBlock),
-    "bottleneck": partial(_residual, BottleneckBlock, bottle_ratio=1 / BOTTLENECK_REDUCTION),
-}
-
-_POOLS: dict[str, type[nn.MaxPool2d | nn.AvgPool2d]] = {
-    "max_pool": nn.MaxPool2d,
-    "avg_pool": nn.AvgPool2d,
-}
 
 
 class SearchedNetwork(nn.Module):
@@ -73,21 +34,19 @@ class SearchedNetwork(nn.Module):
         self.num_classes = num_classes
         self.num_features = architecture.num_features
         self.feature_info: list[dict[str, Any]] = []
-        self.stem = _build_stem(architecture.stem, in_chans)
+        self.stem = build_stem(architecture.stem, in_chans)
         self.stages = nn.Sequential()
         channels = architecture.stem.width
-        reduction = architecture.stem.stride
-        if architecture.stem.pool == "max":
-            reduction *= STEM_POOL.stride
+        reduction = architecture.stem.reduction
         for number, stage in enumerate(architecture.stages):
-            self.stages.append(_build_stage(stage, channels))
+            self.stages.append(build_stage(stage, channels))
             channels = stage.width
             reduction *= stage.stride
             self.feature_info.append(
                 {"num_chs": channels, "reduction": reduction, "module": f"stages.{number}"}
             )
         self.head = ClassifierHead(channels, num_classes)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Theoretical receptive field of each output map, in px."""
@@ -137,27 +96,3 @@ def build_model(
             f"but got {in_chans=} and {num_classes=}."
         )
     return SearchedNetwork(architecture, in_chans, num_classes)
-
-
-def _build_stem(stem: Stem, in_chans: int) -> nn.Sequential:
-    layers = nn.Sequential(
-        ConvNormAct(in_chans, stem.width, kernel_size=stem.kernel_size, stride=stem.stride)
-    )
-    if stem.pool == "max":
-        layers.append(nn.MaxPool2d(STEM_POOL.kernel_size, STEM_POOL.stride, STEM_POOL.padding))
-    return layers
-
-
-def _build_stage(stage: Stage, in_channels: int) -> nn.Sequential:
-    layers = nn.Sequential()
-    if stage.downsample != "conv":
-        layers.append(_POOLS[stage.downsample](stage.stride))
-    for shape in stage.shapes(in_channels):
-        layers.append(BUILDERS[stage.block](shape))
-    return layers
-
-
-def _initialise(module: nn.Module) -> None:
-    """He initialisation; residual branches are left on, so that the ERF is that of the network."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

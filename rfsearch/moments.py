@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -118,6 +118,11 @@ def layer_normalised(units: Units) -> Units:
     )
 
 
+def attended(units: Units) -> Units:
+    """Moments behind self-attention: averages over so many positions that they hardly differ."""
+    return Units(0.0, 0.0, between=units.mean**2 + units.between)
+
+
 def joined(parts: Sequence[tuple[Units, float]]) -> Units:
     """Moments of units joined along the channels, each with its share of them."""
     total = sum(share for _, share in parts)
@@ -134,17 +139,31 @@ def joined(parts: Sequence[tuple[Units, float]]) -> Units:
     return Units(mean, variance, rectifier, neighbours=neighbours, between=between)
 
 
-def resized(units: Units, kind: str, factor: int, power: float) -> Units:
-    """Moments behind an upsampling that leaves the share `power` of the variance."""
-    apart = range(1, factor if kind == "nearest" else 2 * factor)
-    reach = factor if kind == "nearest" else 2 * factor
+def resized(units: Units, phases: Sequence[Mapping[int, float]]) -> Units:
+    """Moments behind an upsampling of uncorrelated units, over all phases.
+
+    Args:
+        units: What is upsampled.
+        phases: Along an axis, the weights of the units that each of the new units looks at, for
+            as many new units as there are to an old one.
+    """
+    shared = [_overlap(phases, distance) for distance in range(2 * len(phases))]
     return Units(
         units.mean,
-        units.variance * power,
-        units.rectifier if kind == "nearest" else None,
-        neighbours=tuple(1 - distance / reach for distance in apart),
+        units.variance * shared[0] ** 2,
+        units.rectifier if shared[0] == 1 else None,  # A mean is not cut by one rectifier.
+        neighbours=tuple(each / shared[0] for each in shared[1:] if each > 0),
         between=units.between,
     )
+
+
+def _overlap(phases: Sequence[Mapping[int, float]], distance: int) -> float:
+    """Mean product, along an axis, of the weights that new units so far apart share."""
+    total = 0.0
+    for phase, weights in enumerate(phases):
+        turns, other = divmod(phase + distance, len(phases))
+        total += sum(w * weights.get(tap + turns, 0.0) for tap, w in phases[other].items())
+    return total / len(phases)
 
 
 def added(branches: Sequence[Units], shortcut: Units | None) -> Units:

@@ -18,15 +18,27 @@ from rfsearch.latency import measure_latency
 from rfsearch.rejection import end_rejected
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from rfsearch.architecture import Architecture
     from rfsearch.constraint import RFConstraint
-    from rfsearch.model import SearchedNetwork
     from rfsearch.space import SearchSpace
-    from rfsearch.tasks import ClassificationTask
+    from rfsearch.tasks import Task
+    from rfsearch.training import TrainingResult
     from rfsearch.weights import WeightStore
 
+#: Scores beside the value, where a task knows them.
+_SCORES = ("score_small", "score_medium", "score_large", "ap50")
 #: What a trial takes over from an earlier one with the same architecture.
-_RESULTS = ("erf_init", "erf_clipped", "erf_trained", "latency_ms", "peak_memory_mb")
+_RESULTS = (
+    "erf_init",
+    "erf_clipped",
+    "erf_trained",
+    "levels",
+    "latency_ms",
+    "peak_memory_mb",
+    *_SCORES,
+)
 
 
 def _nothing() -> None:
@@ -56,13 +68,13 @@ class Objective:
 
     space: SearchSpace
     constraint: RFConstraint
-    task: ClassificationTask
+    task: Task
     after_epoch: Callable[[], None] = _nothing
     weights: WeightStore | None = None
     measure_latency: bool = False
 
     def __call__(self, trial: optuna.Trial) -> float:
-        """Accuracy of the trial's candidate; NaN, which Optuna records as failed, if it has none.
+        """Score of the trial's candidate; NaN, which Optuna records as failed, if it has none.
 
         Raises:
             optuna.TrialPruned: If a gate or the study's pruner rejects the candidate.
@@ -86,6 +98,7 @@ class Objective:
             model = self.task.build(architecture)
             erf = self.task.measure_erf(model)
             trial.set_user_attr("erf_clipped", erf.clipped)
+            self._log_levels(trial, architecture, model, erf.size, "erf_init")
             self.constraint.check_measured(trial, erf)
             if self.measure_latency or self.constraint.needs_latency:
                 timed = measure_latency(model, self.task.input_size, (1,), min_seconds=0.1)
@@ -93,13 +106,17 @@ class Objective:
         except optuna.TrialPruned:
             return end_rejected(trial)
         try:
-            accuracy = self._train(trial, model)
+            result = self._train(trial, model)
         except FloatingPointError as error:
             return _fail(trial, "training", error)
         if self.weights is not None:
-            self.weights.add(trial, model, accuracy)
-        trial.set_user_attr("erf_trained", self.task.measure_erf(model).size)
-        return accuracy
+            self.weights.add(trial, model, result.score)
+        erf = self.task.measure_erf(model)
+        trial.set_user_attr("erf_trained", erf.size)
+        self._log_levels(trial, architecture, model, erf.size, "erf_trained")
+        for name, score in score_attributes(result).items():
+            trial.set_user_attr(name, score)
+        return result.score
 
     def _log_architecture(self, trial: optuna.Trial, architecture: Architecture) -> None:
         task = self.task
@@ -107,23 +124,60 @@ class Objective:
         trial.set_user_attr("architecture", json.dumps(architecture.to_dict()))
         trial.set_user_attr("params_m", cost.parameters / 1e6)
         trial.set_user_attr("flops_g", cost.flops / 1e9)
+        trial.set_user_attr("global_layers", ",".join(architecture.global_layers))
         trial.set_user_attr("seed", task.training.seed)
+        trial.set_user_attr("metric", task.metric)
 
-    def _train(self, trial: optuna.Trial, model: SearchedNetwork) -> float:
-        def report(epoch: int, accuracy: float) -> None:
+    def _log_levels(
+        self,
+        trial: optuna.Trial,
+        architecture: Architecture,
+        model: nn.Module,
+        last: float,
+        key: str,
+    ) -> None:
+        """Log the fields of the maps as JSON, where there are several; `last` is the last ERF."""
+        *others, final = architecture.levels
+        if not others:
+            return
+        known = json.loads(trial.user_attrs.get("levels", "null")) or _closed_form(architecture)
+        for level in others:
+            known[level][key] = self.task.measure_erf(model, level).size
+        known[final][key] = last
+        trial.set_user_attr("levels", json.dumps(known))
+
+    def _train(self, trial: optuna.Trial, model: nn.Module) -> TrainingResult:
+        def report(epoch: int, score: float) -> None:
             self.after_epoch()
-            trial.report(accuracy, epoch)
+            trial.report(score, epoch)
             if trial.should_prune():
-                reason = f"accuracy of {accuracy:.3f} after epoch {epoch}"
+                reason = f"{self.task.metric} of {score:.3f} after epoch {epoch}"
                 trial.set_user_attr("rejected_by", "pruner")
                 trial.set_user_attr("reason", reason)
                 raise optuna.TrialPruned(reason)
 
         start = time.perf_counter()
         try:
-            return self.task.train(model, report).accuracy
+            return self.task.train(model, report)
         finally:
             trial.set_user_attr("train_seconds", time.perf_counter() - start)
+
+
+def _closed_form(architecture: Architecture) -> dict[str, dict[str, float]]:
+    return {
+        level: {
+            "trf_size": field.size,
+            "output_stride": field.stride,
+            "erf_expected": architecture.expected_erf(level).size,
+        }
+        for level, field in architecture.receptive_fields().items()
+    }
+
+
+def score_attributes(result: TrainingResult) -> dict[str, float]:
+    """The scores beside the value that are known, by the names of their attributes."""
+    scores = zip(_SCORES, (*result.by_scale, result.ap50), strict=True)
+    return {name: score for name, score in scores if not math.isnan(score)}
 
 
 def _earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, which colour-blind people can tell apart.
 _POINT, _TARGET, _LINE = "#0072B2", "#009E73", "#999999"
+#: How metrics are written where they have another name than in tables.
+_METRICS = {"miou": "mIoU", "ap": "AP"}
 #: Squares on a map: share of the |gradient|, and line style.
 _SQUARES = ((0.5, "solid"), (0.95, "dashed"))
 #: Ratio of the largest to the smallest value that a map's colours tell apart.
@@ -26,8 +28,8 @@ _COLOR_RANGE = 1e3
 _OUTSIDE = "#606060"
 
 
-def accuracy_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
-    """Accuracy of the trained candidates against their ERF ratio and their ERF size.
+def score_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
+    """Score of the trained candidates against their ERF ratio and their ERF size.
 
     The ERF is the one measured after training; a thin line leads to it from the one measured
     before. In px the target is a range, which is shaded; as a ratio it is a range for each
@@ -42,7 +44,7 @@ def accuracy_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure
     left, right = figure.subplots(1, 2, sharey=True)
     ratios = trained[["erf_ratio", "erf_ratio_trained"]].astype(float)
     sizes = trained[["erf_init", "erf_trained"]].astype(float)
-    accuracy = trained["value"].astype(float)
+    score = trained["value"].astype(float)
     if effective is not None:
         _shade_ratios(left, trained, effective)
         top = effective.high if effective.high < math.inf else sizes.max().max()
@@ -51,21 +53,29 @@ def accuracy_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure
         )
     for axes, values in ((left, ratios), (right, sizes)):
         axes.hlines(
-            accuracy,
+            score,
             values.iloc[:, 0],
             values.iloc[:, 1],
             color=_LINE,
             linewidth=1,
             label="change through training",
         )
-        axes.plot(values.iloc[:, 1], accuracy, "o", color=_POINT, label="trained candidate")
+        axes.plot(values.iloc[:, 1], score, "o", color=_POINT, label="trained candidate")
         axes.grid(alpha=0.3)
         axes.margins(x=0.08)
-    left.set(xlabel="ERF ratio after training (ERF size / theoretical RF)", ylabel="accuracy")
+    left.set(
+        xlabel="ERF ratio after training (ERF size / theoretical RF)", ylabel=metric_label(frame)
+    )
     right.set(xlabel="ERF size after training (px)")
     handles, labels = right.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     return figure
+
+
+def metric_label(frame: pd.DataFrame) -> str:
+    """What the values of a table are: "accuracy", "mIoU", "AP", or "score" where it is open."""
+    metrics = frame["metric"].dropna().unique()
+    return _METRICS.get(metrics[0], metrics[0]) if len(metrics) == 1 else "score"
 
 
 def _shade_ratios(axes: Axes, trained: pd.DataFrame, effective: Range) -> None:

@@ -19,7 +19,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "kernel_size": (1, 3, 5, 7, 9, 11, 13, 15, 21, 31),
     "dilation": (1, 2, 3, 4, 6, 8, 12, 16),
     "stride": (1, 2, 3, 4),
-    "pool": ("none", "max"),
+    "pool": ("none", "max", "avg", "conv", "blur"),
 }
 #: Values tried for one key: those next to the ones that it has.
 _NEAREST = 6
@@ -94,7 +94,8 @@ def _nearest_first(values: tuple[Any, ...], offered: tuple[Any, ...]) -> list[An
     new = [value for value in values if value not in offered]
     if isinstance(values[0], str):
         return new
-    return sorted(new, key=lambda value: min(abs(value - other) for other in offered))
+    numbers = [other for other in offered if not isinstance(other, str)] or [1]
+    return sorted(new, key=lambda value: min(abs(value - other) for other in numbers))
 
 
 def _with_choice(

@@ -10,17 +10,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rfsearch.analysis import trials_dataframe
-from rfsearch.plots import accuracy_against_erf
+from rfsearch.plots import metric_label, score_against_erf
 
 if TYPE_CHECKING:
     import optuna
 
     from rfsearch.experiment import Experiment
 
-#: Heading, column of the frame, and how to print a value.
+#: Heading, column of the frame, and how to print a value, behind the trial and its score.
 _COLUMNS = (
-    ("trial", "number", "{:d}"),
-    ("accuracy", "value", "{:.3f}"),
     ("TRF", "trf_size", "{:d}"),
     ("ERF\nexp", "erf_expected", "{:.0f}"),
     ("ERF\ninit", "erf_init", "{:.0f}"),
@@ -43,33 +41,36 @@ def write_report(study: optuna.Study, experiment: Experiment) -> ReportFiles:
     """Write all trials as CSV and the figure as PNG into the experiment's folder."""
     frame = trials_dataframe(study)
     folder = experiment.folder
-    paths = ReportFiles(folder / "trials.csv", folder / "accuracy_vs_erf.png")
+    paths = ReportFiles(folder / "trials.csv", folder / "score_vs_erf.png")
     frame.to_csv(paths.trials, index=False)
     ranges = experiment.constraint.ranges()
     effective = ranges.get("expected") or ranges.get("measured")
-    accuracy_against_erf(frame, effective).savefig(paths.figure, dpi=150)
+    score_against_erf(frame, effective).savefig(paths.figure, dpi=150)
     return paths
 
 
 def trained_table(frame: pd.DataFrame) -> Table:
-    """The trained candidates, best first."""
+    """The trained candidates, and the baselines by their names, best first."""
     table = Table(
         title="Trained candidates, best first; sizes in px, ratio after training", box=SIMPLE_HEAD
     )
-    for heading, *_ in _COLUMNS:
+    score = (metric_label(frame), "value", "{:.3f}")
+    columns = (("trial", "name", "{}"), score, *_COLUMNS)
+    for heading, *_ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     trained = frame[frame["value"].notna() & frame["duplicate_of"].isna()]
     trained = trained.sort_values("value", ascending=False)
+    trained = trained.assign(name=trained["baseline"].fillna(trained["number"].astype("string")))
     for row in trained.to_dict(orient="records"):
-        table.add_row(*(_cell(row[column], form) for _, column, form in _COLUMNS))
+        table.add_row(*(_cell(row[column], form) for _, column, form in columns))
     return table
 
 
 def gate_summary(frame: pd.DataFrame) -> str:
     """How many trials there were, and how many each gate stopped.
 
-    >>> columns = {"value": [0.5, None], "rejected_by": [None, "expected"], "duplicate_of": None}
-    >>> gate_summary(pd.DataFrame(columns))
+    >>> gates = {"value": [0.5, None], "rejected_by": [None, "expected"]}
+    >>> gate_summary(pd.DataFrame(gates | {"duplicate_of": None, "baseline": None}))
     '2 trials: 1 trained to the end, 1 stopped by the expected ERF'
     """
     names = {
@@ -81,10 +82,14 @@ def gate_summary(frame: pd.DataFrame) -> str:
         "pruner": "the pruner",
         "space": "values outside the space",
         "training": "failed training",
+        "baseline": "failed baselines",
     }
     counts = frame["rejected_by"].value_counts()
     again = int(frame["duplicate_of"].notna().sum())
-    parts = [f"{int(frame['value'].notna().sum()) - again} trained to the end"]
+    baselines = int((frame["baseline"].notna() & frame["value"].notna()).sum())
+    parts = [f"{int(frame['value'].notna().sum()) - again - baselines} trained to the end"]
+    if baselines:
+        parts.append(f"{baselines} trained as baselines")
     if again:
         parts.append(f"{again} that had been trained before")
     parts += [

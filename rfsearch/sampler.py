@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-    from rfsearch.choices import Params
     from rfsearch.constraint import RFConstraint
     from rfsearch.space import SearchSpace
+    from rfsearch.stem_choices import Params
 
 #: Draws until a candidate turns up that the study has not tried.
 _TRIES = 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rfsearch.datasets import ImageData
 from rfsearch.image_files import read_image
 from rfsearch.scenes import make_scenes
 
@@ -19,37 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
     from torch import Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class ImageData:
-    """Labelled images in memory, split for training and validation.
-
-    Attributes:
-        train_images: `(images, channels, height, width)`, uint8.
-        train_labels: `(images,)`, int64, from 0.
-        valid_images: As `train_images`.
-        valid_labels: As `train_labels`.
-        class_names: One name per class.
-        object_sizes: Sides of the training objects' tight boxes in px, where they are known.
-    """
-
-    train_images: Tensor
-    train_labels: Tensor
-    valid_images: Tensor
-    valid_labels: Tensor
-    class_names: tuple[str, ...]
-    object_sizes: NDArray[np.float64] | None = None
-
-    @property
-    def in_chans(self) -> int:
-        """Channels of an image."""
-        return self.train_images.shape[1]
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of an image in px."""
-        return self.train_images.shape[2], self.train_images.shape[3]
 
 
 def digit_scenes(
@@ -98,6 +67,7 @@ def digit_scenes(
         valid_labels=torch.from_numpy(valid.labels),
         class_names=tuple("0123456789"),
         object_sizes=train.object_sizes,
+        valid_sizes=valid.object_sizes,
     )
 
 

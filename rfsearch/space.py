@@ -16,8 +16,8 @@ from rfsearch.validation import parse, read_toml
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-    from rfsearch.choices import Params
     from rfsearch.constraint import RFConstraint
+    from rfsearch.stem_choices import Params
 
 
 class Suggests(Protocol):

@@ -21,10 +21,12 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from rfsearch.baselines import run_baselines
 from rfsearch.experiment import Experiment
 from rfsearch.interrupts import Interrupts
 from rfsearch.objective import Objective
 from rfsearch.sampler import RFSampler
+from rfsearch.trial_attributes import BASELINE
 from rfsearch.weights import WeightStore
 
 _SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
@@ -142,9 +144,6 @@ def run_study(study: optuna.Study, experiment: Experiment, on_trial: OnTrial) ->
         KeyboardInterrupt: If interrupted; finished trials are stored, the current one has failed.
             The first Ctrl-C takes effect after the running epoch, a second one at once.
     """
-    if is_finished(study, experiment):
-        return
-
     with Interrupts() as interrupts:
 
         def stop_when_finished(study: optuna.Study, _: FrozenTrial) -> None:
@@ -161,13 +160,21 @@ def run_study(study: optuna.Study, experiment: Experiment, on_trial: OnTrial) ->
             measure_latency=experiment.config.search.measure_latency,
             after_epoch=interrupts.raise_if_requested,
         )
+        run_baselines(
+            study,
+            experiment.task,
+            experiment.config.baselines,
+            after_epoch=interrupts.raise_if_requested,
+        )
+        if is_finished(study, experiment):
+            return
         study.optimize(objective, callbacks=[on_trial, stop_when_finished])
         interrupts.raise_if_requested()
 
 
 def is_finished(study: optuna.Study, experiment: Experiment) -> bool:
     """Whether the budget is used up, or no candidate that fits is left to be tried."""
-    trials = study.get_trials(deepcopy=False)
+    trials = [t for t in study.get_trials(deepcopy=False) if BASELINE not in t.user_attrs]
     search = experiment.config.search
     used_up = num_trained(trials) >= search.trained_trials or len(trials) >= search.max_trials
     return used_up or (search.feasible_only and _is_exhausted(experiment, trials))
@@ -194,6 +201,7 @@ def num_trained(trials: list[FrozenTrial]) -> int:
     """
     return sum(
         "train_seconds" in trial.user_attrs
+        and BASELINE not in trial.user_attrs
         and (trial.state != TrialState.FAIL or "rejected_by" in trial.user_attrs)
         for trial in trials
     )

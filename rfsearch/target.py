@@ -8,19 +8,39 @@ The rule, in one place. Let `largest` be the side of the largest object in px:
 The constants come from sweeps over receptive fields at equal parameters and equal training on
 digits among fragments of digits: accuracy peaked at an ERF of 1.2 to 2.9 tight boxes and fell on
 both sides for small objects. They are a start, not a law.
+
+A pyramid's levels share the objects by the side of an object in strides of the level:
+
+- a level is meant for `OBJECT_PER_STRIDE` strides, and two neighbours meet in the geometric middle
+  of where the finer ends and the coarser begins; at strides that double, that is the same place;
+- a level reaches `REACH_PER_STRIDE` strides: the finest level serves down to the lower end (below
+  two strides an object does not span two units of the map), the coarsest up to the upper end, and
+  neighbours whose strides are far apart, by a factor of 8 at most, meet within their reach.
+
+Four to eight strides are what the anchors of RetinaNet cover: 32 to 64 px on the level of stride
+8 (torchvision, `models/detection/retinanet.py`). torchvision's FCOS gives an object to the level
+where its *farthest side* is 4 to 8 strides away, which from the middle of a box means a side of 8
+to 16 strides: one octave more, and still within the reach.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import InitVar, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
+from rfsearch.levels import split_range
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+    from rfsearch.resizing import Resize
+    from rfsearch.scales import Format
 
 #: ERF size over the size of the largest object: lowest and highest that fit.
 ERF_PER_OBJECT = (1.0, 3.0)
@@ -28,6 +48,12 @@ ERF_PER_OBJECT = (1.0, 3.0)
 MIN_TRF_PER_OBJECT = 1.5
 #: Largest over smallest object that one receptive field can fit.
 MAX_SCALE_RATIO = 3.0
+#: Side of an object over the stride of the pyramid's level that is meant for it.
+OBJECT_PER_STRIDE = (4.0, 8.0)
+#: The same at the ends of a pyramid, and where strides are far apart: what a level can serve.
+REACH_PER_STRIDE = (2.0, 16.0)
+
+Quantiles = tuple[float, float]
 
 
 class Range(NamedTuple):
@@ -83,6 +109,7 @@ class ScaleTarget:
     Attributes:
         min_size: Smallest object, in px.
         max_size: Largest object, in px.
+        quiet: Not kept. Whether to leave out the warning that repeats `advice`.
 
     Raises:
         ValueError: If `0 < min_size <= max_size` does not hold.
@@ -90,23 +117,27 @@ class ScaleTarget:
 
     min_size: float
     max_size: float
+    quiet: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, quiet: bool) -> None:
         if not 0 < self.min_size <= self.max_size < math.inf:
             raise ValueError(
                 "`0 < min_size <= max_size` must hold for a target, "
                 f"but got min_size={self.min_size:g} and max_size={self.max_size:g}."
             )
-        if advice := self.advice:
+        if not quiet and (advice := self.advice):
             warnings.warn(advice, stacklevel=3)
 
     @classmethod
-    def from_sizes(cls, sizes: ArrayLike, quantiles: tuple[float, float] = (0.05, 0.95)) -> Self:
+    def from_sizes(
+        cls, sizes: ArrayLike, quantiles: Quantiles = (0.05, 0.95), *, quiet: bool = False
+    ) -> Self:
         """Target that spans these quantiles of measured object sizes.
 
         Args:
             sizes: Sides of tight boxes in px, any shape.
             quantiles: Lower and upper quantile, in [0, 1].
+            quiet: Whether to leave out the warning that repeats `advice`.
 
         Raises:
             ValueError: If there are no sizes, or one is not a positive number.
@@ -120,7 +151,129 @@ class ScaleTarget:
         low, high = quantiles
         if not 0 <= low <= high <= 1:
             raise ValueError(f"`0 <= low <= high <= 1` must hold, but got {quantiles=}.")
-        return cls(float(np.quantile(values, low)), float(np.quantile(values, high)))
+        return cls(float(np.quantile(values, low)), float(np.quantile(values, high)), quiet)
+
+    @classmethod
+    def from_coco(
+        cls,
+        path: str | Path,
+        input_size: int | tuple[int, int] | None = None,
+        resize: Resize | None = None,
+        *,
+        quantiles: Quantiles = (0.05, 0.95),
+        classes: Sequence[str] = (),
+        images: str | Path | None = None,
+    ) -> Self:
+        """Target that spans the objects of a COCO file.
+
+        `from_voc` (a file or folder), `from_masks` (the same) and `from_csv` are alike. Objects
+        that cannot be used are left out, with a warning that counts them, crowds excepted;
+        `rfs.read_scales` gives all sizes, by class, and the counts.
+
+        Args:
+            path: The annotations.
+            input_size: Of the network in px, one side or `(height, width)`.
+            resize: How images are made to fit it: `"none"` (tiles or crops at native resolution),
+                `"stretch"`, `"letterbox"` or `"shorter"`; see `rfsearch.resizing`. None is
+                `"letterbox"` or, without an input size, `"none"`.
+            quantiles: Lower and upper quantile of the objects' sizes, in [0, 1].
+            classes: Names of the classes to look at; all by default.
+            images: Folder of the images, if they are to be checked or their sizes are not
+                annotated.
+
+        Raises:
+            ValueError: If the annotations cannot be read, or hold no object that can be used.
+        """
+        return cls._from_file("coco", path, input_size, resize, quantiles, classes, images)
+
+    @classmethod
+    def from_voc(
+        cls,
+        path: str | Path,
+        input_size: int | tuple[int, int] | None = None,
+        resize: Resize | None = None,
+        *,
+        quantiles: Quantiles = (0.05, 0.95),
+        classes: Sequence[str] = (),
+        images: str | Path | None = None,
+    ) -> Self:
+        """Target that spans the objects of Pascal VOC files; see `from_coco`."""
+        return cls._from_file("voc", path, input_size, resize, quantiles, classes, images)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        input_size: int | tuple[int, int] | None = None,
+        resize: Resize | None = None,
+        *,
+        quantiles: Quantiles = (0.05, 0.95),
+        classes: Sequence[str] = (),
+        images: str | Path | None = None,
+    ) -> Self:
+        """Target that spans the boxes of a table; see `from_coco`, `annotations_csv.read_csv`."""
+        return cls._from_file("csv", path, input_size, resize, quantiles, classes, images)
+
+    @classmethod
+    def from_masks(
+        cls,
+        path: str | Path,
+        input_size: int | tuple[int, int] | None = None,
+        resize: Resize | None = None,
+        *,
+        quantiles: Quantiles = (0.05, 0.95),
+        classes: Sequence[str] = (),
+        semantic: bool = False,
+    ) -> Self:
+        """Target that spans the objects of masks; see `from_coco`.
+
+        Args:
+            path: One mask or a folder of them.
+            input_size: As in `from_coco`.
+            resize: As in `from_coco`.
+            quantiles: As in `from_coco`.
+            classes: Values of semantic masks as text, such as `("1", "2")`; all by default.
+            semantic: Whether values are classes, whose connected components are the objects,
+                instead of objects.
+
+        Raises:
+            ValueError: If a mask cannot be read, or they hold no object.
+        """
+        return cls._from_file(
+            "masks", path, input_size, resize, quantiles, classes, semantic=semantic
+        )
+
+    @classmethod
+    def _from_file(
+        cls,
+        format: Format,
+        path: str | Path,
+        input_size: int | tuple[int, int] | None,
+        resize: Resize | None,
+        quantiles: Quantiles,
+        classes: Sequence[str],
+        images: str | Path | None = None,
+        semantic: bool = False,
+    ) -> Self:
+        from rfsearch.scales import read_scales
+
+        scales = read_scales(
+            path,
+            input_size,
+            resize,
+            format=format,
+            images=images,
+            semantic=semantic,
+            classes=classes,
+        )
+        # Groups are left out on purpose in every evaluation, so they need no warning.
+        wrong = scales.skipped._replace(crowd=0)
+        if wrong.total:
+            warnings.warn(f"{path}: {wrong.total} objects were skipped ({wrong}).", stacklevel=3)
+        target = cls.from_sizes(scales.sizes, quantiles, quiet=True)
+        if advice := target.advice:
+            warnings.warn(advice, stacklevel=3)
+        return target
 
     @property
     def advice(self) -> str | None:
@@ -145,3 +298,27 @@ class ScaleTarget:
         """ERF sizes that fit, in px."""
         low, high = ERF_PER_OBJECT
         return Range(low * self.max_size, high * self.max_size)
+
+    def split(self, strides: Mapping[str, int]) -> dict[str, ScaleTarget]:
+        """Share the objects among the levels of a pyramid.
+
+        Args:
+            strides: Stride of each level in px, by name.
+
+        Returns:
+            The part of each level, by name, the finest first. Parts meet at their ends and
+            together are the whole target. A level without a part is left out.
+
+        Raises:
+            ValueError: If strides are not positive and different, or no level serves some of the
+                objects; it says which, and which level to add.
+
+        >>> ScaleTarget(12, 30).split({"P2": 4, "P3": 8, "P4": 16})
+        {'P2': ScaleTarget(min_size=12, max_size=30)}
+        >>> ScaleTarget(12, 36).split({"P2": 4, "P3": 8})["P3"]
+        ScaleTarget(min_size=32.0, max_size=36)
+        """
+        parts = split_range(
+            self.min_size, self.max_size, strides, OBJECT_PER_STRIDE, REACH_PER_STRIDE
+        )
+        return {name: ScaleTarget(low, high, quiet=True) for name, (low, high) in parts.items()}

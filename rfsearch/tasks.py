@@ -2,31 +2,75 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar, cast
 
-import numpy as np
 import torch
 
-from rfsearch.erf import MeasuredERF, measure_erf
-from rfsearch.model import SearchedNetwork, build_model
-from rfsearch.training import Normalizer, TrainingConfig, TrainingResult, train
+from rfsearch.classification import ClassificationLesson
+from rfsearch.datasets import DetectionData, ImageData, SegmentationData, TaskData
+from rfsearch.detection import DetectionLesson, detector
+from rfsearch.device_images import Normalizer
+from rfsearch.model import build_model
+from rfsearch.segmentation import SegmentationLesson, SegmentationNetwork
+from rfsearch.task_erf import measure_on
+from rfsearch.timm_network import TimmNetwork
+from rfsearch.training import Lesson, TrainingConfig, TrainingResult, train
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from rfsearch.architecture import Architecture
-    from rfsearch.sources import ImageData
+    from rfsearch.erf import MeasuredERF
+    from rfsearch.level_maps import Backbone
 
-#: Largest side in px of the images that an ERF is measured on; what lies beyond is clipped.
-LARGEST_ERF_INPUT = 512
+Report = Callable[[int, float], None]
+Data = TypeVar("Data", ImageData, SegmentationData, DetectionData)
+
+
+class Task(Protocol):
+    """What an objective needs to know of a task."""
+
+    @property
+    def metric(self) -> str:
+        """Name of the score that is maximised."""
+
+    @property
+    def training(self) -> TrainingConfig:
+        """Budget and optimiser."""
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of an image."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of an image in px."""
+
+    def build(self, candidate: Architecture | str) -> nn.Module:
+        """The network with the task's head, with weights that depend on the seed alone.
+
+        Args:
+            candidate: An architecture, or the name of a model in timm.
+        """
+
+    def train(self, model: nn.Module, report: Report | None = None) -> TrainingResult:
+        """Train the network in place; `report` gets the number and score of each epoch."""
+
+    def measure_erf(self, model: nn.Module, level: str | None = None) -> MeasuredERF:
+        """ERF of a map that the head reads, by default the last."""
 
 
 @dataclass(frozen=True)
-class ClassificationTask:
-    """Classify images; the metric is accuracy on the validation images.
+class _ImageTask(ABC, Generic[Data]):
+    """What the tasks have in common.
 
     Attributes:
         data: The images.
@@ -35,10 +79,12 @@ class ClassificationTask:
         num_erf_images: Validation images that an ERF is measured on.
     """
 
-    data: ImageData
+    data: Data
     training: TrainingConfig = field(default_factory=TrainingConfig)
     device: torch.device | str | None = None
     num_erf_images: int = 8
+    #: Where the network that the candidate describes is in the model; empty for all of it.
+    _place: ClassVar[str] = ""
 
     @cached_property
     def _device(self) -> torch.device:
@@ -61,55 +107,118 @@ class ClassificationTask:
         """Height and width of an image in px."""
         return self.data.image_size
 
-    def build(self, architecture: Architecture) -> SearchedNetwork:
-        """The network, with weights that depend on the seed alone."""
+    def build(self, candidate: Architecture | str) -> nn.Module:
+        """The network with the task's head, with weights that depend on the seed alone.
+
+        Args:
+            candidate: An architecture, or the name of a model in timm.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
-            model = build_model(architecture, self.in_chans, self.num_classes)
+            model = self._network(candidate)
         return model.to(self._device)
 
-    def train(
-        self, model: SearchedNetwork, report: Callable[[int, float], None] | None = None
-    ) -> TrainingResult:
+    def train(self, model: nn.Module, report: Report | None = None) -> TrainingResult:
         """Train the network in place.
 
         Raises:
             FloatingPointError: If the loss is not finite.
         """
-        return train(model, self.data, self.training, device=self._device, report=report)
+        return train(model, self._lesson, self.training, device=self._device, report=report)
 
-    def measure_erf(self, model: SearchedNetwork) -> MeasuredERF:
-        """Measure the network's ERF on validation images.
+    def measure_erf(self, model: nn.Module, level: str | None = None) -> MeasuredERF:
+        """Measure the ERF of a map that the head reads, on validation images.
 
-        The images are mirrored at their borders until they cover the receptive field, so that a
-        network is judged by what it would see of a large image, not by the size of these. All
-        networks are judged by the same images: measuring does not stop before the last.
+        The images are mirrored at their borders until they cover the receptive field, and all
+        networks are judged by the same images; see `rfsearch.task_erf`.
+
+        Args:
+            model: From `build`.
+            level: One of the network's maps, by default the last.
         """
-        receptive_field = model.architecture.receptive_field()
-        wanted = receptive_field.size + 2 * receptive_field.stride
-        stride = receptive_field.stride
-        side = min(-(-wanted // stride) * stride, LARGEST_ERF_INPUT)
-        images = mirror(self._erf_images, side)
-        return measure_erf(model, side, images, relative_error=None, seed=self.training.seed)
+        searched = self._searched(model)
+        levels = searched.receptive_fields()
+        return measure_on(
+            self._erf_images, searched, level or list(levels)[-1], self.training.seed
+        )
 
     @cached_property
     def _erf_images(self) -> Tensor:
         normalize = Normalizer.of(self.data.train_images)
         return normalize(self.data.valid_images[: self.num_erf_images])
 
+    @cached_property
+    def _lesson(self) -> Lesson:
+        return self._make_lesson()
 
-def mirror(images: Tensor, side: int) -> Tensor:
-    """Images `(..., side, side)`: the middle of the plane that mirrored copies fill.
+    @abstractmethod
+    def _make_lesson(self) -> Lesson:
+        """The data on the device, with loss and metric."""
 
-    >>> mirror(torch.arange(3.0).expand(1, 1, 3, 3), 5)[0, 0, 0]
-    tensor([0., 0., 1., 2., 2.])
-    """
-    rows, columns = (_mirrored(pixels, side) for pixels in images.shape[-2:])
-    return images[..., rows[:, None], columns]
+    def _backbone(self, candidate: Architecture | str, num_classes: int = 0) -> Backbone:
+        if isinstance(candidate, str):
+            return TimmNetwork(candidate, self.in_chans, num_classes)
+        return build_model(candidate, self.in_chans, num_classes)
+
+    @abstractmethod
+    def _network(self, candidate: Architecture | str) -> nn.Module:
+        """The network with the task's head, with random weights."""
+
+    def _searched(self, model: nn.Module) -> Backbone:
+        """The part of the model that the candidate describes."""
+        return cast("Backbone", model.get_submodule(self._place))
 
 
-def _mirrored(pixels: int, side: int) -> Tensor:
-    """For each of `side` positions around the middle, the pixel that is seen there."""
-    position = np.arange(side) + (pixels - side) // 2
-    position %= 2 * pixels
-    return torch.from_numpy(np.minimum(position, 2 * pixels - 1 - position))
+@dataclass(frozen=True)
+class ClassificationTask(_ImageTask[ImageData]):
+    """Classify images; the metric is accuracy on the validation images."""
+
+    metric: ClassVar[str] = "accuracy"
+
+    def _make_lesson(self) -> Lesson:
+        return ClassificationLesson(self.data, self._device, self.training.batch_size)
+
+    def _network(self, candidate: Architecture | str) -> nn.Module:
+        return self._backbone(candidate, self.num_classes)
+
+
+@dataclass(frozen=True)
+class SegmentationTask(_ImageTask[SegmentationData]):
+    """Name the class of every pixel; the metric is the mean intersection over union."""
+
+    metric: ClassVar[str] = "miou"
+    _place: ClassVar[str] = "backbone"
+
+    def _make_lesson(self) -> Lesson:
+        return SegmentationLesson(self.data, self._device, self.training.batch_size)
+
+    def _network(self, candidate: Architecture | str) -> nn.Module:
+        return SegmentationNetwork(self._backbone(candidate), self.num_classes)
+
+
+@dataclass(frozen=True)
+class DetectionTask(_ImageTask[DetectionData]):
+    """Find objects; the metric is COCO's average precision."""
+
+    metric: ClassVar[str] = "ap"
+    _place: ClassVar[str] = "backbone.network"
+
+    def _make_lesson(self) -> Lesson:
+        return DetectionLesson(self.data, self._device, self.training.batch_size)
+
+    def _network(self, candidate: Architecture | str) -> nn.Module:
+        model: nn.Module = detector(self._backbone(candidate), self.num_classes)
+        return model
+
+
+def task_for(
+    data: TaskData, training: TrainingConfig, device: torch.device | str | None = None
+) -> Task:
+    """The task that the data is for."""
+    match data:
+        case ImageData():
+            return ClassificationTask(data, training, device)
+        case SegmentationData():
+            return SegmentationTask(data, training, device)
+        case DetectionData():
+            return DetectionTask(data, training, device)

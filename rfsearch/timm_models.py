@@ -15,11 +15,37 @@ from torch import nn
 _MOST_CHANNELS = 4
 
 
-def create_model(name: str, *, pretrained: bool = False) -> nn.Module:
+def create_model(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
     """A model that timm knows, with fresh weights unless `pretrained`.
+
+    Args:
+        name: Its name in timm.
+        pretrained: Whether it has its published weights.
+        **options: For `timm.create_model`.
 
     Raises:
         ValueError: If timm knows no such model, or its weights cannot be had.
+    """
+    import timm
+
+    check_name(name)
+    if not pretrained:
+        fresh: nn.Module = timm.create_model(name, **options)
+        return fresh
+    try:
+        with _without_retries_told():
+            trained: nn.Module = timm.create_model(name, pretrained=True, **options)
+    except Exception as error:  # What a failed download raises depends on where the weights lie.
+        reason = shorten(str(error), 160, placeholder=" ...") or type(error).__name__
+        raise ValueError(f"The weights of {name!r} cannot be had: {reason}") from error
+    return trained
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that timm does not know.
+
+    Raises:
+        ValueError: With the nearest names that it knows.
     """
     import timm
 
@@ -28,16 +54,6 @@ def create_model(name: str, *, pretrained: bool = False) -> nn.Module:
             f"`model` must be a name that timm knows, but got {name!r}"
             f"{nearest(name, timm.list_models())}."
         )
-    if not pretrained:
-        fresh: nn.Module = timm.create_model(name)
-        return fresh
-    try:
-        with _without_retries_told():
-            trained: nn.Module = timm.create_model(name, pretrained=True)
-    except Exception as error:  # What a failed download raises depends on where the weights lie.
-        reason = shorten(str(error), 160, placeholder=" ...") or type(error).__name__
-        raise ValueError(f"The weights of {name!r} cannot be had: {reason}") from error
-    return trained
 
 
 @contextmanager

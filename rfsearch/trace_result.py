@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, reduce
+from math import lcm
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rfsearch import trace_layout as layout
@@ -115,6 +116,19 @@ class TracedModel:
     def output(self) -> TracedMap:
         """The only output, or the last of several: the deepest of a pyramid of features."""
         return list(self.outputs.values())[-1]
+
+    @property
+    def period(self) -> tuple[int, int]:
+        """Pixels along `(height, width)` after which the units of all layers lie as before.
+
+        An image that is cut by whole periods keeps the place of every unit that is left.
+
+        Raises:
+            ValueError: If a layer holds several maps side by side.
+        """
+        traced = [traced_map(r.name, r.shape, r.dependence, self.input_size) for r in self._rows]
+        maps = [one for one in (*traced, *self.outputs.values()) if one is not None]
+        return lcm(*(m._height.grid.step for m in maps)), lcm(*(m._width.grid.step for m in maps))
 
     @cached_property
     def layers(self) -> pd.DataFrame:

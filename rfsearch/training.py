@@ -1,27 +1,23 @@
-"""One short training loop for CPU and CUDA."""
+"""One short training loop for all tasks, on CPU and CUDA."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
-from torchmetrics.classification import MulticlassAccuracy
 
+from rfsearch.device_images import memory_format
+from rfsearch.scale_scores import ScaleScores
 from rfsearch.validation import FrozenData
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from rfsearch.sources import ImageData
 
 #: Steps of the learning-rate schedule; a budget in seconds has no number of updates of its own.
 _TICKS = 10_000
@@ -60,73 +56,75 @@ class TrainingConfig(FrozenData):
         return self
 
 
+class Scores(NamedTuple):
+    """What validation gave.
+
+    Attributes:
+        value: What a study maximises.
+        by_scale: The score of small, medium and large objects.
+        ap50: Average precision at an overlap of 50 %, for detection.
+    """
+
+    value: float
+    by_scale: ScaleScores = ScaleScores()
+    ap50: float = math.nan
+
+
 class TrainingResult(NamedTuple):
     """What training gave.
 
     Attributes:
-        accuracy: Share of validation images classified right after the last epoch.
+        score: The task's metric on the validation images after the last epoch.
         epochs: Epochs begun.
         seconds: Time of training and validation.
+        by_scale: The score of small, medium and large objects.
+        ap50: Average precision at an overlap of 50 %, for detection.
     """
 
-    accuracy: float
+    score: float
     epochs: int
     seconds: float
+    by_scale: ScaleScores = ScaleScores()
+    ap50: float = math.nan
 
 
-@dataclass(frozen=True)
-class Normalizer:
-    """Turns uint8 images into floats with mean 0 and standard deviation 1 per channel."""
+class Lesson(Protocol):
+    """What differs between tasks: images with their truth, a loss and a metric."""
 
-    mean: Tensor
-    std: Tensor
+    @property
+    def num_images(self) -> int:
+        """How many images there are to train on."""
 
-    @classmethod
-    def of(cls, images: Tensor) -> Self:
-        """Statistics of images `(images, channels, height, width)`."""
-        channels = [images[:, c].float() for c in range(images.shape[1])]
-        shape = (1, -1, 1, 1)
-        mean = torch.stack([channel.mean() for channel in channels]).reshape(shape)
-        std = torch.stack([channel.std() for channel in channels]).reshape(shape)
-        return cls(mean, std.clamp_min(1.0))
+    def loss(self, model: nn.Module, chosen: Tensor) -> Tensor:
+        """Loss of some training images, with gradients; their numbers are on the CPU."""
 
-    def to(self, device: torch.device) -> Normalizer:
-        """The same statistics on another device."""
-        return Normalizer(self.mean.to(device), self.std.to(device))
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Normalised images of the same shape."""
-        return (images.float() - self.mean) / self.std
+    def evaluate(self, model: nn.Module) -> Scores:
+        """Scores of the model on the validation images."""
 
 
 def train(
     model: nn.Module,
-    data: ImageData,
+    lesson: Lesson,
     config: TrainingConfig,
     *,
     device: torch.device,
     report: Callable[[int, float], None] | None = None,
 ) -> TrainingResult:
-    """Train a classifier briefly, in place.
-
-    On CUDA it computes in bfloat16 where that is safe, with channels last.
+    """Train a network briefly, in place.
 
     Args:
-        model: Maps images `(batch, channels, height, width)` to class scores.
-        data: Images; they are moved to the device as a whole.
+        model: A network that the lesson knows how to use.
+        lesson: What to learn, and how to judge it.
         config: Budget and optimiser.
-        device: Where to train.
-        report: Called after each epoch with its number, from 1, and the validation accuracy. An
+        device: Where to train; the lesson's images are there already.
+        report: Called after each epoch with its number, from 1, and the validation score. An
             exception it raises ends the training.
 
     Raises:
         FloatingPointError: If the loss is not finite.
     """
     start = time.perf_counter()
-    model.to(device).to(memory_format=_memory_format(device))
-    normalize = Normalizer.of(data.train_images).to(device)
-    images, labels = data.train_images.to(device), data.train_labels.to(device)
-    valid_images, valid_labels = data.valid_images.to(device), data.valid_labels.to(device)
+    model.to(device).to(memory_format=memory_format(device))
     optimizer = create_optimizer_v2(
         model, opt=config.optimizer, lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -139,8 +137,8 @@ def train(
         warmup_lr=config.learning_rate / 100,
         step_on_epochs=False,
     )
-    batches = _Batches(len(images), config)
-    progress, epoch, accuracy = 0.0, 0, math.nan
+    batches = _Batches(lesson.num_images, config)
+    progress, epoch, scores = 0.0, 0, Scores(math.nan)
     while progress < 1:
         epoch += 1
         model.train()
@@ -148,14 +146,7 @@ def train(
         for chosen in batches.epoch(epoch):
             if scheduler is not None:
                 scheduler.step_update(round(progress * _TICKS))
-            index = chosen.to(device)
-            with _autocast(device):
-                scores = model(
-                    normalize(images[index]).contiguous(
-                        memory_format=_memory_format(images.device)
-                    )
-                )
-                loss = F.cross_entropy(scores.float(), labels[index])
+            loss = lesson.loss(model, chosen)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -165,10 +156,13 @@ def train(
                 break
         if not math.isfinite(float(total)):
             raise FloatingPointError(f"The training loss is {float(total)} in epoch {epoch}.")
-        accuracy = evaluate(model, valid_images, valid_labels, normalize, config.batch_size)
+        model.eval()
+        with torch.inference_mode():
+            scores = lesson.evaluate(model)
         if report is not None:
-            report(epoch, accuracy)
-    return TrainingResult(accuracy, epoch, time.perf_counter() - start)
+            report(epoch, scores.value)
+    seconds = time.perf_counter() - start
+    return TrainingResult(scores.value, epoch, seconds, scores.by_scale, scores.ap50)
 
 
 class _Batches:
@@ -197,43 +191,3 @@ class _Batches:
         if self.config.seconds is not None:
             used = max(used, seconds / self.config.seconds)
         return used
-
-
-@torch.inference_mode()
-def evaluate(
-    model: nn.Module, images: Tensor, labels: Tensor, normalize: Normalizer, batch_size: int = 64
-) -> float:
-    """Share of uint8 images that the model classifies right.
-
-    Raises:
-        ValueError: If there is no image.
-    """
-    if not len(images):
-        raise ValueError("There must be at least one image to evaluate, but there is none.")
-    model.eval()
-    metric: MulticlassAccuracy | None = None
-    for batch, truth in zip(
-        images.split(4 * batch_size), labels.split(4 * batch_size), strict=True
-    ):
-        with _autocast(images.device):
-            scores = model(
-                normalize(batch).contiguous(memory_format=_memory_format(images.device))
-            )
-        if metric is None:
-            metric = MulticlassAccuracy(scores.shape[1], average="micro").to(images.device)
-        metric.update(scores.float(), truth)
-    assert metric is not None
-    return float(metric.compute())
-
-
-def _memory_format(device: torch.device) -> torch.memory_format:
-    """Channels last on CUDA alone: on a CPU, torch 2.15's oneDNN crashes in the backward pass of a
-    strided 1x1 convolution with channels last.
-    """
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
-
-
-def _autocast(device: torch.device) -> AbstractContextManager[object]:
-    if device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,15 @@ import optuna
 import pytest
 from experiments_on_folders import HAS_ONNX, run_experiment, write_experiment
 from hypothesis import HealthCheck, settings
+from packages import (
+    DEEPFOREST,
+    SOLARIS,
+    STARDIST,
+    PackageFiles,
+    fetch_package,
+    install,
+    unpack,
+)
 
 from rfsearch.experiment import Experiment
 from rfsearch.export import trained_network, write_network
@@ -30,6 +40,45 @@ def pytest_configure(config: pytest.Config) -> None:
     # torch warns so, once, whenever `torch.backends.mkldnn.flags` is used without an Intel GPU.
     ignored = "ignore:TF32 acceleration on top of oneDNN:UserWarning"
     config.addinivalue_line("filterwarnings", ignored)
+
+
+@pytest.fixture(scope="session")
+def package_files(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> PackageFiles:
+    """Unpacks files of a package into a folder, or skips the test if it cannot be fetched."""
+    cache = request.config.cache.mkdir("packages")
+    # A package that cannot be fetched is not tried again.
+    wheel_of = functools.cache(lambda package: fetch_package(package, cache))
+
+    def files(package: str, pattern: str) -> Path:
+        wheel = wheel_of(package)
+        if wheel is None:
+            pytest.skip(f"{package} cannot be fetched")
+        return unpack(wheel, pattern, tmp_path_factory.mktemp("package"))
+
+    return files
+
+
+@pytest.fixture(scope="session")
+def site_of_packages(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder as if the packages with images were installed there; skips without them."""
+    cache = request.config.cache.mkdir("packages")
+    folder = tmp_path_factory.mktemp("site")
+    for package in (DEEPFOREST, SOLARIS, STARDIST):
+        wheel = fetch_package(package, cache)
+        if wheel is None:
+            pytest.skip(f"{package} cannot be fetched")
+        install(wheel, folder)
+    return folder
+
+
+@pytest.fixture
+def installed_images(site_of_packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the packages with images be found."""
+    monkeypatch.syspath_prepend(str(site_of_packages))
 
 
 @pytest.fixture(autouse=True)

@@ -38,9 +38,11 @@ def architecture(
     stride: int = 1,
     width: int = 8,
     pool: str = "none",
+    kind: str = "conv",
 ) -> Architecture:
     """An architecture from its stages; the keywords are those of the stem."""
-    stem = {"kernel_size": kernel_size, "stride": stride, "width": width, "pool": pool}
+    stem = {"kind": kind, "kernel_size": kernel_size, "stride": stride, "width": width}
+    stem["pool"] = pool
     return Architecture.from_dict({"stem": stem, "stages": list(stages) or [stage_dict()]})
 
 
@@ -55,13 +57,18 @@ def resnet(block: str, depths: tuple[int, ...], width: int = 64) -> Architecture
 
 
 def measured_sigma(
-    build: Callable[[], nn.Module], input_size: int, num_images: int, num_initialisations: int
+    build: Callable[[], nn.Module],
+    input_size: int,
+    num_images: int,
+    num_initialisations: int,
+    *,
+    local: bool = False,
 ) -> float:
     """Sigma of the mean squared gradient over initialisations, in px."""
     variances = []
     for seed in range(num_initialisations):
         torch.manual_seed(seed)
-        erf = measure_erf(build(), input_size, num_images=num_images, seed=seed)
+        erf = measure_erf(build(), input_size, num_images=num_images, seed=seed, local=local)
         variances.append(erf.sigma**2)
     return math.sqrt(sum(variances) / len(variances))
 

@@ -21,8 +21,8 @@ from rfsearch.receptive_field import ReceptiveField
 STRIP = 64
 SPATIAL = ({2, 3}, {1, 2}, {2}, {3}, {-2, -1})
 STATISTICS = ("mean", "amax", "var", "std", "norm")
-#: Classes of timm that attend over all positions and add or multiply the result.
-ATTENTION = ("GlobalContext", "CrossCovarianceAttn")
+#: Classes of timm that attend over all positions; what is left of them is pointwise.
+ATTENTION = ("GlobalContext", "CrossCovarianceAttn", "Attention2d")
 
 
 class WithoutGlobalStatistics(TorchFunctionMode):
@@ -53,8 +53,15 @@ def without_attention(model: nn.Module) -> nn.Module:
     """Replace modules in place that let all positions attend to each other."""
     for name, module in list(model.named_modules()):
         if type(module).__name__ in ATTENTION:
-            model.set_submodule(name, nn.Identity())
+            model.set_submodule(name, _Unchanged())
     return model
+
+
+class _Unchanged(nn.Module):
+    """The identity, whatever else it is called with."""
+
+    def forward(self, x: Tensor, **_: Any) -> Tensor:
+        return x
 
 
 class Verdict(NamedTuple):

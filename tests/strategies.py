@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from rfsearch.architecture import Architecture, Block, Stage, Stem
+from rfsearch import blocks as blocks_of
+from rfsearch.architecture import Architecture
 from rfsearch.receptive_field import ReceptiveField
+from rfsearch.stages import DOWNSAMPLINGS, Block, BlockKind, Context, Stage
+from rfsearch.stems import Stem, StemKind, StemPool
 
-KINDS = ("plain", "basic", "bottleneck")
-#: Bottleneck blocks need a multiple of four, and small networks are quick to run.
-WIDTHS = (4, 8)
+KINDS: tuple[str, ...] = get_args(BlockKind)
+STEM_KINDS: tuple[str, ...] = get_args(StemKind)
+STEM_POOLS: tuple[str, ...] = get_args(StemPool)
+CONTEXTS: tuple[str, ...] = get_args(Context)
+#: Inception blocks need a multiple of eight, and small networks are quick to run.
+WIDTHS = (8, 16)
 
 
 @st.composite
@@ -23,7 +29,9 @@ def fields(draw: st.DrawFn, stride: int | None = None) -> ReceptiveField:
 
 
 @st.composite
-def blocks(draw: st.DrawFn) -> Block:
+def blocks(draw: st.DrawFn, kind: str) -> Block:
+    if not blocks_of.KINDS[kind].has_window:
+        return Block(kernel_size=1)
     kernel_size = draw(st.sampled_from((1, 3, 5, 7)))
     dilation = draw(st.integers(1, 4)) if kernel_size > 1 else 1
     return Block(kernel_size=kernel_size, dilation=dilation)
@@ -34,14 +42,32 @@ def stages(
     draw: st.DrawFn, kinds: tuple[str, ...] = KINDS, widths: tuple[int, ...] = WIDTHS
 ) -> Stage:
     stride = draw(st.integers(1, 3))
-    downsample = draw(st.sampled_from(("conv", "max_pool", "avg_pool"))) if stride > 1 else "conv"
+    block = draw(st.sampled_from(kinds))
+    kind = blocks_of.KINDS[block]
     return Stage.model_validate(
         {
-            "block": draw(st.sampled_from(kinds)),
+            "block": block,
             "width": draw(st.sampled_from(widths)),
             "stride": stride,
-            "downsample": downsample,
-            "blocks": draw(st.lists(blocks(), min_size=1, max_size=3)),
+            "downsample": draw(st.sampled_from(DOWNSAMPLINGS)) if stride > 1 else "conv",
+            "context": draw(st.sampled_from(CONTEXTS)) if kind.has_context else "none",
+            "expansion": draw(st.sampled_from((1, 2, 4))) if kind.has_expansion else 4,
+            "blocks": draw(st.lists(blocks(block), min_size=1, max_size=3)),
+        }
+    )
+
+
+@st.composite
+def stems(draw: st.DrawFn, kinds: tuple[str, ...] = STEM_KINDS) -> Stem:
+    kind, stride = draw(st.sampled_from(kinds)), draw(st.integers(1, 3))
+    patches = kind == "patch"
+    return Stem.model_validate(
+        {
+            "kind": kind,
+            "kernel_size": stride if patches else draw(st.sampled_from((1, 3, 5, 7))),
+            "stride": stride,
+            "width": draw(st.integers(4, 8)),
+            "pool": "none" if patches else draw(st.sampled_from(STEM_POOLS)),
         }
     )
 
@@ -53,6 +79,7 @@ def architectures(
     widths: tuple[int, ...] = WIDTHS,
     max_field: int | None = None,
     max_stride: int | None = None,
+    stem_kinds: tuple[str, ...] = STEM_KINDS,
 ) -> Architecture:
     """Up to three stages of up to three blocks.
 
@@ -62,13 +89,9 @@ def architectures(
         widths: Widths of stages.
         max_field: Largest theoretical receptive field in px.
         max_stride: Largest output stride in px.
+        stem_kinds: Kinds of stem.
     """
-    stem = Stem(
-        kernel_size=draw(st.sampled_from((1, 3, 5, 7))),
-        stride=draw(st.integers(1, 3)),
-        width=draw(st.integers(4, 8)),
-        pool=draw(st.sampled_from(("none", "max"))),
-    )
+    stem = draw(stems(stem_kinds))
     # A stage that makes the network too large is left out, so that few draws are wasted.
     kept: list[Stage] = []
     for stage in draw(st.lists(stages(kinds, widths), min_size=1, max_size=3)):
@@ -77,9 +100,7 @@ def architectures(
         if small and field.stride <= (max_stride or field.stride):
             kept.append(stage)
     if not kept:
-        kept.append(
-            Stage(block=kinds[0], width=widths[0], stride=1, blocks=(Block(kernel_size=3),))
-        )
+        kept.append(draw(stages(kinds[:1], widths[:1]).filter(lambda stage: stage.stride == 1)))
     return Architecture(stem=stem, stages=tuple(kept))
 
 
@@ -92,10 +113,11 @@ def choices(values: tuple[Any, ...], most: int = 2) -> st.SearchStrategy[list[An
 def space_dicts(draw: st.DrawFn) -> dict[str, Any]:
     """Search spaces as plain data, small enough to enumerate by brute force."""
     stem = {
+        "kind": draw(choices(STEM_KINDS)),
         "kernel_size": draw(choices((1, 3, 5))),
         "stride": draw(choices((1, 2), most=1)),
         "width": 4,
-        "pool": draw(choices(("none", "max"))),
+        "pool": draw(choices(STEM_POOLS)),
     }
     return {"stem": stem, "stages": draw(st.lists(stage_dicts(), min_size=1, max_size=2))}
 
@@ -103,15 +125,19 @@ def space_dicts(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def stage_dicts(draw: st.DrawFn) -> dict[str, Any]:
     per_block = draw(st.lists(st.sampled_from(("kernel_size", "dilation")), unique=True))
-    dilation = draw(choices((1, 2, 4)))
+    numbers: tuple[int | str, ...] = (1, 2, 4)
+    patterns = ("1-2", "1-2-4") if "dilation" not in per_block else ()
+    dilation = draw(choices((*numbers, *patterns), most=3))
     # One shared dilation of several and kernels of one tap among others cannot be counted.
     one_tap = per_block != ["kernel_size"] or len(dilation) == 1
     return {
         "block": draw(choices(KINDS)),
         "depth": draw(choices((1, 2))),
-        "width": draw(choices((4, 8))),
+        "width": draw(choices(WIDTHS)),
         "stride": draw(choices((1, 2, 3))),
-        "downsample": draw(choices(("conv", "max_pool", "avg_pool"))),
+        "downsample": draw(choices(DOWNSAMPLINGS)),
+        "context": draw(choices(CONTEXTS)),
+        "expansion": draw(choices((2, 4))),
         "kernel_size": draw(choices((1, 3, 5) if one_tap else (3, 5))),
         "dilation": dilation,
         "per_block": per_block,

@@ -17,6 +17,11 @@ DTYPES = {
     "number": "int64",
     "state": "string",
     "value": "Float64",
+    "metric": "string",
+    "score_small": "Float64",
+    "score_medium": "Float64",
+    "score_large": "Float64",
+    "ap50": "Float64",
     "trf_size": "Int64",
     "erf_expected": "Float64",
     "erf_init": "Float64",
@@ -32,14 +37,18 @@ DTYPES = {
     "peak_memory_mb": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
+    "baseline": "string",
     "duplicate_of": "Int64",
+    "levels": "string",
     "findings": "string",
+    "global_layers": "string",
     "rejected_by": "string",
     "reason": "string",
     "trf_octaves": "Float64",
     "output_stride_octaves": "Float64",
     "params_octaves": "Float64",
     "flops_octaves": "Float64",
+    "gridding_octaves": "Float64",
     "erf_expected_octaves": "Float64",
     "erf_measured_octaves": "Float64",
     "latency_octaves": "Float64",
@@ -47,6 +56,8 @@ DTYPES = {
     "feasible": "boolean",
     "duration_seconds": "Float64",
 }
+#: Columns in front of the parameters.
+FRONT = 8
 PARAMETERS = {"stage1_depth": "Int64", "stage1_block": "string"}
 CHECKED = {"trf_size": 20, "output_stride": 2, "erf_expected": 10, "params_m": 0.5, "flops_g": 2.0}
 TRAINED = CHECKED | {
@@ -111,7 +122,7 @@ def dtypes(frame: pd.DataFrame) -> dict[str, str]:
 
 def with_parameters() -> list[tuple[str, str]]:
     columns = list(DTYPES.items())
-    return [*columns[:3], *PARAMETERS.items(), *columns[3:]]
+    return [*columns[:FRONT], *PARAMETERS.items(), *columns[FRONT:]]
 
 
 def test_an_empty_study_has_all_columns_but_the_parameters() -> None:
@@ -223,7 +234,7 @@ def test_the_study_of_somebody_else_works() -> None:
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1) ** 2, n_trials=3)
     frame = trials_dataframe(study)
     columns = list(DTYPES.items())
-    expected = [*columns[:3], ("x", "Float64"), *columns[3:]]
+    expected = [*columns[:FRONT], ("x", "Float64"), *columns[FRONT:]]
     assert list(dtypes(frame).items()) == expected
     assert (frame["x"] ** 2).tolist() == frame["value"].tolist()
     assert frame[["trf_size", "erf_ratio", "rejected_by", "feasible"]].isna().all(axis=None)

@@ -11,8 +11,10 @@ from helpers import architecture, resnet, stage_dict
 from hypothesis import given
 from strategies import architectures
 
-from rfsearch.architecture import DOWNSAMPLINGS, Architecture, Block, Stage, Stem
+from rfsearch.architecture import Architecture
 from rfsearch.receptive_field import ReceptiveField, stack, window
+from rfsearch.stages import DOWNSAMPLINGS, Block, Stage
+from rfsearch.stems import Stem
 
 GOOD: dict[str, Any] = {
     "stem": {"kernel_size": 7, "stride": 2, "width": 16, "pool": "max"},
@@ -144,7 +146,7 @@ def test_data_is_frozen(value: Any, field: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("stem", "kernel_size"), 4, "stem, kernel_size: must be odd, so that the window has a "),
+        (("stem", "kernel_size"), 4, "stem: `kernel_size` must be odd, so that the window has a "),
         (("stem", "kernel_size"), 0, "stem, kernel_size: Input should be greater than or equal"),
         (("stem", "kernel_size"), 103, "stem, kernel_size: Input should be less than or equal"),
         (("stem", "stride"), 0, "stem, stride: Input should be greater than or equal to 1"),
@@ -154,9 +156,11 @@ def test_data_is_frozen(value: Any, field: str) -> None:
         (("stem", "width"), "16", "stem, width: Input should be a valid integer"),
         (("stem", "width"), True, "stem, width: Input should be a valid integer"),
         (("stem", "width"), None, "stem, width: Input should be a valid integer"),
-        (("stem", "pool"), "avg", "stem, pool: Input should be 'none' or 'max'"),
-        (("stem", "bias"), 1, "stem, bias: unknown key; allowed keys are kernel_size, stride,"),
-        (("stages", 0, "block"), "dense", "stage 1, block: Input should be 'plain', 'basic' or"),
+        (("stem", "pool"), "min", "stem, pool: Input should be 'none', 'max', 'avg', 'conv' or"),
+        (("stem", "bias"), 1, "stem, bias: unknown key; allowed keys are kind, kernel_size, "),
+        (("stages", 0, "block"), "dense", "stage 1, block: Input should be 'plain', 'basic', "),
+        (("stages", 0, "context"), "se", "stage 1: `context` must be 'none' for plain blocks"),
+        (("stages", 0, "expansion"), 2, "stage 1: `expansion` must be 4 for plain blocks, which"),
         (("stages", 1, "width"), 30, "stage 2: `width` must be divisible by 4 for bottleneck"),
         (("stages", 1, "downsample"), "blur", "stage 2, downsample: Input should be 'conv', "),
         (("stages", 1, "blocks"), [], "stage 2, blocks: "),
@@ -281,6 +285,35 @@ def test_cost_of_resnets(arch: Architecture, parameters: int, gigaflops: float) 
     assert cost.output == (7, 7)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("stem", "kind"), "patch", r"be the stride and `pool` 'none' .* got 7, 2 and 'max'\.$"),
+        (("stages", 0, "block"), "attention", r"`kernel_size` must be 1 for .* but got 5\.$"),
+    ],
+)
+def test_kinds_that_do_not_go_with_the_rest(
+    path: tuple[str | int, ...], value: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Architecture.from_dict(changed(path, value))
+
+
+def test_what_is_lacking_is_not_written() -> None:
+    arch = architecture(stage_dict("mbconv", context="se", expansion=6), stage_dict("basic"))
+    mbconv, basic = arch.to_dict()["stages"]
+    assert (mbconv["context"], mbconv["expansion"]) == ("se", 6)
+    assert not {"context", "expansion"} & set(basic)
+    assert "kind" not in arch.to_dict()["stem"]
+
+
+def test_global_layers() -> None:
+    attention = stage_dict("attention", kernels=(1,))
+    arch = architecture(stage_dict("basic"), stage_dict("basic", context="gc"), attention)
+    assert arch.global_layers == ("stage 2 gc", "stage 3 attention")
+    assert architecture().global_layers == ()
+
+
 @pytest.mark.parametrize("downsample", DOWNSAMPLINGS)
 def test_stage_downsamples_once(downsample: str) -> None:
     stage = stage_dict(stride=3, kernels=(3, 3), downsample=downsample)
@@ -288,6 +321,7 @@ def test_stage_downsamples_once(downsample: str) -> None:
         "conv": [window(3), window(3, 3), window(3)],
         "max_pool": [window(3), window(3, 3, padding=0), window(3), window(3)],
         "avg_pool": [window(3), window(3, 3, padding=0), window(3), window(3)],
+        "blur_pool": [window(3), window(3, 3), window(3), window(3)],
     }
     assert architecture(stage).receptive_field() == stack(layers[downsample])
 
@@ -302,7 +336,7 @@ def test_effective_field_is_inside_the_theoretical_one(arch: Architecture) -> No
     erf, field = arch.expected_erf(), arch.receptive_field()
     assert erf.theoretical_size == field.size
     assert erf.sigma <= field.size / 2
-    assert field.stride == arch.stem.stride * (2 if arch.stem.pool == "max" else 1) * _product(
+    assert field.stride == arch.stem.stride * (1 if arch.stem.pool == "none" else 2) * _product(
         [stage.stride for stage in arch.stages]
     )
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from strategies import stage_dicts
 
-from rfsearch.architecture import Block, Stage, Stem
-from rfsearch.choices import StageChoices, StemChoices
+from rfsearch.choices import StageChoices
+from rfsearch.stages import Block, Stage
+from rfsearch.stem_choices import StemChoices
+from rfsearch.stems import Stem
 
 STEM = StemChoices.model_validate(
     {"kernel_size": [3, 7], "stride": 2, "width": [8, 16], "pool": ["none", "max"]}
@@ -30,6 +32,8 @@ def test_defaults() -> None:
         "width": (8,),
         "stride": (1,),
         "downsample": ("conv",),
+        "context": ("none",),
+        "expansion": (4,),
         "kernel_size": (3,),
         "dilation": (1,),
     }
@@ -59,6 +63,7 @@ def test_parameters_per_block() -> None:
 def test_blocks_choose_on_their_own() -> None:
     choices = stage_choices(kernel_size=[3, 5], dilation=[1, 2], per_block=["kernel_size"])
     params = {"block": "plain", "depth": 2, "width": 8, "stride": 1, "downsample": "conv"}
+    params |= {"context": "none", "expansion": 4}
     params |= {"block1_kernel_size": 5, "block2_kernel_size": 3, "dilation": 2}
     blocks = (Block(kernel_size=5, dilation=2), Block(kernel_size=3, dilation=2))
     stage = Stage(block="plain", width=8, stride=1, blocks=blocks)
@@ -81,8 +86,11 @@ def test_entries_count_a_stride_of_one_once() -> None:
 )
 def test_block_groups(per_block: list[str], groups: list[list[tuple[int, int]]]) -> None:
     choices = stage_choices(kernel_size=[1, 3], dilation=[1, 2], per_block=per_block)
-    found = [[(b.kernel_size, b.dilation) for b in group] for group in choices.block_groups()]
+    found = [
+        [(b.kernel_size, b.dilation) for b in group] for (group,) in choices.groups("plain", 1)
+    ]
     assert found == groups
+    assert choices.groups("plain", 2) == [group * 2 for group in choices.groups("plain", 1)]
 
 
 @given(stage_dicts())

@@ -89,7 +89,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
 def test_run_ends_with_the_paths_of_its_files(finished: tuple[Path, Result]) -> None:
     folder, result = finished
     assert result.exit_code == 0, result.output
-    csv, figure = folder / "trials.csv", folder / "accuracy_vs_erf.png"
+    csv, figure = folder / "trials.csv", folder / "score_vs_erf.png"
     assert result.stdout.splitlines()[-2:] == [f"table   {csv}", f"figure  {figure}"]
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert csv.read_text().startswith("number,state,value,")

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 from helpers import architecture, measured_sigma, resnet, stage_dict
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from strategies import architectures
 from torch import nn
 
@@ -175,10 +175,12 @@ def test_map_fills_the_theoretical_field(arch: Architecture) -> None:
     assert erf.ratio == erf.size / size
 
 
-@given(architectures(kinds=("plain",)))
+@given(architectures(kinds=("plain",), stem_kinds=("conv",)))
 def test_plain_stacks_follow_the_formula(arch: Architecture) -> None:
+    assume(arch.stem.pool != "blur")
+    assume(all(stage.downsample != "blur_pool" for stage in arch.stages))
     layers = [(arch.stem.kernel_size, arch.stem.stride, 1)]
-    if arch.stem.pool == "max":
+    if arch.stem.pool != "none":
         layers.append((3, 2, 1))
     for stage in arch.stages:
         pools = stage.downsample != "conv"
@@ -274,11 +276,44 @@ RESIDUAL = {
 }
 
 
+OTHERS = {
+    "blur-pooled": architecture(
+        stage_dict("plain", 32, 2, (3, 3), downsample="blur_pool"),
+        stage_dict("basic", 32, 2, (3, 3), downsample="blur_pool"),
+        width=32,
+    ),
+    "deep stem": architecture(
+        stage_dict("plain", 32), kind="deep", stride=2, width=32, pool="max"
+    ),
+    "blurred quad stem": architecture(
+        stage_dict("basic", 32, 1, (3,)), kind="quad", stride=2, width=64, pool="blur"
+    ),
+    "convnext": architecture(
+        stage_dict("convnext", 64, 1, (7, 7)),
+        stage_dict("convnext", 64, 2, (5,)),
+        kind="patch",
+        kernel_size=4,
+        stride=4,
+        width=64,
+    ),
+    "convnext behind a rectifier": architecture(stage_dict("convnext", 64, 1, (5, 5)), width=64),
+    "mbconv": architecture(stage_dict("mbconv", 32, 1, (3, 3), context="se"), width=32),
+    "basic with se": architecture(stage_dict("basic", 64, 2, (3, 3), context="se"), width=64),
+    "basic with gc": architecture(stage_dict("basic", 64, 2, (3, 3), context="gc"), width=64),
+    "inception": architecture(stage_dict("inception", 64, 2, (3, 5)), width=32),
+    "attention in front": architecture(
+        stage_dict("attention", 64, 1, (1,)), stage_dict("basic", 64, 1, (3, 3)), width=64
+    ),
+}
+
+
 def measured(arch: Architecture, num_images: int = 32) -> float:
-    """Sigma measured with an input that holds the whole receptive field, in px."""
+    """Sigma of the local field, with an input that holds all of it, in px."""
     field = arch.receptive_field()
-    input_size = field.size + 2 * field.stride
-    return measured_sigma(lambda: build_model(arch, num_classes=0), input_size, num_images, 3)
+    size = field.size + 2 * field.stride
+    return measured_sigma(
+        lambda: build_model(arch, num_classes=0), size, num_images, 3, local=True
+    )
 
 
 @pytest.mark.parametrize("arch", PLAIN.values(), ids=PLAIN)
@@ -289,6 +324,13 @@ def test_measured_sigma_of_plain_stacks(arch: Architecture) -> None:
 @pytest.mark.parametrize("arch", RESIDUAL.values(), ids=RESIDUAL)
 def test_measured_sigma_of_residual_networks(arch: Architecture) -> None:
     assert arch.expected_erf().sigma == pytest.approx(measured(arch), rel=0.04)
+
+
+@pytest.mark.parametrize("arch", OTHERS.values(), ids=OTHERS)
+def test_measured_sigma_of_other_families(arch: Architecture) -> None:
+    # Depthwise convolutions see the mean of one channel each, which is not averaged out as
+    # that of many: this makes most of the difference.
+    assert arch.expected_erf().sigma == pytest.approx(measured(arch, 16), rel=0.05)
 
 
 @pytest.mark.parametrize("downsample", ["max_pool", "avg_pool"])
@@ -308,7 +350,8 @@ def random_networks(kinds: tuple[str, ...], count: int) -> list[Architecture]:
         "depth": [1, 2, 3],
         "width": [64, 128],
         "stride": [1, 2, 3],
-        "downsample": ["conv", "max_pool", "avg_pool"],
+        "downsample": ["conv", "max_pool", "avg_pool", "blur_pool"],
+        "context": ["none", "se", "gc"],
         "kernel_size": [1, 3, 5, 7],
         "dilation": [1, 2, 3],
         "per_block": ["kernel_size", "dilation"],
@@ -333,6 +376,14 @@ def test_measured_sigma_of_random_plain_stacks(number: int) -> None:
 def test_measured_sigma_of_random_residual_networks(number: int) -> None:
     arch = random_networks(("basic", "bottleneck"), 12)[number]
     assert arch.expected_erf().sigma == pytest.approx(measured(arch), rel=0.04)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["inception", "mbconv", "convnext"])
+@pytest.mark.parametrize("number", range(3))
+def test_measured_sigma_of_random_networks_of_other_families(kind: str, number: int) -> None:
+    arch = random_networks((kind,), 3)[number]
+    assert arch.expected_erf().sigma == pytest.approx(measured(arch), rel=0.06)
 
 
 @pytest.mark.slow

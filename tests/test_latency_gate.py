@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
+from rfsearch.datasets import ImageData
 from rfsearch.objective import Objective
-from rfsearch.sources import ImageData
 from rfsearch.space import SearchSpace
 from rfsearch.tasks import ClassificationTask
 from rfsearch.training import TrainingConfig

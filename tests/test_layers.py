@@ -20,35 +20,43 @@ LAYERS: tuple[set[str], ...] = (
         "moments", "poolings", "profiles", "receptive_field", "rectifiers", "unit_grid",
         "validation",
     },
-    {"bands", "blocks", "architecture", "budget", "layer_field", "target"},
     {
-        "candidates",
-        "choices",
-        "constraint",
-        "decisions",
-        "effects",
-        "feasible",
-        "feasible_graph",
-        "findings",
-        "rules",
-        "ways",
-        "remedies",
-        "space",
+        "annotations", "annotations_coco", "annotations_csv", "annotations_masks",
+        "annotations_voc", "architecture", "bands", "block_parts", "blocks", "budget",
+        "dilations", "image_header", "layer_field", "levels", "object_scales", "questions",
+        "resizing", "scales", "stages", "stems", "target",
     },
     {
-        "coverage_probe", "diagnosis", "probe", "model", "timm_models", "image_files", "erf",
-        "latency", "timm_entry", "network_folder", "export_formats",
-        "erf_average", "erf_images", "erf_initialisation", "erf_read", "erf_unit", "replknet",
-        "trace", "trace_call", "trace_layers", "trace_layout", "trace_mixing",
-        "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",
-        "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
+        "candidates", "choices", "constraint", "decisions", "effects", "feasible",
+        "feasible_graph", "findings", "remedies", "rules", "space", "stem_choices",
+        "trial_attributes", "ways",
     },
-    {"scenes", "sources", "tasks", "training", "retraining", "retraining_data"},
-    {"interrupts", "sampler", "rejection", "objective", "study", "experiment", "weights"},
-    {"analysis", "charts", "plots", "report", "progress", "export", "model_card"},
+    {
+        "builders", "coverage_probe", "diagnosis", "erf", "erf_average", "erf_crop", "erf_images",
+        "erf_initialisation", "erf_local", "erf_read", "erf_unit", "export_formats", "image_files",
+        "latency", "model", "network_folder", "timm_entry",
+        "probe", "replknet", "timm_models", "timm_network", "trace", "trace_call", "trace_layers",
+        "trace_layout", "trace_mixing", "trace_mode", "trace_operations", "trace_positions",
+        "trace_reshaping", "trace_result", "trace_shapes", "trace_slicing", "trace_windows",
+        "traced_layers",
+    },
+    {
+        "boxed_images", "classification", "datasets", "detection", "device_images",
+        "image_pixels", "level_maps", "masked_images", "package_images", "scale_scores", "scenes",
+        "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles", "training",
+        "retraining", "retraining_data",
+    },
+    {
+        "baselines", "data_config", "experiment", "interrupts", "objective", "rejection",
+        "sampler", "study", "weights",
+    },
+    {
+        "analysis", "charts", "export", "model_card", "plots", "progress", "report",
+        "scale_plot", "target_report",
+    },
     {
         "cli", "cli_device", "cli_doctor", "cli_erf", "cli_errors", "cli_export", "cli_latency",
-        "cli_models", "cli_rf", "cli_run", "cli_space", "cli_train",
+        "cli_models", "cli_rf", "cli_run", "cli_space", "cli_target", "cli_train",
     },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
@@ -130,7 +138,7 @@ def loaded_after(statements: str) -> set[str]:
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
-    return (HEAVY | {"optuna", "torchvision", "mlxtend"}) & set(run.stdout.split())
+    return (HEAVY | {"optuna", "torchvision", "mlxtend", "scipy", "PIL"}) & set(run.stdout.split())
 
 
 def test_collector_sees_hidden_imports() -> None:
@@ -219,7 +227,9 @@ def test_import_is_light() -> None:
 
 
 def test_spaces_targets_and_constraints_are_light() -> None:
-    names = "rfsearch.SearchSpace; rfsearch.ScaleTarget; rfsearch.RFConstraint"
+    names = (
+        "rfsearch.SearchSpace; rfsearch.ScaleTarget; rfsearch.RFConstraint; rfsearch.read_scales"
+    )
     assert loaded_after(f"import rfsearch; {names}") == set()
 
 

@@ -6,8 +6,21 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from rfsearch.moments import INPUT, Rectifier, Units, added, convolved, normalised
+from rfsearch.activations import activated
+from rfsearch.expression import Resize, resize_weights
+from rfsearch.moments import (
+    INPUT,
+    Rectifier,
+    Units,
+    added,
+    convolved,
+    joined,
+    layer_normalised,
+    normalised,
+    resized,
+)
 from rfsearch.poolings import pooled
 from rfsearch.rectifiers import persistence, rectified
 
@@ -170,3 +183,77 @@ def test_persistence_behind_an_average() -> None:
 
 def test_no_rectifier_nothing_to_persist() -> None:
     assert persistence(INPUT, added([INPUT, INPUT], INPUT)) == 1.0
+
+
+# -- other layers ----------------------------------------------------------------------------
+
+CHANNELS = 2000
+
+
+def spread_of(values: np.ndarray) -> Units:
+    """Moments of drawn units `(channels, positions)`."""
+    means = values.mean(axis=1)
+    return Units(
+        float(values.mean()), float(values.var(axis=1).mean()), between=float(means.var())
+    )
+
+
+def check_channels(units: Units, drawn: np.ndarray) -> None:
+    expected = spread_of(drawn)
+    assert units.mean == pytest.approx(expected.mean, rel=0.05, abs=0.02)
+    assert units.variance == pytest.approx(expected.variance, rel=0.05)
+    assert units.between == pytest.approx(expected.between, rel=0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["gelu", "silu"])
+@pytest.mark.parametrize(("variance", "between"), [(1.0, 0.0), (0.6, 0.4), (2.0, 1.0)])
+def test_smooth_activations(kind: str, variance: float, between: float) -> None:
+    own = RNG.normal(0, math.sqrt(between), (20_000, 1))
+    values = torch.tensor(own + RNG.normal(0, math.sqrt(variance), (20_000, 100)))
+    values.requires_grad_()
+    out = getattr(torch.nn.functional, kind)(values)
+    (slope,) = torch.autograd.grad(out.sum(), values)
+    units, gain = activated(Units(0.0, variance, between=between), kind)
+    check_channels(units, out.detach().numpy())
+    assert gain == pytest.approx(float(slope.pow(2).mean()), rel=0.03)
+
+
+def test_a_convolution_gives_channels_means_that_a_layer_norm_keeps() -> None:
+    values = relu(RNG.normal(size=(CHANNELS, 300)))
+    mixed = RNG.normal(0, CHANNELS**-0.5, (CHANNELS, CHANNELS)) @ values
+    units = convolved(rectified(INPUT), 1)
+    check_channels(units, mixed)
+    levelled = (mixed - mixed.mean(axis=0)) / mixed.std(axis=0)
+    check_channels(layer_normalised(units), levelled)
+
+
+def test_joined_channels() -> None:
+    rectified_units, wide = rectified(INPUT), Units(2.0, 9.0)
+    drawn = np.concatenate(
+        [relu(RNG.normal(size=(1500, 1000))), RNG.normal(2.0, 3.0, size=(500, 1000))]
+    )
+    units = joined([(rectified_units, 1500), (wide, 500)])
+    check_channels(units, drawn)
+    assert units.rectifier is None
+    assert joined([(rectified_units, 1), (rectified_units, 3)]).rectifier is not None
+
+
+def test_blurred_units() -> None:
+    weights = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    drawn = (windows(RNG.normal(size=(2001, 2001)), 3, 2) * weights).sum(axis=(-2, -1))
+    units = pooled(INPUT, "blur", 3, 2)
+    check(units, drawn)
+    assert units.neighbours[0] == pytest.approx(correlation(drawn, 1), abs=0.003)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+@pytest.mark.parametrize("kind", ["nearest", "bilinear"])
+def test_upsampled_units(kind: str, factor: int) -> None:
+    mode = {"align_corners": False} if kind == "bilinear" else {}
+    small = torch.tensor(RNG.normal(size=(1, 1, 600, 600)))
+    large = torch.nn.functional.interpolate(small, scale_factor=factor, mode=kind, **mode)
+    units = resized(INPUT, resize_weights(Resize(kind, factor)))
+    drawn = large[0, 0].numpy()
+    check(units, drawn - drawn.mean())
+    for distance, expected in enumerate(units.neighbours, start=1):
+        assert correlation(drawn, distance) == pytest.approx(expected, abs=0.01)

@@ -16,10 +16,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.architecture import Architecture
 from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
+from rfsearch.datasets import ImageData
 from rfsearch.diagnosis import diagnose
 from rfsearch.model import SearchedNetwork
 from rfsearch.objective import Objective
-from rfsearch.sources import ImageData
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
 from rfsearch.tasks import ClassificationTask
@@ -157,6 +157,7 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
         "erf_trained",
         "findings",
         "flops_g",
+        "metric",
         "output_stride",
         "params_m",
         "seed",

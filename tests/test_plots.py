@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.erf_map import Center, ErfMap
-from rfsearch.plots import accuracy_against_erf, erf_heat_map
+from rfsearch.plots import erf_heat_map, metric_label, score_against_erf
 from rfsearch.target import Range
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def frame() -> pd.DataFrame:
     made = pd.DataFrame(rows, columns=columns).astype(
         {name: types.get(name, "Float64") for name in columns}
     )
+    made["metric"] = pd.Series(["accuracy"] * len(made), dtype="string")
     made["erf_ratio"] = made["erf_init"] / made["trf_size"]
     made["erf_ratio_trained"] = made["erf_trained"] / made["trf_size"]
     return made
@@ -50,7 +51,7 @@ def empty_frame() -> pd.DataFrame:
 
 
 def panels(table: pd.DataFrame, effective: Range | None) -> list[Axes]:
-    return list(accuracy_against_erf(table, effective).axes)
+    return list(score_against_erf(table, effective).axes)
 
 
 def points(axes: Axes) -> set[tuple[float, float]]:
@@ -75,6 +76,21 @@ def shaded(axes: Axes) -> list[tuple[float, float]]:
     """Ranges that are shaded from top to bottom."""
     spans = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     return [(span.get_x(), span.get_x() + span.get_width()) for span in spans]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "label"),
+    [
+        (["accuracy"], "accuracy"),
+        (["miou", None], "mIoU"),
+        (["ap"], "AP"),
+        ([None], "score"),
+        (["ap", "miou"], "score"),
+    ],
+)
+def test_scores_are_called_by_their_metric(metrics: list[str | None], label: str) -> None:
+    table = pd.DataFrame({"metric": pd.Series(metrics, dtype="string")})
+    assert metric_label(table) == label
 
 
 def test_there_are_two_panels_of_accuracy() -> None:
@@ -134,7 +150,7 @@ def test_nothing_is_shaded_without_a_target() -> None:
 def test_a_study_without_trained_candidates_can_be_drawn(
     target: Range | None, tmp_path: Path
 ) -> None:
-    figure = accuracy_against_erf(empty_frame(), target)
+    figure = score_against_erf(empty_frame(), target)
     assert len(figure.axes) == 2
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
@@ -143,7 +159,7 @@ def test_a_study_without_trained_candidates_can_be_drawn(
 
 def test_the_table_is_not_changed() -> None:
     table = frame()
-    accuracy_against_erf(table, TARGET)
+    score_against_erf(table, TARGET)
     pd.testing.assert_frame_equal(table, frame())
 
 
@@ -153,7 +169,7 @@ def test_no_global_figure_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
 
     pyplot = pytest.importorskip("matplotlib.pyplot")
     monkeypatch.setattr(pyplot, "figure", refuse)
-    assert len(accuracy_against_erf(frame(), TARGET).axes) == 2
+    assert len(score_against_erf(frame(), TARGET).axes) == 2
     assert pyplot.get_fignums() == []
 
 

@@ -17,11 +17,12 @@ from rich.console import Console
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.constraint import RFConstraint
-from rfsearch.experiment import DigitsConfig, Experiment, ExperimentConfig
+from rfsearch.data_config import DigitsConfig
+from rfsearch.datasets import ImageData
+from rfsearch.experiment import Experiment, ExperimentConfig
 from rfsearch.model import SearchedNetwork
 from rfsearch.objective import Objective
 from rfsearch.report import gate_summary, trained_table, write_report
-from rfsearch.sources import ImageData
 from rfsearch.space import SearchSpace
 from rfsearch.target import Range
 from rfsearch.tasks import ClassificationTask
@@ -189,7 +190,7 @@ def test_the_summary_of_no_trials() -> None:
 def test_the_report_writes_all_trials_and_a_figure(tmp_path: Path) -> None:
     study = study_of(1, 2, 3)
     paths = write_report(study, experiment(tmp_path))
-    assert paths == (tmp_path / "trials.csv", tmp_path / "accuracy_vs_erf.png")
+    assert paths == (tmp_path / "trials.csv", tmp_path / "score_vs_erf.png")
     frame = trials_dataframe(study)
     stored = pd.read_csv(paths.trials)
     assert list(stored.columns) == list(frame.columns)
@@ -224,13 +225,13 @@ def test_the_figure_shows_the_erf_gate_that_is_on(
     from rfsearch import report
 
     drawn: list[Any] = []
-    draw = report.accuracy_against_erf
+    draw = report.score_against_erf
 
     def watched(frame: pd.DataFrame, effective: Any) -> Any:
         drawn.append(effective)
         return draw(frame, effective)
 
-    monkeypatch.setattr(report, "accuracy_against_erf", watched)
+    monkeypatch.setattr(report, "score_against_erf", watched)
     constraint = RFConstraint(theoretical=(7, None), **options)
     write_report(study_of(), replace(experiment(tmp_path), constraint=constraint))
     assert drawn == [expected]

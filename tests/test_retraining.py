@@ -13,6 +13,7 @@ from experiments_on_folders import stored_study, write_images
 from helpers import architecture, refusal, rfsearch, stage_dict
 from PIL import Image
 
+from rfsearch.device_images import Normalizer
 from rfsearch.network_folder import InputFormat, create_network, load_network
 from rfsearch.retraining import (
     EpochResult,
@@ -23,7 +24,6 @@ from rfsearch.retraining import (
 )
 from rfsearch.retraining_data import Loaders, LoadingConfig, folder_loaders
 from rfsearch.sources import image_folder
-from rfsearch.training import Normalizer
 
 CPU = torch.device("cpu")
 LOADING = LoadingConfig(batch_size=16, split_seed=3)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rfsearch.sources import ImageData, _mnist_digits, digit_scenes, image_folder
+from rfsearch.datasets import ImageData
+from rfsearch.sources import _mnist_digits, digit_scenes, image_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

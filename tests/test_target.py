@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from annotated import coco, voc, voc_object, write, write_coco
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from rfsearch.target import (
     ERF_PER_OBJECT,
     MAX_SCALE_RATIO,
     MIN_TRF_PER_OBJECT,
+    OBJECT_PER_STRIDE,
+    REACH_PER_STRIDE,
     Range,
     ScaleTarget,
     pixel_range,
@@ -74,6 +79,14 @@ def test_wide_targets_point_to_pyramids() -> None:
     assert target.effective == Range(96, 288)
 
 
+def test_quiet_targets_do_not_warn() -> None:
+    target = ScaleTarget(24, 96, quiet=True)
+    assert target.advice is not None
+    assert target == ScaleTarget.from_sizes([24, 96], (0, 1), quiet=True)
+    assert repr(target) == "ScaleTarget(min_size=24, max_size=96)"
+    assert replace(target, max_size=48) == ScaleTarget(24, 48)
+
+
 def test_warning_points_at_the_users_line() -> None:
     with pytest.warns(UserWarning, match="pyramid") as caught:
         ScaleTarget(1, 96)
@@ -112,6 +125,108 @@ def test_sizes_that_are_none(wrong: float, text: str) -> None:
 def test_impossible_quantiles(quantiles: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=r"`0 <= low <= high <= 1` must hold, but got quantiles"):
         ScaleTarget.from_sizes([10, 20], quantiles)
+
+
+# -- from annotations -----------------------------------------------------------------------
+
+
+def test_from_coco(tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    with pytest.warns(UserWarning, match="Objects of 10 to 40 px differ") as caught:
+        assert ScaleTarget.from_coco(path, quantiles=(0, 1)) == ScaleTarget(10, 40, quiet=True)
+    assert caught[0].filename == __file__
+    halved = ScaleTarget.from_coco(path, 50, quantiles=(0, 0.5))
+    assert halved == ScaleTarget(5, 8)
+    assert ScaleTarget.from_coco(path, (40, 25), "stretch", quantiles=(0, 0)).max_size == (
+        pytest.approx(math.sqrt(20 / 4 * 5 / 2))
+    )
+
+
+def test_from_voc(tmp_path: Path) -> None:
+    boxes = (voc_object(0, 0, 20, 20), voc_object(0, 0, 30, 30), voc_object(0, 0, 9, 9, "nut"))
+    write(tmp_path / "a.xml", voc(*boxes))
+    for path in (tmp_path, tmp_path / "a.xml"):
+        target = ScaleTarget.from_voc(path, 200, "none", quantiles=(0, 1), classes=["screw"])
+        assert target == ScaleTarget(20, 30)
+
+
+def test_from_csv(tmp_path: Path) -> None:
+    Image.new("L", (100, 50)).save(tmp_path / "a.png")
+    path = write(tmp_path / "b" / "a.csv", "image,xmin,ymin,xmax,ymax\na.png,0,0,30,30\n")
+    assert ScaleTarget.from_csv(path) == ScaleTarget(30, 30)
+    assert ScaleTarget.from_csv(path, 200, images=tmp_path) == ScaleTarget(60, 60)
+
+
+def test_from_masks(tmp_path: Path) -> None:
+    mask = np.zeros((50, 50), dtype=np.uint8)
+    mask[:8, :8] = mask[20:40, 20:40] = 1
+    mask[45:, 45:] = 2
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    assert ScaleTarget.from_masks(tmp_path, quantiles=(1, 1)) == ScaleTarget(40, 40)
+    parts = ScaleTarget.from_masks(tmp_path, 100, semantic=True, classes=["1"], quantiles=(1, 1))
+    assert parts == ScaleTarget(40, 40)
+    assert ScaleTarget.from_masks(tmp_path, semantic=True, quantiles=(0, 0)).min_size == 5
+
+
+def test_objects_that_are_skipped_are_warned_of(tmp_path: Path) -> None:
+    content = coco([0, 0, 10, 10], [0, 0, 0, 5], [0, 0, 9, 9])
+    content["annotations"][2]["iscrowd"] = 1
+    path = write_coco(tmp_path, content)
+    with pytest.warns(UserWarning, match=r"coco\.json: 1 objects were skipped \(1 empty box\)\.$"):
+        assert ScaleTarget.from_coco(path) == ScaleTarget(10, 10)
+
+
+def test_crowds_are_skipped_without_a_warning(tmp_path: Path) -> None:
+    content = coco([0, 0, 10, 10], [0, 0, 9, 9])
+    content["annotations"][1]["iscrowd"] = 1
+    assert ScaleTarget.from_coco(write_coco(tmp_path, content)) == ScaleTarget(10, 10)
+
+
+# -- levels ----------------------------------------------------------------------------------
+
+
+def test_split() -> None:
+    target = ScaleTarget(20, 100, quiet=True)
+    parts = target.split({"P4": 16, "P2": 4, "P3": 8, "P5": 32})
+    assert parts == {
+        "P2": ScaleTarget(20, 32),
+        "P3": ScaleTarget(32, 64),
+        "P4": ScaleTarget(64, 100),
+    }
+    assert list(parts) == ["P2", "P3", "P4"]
+
+
+def test_wide_parts_do_not_warn() -> None:
+    (part,) = ScaleTarget(8, 60, quiet=True).split({"C2": 4}).values()
+    assert part.advice is not None
+    assert hash(part) == hash(ScaleTarget(8, 60, quiet=True))
+
+
+def test_split_says_what_is_missing() -> None:
+    match = r"No level serves objects of 5 to 8 px; the levels are P2 \(stride 4 px: 8 to 32 px\)"
+    with pytest.raises(ValueError, match=match):
+        ScaleTarget(5, 12).split({"P2": 4, "P3": 8})
+
+
+def test_the_ends_of_the_reach_follow_the_constants() -> None:
+    low, high = (4 * end for end in REACH_PER_STRIDE)
+    assert ScaleTarget(low, high, quiet=True).split({"C2": 4}) == {
+        "C2": ScaleTarget(low, high, quiet=True)
+    }
+    for size in (low * 0.99, high * 1.01):
+        with pytest.raises(ValueError, match="No level serves"):
+            ScaleTarget(size, size).split({"C2": 4})
+    meets = 4 * OBJECT_PER_STRIDE[1]
+    parts = ScaleTarget(meets - 1, meets + 1).split({"C2": 4, "C3": 8})
+    assert parts["C2"].max_size == meets == parts["C3"].min_size
+
+
+@given(st.floats(8, 60), st.floats(1.01, 8))
+def test_parts_are_targets_within_the_target(low: float, ratio: float) -> None:
+    target = ScaleTarget(low, low * ratio, quiet=True)
+    parts = list(target.split({"P2": 4, "P3": 8, "P4": 16, "P5": 32}).values())
+    assert (parts[0].min_size, parts[-1].max_size) == (target.min_size, target.max_size)
+    assert max(part.effective.high for part in parts) == target.effective.high
 
 
 # -- ranges ----------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from strategies import architectures
 
 from rfsearch.architecture import Architecture
-from rfsearch.sources import ImageData
-from rfsearch.tasks import LARGEST_ERF_INPUT, ClassificationTask, mirror
+from rfsearch.datasets import ImageData
+from rfsearch.task_erf import LARGEST_ERF_INPUT, mirror
+from rfsearch.tasks import ClassificationTask
 from rfsearch.training import TrainingConfig
 
 sides = st.integers(1, 12)
@@ -122,7 +123,7 @@ def test_training_changes_the_network_and_is_the_same_each_time() -> None:
         of = task()
         model = of.build(architecture())
         before = model.stem[0].conv.weight.detach().clone()
-        accuracy = of.train(model).accuracy
+        accuracy = of.train(model).score
         after = model.stem[0].conv.weight.detach()
         assert not torch.equal(before, after)
         results.append((accuracy, after))

@@ -10,8 +10,10 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from rfsearch.sources import ImageData
-from rfsearch.training import Normalizer, TrainingConfig, TrainingResult, evaluate, train
+from rfsearch.classification import ClassificationLesson
+from rfsearch.datasets import ImageData
+from rfsearch.scale_scores import ScaleScores
+from rfsearch.training import TrainingConfig, TrainingResult, train
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 CPU = torch.device("cpu")
 
 
-def easy_data(num_train: int = 128, num_valid: int = 64) -> ImageData:
+def easy_images(num_train: int = 128, num_valid: int = 64) -> ImageData:
     """Noise in which the left or the right half is brighter."""
     rng = np.random.default_rng(0)
     total = num_train + num_valid
@@ -37,11 +39,19 @@ def easy_data(num_train: int = 128, num_valid: int = 64) -> ImageData:
     )
 
 
-def numbered_data(num_images: int) -> ImageData:
+def numbered_images(num_images: int) -> ImageData:
     """Constant images, each as bright as its number."""
     numbers = torch.arange(num_images)
     images = numbers.to(torch.uint8)[:, None, None, None].expand(-1, 1, 2, 2).contiguous()
     return ImageData(images, numbers % 2, images[:4], numbers[:4] % 2, ("even", "odd"))
+
+
+def easy_data(device: torch.device = CPU) -> ClassificationLesson:
+    return ClassificationLesson(easy_images(), device)
+
+
+def numbered_data(num_images: int) -> ClassificationLesson:
+    return ClassificationLesson(numbered_images(num_images), CPU)
 
 
 def tiny_model(seed: int = 0) -> nn.Module:
@@ -83,7 +93,7 @@ def config(**values: Any) -> TrainingConfig:
 
 def test_an_easy_set_is_learned() -> None:
     result = train(tiny_model(), easy_data(), config(), device=CPU)
-    assert result.accuracy > 0.95
+    assert result.score > 0.95
     assert result.epochs == 3
     assert result.seconds > 0
 
@@ -94,13 +104,13 @@ def test_an_easy_set_is_learned_on_cuda() -> None:
     model = tiny_model()
     result = train(
         model,
-        easy_data(),
+        easy_data(torch.device("cuda")),
         config(),
         device=torch.device("cuda"),
         report=lambda _, accuracy: reported.append(accuracy),
     )
-    assert result.accuracy > 0.95
-    assert reported[-1] == result.accuracy
+    assert result.score > 0.95
+    assert reported[-1] == result.score
     assert {parameter.device.type for parameter in model.parameters()} == {"cuda"}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
@@ -114,7 +124,7 @@ def test_an_easy_set_is_learned_on_cuda() -> None:
     ],
 )
 def test_other_optimizers_and_schedulers_learn_too(options: dict[str, Any]) -> None:
-    assert train(tiny_model(), easy_data(), config(**options), device=CPU).accuracy > 0.95
+    assert train(tiny_model(), easy_data(), config(**options), device=CPU).score > 0.95
 
 
 def test_the_same_seed_gives_the_same_result() -> None:
@@ -182,7 +192,7 @@ def test_epochs_are_reported_once_each(epochs: int) -> None:
     result = train(tiny_model(), easy_data(), config(epochs=epochs), device=CPU, report=report)
     assert seen == list(range(1, epochs + 1))
     assert result.epochs == epochs
-    assert result.accuracy == accuracies[-1]
+    assert result.score == accuracies[-1]
 
 
 def test_a_budget_in_seconds_ends_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +224,7 @@ def test_training_ends_at_whichever_limit_comes_first(
     model = Watcher()
     result = train(model, numbered_data(64), config(epochs=epochs, seconds=seconds), device=CPU)
     assert len(model.sizes) == updates
-    assert 0 <= result.accuracy <= 1
+    assert 0 <= result.score <= 1
 
 
 def test_the_learning_rate_rises_then_falls() -> None:
@@ -287,51 +297,6 @@ def test_a_learning_rate_that_is_far_too_large_ends_training() -> None:
         train(tiny_model(), easy_data(), wild, device=CPU)
 
 
-# -- evaluation and normalisation -------------------------------------------------------------
-
-
-class Threshold(nn.Module):
-    """Calls an image class 1 if its mean is above zero, in evaluation mode only."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        assert not self.training
-        above = images.mean(dim=(1, 2, 3))
-        return torch.stack([-above, above], dim=1)
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 64])
-def test_accuracy_by_hand(batch_size: int) -> None:
-    brightness = torch.tensor([10, 20, 30, 200, 210, 220, 230, 240, 250, 5], dtype=torch.uint8)
-    labels = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1, 0, 1])
-    images = brightness[:, None, None, None].expand(-1, 1, 2, 2)
-    normalize = Normalizer(torch.tensor(100.0), torch.tensor(1.0))
-    accuracy = evaluate(Threshold(), images, labels, normalize, batch_size)
-    assert accuracy == pytest.approx(0.7)
-
-
-def test_nothing_to_evaluate_is_refused() -> None:
-    images = torch.zeros((0, 1, 2, 2), dtype=torch.uint8)
-    normalize = Normalizer(torch.tensor(0.0), torch.tensor(1.0))
-    with pytest.raises(ValueError, match="at least one image"):
-        evaluate(Threshold(), images, torch.zeros(0, dtype=torch.int64), normalize)
-
-
-def test_normalised_images_have_mean_0_and_deviation_1_per_channel() -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (50, 3, 6, 6), generator=generator, dtype=torch.uint8)
-    images[:, 1] = images[:, 1] // 4 + 100
-    normalised = Normalizer.of(images)(images)
-    assert normalised.dtype == torch.float32
-    for channel in normalised.unbind(1):
-        assert float(channel.mean()) == pytest.approx(0, abs=1e-5)
-        assert float(channel.std()) == pytest.approx(1, abs=1e-5)
-
-
-def test_constant_images_are_normalised_to_zero() -> None:
-    images = torch.full((4, 1, 3, 3), 77, dtype=torch.uint8)
-    assert torch.equal(Normalizer.of(images)(images), torch.zeros(4, 1, 3, 3))
-
-
 # -- configuration ----------------------------------------------------------------------------
 
 
@@ -360,4 +325,7 @@ def test_whole_numbers_are_fine_where_a_fraction_may_be() -> None:
 
 
 def test_results_have_names() -> None:
-    assert TrainingResult(0.5, 2, 1.5)._asdict() == {"accuracy": 0.5, "epochs": 2, "seconds": 1.5}
+    result = TrainingResult(0.5, 2, 1.5)
+    assert (result.score, result.epochs, result.seconds) == (0.5, 2, 1.5)
+    assert result.by_scale._fields == ScaleScores._fields == ("small", "medium", "large")
+    assert all(math.isnan(score) for score in (*result.by_scale, result.ap50))

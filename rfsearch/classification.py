@@ -1,0 +1,72 @@
+"""Learning to classify images: cross entropy, and accuracy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torchmetrics.classification import MulticlassAccuracy
+
+from rfsearch.device_images import DeviceImages, Normalizer, autocast
+from rfsearch.scale_scores import ScaleScores, share_by_scale
+from rfsearch.training import Scores
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from rfsearch.datasets import ImageData
+
+
+class ClassificationLesson:
+    """Labelled images on a device; the model maps a batch of them to class scores.
+
+    The score is the share of validation images that are classified right; by scale, among the
+    images whose object is small, medium or large, where that is known.
+    """
+
+    def __init__(self, data: ImageData, device: torch.device, batch_size: int = 64) -> None:
+        normalize = Normalizer.of(data.train_images)
+        self.train = DeviceImages(data.train_images, normalize, device)
+        self.valid = DeviceImages(data.valid_images, normalize, device)
+        self.train_labels = data.train_labels.to(device)
+        self.valid_labels = data.valid_labels.to(device)
+        self.valid_sizes = data.valid_sizes
+        self.device = device
+        self.num_classes = len(data.class_names)
+        self.batch_size = batch_size
+
+    @property
+    def num_images(self) -> int:
+        """How many images there are to train on."""
+        return len(self.train)
+
+    def loss(self, model: nn.Module, chosen: Tensor) -> Tensor:
+        """Cross entropy of some training images."""
+        index = chosen.to(self.device)
+        with autocast(self.device):
+            scores = model(self.train.take(index))
+            return F.cross_entropy(scores.float(), self.train_labels[index])
+
+    def evaluate(self, model: nn.Module) -> Scores:
+        """Accuracy on the validation images.
+
+        Raises:
+            ValueError: If there is no image.
+        """
+        if not len(self.valid):
+            raise ValueError("There must be at least one image to evaluate, but there is none.")
+        metric = MulticlassAccuracy(self.num_classes, average="micro").to(self.device)
+        right = torch.zeros(len(self.valid), dtype=torch.bool, device=self.device)
+        for part, images in self.valid.batches(4 * self.batch_size):
+            with autocast(self.device):
+                scores = model(images)
+            truth = self.valid_labels[part]
+            metric.update(scores.float(), truth)
+            right[part] = scores.argmax(dim=1) == truth
+        return Scores(float(metric.compute()), self._by_scale(right))
+
+    def _by_scale(self, right: Tensor) -> ScaleScores:
+        if self.valid_sizes is None:
+            return ScaleScores()
+        return share_by_scale(right.cpu().numpy(), self.valid_sizes)

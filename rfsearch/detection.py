@@ -1,0 +1,167 @@
+"""Learning to find objects: torchvision's FCOS on a searched network, and COCO's metric."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torchmetrics.detection import MeanAveragePrecision
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.fcos import FCOSHead
+from torchvision.models.detection.image_list import ImageList
+
+from rfsearch.device_images import DeviceImages, Normalizer, autocast
+from rfsearch.level_maps import level_maps
+from rfsearch.scale_scores import ScaleScores
+from rfsearch.training import Scores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rfsearch.datasets import Boxes, DetectionData
+    from rfsearch.level_maps import Backbone
+    from rfsearch.receptive_field import ReceptiveField
+
+#: Channels of the head, the same for all candidates; a multiple of its 32 normalisation groups.
+HEAD_WIDTH = 64
+#: 3x3 convolutions of the head before its last. Each of them widens the field by two strides, so
+#: the four of the published head would see far more than the map whose field is searched for.
+HEAD_CONVS = 1
+#: Distance from a unit to the sides of its box before training, in strides. From torchvision's 0,
+#: where the rectifier behind it begins, some networks never learn a box.
+FIRST_DISTANCE = 1.0
+#: Below torchvision's 0.2: after a brief training few scores are that high, and COCO's metric
+#: looks at the 100 best detections of an image whatever their scores.
+SCORE_THRESHOLD = 0.05
+
+
+class _Maps(nn.Module):
+    """The network's maps in float32, projected to the head's width."""
+
+    def __init__(self, network: Backbone, out_channels: int) -> None:
+        super().__init__()
+        self.network = network
+        self.out_channels = out_channels
+        self.project = nn.Conv2d(network.num_features, out_channels, kernel_size=1)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        with autocast(images.device):
+            maps = level_maps(self.network, images)
+            return OrderedDict((k, self.project(values).float()) for k, values in maps.items())
+
+
+class _Ready(nn.Module):
+    """Stands for torchvision's resizing and normalising, which the images do not need."""
+
+    def forward(self, images: Tensor, targets: Any = None) -> tuple[ImageList, Any]:
+        return ImageList(images, [tuple(images.shape[-2:])] * len(images)), targets
+
+    def postprocess(self, detections: Any, *sizes: Any) -> Any:
+        return detections
+
+
+class _Anchors(AnchorGenerator):  # type: ignore[misc]  # torchvision has no types
+    """One anchor per unit, one stride wide, around the centre of the unit's receptive field."""
+
+    def __init__(self, fields: Mapping[str, ReceptiveField]) -> None:
+        super().__init__(tuple((f.stride,) for f in fields.values()), ((1.0,),) * len(fields))
+        self.fields = tuple(fields.values())
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        anchors = [
+            _level_anchors(field, values)
+            for field, values in zip(self.fields, feature_maps, strict=True)
+        ]
+        return [torch.cat(anchors)] * len(image_list.image_sizes)
+
+
+def _level_anchors(field: ReceptiveField, values: Tensor) -> Tensor:
+    """Left, top, right and bottom of each unit's anchor in px, row by row."""
+    y, x = (
+        # The middle of pixel 0 lies half a pixel from the image's edge.
+        torch.arange(units, device=values.device) * field.stride + field.center + 0.5
+        for units in values.shape[-2:]
+    )
+    centers = torch.cartesian_prod(y, x).flip(-1)
+    return torch.cat([centers - field.stride / 2, centers + field.stride / 2], dim=1)
+
+
+def detector(network: Backbone, num_classes: int) -> FCOS:
+    """FCOS (Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", 2019).
+
+    Args:
+        network: The network with one map or several, finest first.
+        num_classes: Number of classes; there is none for the background.
+
+    Returns:
+        A model that maps images `(batch, channels, height, width)` and, in training, their
+        targets to torchvision's losses or detections. Its network is `.backbone.network`.
+    """
+    head = FCOSHead(HEAD_WIDTH, num_anchors=1, num_classes=num_classes, num_convs=HEAD_CONVS)
+    nn.init.constant_(head.regression_head.bbox_reg.bias, FIRST_DISTANCE)
+    model = FCOS(
+        _Maps(network, HEAD_WIDTH),
+        num_classes,
+        anchor_generator=_Anchors(network.receptive_fields()),
+        head=head,
+        score_thresh=SCORE_THRESHOLD,
+    )
+    model.transform = _Ready()
+    return model
+
+
+class DetectionLesson:
+    """Images with boxes on a device, for a model from `detector`.
+
+    The score is COCO's average precision over overlaps of 50 to 95 %, by scale that of small,
+    medium and large objects. Ignored objects are not learned, and detections of them not counted.
+    torchvision's loss makes the host wait for the device in every step.
+    """
+
+    def __init__(self, data: DetectionData, device: torch.device, batch_size: int = 64) -> None:
+        normalize = Normalizer.of(data.train_images)
+        self.train = DeviceImages(data.train_images, normalize, device)
+        self.valid = DeviceImages(data.valid_images, normalize, device)
+        self.train_targets = [_to_learn(boxes, device) for boxes in data.train_boxes]
+        self.valid_targets = [_to_find(boxes) for boxes in data.valid_boxes]
+        self.device = device
+        self.batch_size = batch_size
+
+    @property
+    def num_images(self) -> int:
+        """How many images there are to train on."""
+        return len(self.train)
+
+    def loss(self, model: nn.Module, chosen: Tensor) -> Tensor:
+        """Sum of FCOS's three losses (class, box, centre-ness) for some training images."""
+        images = self.train.take(chosen.to(self.device))
+        losses = model(images, [self.train_targets[i] for i in chosen.tolist()])
+        return torch.stack(list(losses.values())).sum()
+
+    def evaluate(self, model: nn.Module) -> Scores:
+        """Average precision on the validation images."""
+        metric = MeanAveragePrecision(backend="faster_coco_eval")
+        for part, images in self.valid.batches(self.batch_size):
+            found = [{k: v.cpu() for k, v in image.items()} for image in model(images)]
+            metric.update(found, self.valid_targets[part])
+        values = {key: float(value) for key, value in metric.compute().items() if key in _KEYS}
+        ap, ap50, *by_scale = (math.nan if values[key] < 0 else values[key] for key in _KEYS)
+        return Scores(ap, ScaleScores(*by_scale), ap50)
+
+
+#: Of torchmetrics, which says -1 where there is no object.
+_KEYS = ("map", "map_50", "map_small", "map_medium", "map_large")
+
+
+def _to_learn(boxes: Boxes, device: torch.device) -> dict[str, Tensor]:
+    kept = ~boxes.ignored
+    return {"boxes": boxes.corners[kept].to(device), "labels": boxes.labels[kept].to(device)}
+
+
+def _to_find(boxes: Boxes) -> dict[str, Tensor]:
+    return {"boxes": boxes.corners, "labels": boxes.labels, "iscrowd": boxes.ignored.long()}

@@ -1,0 +1,97 @@
+"""Pixels of images and masks of any depth, whole or resized by a factor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_TIFF = (".tif", ".tiff")
+
+
+def read_pixels(file: Path, scale: float = 1.0) -> NDArray[np.uint8]:
+    """An image in grey or RGB, `(height, width, channels)`.
+
+    Values of more than 8 bits are scaled, from the darkest pixel of the image to its brightest.
+
+    Args:
+        file: Anything that Pillow or, for TIFF, tifffile can read.
+        scale: Factor by which height and width are resized.
+
+    Raises:
+        ValueError: If it is not a readable image of one or three channels; it names the file.
+    """
+    values = _read(file, as_colours=True)
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.ndim != 3 or values.shape[2] not in (1, 3, 4) or values.dtype.kind not in "uif":
+        raise ValueError(
+            f"{file}: must be an image in grey or RGB, but has the shape {values.shape}."
+        )
+    pixels = _to_8_bit(values[..., :3], file)
+    size = _resized(pixels.shape, scale)
+    if size == pixels.shape[:2]:
+        return pixels
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    resized = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+    return resized.reshape(*size, -1)
+
+
+def read_numbers(file: Path, scale: float = 1.0) -> NDArray[np.int64]:
+    """An image of one channel whose values are numbers, not shades: `(height, width)`.
+
+    Args:
+        file: With 8, 16 or 32 bits, or with a palette, whose indices are the numbers.
+        scale: Factor by which height and width are resized; numbers are never mixed.
+
+    Raises:
+        ValueError: If it is not a readable image of one channel of whole numbers from 0.
+    """
+    values = _read(file, as_colours=False)
+    if values.ndim != 2 or values.dtype.kind not in "uib" or values.min() < 0:
+        raise ValueError(
+            f"{file}: a mask must have one channel of whole numbers from 0, but has the shape "
+            f"{values.shape} and the type {values.dtype}."
+        )
+    height, width = _resized(values.shape, scale)
+    rows = ((np.arange(height) + 0.5) * values.shape[0] / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * values.shape[1] / width).astype(int)
+    return values[np.ix_(rows, columns)].astype(np.int64)
+
+
+def _read(file: Path, as_colours: bool) -> NDArray[Any]:
+    try:
+        with Image.open(file) as image:
+            if (frames := getattr(image, "n_frames", 1)) != 1:
+                raise ValueError(f"it holds {frames} images")
+            if as_colours and not image.mode.startswith(("I", "F")):
+                return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+            return np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if file.suffix.lower() not in _TIFF or not file.is_file():
+            raise ValueError(f"{file}: not a readable image ({error}).") from None
+    try:
+        return tifffile.imread(file)
+    except Exception as error:  # tifffile has no common class of errors
+        raise ValueError(f"{file}: not a readable image ({error}).") from None
+
+
+def _to_8_bit(values: NDArray[Any], file: Path) -> NDArray[np.uint8]:
+    if values.dtype == np.uint8:
+        return values
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise ValueError(f"{file}: must hold finite values, but its brightest pixel is {high}.")
+    scaled = (values.astype(np.float64) - low) * (255 / max(high - low, 1e-12))
+    return scaled.round().astype(np.uint8)
+
+
+def _resized(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
+    height, width = (max(1, round(pixels * scale)) for pixels in shape[:2])
+    return height, width

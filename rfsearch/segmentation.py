@@ -1,0 +1,102 @@
+"""Learning to name the class of every pixel: head, loss and metric."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchmetrics.classification import MulticlassJaccardIndex
+
+from rfsearch.datasets import IGNORED
+from rfsearch.device_images import DeviceImages, Normalizer, autocast
+from rfsearch.level_maps import level_maps
+from rfsearch.scale_scores import ScaleScores, share_by_scale
+from rfsearch.training import Scores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rfsearch.datasets import SegmentationData
+    from rfsearch.level_maps import Backbone
+
+
+class SegmentationNetwork(nn.Module):
+    """A network whose finest map is turned into a class for every pixel.
+
+    The head is one 1x1 convolution, followed by bilinear interpolation (Long et al., "Fully
+    Convolutional Networks for Semantic Segmentation", 2015): it adds nothing to the receptive
+    field of the map, which is what is searched for.
+
+    Attributes:
+        backbone: The network with one map or several, finest first.
+        head: The 1x1 convolution.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Conv2d(backbone.num_features, num_classes, kernel_size=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class scores `(batch, classes, height, width)` of images of that height and width."""
+        finest = next(iter(level_maps(self.backbone, images).values()))
+        return F.interpolate(
+            self.head(finest), images.shape[-2:], mode="bilinear", align_corners=False
+        )
+
+
+class SegmentationLesson:
+    """Images with a class for every pixel, on a device.
+
+    The score is the mean over the classes of intersection over union, taken over the pixels of
+    all validation images. By scale it is the share of objects most of whose pixels (more than
+    half) are classified right, where objects are known.
+    """
+
+    def __init__(self, data: SegmentationData, device: torch.device, batch_size: int = 64) -> None:
+        normalize = Normalizer.of(data.train_images)
+        self.train = DeviceImages(data.train_images, normalize, device)
+        self.valid = DeviceImages(data.valid_images, normalize, device)
+        self.train_masks = data.train_masks.to(device)
+        self.valid_masks = data.valid_masks.to(device)
+        self.instances = data.valid_instances
+        self.device = device
+        self.num_classes = len(data.class_names)
+        self.batch_size = batch_size
+
+    @property
+    def num_images(self) -> int:
+        """How many images there are to train on."""
+        return len(self.train)
+
+    def loss(self, model: nn.Module, chosen: Tensor) -> Tensor:
+        """Cross entropy of the pixels of some training images."""
+        index = chosen.to(self.device)
+        with autocast(self.device):
+            scores = model(self.train.take(index)).float()
+        truth = self.train_masks[index].long()
+        known = (truth != IGNORED).sum().clamp_min(1)  # No pixel known would give a NaN.
+        return F.cross_entropy(scores, truth, ignore_index=IGNORED, reduction="sum") / known
+
+    def evaluate(self, model: nn.Module) -> Scores:
+        """Mean intersection over union, and the recall of objects by scale."""
+        metric = MulticlassJaccardIndex(self.num_classes, ignore_index=IGNORED).to(self.device)
+        right = torch.zeros(self.valid_masks.shape, dtype=torch.bool, device=self.device)
+        for part, images in self.valid.batches(4 * self.batch_size):
+            with autocast(self.device):
+                predicted = model(images).argmax(dim=1)
+            truth = self.valid_masks[part].long()
+            metric.update(predicted, truth)
+            right[part] = predicted == truth
+        return Scores(float(metric.compute()), self._by_scale(right))
+
+    def _by_scale(self, right: Tensor) -> ScaleScores:
+        if self.instances is None:
+            return ScaleScores()
+        numbers, sizes = self.instances.numbers.numpy(), self.instances.sizes
+        pixels = np.bincount(numbers.ravel(), minlength=len(sizes) + 1)[1:]
+        found = np.bincount(numbers[right.cpu().numpy()], minlength=len(sizes) + 1)[1:]
+        return share_by_scale(2 * found > pixels, sizes)
