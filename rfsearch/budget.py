@@ -12,6 +12,14 @@ from rfsearch.target import Range
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture
 
+_POSITIVE = (
+    "max_output_stride",
+    "max_params_m",
+    "max_flops_g",
+    "max_latency_ms",
+    "max_peak_memory_mb",
+)
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -44,7 +52,7 @@ class Budget:
     num_classes: int = 0
 
     def __post_init__(self) -> None:
-        for name in (name for name in vars(self) if name.startswith("max_")):
+        for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"`{name} > 0` must hold, but got {value}.")

@@ -15,13 +15,13 @@ from torch.export import Dim
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.export import ExportedProgram
 
 #: Largest difference that passes, as a share of the largest score: rounding, in another order.
 TOLERANCE = 1e-4
 #: Names of the input and of the output in the ONNX file.
 INPUT_NAME, OUTPUT_NAME = "images", "scores"
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-_DYNAMIC_BATCH = {"x": {0: Dim("batch", min=1)}}
 
 
 def require_onnx() -> None:
@@ -43,7 +43,7 @@ def export_program(model: nn.Module, images: Tensor, file: Path) -> float:
 
     Args:
         model: The network in evaluation mode.
-        images: Normalised images `(images, channels, height, width)` to check with, two or more.
+        images: Normalised images `(images, channels, height, width)` to check with.
         file: Where to; its name ends in `.pt2`.
 
     Returns:
@@ -52,8 +52,7 @@ def export_program(model: nn.Module, images: Tensor, file: Path) -> float:
     Raises:
         RuntimeError: If the scores differ by more than rounding.
     """
-    program = torch.export.export(model, _example(images), dynamic_shapes=_DYNAMIC_BATCH)
-    torch.export.save(program, file)
+    torch.export.save(_trace(model, images), file)
     loaded = torch.export.load(file).module()
     with torch.inference_mode():
         return _largest_difference(model, images, loaded, file)
@@ -67,13 +66,11 @@ def export_onnx(model: nn.Module, images: Tensor, file: Path) -> float:
     import onnxruntime
 
     torch.onnx.export(
-        model,
-        _example(images),
-        file,
+        _trace(model, images),
+        f=file,
         input_names=[INPUT_NAME],
         output_names=[OUTPUT_NAME],
         dynamo=True,
-        dynamic_shapes=_DYNAMIC_BATCH,
         external_data=False,
         verbose=False,
     )
@@ -87,9 +84,17 @@ def export_onnx(model: nn.Module, images: Tensor, file: Path) -> float:
         return _largest_difference(model, images, run, file)
 
 
-def _example(images: Tensor) -> tuple[Tensor]:
-    """Inputs to trace with. They end up in the file, where nobody's images should be."""
-    return (torch.zeros_like(images),)
+def _trace(model: nn.Module, images: Tensor) -> ExportedProgram:
+    """The network's operations, for any number of images.
+
+    Example inputs end up in the file, where nobody's images should be; there are two, as one
+    would fix the number of images at one. The paths of the modules on this machine are left out.
+    """
+    example = images.new_zeros(2, *images.shape[1:])
+    program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch", min=1)},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
 
 
 def _largest_difference(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -110,7 +110,7 @@ def measure_latency(
     if not min_seconds > 0:
         raise ValueError(f"`min_seconds > 0` must hold, but got {min_seconds}.")
     module = create_model(model) if isinstance(model, str) else model
-    with _ready(module, device) as like, torch.inference_mode():
+    with _ready(module, device) as like, _current(like.device), torch.inference_mode():
         results = []
         for count in batch_sizes:
             shape = (count, input_channels(module), *size)
@@ -130,6 +130,11 @@ def _ready(module: nn.Module, device: torch.device | str | None) -> Iterator[Ten
         module.to(like.device)
         for part, mode in training.items():
             part.training = mode
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """What torch's timer and counters look at is the current CUDA device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _measure(

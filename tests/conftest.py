@@ -8,7 +8,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from experiments_on_folders import HAS_ONNX, run_experiment, write_experiment
 from hypothesis import HealthCheck, settings
 from packages import (
     DEEPFOREST,
@@ -19,9 +18,6 @@ from packages import (
     install,
     unpack,
 )
-
-from rfsearch.experiment import Experiment
-from rfsearch.export import trained_network, write_network
 
 # The networks here are small: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -91,6 +87,9 @@ def quiet_optuna() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def searched_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Imported here, after the number of threads is set, which torch reads when it is loaded.
+    from experiments_on_folders import run_experiment, write_experiment
+
     folder = write_experiment(tmp_path_factory.mktemp("searched") / "bright")
     run_experiment(folder)
     return folder
@@ -104,6 +103,11 @@ def searched(searched_once: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def exported_once(searched_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from experiments_on_folders import HAS_ONNX
+
+    from rfsearch.experiment import Experiment
+    from rfsearch.export import trained_network, write_network
+
     folder = tmp_path_factory.mktemp("exported") / "network"
     write_network(trained_network(Experiment.load(searched_once, "cpu")), folder, onnx=HAS_ONNX)
     return folder

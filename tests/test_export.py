@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -20,6 +23,7 @@ from rfsearch.export import Network, trained_network, write_network
 from rfsearch.export_formats import export_program
 from rfsearch.network_folder import InputFormat, create_network, load_network
 from rfsearch.study import open_study
+from rfsearch.tasks import SegmentationTask
 
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs rfsearch[export]")
 FILES = {"README.md", "architecture.json", "config.json", "erf.png", "model.pt2"}
@@ -191,10 +195,18 @@ def test_timm_builds_it_by_its_folder(searched: Path, exported: Path) -> None:
     torch.testing.assert_close(found.detach(), scores(searched, exported))
 
 
-def test_the_files_hold_nobodys_images(searched: Path, exported: Path) -> None:
+def test_the_files_hold_nobodys_images(exported: Path) -> None:
     program = torch.export.load(exported / "model.pt2")
     (inputs,) = program.example_inputs[0]
     assert not inputs.any()
+
+
+def test_the_files_hold_no_paths_of_this_machine(exported: Path) -> None:
+    here = str(Path(export_formats.__file__).parent).encode()
+    with zipfile.ZipFile(exported / "model.pt2") as archive:
+        contents = [archive.read(name) for name in archive.namelist()]
+    contents += [path.read_bytes() for path in exported.iterdir() if path.suffix != ".pt2"]
+    assert not any(here in content or b"site-packages" in content for content in contents)
 
 
 # -- mistakes ---------------------------------------------------------------------------------
@@ -238,6 +250,13 @@ def test_a_database_of_another_experiment(searched: Path, tmp_path: Path) -> Non
     (searched / "study.db").write_text("nonsense")
     line = refusal(rfsearch("export", searched, "--out", tmp_path / "out", "--no-onnx"))
     assert "study.db: not a usable Optuna database" in line
+
+
+def test_only_classifiers_are_exported(searched: Path) -> None:
+    data: Any = None
+    segmentation = replace(Experiment.load(searched, "cpu"), task=SegmentationTask(data))
+    with pytest.raises(ValueError, match=r"only networks that classify .* score is miou"):
+        trained_network(segmentation)
 
 
 def test_a_folder_that_is_not_empty(searched: Path, tmp_path: Path) -> None:
