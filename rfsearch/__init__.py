@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rfsearch.expected_erf import ExpectedERF as ExpectedERF
     from rfsearch.findings import Finding as Finding
     from rfsearch.importances import choice_importances as choice_importances
+    from rfsearch.latency import Latency as Latency
+    from rfsearch.latency import measure_latency as measure_latency
     from rfsearch.level_table import levels_dataframe as levels_dataframe
     from rfsearch.masked_images import masked_images as masked_images
     from rfsearch.model import build_model as build_model
@@ -69,6 +71,7 @@ _HOMES = {
     "DetectionTask": "tasks",
     "ExpectedERF": "expected_erf",
     "Finding": "findings",
+    "Latency": "latency",
     "MeasuredERF": "erf",
     "ObjectScales": "object_scales",
     "Objective": "objective",
@@ -100,6 +103,7 @@ _HOMES = {
     "make_scenes": "scenes",
     "masked_images": "masked_images",
     "measure_erf": "erf",
+    "measure_latency": "latency",
     "nuclei": "package_images",
     "pareto_front": "pareto",
     "probe_receptive_field": "probe",
