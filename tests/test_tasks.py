@@ -174,3 +174,16 @@ def test_the_erf_is_measured_on_so_many_validation_images(number: int) -> None:
     # Wide enough that every image reaches the unit in the middle.
     wide = of.build(architecture(stage_dict(width=64), width=64))
     assert of.measure_erf(wide).num_images == number
+
+
+def test_every_level_of_a_pyramid_is_measured_in_full() -> None:
+    stages = [stage_dict(width=8, stride=2) for _ in range(3)]
+    pyramid = architecture(*stages, neck={"kind": "fpn", "width": 8, "num_levels": 3})
+    of = task(num_erf_images=2)
+    model = of.build(pyramid)
+    for level, field in pyramid.receptive_fields().items():
+        erf = of.measure_erf(model, level)
+        assert erf.clipped == 0
+        assert 0 < erf.size <= field.size
+        assert erf.map.shape[0] % pyramid.input_multiple == 0
+    assert of.measure_erf(model).size == of.measure_erf(model, "P4").size
