@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from rfsearch.expected_erf import ExpectedERF as ExpectedERF
     from rfsearch.findings import Finding as Finding
     from rfsearch.model import build_model as build_model
+    from rfsearch.neck_choices import NeckChoices as NeckChoices
+    from rfsearch.necks import ASPP as ASPP
+    from rfsearch.necks import FPN as FPN
+    from rfsearch.necks import Merge as Merge
+    from rfsearch.necks import UNet as UNet
     from rfsearch.object_scales import ObjectScales as ObjectScales
     from rfsearch.objective import Objective as Objective
     from rfsearch.probe import probe_receptive_field as probe_receptive_field
@@ -43,14 +48,18 @@ if TYPE_CHECKING:
     from rfsearch.training import TrainingConfig as TrainingConfig
 
 _HOMES = {
+    "ASPP": "necks",
     "Architecture": "architecture",
     "Block": "architecture",
     "Budget": "budget",
     "ClassificationTask": "tasks",
     "ExpectedERF": "expected_erf",
+    "FPN": "necks",
     "Finding": "findings",
     "MeasuredERF": "erf",
     "ObjectScales": "object_scales",
+    "Merge": "necks",
+    "NeckChoices": "neck_choices",
     "Objective": "objective",
     "RFConstraint": "constraint",
     "RFSampler": "sampler",
@@ -64,6 +73,7 @@ _HOMES = {
     "TracedMap": "trace_result",
     "TracedModel": "trace_result",
     "TrainingConfig": "training",
+    "UNet": "necks",
     "build_model": "model",
     "diagnose": "diagnosis",
     "digit_scenes": "sources",

@@ -63,14 +63,15 @@ def require_feasible(space: SearchSpace, constraint: RFConstraint) -> None:
     if "expected" in ranges:
         ranges = {gate: allowed for gate, allowed in ranges.items() if gate != "measured"}
     asked = ", ".join(f"{gate} {allowed}" for gate, allowed in ranges.items())
+    whose = "its"
     if space.upsamples:
-        advice = _example(space, constraint)
+        whose, advice = "its last maps'", _example(space, constraint)
     else:
         found = list(islice(remedies(space, constraint), _LISTED))
         advice = f" It would with {', or '.join(map(str, found))}." if found else ""
     raise ValueError(
-        f"No candidate of the space passes all gates ({asked}): its theoretical receptive fields "
-        f"reach from {min(sizes)} to {max(sizes)} px.{advice}"
+        f"No candidate of the space passes all gates ({asked}): {whose} theoretical receptive "
+        f"fields reach from {min(sizes)} to {max(sizes)} px.{advice}"
     )
 
 
