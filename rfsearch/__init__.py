@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from rfsearch.level_table import levels_dataframe as levels_dataframe
     from rfsearch.masked_images import masked_images as masked_images
     from rfsearch.model import build_model as build_model
+    from rfsearch.neck_choices import NeckChoices as NeckChoices
+    from rfsearch.necks import ASPP as ASPP
+    from rfsearch.necks import FPN as FPN
+    from rfsearch.necks import Merge as Merge
+    from rfsearch.necks import UNet as UNet
     from rfsearch.object_scales import ObjectScales as ObjectScales
     from rfsearch.objective import Objective as Objective
     from rfsearch.package_images import buildings as buildings
@@ -63,6 +68,7 @@ if TYPE_CHECKING:
     from rfsearch.training import TrainingConfig as TrainingConfig
 
 _HOMES = {
+    "ASPP": "necks",
     "Architecture": "architecture",
     "AreaTiling": "tiles",
     "Block": "stages",
@@ -70,10 +76,13 @@ _HOMES = {
     "ClassificationTask": "tasks",
     "DetectionTask": "tasks",
     "ExpectedERF": "expected_erf",
+    "FPN": "necks",
     "Finding": "findings",
     "Latency": "latency",
     "MeasuredERF": "erf",
     "ObjectScales": "object_scales",
+    "Merge": "necks",
+    "NeckChoices": "neck_choices",
     "Objective": "objective",
     "RFConstraint": "constraint",
     "RFSampler": "sampler",
@@ -89,6 +98,7 @@ _HOMES = {
     "TracedMap": "trace_result",
     "TracedModel": "trace_result",
     "TrainingConfig": "training",
+    "UNet": "necks",
     "build_model": "model",
     "buildings": "package_images",
     "choice_importances": "importances",
