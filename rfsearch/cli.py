@@ -13,6 +13,7 @@ from rfsearch.cli_errors import show_warning
 from rfsearch.cli_rf import rf
 from rfsearch.cli_run import run
 from rfsearch.cli_space import space
+from rfsearch.cli_worker import worker
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -30,7 +31,7 @@ def _about() -> None:
     """Search network architectures whose receptive field fits the objects they must see."""
 
 
-for command in (run, space, rf, erf, doctor):
+for command in (run, worker, space, rf, erf, doctor):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.candidates import NotOfferedError
 from rfsearch.diagnosis import diagnose_architecture
+from rfsearch.recovery import RETRY_OF, first_number
 from rfsearch.rejection import end_rejected
 
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture
+    from rfsearch.checkpoints import Checkpoint, Checkpoints
     from rfsearch.constraint import RFConstraint
     from rfsearch.model import SearchedNetwork
     from rfsearch.space import SearchSpace
@@ -47,12 +49,15 @@ class Objective:
         constraint: Which receptive fields fit.
         task: What to train for.
         after_epoch: Called after each epoch; an exception that it raises ends the trial.
+        checkpoints: Where trainings leave their state after each epoch, for a retry to go on from.
+            None: nowhere.
     """
 
     space: SearchSpace
     constraint: RFConstraint
     task: ClassificationTask
     after_epoch: Callable[[], None] = _nothing
+    checkpoints: Checkpoints | None = None
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Accuracy of the trial's candidate; NaN, which Optuna records as failed, if it has none.
@@ -109,9 +114,17 @@ class Objective:
 
         start = time.perf_counter()
         try:
-            return self.task.train(model, report).accuracy
+            return self.task.train(model, report, self._checkpoint(trial)).accuracy
         finally:
             trial.set_user_attr("train_seconds", time.perf_counter() - start)
+
+    def _checkpoint(self, trial: optuna.Trial) -> Checkpoint | None:
+        if self.checkpoints is None:
+            return None
+        checkpoint = self.checkpoints.of(first_number(trial))
+        if RETRY_OF not in trial.user_attrs:  # What lies there is of a study that is no more.
+            checkpoint.remove()
+        return checkpoint
 
 
 def _earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rfsearch.architecture import Architecture
+    from rfsearch.checkpoints import Checkpoint
     from rfsearch.sources import ImageData
 
 #: Largest side in px of the images that an ERF is measured on; what lies beyond is clipped.
@@ -69,14 +70,24 @@ class ClassificationTask:
         return model.to(self._device)
 
     def train(
-        self, model: SearchedNetwork, report: Callable[[int, float], None] | None = None
+        self,
+        model: SearchedNetwork,
+        report: Callable[[int, float], None] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> TrainingResult:
-        """Train the network in place.
+        """Train the network in place, on from the checkpoint if there is one.
 
         Raises:
             FloatingPointError: If the loss is not finite.
         """
-        return train(model, self.data, self.training, device=self._device, report=report)
+        return train(
+            model,
+            self.data,
+            self.training,
+            device=self._device,
+            report=report,
+            checkpoint=checkpoint,
+        )
 
     def measure_erf(self, model: SearchedNetwork) -> MeasuredERF:
         """Measure the network's ERF on validation images.

@@ -16,11 +16,13 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torchmetrics.classification import MulticlassAccuracy
 
+from rfsearch.checkpoints import TrainingProgress
 from rfsearch.validation import FrozenData
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from rfsearch.checkpoints import Checkpoint
     from rfsearch.sources import ImageData
 
 #: Steps of the learning-rate schedule; a budget in seconds has no number of updates of its own.
@@ -106,6 +108,7 @@ def train(
     *,
     device: torch.device,
     report: Callable[[int, float], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainingResult:
     """Train a classifier briefly, in place.
 
@@ -118,6 +121,8 @@ def train(
         device: Where to train.
         report: Called after each epoch with its number, from 1, and the validation accuracy. An
             exception it raises ends the training.
+        checkpoint: Written after each epoch; if there is one already, training goes on from it,
+            and `report` is called for its epochs first.
 
     Raises:
         FloatingPointError: If the loss is not finite.
@@ -140,9 +145,16 @@ def train(
         step_on_epochs=False,
     )
     batches = _Batches(len(images), config)
-    progress, epoch, accuracy = 0.0, 0, math.nan
+    progress, history = 0.0, list[float]()
+    done = checkpoint.load(model, optimizer, device) if checkpoint is not None else None
+    if done is not None:
+        progress, history, batches.updates = done.share, list(done.scores), done.updates
+        start -= done.seconds
+        for number, score in enumerate(history, start=1):
+            if report is not None:
+                report(number, score)
     while progress < 1:
-        epoch += 1
+        epoch = len(history) + 1
         model.train()
         total = torch.zeros((), device=device)
         for chosen in batches.epoch(epoch):
@@ -165,10 +177,16 @@ def train(
                 break
         if not math.isfinite(float(total)):
             raise FloatingPointError(f"The training loss is {float(total)} in epoch {epoch}.")
-        accuracy = evaluate(model, valid_images, valid_labels, normalize, config.batch_size)
+        history.append(evaluate(model, valid_images, valid_labels, normalize, config.batch_size))
+        if checkpoint is not None:
+            seconds = time.perf_counter() - start
+            done = TrainingProgress(
+                scores=tuple(history), updates=batches.updates, share=progress, seconds=seconds
+            )
+            checkpoint.save(model, optimizer, done)
         if report is not None:
-            report(epoch, accuracy)
-    return TrainingResult(accuracy, epoch, time.perf_counter() - start)
+            report(epoch, history[-1])
+    return TrainingResult(history[-1], len(history), time.perf_counter() - start)
 
 
 class _Batches:

@@ -42,12 +42,17 @@ LAYERS: tuple[set[str], ...] = (
         "trace_mode", "trace_operations", "trace_positions", "trace_reshaping", "trace_result",
         "trace_shapes", "trace_slicing", "trace_windows", "traced_layers",
     },
-    {"scenes", "sources", "tasks", "training"},
-    {"interrupts", "sampler", "rejection", "objective", "study", "experiment"},
+    {"checkpoints", "scenes", "sources", "tasks", "training"},
+    {
+        "database_url", "devices", "experiment", "interrupts", "local_workers",
+        "objective", "outage",
+        "patient_storage", "quota", "recovery", "rejection", "sampler", "search_methods",
+        "storage", "study", "worker",
+    },
     {"analysis", "charts", "plots", "report", "progress"},
     {
-        "cli", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf", "cli_run",
-        "cli_space",
+        "cli", "cli_crew", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_rf",
+        "cli_run", "cli_search", "cli_space", "cli_worker",
     },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
