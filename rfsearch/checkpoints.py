@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -27,14 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _WEIGHTS, _OPTIMIZER, _PROGRESS = "weights.safetensors", "optimizer.pt", "progress.json"
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    SafetensorError,
-    ValidationError,
-    pickle.UnpicklingError,
-)
 
 
 class TrainingProgress(FrozenData):
@@ -99,15 +90,14 @@ class Checkpoint:
             state = torch.load(last / _OPTIMIZER, map_location=device, weights_only=True)
             text = (last / _PROGRESS).read_text(encoding="utf-8")
             progress = TrainingProgress.model_validate_json(text)
-        except _UNREADABLE as error:
+            if _shapes(weights) != _shapes(_tensors(model)):
+                raise ValueError("it is of another network")
+            optimizer.load_state_dict(state)
+        except Exception as error:  # A damaged file can raise anything.
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             warnings.warn(f"{last}: not a usable checkpoint ({reason}).", stacklevel=2)
             return None
-        if _shapes(weights) != _shapes(_tensors(model)):
-            warnings.warn(f"{last}: the checkpoint of another network.", stacklevel=2)
-            return None
         model.load_state_dict(weights)
-        optimizer.load_state_dict(state)
         return progress
 
     def remove(self) -> None:

@@ -13,6 +13,8 @@ from typing import Self
 
 #: Workers that may be killed, for each that was started, before a trial is finished.
 _DEATHS = 3
+#: Exit code of a user's mistake.
+_MISTAKE = 2
 
 
 class LocalWorkers:
@@ -63,7 +65,8 @@ class LocalWorkers:
             num_finished: Trials that have ended so far.
 
         Raises:
-            ValueError: If workers are killed again and again, and no trial is finished.
+            ValueError: If a worker refuses what the user wants, in its words; or if workers are
+                killed again and again, and no trial is finished.
             RuntimeError: If a worker has failed; with the last line of what it said.
         """
         if num_finished != self._finished:
@@ -74,8 +77,10 @@ class LocalWorkers:
             assert process.returncode is not None
             if process.returncode < 0:
                 self._replace(process.returncode)
+            elif process.returncode == _MISTAKE:
+                raise ValueError(self._last_words())
             elif process.returncode not in (0, 128 + signal.SIGTERM):
-                raise RuntimeError(self._last_words() or f"exit code {process.returncode}")
+                raise RuntimeError(f"A worker has failed ({self._last_words()}); see {self.log}.")
         return bool(self._running)
 
     def _replace(self, returncode: int) -> None:

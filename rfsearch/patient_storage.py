@@ -15,12 +15,19 @@ import time
 import warnings
 from abc import update_abstractmethods
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    PendingRollbackError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from rfsearch.outage import DatabaseLostError
@@ -29,6 +36,7 @@ from rfsearch.outage import DatabaseLostError
 PATIENCE = 600.0
 #: Longest pause between two tries, in seconds.
 _LONGEST_PAUSE = 5.0
+_PASSING = (OperationalError, InterfaceError, PendingRollbackError, PoolTimeoutError)
 #: What waiting does not mend, as SQLite, PostgreSQL and MySQL say it.
 _LASTING = (
     "authentication failed",
@@ -62,7 +70,7 @@ def passes_by(error: BaseException) -> bool:
         return getattr(code(), "name", "") in _AWAY
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    if not isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
+    if not isinstance(error, _PASSING):
         return False
     text = str(error).lower()
     return not any(lasting in text for lasting in _LASTING)
@@ -167,6 +175,9 @@ class PatientStorage(BaseStorage):
                     raise DatabaseLostError(self._message(error)) from error
                 if 1 < pause < _LONGEST_PAUSE:
                     warnings.warn(f"{self._message(error)} Trying again.", stacklevel=2)
+                # A broken session would refuse the next try.
+                with suppress(SQLAlchemyError):
+                    self.inner.remove_session()
             else:
                 vars(self._given_up).clear()
                 return result

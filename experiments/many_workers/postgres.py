@@ -1,4 +1,4 @@
-"""A real PostgreSQL server on the loopback interface, for tests and benchmarks."""
+"""A real PostgreSQL server on the loopback interface, for the tests and the benchmark."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 
 def server_programs() -> Path | None:
@@ -52,13 +50,16 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
+        """Address of its database, with the password."""
         return f"postgresql://rfsearch:{self.password}@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
+        """Start, and wait until it answers."""
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self.folder} -c fsync=off"
         self._run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", options, "start")
 
     def stop(self, mode: str = "fast") -> None:
+        """Stop: `"fast"` ends all sessions in order, `"immediate"` is a crash."""
         self._run("pg_ctl", "-D", "data", "-m", mode, "-w", "stop")
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -78,10 +79,14 @@ class PostgresServer:
 
 @contextmanager
 def postgres() -> Iterator[PostgresServer]:
-    """A running server; skips the test where none is installed."""
+    """A running server.
+
+    Raises:
+        FileNotFoundError: If none is installed.
+    """
     programs = server_programs()
     if programs is None:
-        pytest.skip("no PostgreSQL server (pg_ctl) is installed")
+        raise FileNotFoundError("no PostgreSQL server (pg_ctl) is installed")
     with tempfile.TemporaryDirectory(prefix="rfsearch-pg-") as name:
         server = PostgresServer(programs, Path(name))
         server.start()
