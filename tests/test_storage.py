@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import warnings
@@ -14,7 +15,16 @@ from optuna.trial import TrialState
 from rfsearch.storage import open_storage
 
 sys.path.append(str(Path(__file__).parent.parent / "experiments" / "many_workers"))
-from postgres import PostgresServer, postgres  # noqa: E402  # from the folder above
+from postgres import PostgresServer, postgres  # from the folder above
+
+# Optuna's storage has no way to close its connections, so they end with it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
