@@ -1,4 +1,4 @@
-"""`rfsearch run --workers`: several processes with one progress display."""
+"""`rfsearch run --workers` and `--on ray`: several processes with one progress display."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rfsearch.experiment import Experiment
     from rfsearch.interrupts import Interrupts
     from rfsearch.progress import SearchProgress
+    from rfsearch.ray_workers import RayJob
     from rfsearch.study import StudyAddress
 
 #: Seconds between two looks at the workers and the study.
@@ -66,6 +67,49 @@ def search_together(
             return True
         _show(study, progress)
     return bool(interrupts.requested)
+
+
+def search_on_ray(
+    study: optuna.Study,
+    experiment: Experiment,
+    interrupts: Interrupts,
+    job: RayJob,
+    number: int,
+    gpus: float | None,
+) -> bool:
+    """Let workers on a Ray cluster search, and show how far they are.
+
+    Args:
+        study: The study that they work on.
+        experiment: The experiment.
+        interrupts: Of this process; passed on to the workers.
+        job: What the workers need to know.
+        number: How many workers.
+        gpus: Share of a GPU for each.
+
+    Returns:
+        Whether it was interrupted.
+    """
+    from rfsearch.progress import SearchProgress
+    from rfsearch.quota import is_finished
+    from rfsearch.ray_workers import connect_to_ray, gpu_share, work_on_ray
+
+    connect_to_ray()
+    share = gpu_share(gpus)
+    total = experiment.config.search.trained_trials
+    with interrupts, SearchProgress(Console(stderr=True), study, total) as progress:
+
+        def look() -> bool:
+            interrupts.raise_if_requested()
+            _show(study, progress)
+            return not is_finished(study.get_trials(deepcopy=False), experiment)
+
+        try:
+            work_on_ray(job, number, share, look)
+        except KeyboardInterrupt:
+            return True
+        _show(study, progress)
+    return False
 
 
 def _show(study: optuna.Study, progress: SearchProgress) -> int:

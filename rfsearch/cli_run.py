@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,10 +31,24 @@ if TYPE_CHECKING:
     from rfsearch.interrupts import Interrupts
 
 
+class Place(StrEnum):
+    """Where workers run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 def run(
     experiment: ExperimentArgument,
     device: DeviceOption = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="How many processes search.")] = 1,
+    on: Annotated[
+        Place, typer.Option(help="Where: this machine, or a Ray cluster.")
+    ] = Place.LOCAL,
+    gpus: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="On Ray: each worker's share of a GPU. By default 1."),
+    ] = None,
     storage: StorageOption = None,
     study: StudyOption = None,
     heartbeat: HeartbeatOption = 60.0,
@@ -50,12 +66,20 @@ def run(
         check_device(device)
         loaded = Experiment.load(experiment, device)
         address = study_address(loaded, storage, study)
+        if on == Place.RAY and not address.is_shared:
+            raise ValueError("--on ray needs --storage: a database that all nodes reach.")
     with user_mistakes(), ExitStack() as until_the_end:
         if not address.is_shared:
             until_the_end.enter_context(exclusive(loaded.folder))
         opened = open_study(loaded, address, alone=not address.is_shared)
         interrupts = Interrupts(grace)
-        if workers == 1:
+        if on == Place.RAY:
+            from rfsearch.cli_crew import search_on_ray
+            from rfsearch.ray_workers import RayJob
+
+            job = RayJob(Path(experiment).resolve(), address, heartbeat, grace)
+            interrupted = search_on_ray(opened, loaded, interrupts, job, workers, gpus)
+        elif workers == 1:
             with as_bugs():
                 interrupted = _search(opened, loaded, heartbeat, interrupts)
         else:

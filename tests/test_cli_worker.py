@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -189,3 +190,29 @@ def test_a_crew_replaces_a_worker_that_was_killed(tmp_path: Path) -> None:
     names = {trial.user_attrs["heartbeat"].split()[0] for trial in trials}
     assert len(names) >= 2
     assert optuna.load_study(study_name="crew", storage=storage_url(folder)).best_value > 0
+
+
+PROXY = """
+import sys
+from optuna.storages import get_storage, run_grpc_proxy_server
+run_grpc_proxy_server(get_storage(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_workers_reach_their_study_through_the_grpc_proxy(tmp_path: Path, folder: Path) -> None:
+    pytest.importorskip("grpc")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    command = [sys.executable, "-W", "ignore", "-c", PROXY, shared(tmp_path), str(port)]
+    proxy = subprocess.Popen(command)
+    try:
+        options = ("--storage", f"grpc://127.0.0.1:{port}", "--study", "x", "--device", "cpu")
+        result = rfsearch("worker", folder, *options)
+        assert result.exit_code == 0, result.output
+    finally:
+        proxy.terminate()
+        proxy.wait()
+    study = optuna.load_study(study_name="x", storage=open_storage(shared(tmp_path)))
+    assert sum(t.state == TrialState.COMPLETE for t in study.trials) == 2
+    assert all("heartbeat" in trial.user_attrs for trial in study.trials)

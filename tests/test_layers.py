@@ -44,10 +44,9 @@ LAYERS: tuple[set[str], ...] = (
     },
     {"checkpoints", "scenes", "sources", "tasks", "training"},
     {
-        "database_url", "devices", "experiment", "interrupts", "local_workers",
-        "objective", "outage",
-        "patient_storage", "quota", "recovery", "rejection", "sampler", "search_methods",
-        "storage", "study", "worker",
+        "database_url", "devices", "experiment", "interrupts", "local_workers", "objective",
+        "outage", "patient_storage", "quota", "ray_workers", "recovery", "rejection", "sampler",
+        "search_methods", "storage", "study", "worker",
     },
     {"analysis", "charts", "plots", "report", "progress"},
     {

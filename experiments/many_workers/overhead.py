@@ -23,9 +23,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
+import sqlalchemy
 from optuna.trial import TrialState, create_trial
 
 from rfsearch.checkpoints import Checkpoint
+from rfsearch.database_url import parse_url
 from rfsearch.experiment import Experiment
 from rfsearch.model import SearchedNetwork
 from rfsearch.study import StudyAddress, open_study
@@ -50,6 +52,8 @@ max_trials = 1000000
 """
 #: The first trial of a worker reads the whole study; it is timed by itself.
 TRIALS = 8
+#: Different trials in the study; larger studies hold copies of them.
+BASE = 100
 
 
 class KnownERF(NamedTuple):
@@ -135,6 +139,38 @@ def fill(address: StudyAddress, folder: Path, number: int) -> None:
     study.add_trials(trials)
 
 
+def multiply(address: StudyAddress, times: int) -> None:
+    """Copy the stored trials, which are numbered from 0, in the database itself."""
+    engine = sqlalchemy.create_engine(parse_url(address.storage))
+    tables = {
+        "trials": "number, study_id, state, datetime_start, datetime_complete",
+        "trial_params": "param_name, param_value, distribution_json",
+        "trial_values": "objective, value, value_type",
+        "trial_user_attributes": "key, value_json",
+        "trial_system_attributes": "key, value_json",
+    }
+    with engine.begin() as connection:
+        for table, columns in tables.items():
+            copied = columns.replace("number", f"number + copy * {BASE}", 1)
+            connection.execute(
+                sqlalchemy.text(
+                    f"WITH RECURSIVE copies(copy) AS (SELECT 1 UNION ALL SELECT copy + 1 "
+                    f"FROM copies WHERE copy < {times - 1}) "
+                    f"INSERT INTO {table} (trial_id, {columns}) "
+                    f"SELECT trial_id + copy * {BASE}, {copied} FROM {table}, copies "
+                    f"WHERE trial_id <= {BASE}"
+                )
+            )
+        if engine.name == "postgresql":
+            connection.execute(
+                sqlalchemy.text(
+                    "SELECT setval(pg_get_serial_sequence('trials', 'trial_id'), "
+                    "(SELECT max(trial_id) FROM trials))"
+                )
+            )
+    engine.dispose()
+
+
 def measure(address: StudyAddress, folder: Path, results: Any) -> None:
     """One worker's process: its first trial, and the mean of the next ones."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -178,7 +214,9 @@ def run(stored: int, kind: str, workers: int) -> dict[str, float]:
         folder = Path(name)
         (folder / "experiment.toml").write_text(EXPERIMENT)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        fill(address, folder, stored)
+        fill(address, folder, BASE)
+        if stored > BASE:
+            multiply(address, stored // BASE)
         results = processes.Queue()
         started = [
             processes.Process(target=measure, args=(address, folder, results))
