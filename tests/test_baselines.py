@@ -157,7 +157,7 @@ def test_baselines_that_are_added_later_are_trained_when_the_search_is_over(
         Worker(study, experiment).work()
     trials = study.get_trials()
     assert num_trained(trials) == experiment.config.search.trained_trials
-    assert trials[-1].user_attrs["baseline"] == SMALL
+    assert trials[-1].user_attrs.get("baseline") == SMALL
     assert trials[-1].user_attrs["baseline_score"] >= 0
 
 

@@ -70,7 +70,7 @@ class StubTask(ClassificationTask):
     failures: dict[int, type[BaseException]] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
 
-    def measure_erf(self, model: SearchedNetwork) -> Any:
+    def measure_erf(self, model: SearchedNetwork, level: str | None = None) -> Any:
         return StubERF()
 
     def train(
