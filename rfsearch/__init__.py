@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from rfsearch.tasks import ClassificationTask as ClassificationTask
     from rfsearch.tasks import DetectionTask as DetectionTask
     from rfsearch.tasks import SegmentationTask as SegmentationTask
+    from rfsearch.tile_data import BoxedImage as BoxedImage
+    from rfsearch.tile_data import MaskedImage as MaskedImage
+    from rfsearch.tile_data import detection_data as detection_data
+    from rfsearch.tile_data import segmentation_data as segmentation_data
     from rfsearch.tiles import AreaTiling as AreaTiling
     from rfsearch.tiles import Tiling as Tiling
     from rfsearch.trace import trace_receptive_field as trace_receptive_field
@@ -56,11 +60,13 @@ _HOMES = {
     "Architecture": "architecture",
     "AreaTiling": "tiles",
     "Block": "stages",
+    "BoxedImage": "tile_data",
     "Budget": "budget",
     "ClassificationTask": "tasks",
     "DetectionTask": "tasks",
     "ExpectedERF": "expected_erf",
     "Finding": "findings",
+    "MaskedImage": "tile_data",
     "MeasuredERF": "erf",
     "ObjectScales": "object_scales",
     "Objective": "objective",
@@ -81,6 +87,7 @@ _HOMES = {
     "build_model": "model",
     "buildings": "package_images",
     "coco_images": "boxed_images",
+    "detection_data": "tile_data",
     "diagnose": "diagnosis",
     "digit_scenes": "sources",
     "image_folder": "sources",
@@ -90,6 +97,7 @@ _HOMES = {
     "nuclei": "package_images",
     "probe_receptive_field": "probe",
     "read_scales": "scales",
+    "segmentation_data": "tile_data",
     "stack": "receptive_field",
     "trace_receptive_field": "trace",
     "trees": "package_images",
