@@ -8,9 +8,10 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from rfsearch.cost import Cost, FeatureMap, cost
-from rfsearch.expression import Chain
+from rfsearch.expression import Chain, receptive_field
 from rfsearch.neck import Body
 from rfsearch.necks import AnyNeck
+from rfsearch.notebook import Part, strip
 from rfsearch.readings import Readings
 from rfsearch.stages import Stage
 from rfsearch.stems import Stem
@@ -86,3 +87,16 @@ class Architecture(Readings):
         return (
             self.neck.cost(body, size) if self.neck is not None else cost(Chain(body.parts), size)
         )
+
+    def _repr_svg_(self) -> str:
+        """A row of boxes for notebooks: stem, stages and neck, with strides and fields."""
+        nodes, named = self.body().parts, [("stem", self.stem.summary)]
+        named += [(f"stage {n}", stage.summary) for n, stage in enumerate(self.stages, 1)]
+        parts = []
+        for end, (name, lines) in enumerate(named, start=1):
+            field = receptive_field(Chain(nodes[:end]))
+            parts.append(Part(name, lines, field.stride, field.size))
+        if self.neck is not None:
+            for level, field in self.receptive_fields().items():
+                parts.append(Part(level, (f"{self.neck.kind} neck",), field.stride, field.size))
+        return strip(parts)
