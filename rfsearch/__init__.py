@@ -60,6 +60,10 @@ if TYPE_CHECKING:
     from rfsearch.tasks import ClassificationTask as ClassificationTask
     from rfsearch.tasks import DetectionTask as DetectionTask
     from rfsearch.tasks import SegmentationTask as SegmentationTask
+    from rfsearch.tile_data import BoxedImage as BoxedImage
+    from rfsearch.tile_data import MaskedImage as MaskedImage
+    from rfsearch.tile_data import detection_data as detection_data
+    from rfsearch.tile_data import segmentation_data as segmentation_data
     from rfsearch.tiles import AreaTiling as AreaTiling
     from rfsearch.tiles import Tiling as Tiling
     from rfsearch.trace import trace_receptive_field as trace_receptive_field
@@ -72,6 +76,7 @@ _HOMES = {
     "Architecture": "architecture",
     "AreaTiling": "tiles",
     "Block": "stages",
+    "BoxedImage": "tile_data",
     "Budget": "budget",
     "ClassificationTask": "tasks",
     "DetectionTask": "tasks",
@@ -79,6 +84,7 @@ _HOMES = {
     "FPN": "necks",
     "Finding": "findings",
     "Latency": "latency",
+    "MaskedImage": "tile_data",
     "MeasuredERF": "erf",
     "ObjectScales": "object_scales",
     "Merge": "necks",
@@ -104,6 +110,7 @@ _HOMES = {
     "choice_importances": "importances",
     "coco_images": "boxed_images",
     "compare_studies": "comparison",
+    "detection_data": "tile_data",
     "diagnose": "diagnosis",
     "digit_scenes": "sources",
     "erf_correlations": "erf_effect",
@@ -119,6 +126,7 @@ _HOMES = {
     "probe_receptive_field": "probe",
     "rank_correlation": "statistics",
     "read_scales": "scales",
+    "segmentation_data": "tile_data",
     "stack": "receptive_field",
     "trace_receptive_field": "trace",
     "trees": "package_images",

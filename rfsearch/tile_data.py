@@ -217,8 +217,8 @@ def _tiles(splits: list[Split], tiling: AreaTiling, source: str) -> tuple[list[T
     for name, part in (("training", train), ("validation", valid)):
         if not part:
             raise ValueError(
-                f"{source}: there is no room for a tile of {side}x{side} px for {name}: choose a "
-                "smaller `image_size`, or give larger images or more of them."
+                f"{source}: there is no room for a tile of {side}x{side} px for {name}, clear of "
+                "the other part's objects: choose a smaller `image_size`, or give more images."
             )
     return list(_cut(train, side)), list(_cut(valid, side))
 

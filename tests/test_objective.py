@@ -204,7 +204,7 @@ def test_parts_that_see_the_whole_image_are_named() -> None:
 def test_scores_by_scale_are_attributes_where_they_are_known() -> None:
     @dataclass(frozen=True)
     class Scored(StubTask):
-        def train(self, model: Any, report: Any = None, checkpoint: Any = None) -> Any:
+        def train(self, *arguments: Any) -> TrainingResult:
             return TrainingResult(0.5, 1, 0.0, ScaleScores(small=0.25, large=0.75), ap50=0.875)
 
     task = Scored(tiny_data(), TrainingConfig(epochs=1), device="cpu")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -257,6 +258,17 @@ def test_the_erf_is_that_of_the_map_which_the_head_reads(kind: type[Segmentation
     assert measured.size == expected.size
     assert np.array_equal(measured.map, expected.map)
     assert measured.theoretical_size == 5
+
+
+@pytest.mark.gpu
+@other_tasks
+def test_the_other_tasks_train_on_cuda(kind: type[SegmentationTask]) -> None:
+    of = replace(tiled(kind), device="cuda")
+    model = of.build(architecture(stage_dict(width=16), width=16))
+    assert 0 <= of.train(model).score <= 1
+    assert of.measure_erf(model).size > 0
+    assert {p.device.type for p in model.parameters()} == {"cuda"}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(
