@@ -37,6 +37,7 @@ LAYERS: tuple[set[str], ...] = (
         "ways",
         "remedies",
         "space",
+        "stage_heads",
         "stem_choices",
     },
     {
