@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from itertools import product
 from math import prod
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import PlainValidator, model_validator
 
 from rfsearch.blocks import KINDS
 from rfsearch.dilations import check_dilation, dilations
+from rfsearch.stage_heads import Head, active_head_names
 from rfsearch.stages import (
     NO_EXPANSION,
     Block,
@@ -47,35 +48,6 @@ BlockFields = Annotated[tuple[BlockField, ...], *ANY_NUMBER]
 
 #: For each position, the blocks to choose from.
 BlockGroup = tuple[tuple[Block, ...], ...]
-
-
-class Head(NamedTuple):
-    """How a stage begins, and what all of its blocks have."""
-
-    block: BlockKind
-    width: int
-    stride: int
-    downsample: Downsampling
-    context: Context
-    expansion: int
-
-    def params(self) -> Params:
-        """Active parameters."""
-        names = active_head_names(self._asdict())
-        return {name: value for name, value in self._asdict().items() if name in names}
-
-
-def active_head_names(params: Params) -> list[str]:
-    """Names of the parameters of `Head` that make a difference, given all of them."""
-    kind = KINDS[params["block"]]
-    return [
-        "block",
-        "width",
-        "stride",
-        *(["downsample"] if params["stride"] > 1 else []),
-        *(["context"] if kind.has_context else []),
-        *(["expansion"] if kind.has_expansion else []),
-    ]
 
 
 class StageChoices(FrozenData):

@@ -15,9 +15,10 @@ from rfsearch.blocks import KINDS
 
 if TYPE_CHECKING:
     from rfsearch.candidates import Candidates
-    from rfsearch.choices import BlockGroup, Head, StageChoices
+    from rfsearch.choices import BlockGroup, StageChoices
     from rfsearch.expression import Node
     from rfsearch.neck_choices import NeckChoices
+    from rfsearch.stage_heads import Head
     from rfsearch.stages import Block, Stage
     from rfsearch.stem_choices import Params, StemChoices
     from rfsearch.stems import Stem

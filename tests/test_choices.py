@@ -8,12 +8,7 @@ from strategies import stage_dicts
 
 from rfsearch.choices import StageChoices
 from rfsearch.stages import Block, Stage
-from rfsearch.stem_choices import StemChoices
-from rfsearch.stems import Stem
 
-STEM = StemChoices.model_validate(
-    {"kernel_size": [3, 7], "stride": 2, "width": [8, 16], "pool": ["none", "max"]}
-)
 STAGE: dict[str, Any] = {"block": "plain", "depth": [1, 2], "width": 8}
 
 
@@ -37,15 +32,6 @@ def test_defaults() -> None:
         "kernel_size": (3,),
         "dilation": (1,),
     }
-
-
-def test_stem_outcomes() -> None:
-    outcomes = STEM.outcomes()
-    assert len(outcomes) == len(set(outcomes)) == STEM.size == 8
-    assert {STEM.unrank(index) for index in range(STEM.size)} == set(outcomes)
-    assert Stem(kernel_size=7, stride=2, width=16, pool="max") in outcomes
-    for stem in outcomes:
-        assert STEM.from_params(STEM.to_params(stem)) == stem
 
 
 def test_parameters_per_block() -> None:
@@ -102,6 +88,45 @@ def test_numbers_make_different_stages(values: dict[str, Any]) -> None:
         assert choices.from_params(choices.to_params(stage)) == stage
 
 
+def test_each_kind_of_block_has_its_own_parameters() -> None:
+    choices = stage_choices(
+        block=["plain", "basic", "mbconv", "attention"],
+        depth=1,
+        context=["se", "none"],
+        expansion=[6, 4],
+        kernel_size=[3, 5],
+    )
+    always = {"block", "depth", "width", "stride"}
+    own = {
+        "plain": {"kernel_size", "dilation"},
+        "basic": {"kernel_size", "dilation", "context"},
+        "mbconv": {"kernel_size", "dilation", "context", "expansion"},
+        "attention": {"expansion"},
+    }
+    stages = [choices.unrank(index) for index in range(choices.size)]
+    assert choices.size == 2 + 2 * 2 + 2 * 2 * 2 + 2
+    for stage in stages:
+        names = always | own[stage.block]
+        assert set(choices.active_params(stage)) == names
+        assert set(choices.active_names(choices.to_params(stage))) == names
+    params = choices.to_params(stages[0])
+    assert stages[0].block == "plain"
+    assert (params["context"], params["expansion"]) == ("se", 6)
+    assert (stages[0].context, stages[0].expansion) == ("none", 4)
+
+
+def test_patterns_that_blocks_cannot_tell_apart_are_counted_once() -> None:
+    choices = stage_choices(depth=[1, 2, 3], dilation=["1-2-5", 1, "1-2-3"])
+    stages = [choices.unrank(index) for index in range(choices.size)]
+    assert [[block.dilation for block in stage.blocks] for stage in stages] == [
+        [1],
+        *([1, 2], [1, 1]),
+        *([1, 2, 5], [1, 1, 1], [1, 2, 3]),
+    ]
+    named = [choices.to_params(stage)["dilation"] for stage in stages]
+    assert named == ["1-2-5", "1-2-5", 1, "1-2-5", 1, "1-2-3"]
+
+
 def test_number_beyond_the_last() -> None:
     choices = stage_choices()
     with pytest.raises(IndexError, match="must be below `size`"):
@@ -116,6 +141,9 @@ def test_number_beyond_the_last() -> None:
         ({"kernel_size": [3, 4]}, "must be odd, so that the window has a middle, but got 4"),
         ({"per_block": ["width"]}, "'kernel_size' or 'dilation'"),
         ({"block": ["plain", "bottleneck"], "width": [8, 10]}, "divisible by 4 .* but got 10"),
+        ({"block": "inception", "width": [8, 12]}, "divisible by 8 .* but got 12"),
+        ({"dilation": ["1-2"], "per_block": ["dilation"]}, "numbers only .* but got '1-2'"),
+        ({"dilation": [1, "2-x"]}, "or several different ones as '1-2-5', but got '2-x'"),
         (
             {"kernel_size": [1, 3], "dilation": [1, 2], "per_block": ["kernel_size"]},
             r"must not offer 1 where .* got kernel_size=\[1, 3\] and dilation=\[1, 2\]",

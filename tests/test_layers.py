@@ -29,7 +29,7 @@ LAYERS: tuple[set[str], ...] = (
     {
         "candidates", "choices", "constraint", "decisions", "effects", "feasible",
         "feasible_graph", "findings", "level_ranges", "neck_choices", "remedies", "rules",
-        "space", "stem_choices", "trial_attributes", "verdict", "ways",
+        "space", "stage_heads", "stem_choices", "trial_attributes", "verdict", "ways",
     },
     {
         "builders", "coverage_probe", "diagnosis", "erf", "erf_average", "erf_crop", "erf_images",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
-from helpers import SPACES
+from helpers import SPACES, architecture, resnet, stage_dict
 
 from rfsearch.architecture import Architecture
 from rfsearch.model import build_model
@@ -32,8 +33,9 @@ def check_runs(member: Architecture) -> None:
 
 def test_there_are_files() -> None:
     assert {path.stem for path in FILES} >= {
-        "toy", "plain", "dilated", "residual", "deeplab", "unet", "fpn", "multiscale",
-    }  # fmt: skip
+        *("toy", "plain", "dilated", "residual", "resnet", "convnext", "efficientnet"),
+        *("multiscale", "hybrid", "deeplab", "unet", "fpn"),
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -65,3 +67,31 @@ def test_random_members_are_members(path: Path) -> None:
     for member in members:
         assert member in space
         assert space.from_params(space.to_params(member)) == member
+
+
+CONVNEXT_TINY = architecture(
+    *[
+        stage_dict("convnext", width, stride, (7,) * depth)
+        for width, stride, depth in ((96, 1, 3), (192, 2, 3), (384, 2, 9), (768, 2, 3))
+    ],
+    kind="patch",
+    kernel_size=4,
+    stride=4,
+    width=96,
+)
+
+
+@pytest.mark.parametrize(
+    ("space", "member", "name"),
+    [
+        ("resnet", resnet("bottleneck", (3, 4, 6, 3)), "resnet50"),
+        ("convnext", CONVNEXT_TINY, "convnext_tiny"),
+    ],
+)
+def test_published_networks_are_members(space: str, member: Architecture, name: str) -> None:
+    assert member in SearchSpace.load(space)
+    with torch.device("meta"):
+        published = timm.create_model(name, num_classes=0)
+    # ConvNeXt normalises once more behind the pooling, in its head.
+    body = [p.numel() for n, p in published.named_parameters() if not n.startswith("head")]
+    assert member.cost((224, 224)).parameters == sum(body)

@@ -353,16 +353,16 @@ def test_file_and_python_give_the_same_space(tmp_path: Path) -> None:
         (
             bad("depth = ", "dept = "),
             "stage 1, depth: missing key; allowed keys are block, depth, width, stride, "
-            "downsample, kernel_size, dilation, per_block.",
+            "downsample, context, expansion, kernel_size, dilation, per_block.",
         ),
         (
             bad("width = 8\nkernel", "width = 8\ncolour = 1\nkernel"),
             "stage 1, colour: unknown key; allowed keys are block, depth, width, stride, "
-            "downsample, kernel_size, dilation, per_block.",
+            "downsample, context, expansion, kernel_size, dilation, per_block.",
         ),
         (
             bad("stride = 1", "stride = 1\nnorm = 'batch'"),
-            "stem, norm: unknown key; allowed keys are kernel_size, stride, width, pool.",
+            "stem, norm: unknown key; allowed keys are kind, kernel_size, stride, width, pool.",
         ),
         (bad("[stem]", "[steam]"), "stem: missing key; allowed keys are stem, stages."),
         (
@@ -376,7 +376,8 @@ def test_file_and_python_give_the_same_space(tmp_path: Path) -> None:
         (bad("[1, 2]", "[2, 2]"), "stage 1, depth: choices must differ, but got 2 twice."),
         (
             bad('"plain"', '["plain", "fancy"]'),
-            "stage 1, block 2: Input should be 'plain', 'basic' or 'bottleneck', but got 'fancy'.",
+            "stage 1, block 2: Input should be 'plain', 'basic', 'bottleneck', 'inception', "
+            "'mbconv', 'convnext' or 'attention', but got 'fancy'.",
         ),
         (
             bad("width = 8\n\n", 'width = "8"\n\n'),
@@ -389,6 +390,11 @@ def test_file_and_python_give_the_same_space(tmp_path: Path) -> None:
         (
             bad("stride = 1", "stride = true"),
             "stem, stride 1: Input should be a valid integer, but got True.",
+        ),
+        (
+            bad("[3, 5]", '3\ndilation = [1, "1-"]'),
+            "stage 1, dilation 2: must be an integer from 1 to 64, or several different ones as "
+            "'1-2-5', but got '1-'.",
         ),
         (
             bad('"plain"', '"bottleneck"').replace("width = 8\nkernel", "width = 6\nkernel"),
