@@ -63,7 +63,11 @@ class Architecture(Readings):
         """What height and width of an image must be a multiple of, in px."""
         if self.neck is None or not self.neck.upsamples:
             return 1
-        return math.prod(self.body().strides)
+        return math.prod(self._strides)
+
+    @property
+    def _strides(self) -> tuple[int, ...]:
+        return (self.stem.reduction, *(stage.stride for stage in self.stages))
 
     def body(self, in_chans: int = 3) -> Body:
         """The stem and the stages, without the neck."""
@@ -72,7 +76,7 @@ class Architecture(Readings):
         return Body(
             parts=(self.stem.lower(in_chans), *(stage.lower(before) for stage, before in pairs)),
             channels=channels[1:],
-            strides=(self.stem.reduction, *(stage.stride for stage in self.stages)),
+            strides=self._strides,
         )
 
     def expressions(self, in_chans: int = 3) -> dict[str, Chain]:

@@ -26,7 +26,7 @@ class Budget:
     """Upper bounds; None is no bound.
 
     Attributes:
-        max_output_stride: Largest stride of the output map, in px.
+        max_output_stride: Largest stride of the output map in px; of several, the coarsest's.
         max_params_m: Most parameters, in millions, the classifier included.
         max_flops_g: Most floating-point operations for one image, in 10^9; a multiply-add is two.
         max_latency_ms: Longest median time of a forward pass of one image, in ms on the device.

@@ -73,8 +73,9 @@ class SearchedNetwork(nn.Module):
             ValueError: If the size of the images is no multiple of the architecture's
                 `input_multiple`.
         """
-        height, width = x.shape[-2:]
-        self.architecture.check_input_size((height, width))
+        if self.upsamples:
+            height, width = x.shape[-2:]
+            self.architecture.check_input_size((height, width))
         maps = [self.stem(x)]
         for stage in self.stages:
             maps.append(stage(maps[-1]))

@@ -7,6 +7,7 @@ beside what follows from it, brought back to its size. `rfsearch.necks` has the 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
@@ -46,15 +47,13 @@ class Body(NamedTuple):
 
     def factor(self, fine: int, coarse: int) -> int:
         """How many times smaller one map is than another."""
-        factor = 1
-        for stride in self.strides[fine:coarse]:
-            factor *= stride
-        return factor
+        return math.prod(self.strides[fine:coarse])
 
 
 def divides(part: Node, stride: int) -> bool:
     """Whether a map whose side is a multiple of `stride` becomes exactly that much smaller.
 
+    >>> from rfsearch.expression import Convolution
     >>> divides(Convolution(3, 1, 1, stride=2), 2), divides(Convolution(3, 1, 1, stride=4), 4)
     (True, False)
     """
@@ -95,9 +94,9 @@ class Neck(FrozenData, ABC):
         """Channels of each output map."""
 
     @property
-    @abstractmethod
     def fewest_stages(self) -> int:
         """Number of stages that it needs."""
+        return 1
 
     @abstractmethod
     def levels(self, last: int) -> tuple[str, ...]:

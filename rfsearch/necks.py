@@ -58,11 +58,6 @@ class ASPP(Neck):
         """Channels of the output map."""
         return self.width
 
-    @property
-    def fewest_stages(self) -> int:
-        """One."""
-        return 1
-
     def levels(self, last: int) -> tuple[str, ...]:
         """That of the last stage."""
         return (f"C{last}",)

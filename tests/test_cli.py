@@ -252,6 +252,11 @@ def test_space_shows_size_and_reach(folder: Path) -> None:
     assert "█" in result.stdout
 
 
+def test_space_says_whose_field_it_is_where_a_neck_upsamples() -> None:
+    lines = rfsearch("space", "unet").stdout.splitlines()
+    assert lines[3] == "theoretical RF  25 to 1377 px (of the last stage, or the coarsest level)"
+
+
 def test_space_counts_what_fits(folder: Path) -> None:
     result = rfsearch("space", folder / "space.toml", "--target", "5:6")
     assert result.exit_code == 0, result.output
