@@ -44,7 +44,7 @@ LAYERS: tuple[set[str], ...] = (
         "boxed_images", "classification", "datasets", "detection", "device_images",
         "image_pixels", "level_maps", "masked_images", "package_images", "scale_scores", "scenes",
         "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles", "training",
-        "retraining", "retraining_data",
+        "retraining", "retraining_data", "retraining_run",
     },
     {
         "baselines", "data_config", "experiment", "interrupts", "objective", "rejection",
@@ -52,7 +52,7 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "analysis", "charts", "export", "model_card", "plots", "progress", "report",
-        "scale_plot", "target_report",
+        "scale_plot", "target_report", "trained_network",
     },
     {
         "cli", "cli_device", "cli_doctor", "cli_erf", "cli_errors", "cli_export", "cli_latency",
