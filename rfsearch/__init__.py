@@ -14,26 +14,37 @@ if TYPE_CHECKING:
     from rfsearch.boxed_images import voc_images as voc_images
     from rfsearch.budget import Budget as Budget
     from rfsearch.choices import StageChoices as StageChoices
+    from rfsearch.comparison import compare_studies as compare_studies
     from rfsearch.constraint import RFConstraint as RFConstraint
     from rfsearch.diagnosis import diagnose as diagnose
     from rfsearch.erf import MeasuredERF as MeasuredERF
     from rfsearch.erf import measure_erf as measure_erf
+    from rfsearch.erf_effect import erf_correlations as erf_correlations
     from rfsearch.expected_erf import ExpectedERF as ExpectedERF
     from rfsearch.findings import Finding as Finding
+    from rfsearch.importances import choice_importances as choice_importances
     from rfsearch.latency import Latency as Latency
     from rfsearch.latency import measure_latency as measure_latency
+    from rfsearch.level_table import levels_dataframe as levels_dataframe
     from rfsearch.masked_images import masked_images as masked_images
     from rfsearch.model import build_model as build_model
+    from rfsearch.neck_choices import NeckChoices as NeckChoices
+    from rfsearch.necks import ASPP as ASPP
+    from rfsearch.necks import FPN as FPN
+    from rfsearch.necks import Merge as Merge
+    from rfsearch.necks import UNet as UNet
     from rfsearch.object_scales import ObjectScales as ObjectScales
     from rfsearch.objective import Objective as Objective
     from rfsearch.package_images import buildings as buildings
     from rfsearch.package_images import nuclei as nuclei
     from rfsearch.package_images import trees as trees
+    from rfsearch.pareto import pareto_front as pareto_front
     from rfsearch.probe import probe_receptive_field as probe_receptive_field
     from rfsearch.receptive_field import ReceptiveField as ReceptiveField
     from rfsearch.receptive_field import stack as stack
     from rfsearch.receptive_field import window as window
     from rfsearch.sampler import RFSampler as RFSampler
+    from rfsearch.savings import gate_savings as gate_savings
     from rfsearch.scales import read_scales as read_scales
     from rfsearch.scenes import make_scenes as make_scenes
     from rfsearch.sources import digit_scenes as digit_scenes
@@ -41,6 +52,8 @@ if TYPE_CHECKING:
     from rfsearch.space import SearchSpace as SearchSpace
     from rfsearch.stages import Block as Block
     from rfsearch.stages import Stage as Stage
+    from rfsearch.statistics import rank_correlation as rank_correlation
+    from rfsearch.statistics import trend as trend
     from rfsearch.stem_choices import StemChoices as StemChoices
     from rfsearch.stems import Stem as Stem
     from rfsearch.target import ScaleTarget as ScaleTarget
@@ -55,6 +68,7 @@ if TYPE_CHECKING:
     from rfsearch.training import TrainingConfig as TrainingConfig
 
 _HOMES = {
+    "ASPP": "necks",
     "Architecture": "architecture",
     "AreaTiling": "tiles",
     "Block": "stages",
@@ -62,10 +76,13 @@ _HOMES = {
     "ClassificationTask": "tasks",
     "DetectionTask": "tasks",
     "ExpectedERF": "expected_erf",
+    "FPN": "necks",
     "Finding": "findings",
     "Latency": "latency",
     "MeasuredERF": "erf",
     "ObjectScales": "object_scales",
+    "Merge": "necks",
+    "NeckChoices": "neck_choices",
     "Objective": "objective",
     "RFConstraint": "constraint",
     "RFSampler": "sampler",
@@ -81,22 +98,31 @@ _HOMES = {
     "TracedMap": "trace_result",
     "TracedModel": "trace_result",
     "TrainingConfig": "training",
+    "UNet": "necks",
     "build_model": "model",
     "buildings": "package_images",
+    "choice_importances": "importances",
     "coco_images": "boxed_images",
+    "compare_studies": "comparison",
     "diagnose": "diagnosis",
     "digit_scenes": "sources",
+    "erf_correlations": "erf_effect",
+    "gate_savings": "savings",
     "image_folder": "sources",
+    "levels_dataframe": "level_table",
     "make_scenes": "scenes",
     "masked_images": "masked_images",
     "measure_erf": "erf",
     "measure_latency": "latency",
     "nuclei": "package_images",
+    "pareto_front": "pareto",
     "probe_receptive_field": "probe",
+    "rank_correlation": "statistics",
     "read_scales": "scales",
     "stack": "receptive_field",
     "trace_receptive_field": "trace",
     "trees": "package_images",
+    "trend": "statistics",
     "trials_dataframe": "analysis",
     "voc_images": "boxed_images",
     "window": "receptive_field",

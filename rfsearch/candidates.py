@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rfsearch.architecture import Architecture
 from rfsearch.choices import StageChoices
+from rfsearch.neck import check_divides, check_stages
+from rfsearch.neck_choices import NeckChoices
 from rfsearch.stem_choices import Params, StemChoices
 from rfsearch.validation import FrozenData
 
@@ -22,16 +24,39 @@ class NotOfferedError(ValueError):
 
 
 class Candidates(FrozenData):
-    """All architectures that can be made from choices for the stem and for each stage."""
+    """All architectures that can be made from choices for the stem, each stage and the neck."""
 
     stem: StemChoices
     stages: Annotated[tuple[StageChoices, ...], Field(strict=False, min_length=1, max_length=16)]
+    neck: NeckChoices | None = None
+
+    @model_validator(mode="after")
+    def _necks_can_follow(self) -> Self:
+        necks = [neck for neck in self.neck.outcomes if neck is not None] if self.neck else []
+        for neck in necks:
+            check_stages(neck, len(self.stages))
+        if self.upsamples:
+            for stem in self.stem.outcomes():
+                check_divides(stem.lower(in_channels=1), stem.reduction, 0)
+            for number, choices in enumerate(self.stages, start=1):
+                example = choices.unrank(0)
+                for stride, downsample in choices.entries():
+                    entry = {"stride": stride, "downsample": downsample}
+                    lowered = example.model_copy(update=entry).lower(example.width)
+                    check_divides(lowered, stride, number)
+        return self
+
+    @property
+    def upsamples(self) -> bool:
+        """Whether a neck on offer upsamples."""
+        necks = self.neck.outcomes if self.neck else []
+        return any(neck is not None and neck.upsamples for neck in necks)
 
     # -- counting, enumerating, sampling ---------------------------------------------------
 
     @property
-    def _parts(self) -> tuple[StemChoices | StageChoices, ...]:
-        return (self.stem, *self.stages)
+    def _parts(self) -> tuple[StemChoices | StageChoices | NeckChoices, ...]:
+        return (self.stem, *self.stages, *((self.neck,) if self.neck else ()))
 
     @cached_property
     def size(self) -> int:
@@ -49,10 +74,11 @@ class Candidates(FrozenData):
         for part in self._parts:
             index, digit = divmod(index, part.size)
             digits.append(digit)
-        stages = zip(self.stages, digits[1:], strict=True)
+        stages = zip(self.stages, digits[1:], strict=False)
         return Architecture(
             stem=self.stem.unrank(digits[0]),
             stages=tuple(choices.unrank(digit) for choices, digit in stages),
+            neck=self.neck.unrank(digits[-1]) if self.neck else None,
         )
 
     def __iter__(self) -> Iterator[Architecture]:  # type: ignore[override]  # not pydantic's fields
@@ -86,6 +112,8 @@ class Candidates(FrozenData):
         for number, stage in enumerate(self.stages, start=1):
             for name, options in stage.values().items():
                 named[f"stage{number}_{name}"] = options
+        if self.neck:
+            named |= {f"neck_{name}": options for name, options in self.neck.values().items()}
         return named
 
     def to_params(self, architecture: Architecture) -> Params:
@@ -97,6 +125,9 @@ class Candidates(FrozenData):
         pairs = zip(self.stages, architecture.stages, strict=True)
         for number, (choices, stage) in enumerate(pairs, start=1):
             named.update({f"stage{number}_{k}": v for k, v in choices.to_params(stage).items()})
+        if self.neck:
+            params = self.neck.to_params(architecture.neck)
+            named |= {f"neck_{k}": v for k, v in params.items()}
         return named
 
     def active_params(self, params: Mapping[str, Any]) -> Params:
@@ -106,8 +137,10 @@ class Candidates(FrozenData):
             params: All parameters by name; those with one choice may be left out.
         """
         active: Params = {}
-        parts: list[tuple[str, StemChoices | StageChoices]] = [("stem_", self.stem)]
+        parts: list[tuple[str, StemChoices | StageChoices | NeckChoices]] = [("stem_", self.stem)]
         parts += [(f"stage{number}_", stage) for number, stage in enumerate(self.stages, start=1)]
+        if self.neck:
+            parts.append(("neck_", self.neck))
         for prefix, choices in parts:
             given = {
                 n: params.get(prefix + n, options[0]) for n, options in choices.values().items()
@@ -133,7 +166,8 @@ class Candidates(FrozenData):
             for number, choices in enumerate(self.stages, start=1)
         ]
         stem = self.stem.from_params(_with_prefix(chosen, "stem_"))
-        return Architecture(stem=stem, stages=tuple(stages))
+        neck = self.neck.from_params(_with_prefix(chosen, "neck_")) if self.neck else None
+        return Architecture(stem=stem, stages=tuple(stages), neck=neck)
 
 
 def random_below(limit: int, rng: np.random.Generator) -> int:

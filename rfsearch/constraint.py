@@ -4,17 +4,23 @@ The same Optuna constraints are set in every trial, in octaves (see `Range.viola
 candidate that fails a gate is pruned. A trial pruned before its network was measured gets, as its
 measured constraint, the one of the expected ERF: the best estimate there is. Its latency and its
 memory are unknown, so those constraints are 0 octaves, which speaks neither for nor against it.
+
+Of a candidate with several output maps each serves a part of the target and is held to what
+follows from that (`rfsearch.level_ranges`); a gate's verdict is that of the worst.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rfsearch.budget import Budget
+from rfsearch.level_ranges import FIELD_GATES, LevelRanges, level_ranges
 from rfsearch.target import Range, ScaleTarget, pixel_range
+from rfsearch.verdict import Verdict
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -33,18 +39,6 @@ CONSTRAINT_KEYS = {
     "latency": "latency_octaves",
     "memory": "peak_memory_octaves",
 }
-_QUANTITIES = {
-    "theoretical": "theoretical RF",
-    "output_stride": "output stride",
-    "parameters": "model size",
-    "flops": "cost",
-    "gridding": "touched share",
-    "expected": "expected ERF",
-    "measured": "ERF",
-    "latency": "latency",
-    "memory": "peak memory",
-}
-
 Bounds = tuple[float, float | None]
 
 
@@ -66,44 +60,6 @@ class Timed(Protocol):
     @property
     def peak_memory_mb(self) -> float:
         """Memory during that pass, in MiB."""
-
-
-class Verdict(NamedTuple):
-    """What one gate says of a candidate.
-
-    Attributes:
-        gate: One of `CONSTRAINT_KEYS`.
-        size: The candidate's value, in px, millions of parameters, 10^9 operations, as a share,
-            in ms or MiB.
-        allowed: The values that pass.
-    """
-
-    gate: str
-    size: float
-    allowed: Range
-
-    @property
-    def octaves(self) -> float:
-        """Violation in octaves; zero or below passes."""
-        return self.allowed.violation(self.size)
-
-    @property
-    def passes(self) -> bool:
-        """Whether the candidate may go on."""
-        return self.octaves <= 0
-
-    def __str__(self) -> str:
-        unit = self.allowed.unit
-        what = f"{_QUANTITIES[self.gate]} of {self.size:g} {unit}"
-        if self.passes:
-            return f"{what} is within {self.allowed}"
-        if self.size < self.allowed.low:
-            missing = self.allowed.low - self.size
-            below = f"{missing:g} {unit} below the lower bound"
-            return f"{what} is {below} of {self.allowed.low:g} {unit}"
-        excess = self.size - self.allowed.high
-        above = f"{excess:g} {unit} above the upper bound"
-        return f"{what} is {above} of {self.allowed.high:g} {unit}"
 
 
 @dataclass(frozen=True)
@@ -168,28 +124,65 @@ class RFConstraint:
             raise ValueError(f"`{name}` must be given where there is no target.")
         return Range(*getattr(self.target, name))
 
+    # -- levels ----------------------------------------------------------------------------
+
+    def level_ranges(self, strides: Mapping[str, int]) -> LevelRanges:
+        """What is asked of each output map of a candidate.
+
+        Args:
+            strides: Stride of each map in px, by level, the finest first.
+        """
+        fields = {gate: allowed for gate, allowed in self.ranges().items() if gate in FIELD_GATES}
+        bounds = dict.fromkeys(FIELD_GATES, self.effective) | {"theoretical": self.theoretical}
+        ruled = [gate for gate in fields if bounds[gate] == "rule"]
+        return level_ranges(fields, ruled, self.target, strides)
+
+    def judged_levels(self, architecture: Architecture) -> tuple[str, ...]:
+        """The output maps of which something is asked, the finest first; the last if of none.
+
+        These are the ones to measure for `check_measured`.
+        """
+        return self._asked(architecture).judged
+
+    def main_level(self, architecture: Architecture) -> str:
+        """The output map whose sizes are logged: the coarsest that serves a part, or the last."""
+        return self._asked(architecture).main
+
+    def _asked(self, architecture: Architecture) -> LevelRanges:
+        fields = architecture.receptive_fields()
+        return self.level_ranges({level: field.stride for level, field in fields.items()})
+
+    # -- gates -----------------------------------------------------------------------------
+
     def verdicts(self, architecture: Architecture) -> list[Verdict]:
         """What the closed-form gates say, without any network, from the cheapest to the dearest.
 
+        Where there are several output maps, it is what a gate says of the worst.
+
         Raises:
-            ValueError: If there is a budget and its images are too small for the network.
+            ValueError: If there is a budget and its images do not fit the network.
         """
-        return list(self._each_verdict(architecture))
+        worst: dict[str, Verdict] = {}
+        for verdict in self._each_verdict(architecture):
+            known = worst.get(verdict.gate, verdict)
+            worst[verdict.gate] = max(known, verdict, key=lambda one: one.octaves)
+        return list(worst.values())
 
     def _each_verdict(self, architecture: Architecture) -> Iterator[Verdict]:
-        ranges = self.ranges()
-        if "theoretical" in ranges:
-            size = architecture.receptive_field().size
-            yield Verdict("theoretical", size, ranges["theoretical"])
+        asked = self._asked(architecture)
+        yield from asked.verdicts("theoretical", lambda at: architecture.receptive_field(at).size)
         if self.budget is not None:
             for gate, value in self.budget.values(architecture).items():
-                yield Verdict(gate, value, ranges[gate])
-        if "expected" in ranges:
-            yield Verdict("expected", architecture.expected_erf().size, ranges["expected"])
+                yield Verdict(gate, value, self.ranges()[gate])
+        yield from asked.verdicts("expected", lambda at: architecture.expected_erf(at).size)
 
     def is_feasible(self, architecture: Architecture) -> bool:
-        """Whether the candidate passes the closed-form gates."""
+        """Whether the candidate passes the closed-form gates, and takes the budget's images."""
+        if self.budget is not None and not architecture.takes(self.budget.input_size):
+            return False
         return all(verdict.passes for verdict in self._each_verdict(architecture))
+
+    # -- trials ----------------------------------------------------------------------------
 
     def check(self, trial: Trial, architecture: Architecture) -> None:
         """Set the trial's constraints and attributes; prune it if the candidate does not fit.
@@ -197,35 +190,55 @@ class RFConstraint:
         Raises:
             optuna.TrialPruned: If a closed-form gate fails; it says by how many px.
         """
-        field, erf = architecture.receptive_field(), architecture.expected_erf()
+        asked = self._asked(architecture)
+        level = asked.main
+        field, erf = architecture.receptive_field(level), architecture.expected_erf(level)
         trial.set_user_attr("trf_size", field.size)
         trial.set_user_attr("output_stride", field.stride)
         trial.set_user_attr("erf_expected", erf.size)
+        if asked.several:
+            trial.set_user_attr("levels", json.dumps(_described(architecture, asked)))
         verdicts = self.verdicts(architecture)
         for verdict in verdicts:
             trial.set_constraint(CONSTRAINT_KEYS[verdict.gate], verdict.octaves)
         failed = [verdict for verdict in verdicts if not verdict.passes]
         if failed:
-            if allowed := self.ranges().get("measured"):
-                trial.set_constraint(CONSTRAINT_KEYS["measured"], allowed.violation(erf.size))
+            as_expected = asked.verdicts("measured", lambda at: architecture.expected_erf(at).size)
+            _constrain(trial, list(as_expected))
             self._set_unmeasured(trial)
             _reject(trial, failed[0])
 
-    def check_measured(self, trial: Trial, erf: Sized) -> None:
+    def check_measured(self, trial: Trial, erf: Sized | Mapping[str, Sized]) -> None:
         """Set the constraint of the measured ERF; prune the trial if it does not fit.
+
+        Args:
+            trial: One that has passed `check`.
+            erf: As measured. By level where a candidate has several output maps, for those of
+                `judged_levels` or more.
 
         Raises:
             optuna.TrialPruned: If the gate fails; it says by how many px.
+            ValueError: If a level is missing.
         """
-        trial.set_user_attr("erf_init", float(erf.size))
-        allowed = self.ranges().get("measured")
-        if allowed is None:
-            return
-        verdict = Verdict("measured", erf.size, allowed)
-        trial.set_constraint(CONSTRAINT_KEYS["measured"], verdict.octaves)
-        if not verdict.passes:
+        levels = json.loads(trial.user_attrs.get("levels", "{}"))
+        measured = dict(erf) if isinstance(erf, Mapping) else {"": erf}
+        strides = {level: known["stride"] for level, known in levels.items()}
+        asked = self.level_ranges(strides or dict.fromkeys(list(measured)[-1:], 1))
+
+        def size_of(level: str) -> float:
+            if level not in measured:
+                raise ValueError(f"`erf` must hold the measured ERF of {level}, by its level.")
+            return float(measured[level].size)
+
+        trial.set_user_attr("erf_init", size_of(asked.main))
+        if levels:
+            for level in levels.keys() & measured.keys():
+                levels[level]["erf_init"] = size_of(level)
+            trial.set_user_attr("levels", json.dumps(levels))
+        worst = _constrain(trial, list(asked.verdicts("measured", size_of)))
+        if worst is not None and not worst.passes:
             self._set_unmeasured(trial)
-            _reject(trial, verdict)
+            _reject(trial, worst)
 
     @property
     def needs_latency(self) -> bool:
@@ -255,6 +268,29 @@ class RFConstraint:
     def _set_unmeasured(self, trial: Trial) -> None:
         for gate in self.budget.measured_ranges() if self.budget else ():
             trial.set_constraint(CONSTRAINT_KEYS[gate], 0.0)
+
+
+def _described(architecture: Architecture, asked: LevelRanges) -> dict[str, dict[str, Any]]:
+    """What is logged of each output map, fit for JSON; `part` is null where it serves none."""
+    described: dict[str, dict[str, Any]] = {}
+    for level, field in architecture.receptive_fields().items():
+        part = asked.levels[level].part
+        described[level] = {
+            "stride": field.stride,
+            "trf_size": field.size,
+            "erf_expected": architecture.expected_erf(level).size,
+            "part": [part.min_size, part.max_size] if part is not None else None,
+        }
+    return described
+
+
+def _constrain(trial: Trial, verdicts: list[Verdict]) -> Verdict | None:
+    """Set the constraint of one gate by the worst level, if the gate is on."""
+    if not verdicts:
+        return None
+    worst = max(verdicts, key=lambda verdict: verdict.octaves)
+    trial.set_constraint(CONSTRAINT_KEYS[worst.gate], worst.octaves)
+    return worst
 
 
 def _reject(trial: Trial, verdict: Verdict) -> None:

@@ -1,8 +1,8 @@
 """A search space as a sequence of decisions, each with the network parts that it adds.
 
 The stem is one decision. A stage is one where its blocks are alike; where they choose on their
-own, its entry is one and each block another. Every distinct architecture is exactly one way
-through the sequence.
+own, its entry is one and each block another. The neck comes last. Every distinct architecture is
+exactly one way through the sequence.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rfsearch.candidates import Candidates
     from rfsearch.choices import BlockGroup, Head, StageChoices
     from rfsearch.expression import Node
+    from rfsearch.neck_choices import NeckChoices
     from rfsearch.stages import Block, Stage
     from rfsearch.stem_choices import Params, StemChoices
     from rfsearch.stems import Stem
@@ -61,6 +62,14 @@ class Decision(ABC):
 
     options: list[Params]
 
+    @property
+    def growths(self) -> list[int]:
+        """For each way, how much larger an output's field may be than `moves` say, in strides.
+
+        Where that is above 0, a neck upsamples, and what else `moves` say is a part of it.
+        """
+        return [0] * len(self.options)
+
     @abstractmethod
     def moves(self, channels: int, stage: OpenStage | None) -> list[Move]:
         """The ways to decide behind so many channels and in an open stage."""
@@ -78,6 +87,8 @@ def decisions(space: Candidates) -> list[Decision]:
             ]
         else:
             sequence.append(StageDecision(choices, prefix))
+    if space.neck:
+        sequence.append(NeckDecision(space.neck))
     return sequence
 
 
@@ -177,6 +188,28 @@ class BlockDecision(Decision):
             node = kind.lower(_shape(channels, stage, block))
             moves.append(Move(option, (node,), head.width, behind))
         return moves
+
+
+class NeckDecision(Decision):
+    """The neck."""
+
+    def __init__(self, choices: NeckChoices) -> None:
+        self._necks = choices.outcomes
+        self.options = [_prefixed("neck_", choices.active_params(neck)) for neck in self._necks]
+
+    @property
+    def growths(self) -> list[int]:
+        """Bounds, since the strides of finer maps are forgotten."""
+        return [neck.most_growth if neck else 0 for neck in self._necks]
+
+    def moves(self, channels: int, stage: OpenStage | None) -> list[Move]:
+        """Any neck, by what of it follows the last stage alone."""
+        return [
+            Move(number, neck.follow(channels), neck.num_features, None)
+            if neck
+            else Move(number, (), channels, None)
+            for number, neck in enumerate(self._necks)
+        ]
 
 
 def _shape(channels: int, stage: OpenStage, block: Block) -> BlockShape:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rfsearch.architecture import Architecture
@@ -69,13 +71,33 @@ def diagnose_architecture(
         target: The object scales to see. Without, the rules that need them are silent.
         input_size: `(height, width)` of the input in px.
     """
-    layers = architecture_layers(architecture)
-    expected = architecture.expected_erf()
-    effective = Effective(expected.size, expected.theoretical_size, "expected at initialisation")
-    outputs = architecture_outputs(architecture)
+    layers, outputs = architecture_layers(architecture), architecture_outputs(architecture)
     attends = any(stage.block == "attention" for stage in architecture.stages)
+    # Of units that attend to everything, the closed form knows the lesser part of what they see.
+    effective = None if attends else _expected(architecture, target)
     facts = NetworkFacts(input_size, layers, outputs, effective, _gaps(architecture), attends)
     return find(facts, target)
+
+
+def _expected(architecture: Architecture, target: ScaleTarget | None) -> Effective:
+    """The expected ERF of the last map, or of the level that is furthest from what it serves."""
+    found = [
+        Effective(erf.size, erf.theoretical_size, "expected at initialisation", level, part)
+        for level, part in _served(architecture, target).items()
+        for erf in (architecture.expected_erf(level),)
+    ]
+    return max(found, key=lambda one: one.part.effective.violation(one.size) if one.part else 0)
+
+
+def _served(
+    architecture: Architecture, target: ScaleTarget | None
+) -> Mapping[str, ScaleTarget | None]:
+    """What each level serves; the last one all of it where it is not split among several."""
+    fields = architecture.receptive_fields()
+    if target is not None and len(fields) > 1:
+        with suppress(ValueError):  # No level serves some of the objects.
+            return target.split({level: field.stride for level, field in fields.items()})
+    return {architecture.levels[-1]: None}
 
 
 def diagnose_traced(
@@ -86,6 +108,11 @@ def diagnose_traced(
 
 
 def _gaps(architecture: Architecture) -> Gaps | None:
+    """Gaps in what the last stage's units touch, or those of a neck that does not upsample.
+
+    Behind an upsampling units touch different pixels, and each of several units of the last
+    stage: the backbone's gaps are what is wrong with them.
+    """
     seen, place = PIXEL, ""
     for name, _, node in architecture_nodes(architecture):
         seen = coverage(node, seen)

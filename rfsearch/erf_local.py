@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-#: timm's classes whose gate makes factors of what the whole map holds.
+#: Classes of timm whose gate makes factors of what the whole map holds.
 _GATED = ("SEModule", "SqueezeExcite", "EffectiveSEModule", "GlobalContext")
-#: Those whose output is made of all positions alike.
-_ATTENDING = ("Attention2d",)
+#: Those, and one of torchvision, whose output is made of all positions alike.
+_ATTENDING = ("Attention2d", "ASPPPooling")
 
 
 def keep_local(module: nn.Module) -> None:

@@ -123,6 +123,12 @@ class ErfMap:
         """Side in px of a square of `luo_count` pixels: the ERF size of Luo et al."""
         return math.sqrt(self.luo_count)
 
+    def _repr_svg_(self) -> str:
+        """The map for notebooks."""
+        from rfsearch.notebook import heat_map
+
+        return heat_map(self.map, self.center, self.size, self.theoretical_size)
+
     def _reach(self, share: float) -> int:
         """Twice the distance in px to which the smallest square that holds `share` reaches."""
         if not 0 < share <= 1:

@@ -82,13 +82,15 @@ def find_unit(
     """The unit in the middle of the map that `read` returns.
 
     The field of a model's own level is taken from its method `receptive_fields`, where it has
-    one; any other is traced.
+    one; any other is traced, and so are those of a model that says that it `upsamples`, whose
+    units see intervals of different sizes. Then it is the unit nearest to the middle that sees
+    what unit 0 does: as the expected ERF has it.
 
     Raises:
         ValueError: If the map has no place in the image, or cannot be traced.
     """
     known = getattr(model, "receptive_fields", None)
-    if known is None or layer is not None:
+    if known is None or layer is not None or getattr(model, "upsamples", False):
         return traced_unit(model, size, read, what=f"layer `{layer}`" if layer else "the output")
     fields: Mapping[str, ReceptiveField] = known()
     # Traced as well, for its place.
@@ -187,7 +189,11 @@ def _in_plane(
     if 0 in (height, width):
         return None
     rows, columns = layout.shape[height], layout.shape[width]
-    row, column = position or (rows // 2, columns // 2)
+    if position is None:
+        spans = zip((rows, columns), traced.output.periods, strict=True)
+        row, column = (units // 2 // period * period for units, period in spans)
+    else:
+        row, column = position
     if not (0 <= row < rows and 0 <= column < columns):
         raise ValueError(f"`position` must lie in a map of {rows}x{columns}, but got {position}.")
     window = traced.output.interval((row, column))

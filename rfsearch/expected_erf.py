@@ -104,3 +104,7 @@ class ExpectedERF:
     def ratio(self) -> float:
         """ERF ratio: ERF size over theoretical receptive field size, along one axis."""
         return self.size / self.theoretical_size
+
+    def _repr_svg_(self) -> str | None:
+        """The map for notebooks, unless it would be large."""
+        return self.profile._repr_svg_() if self._is_exact else None

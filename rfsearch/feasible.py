@@ -17,6 +17,7 @@ import numpy as np
 
 from rfsearch.candidates import Candidates
 from rfsearch.feasible_graph import build_graph, limits_of
+from rfsearch.notebook import bars, table
 from rfsearch.ways import FORBIDDEN, Path, Ways
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 #: Sets of at most so many ways are checked one by one to be counted.
 _CHECKED = 1000
-#: Draws or proposals that are checked before giving up.
-_TRIES = 2000
+#: Draws or proposals that are checked before giving up; the same where necks upsample, whose check
+#: takes some ten times as long.
+_TRIES, _FEWER_TRIES = 2000, 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +38,8 @@ class FeasibleSet:
     """The candidates of a space that pass a constraint's closed-form gates.
 
     The theoretical receptive field and the output stride are exact in the graph. The expected ERF
-    and costs are binned with outward rounding, gridding is left out, and every candidate that is
-    returned is checked exactly.
+    and costs are binned with outward rounding, gridding is left out, necks that upsample have
+    outward bounds, and every candidate that is returned is checked exactly.
 
     Attributes:
         candidates: What may be proposed.
@@ -48,7 +50,7 @@ class FeasibleSet:
     constraint: RFConstraint
 
     def is_empty(self) -> bool:
-        """Whether no candidate fits, as far as 2,000 that might can tell."""
+        """Whether no candidate fits, as far as those that `sample` draws can tell."""
         if self.is_exact:
             return self.count == 0
         try:
@@ -70,8 +72,8 @@ class FeasibleSet:
     def is_exact(self) -> bool:
         """Whether `count`, `fraction`, `allowed` and `histogram` are exact, not upper bounds.
 
-        They are without an expected-ERF gate and without bounds on costs and on gridding; `count`
-        and `fraction` are also where few candidates are left.
+        They are without an expected-ERF gate, without bounds on costs and on gridding and without
+        necks that upsample; `count` and `fraction` are also where few candidates are left.
         """
         return not self._needs_check or self._ways.number <= _CHECKED
 
@@ -81,7 +83,10 @@ class FeasibleSet:
         return self.count / self.candidates.size
 
     def histogram(self) -> dict[int, int]:
-        """How many candidates there are at each theoretical receptive field in px, in order."""
+        """How many candidates there are at each theoretical receptive field in px, in order.
+
+        It is that of the last output map; for a U-Net and for merged maps that of the last stage.
+        """
         graph = build_graph(self.candidates, self.constraint, keep_sizes=True)
         return Ways(graph, self.candidates.size).by_size()
 
@@ -108,20 +113,25 @@ class FeasibleSet:
         """Draw one candidate, each as likely as any other.
 
         Raises:
-            ValueError: If no candidate fits, or none was found among 2,000 that might.
+            ValueError: If no candidate fits, or none was found among 2,000 that might (500 where
+                necks upsample).
         """
         return self.candidates.from_params(self.sample_params(rng))
 
     def sample_params(self, rng: np.random.Generator) -> Params:
         """Parameters of a uniformly drawn candidate; inactive ones have their first choice."""
         if self._ways.number:
-            for _ in range(_TRIES):
+            for _ in range(self._tries):
                 path = self._ways.draw(rng)
                 if self._fits(path):
                     return self._params(path)
         raise ValueError(
             "No candidate of the space passes all gates: "
-            + ("none was found in 2,000 that might." if self._ways.number else "the set is empty.")
+            + (
+                f"none was found in {self._tries:,} that might."
+                if self._ways.number
+                else "the set is empty."
+            )
         )
 
     def allowed(self, partial: Mapping[str, Any], name: str | None = None) -> tuple[Any, ...]:
@@ -167,13 +177,25 @@ class FeasibleSet:
             avoid: A function of parameters; candidates for which it is true are passed over.
 
         Returns:
-            All parameters, or None if there is no such candidate among the 2,000 nearest.
+            All parameters, or None if there is no such candidate among the 2,000 nearest (500
+            where necks upsample).
         """
-        for path in islice(self._ways.by_cost(self._costs(params, fixed)), _TRIES):
+        for path in islice(self._ways.by_cost(self._costs(params, fixed)), self._tries):
             found = self._firsts | dict(params) | self._active(path)
             if self._fits(path) and not (avoid is not None and avoid(found)):
                 return {name: found[name] for name in self._firsts}
         return None
+
+    def _repr_html_(self) -> str:
+        """Numbers and a histogram for notebooks."""
+        about = "" if self.is_exact else "at most "
+        rows: dict[str, object] = {
+            "fit": f"{about}{self.count:,} of {self.candidates.size:,}",
+            "share": f"{about}{self.fraction:.3g}",
+        }
+        rows |= {f"{gate} gate": str(r) for gate, r in self.constraint.ranges().items()}
+        label = "candidates at each theoretical receptive field (px), half an octave a bar"
+        return table(rows) + bars(self.histogram(), label)
 
     # -- the graph -------------------------------------------------------------------------
 
@@ -184,7 +206,15 @@ class FeasibleSet:
     @cached_property
     def _needs_check(self) -> bool:
         limits = limits_of(self.constraint)
-        return limits.need_erf or limits.need_cost or "gridding" in self.constraint.ranges()
+        if limits.need_erf or limits.need_cost or "gridding" in self.constraint.ranges():
+            return True
+        # A budget's images have to be a multiple of the last stride.
+        asks = bool(self.constraint.ranges()) or self.constraint.budget is not None
+        return asks and self.candidates.upsamples
+
+    @property
+    def _tries(self) -> int:
+        return _FEWER_TRIES if self.candidates.upsamples else _TRIES
 
     @cached_property
     def _firsts(self) -> Params:

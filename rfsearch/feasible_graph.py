@@ -5,6 +5,9 @@ of its beginning. Quantities are carried exactly where they are small integers (
 receptive field, stride) and in bins where exact values would explode: the variance of the
 expected ERF in logarithmic bins, parameters and operations in linear ones. Rounding and bounds
 are outward, so no candidate that fits is lost; one that is found has to be checked.
+
+Behind a neck that upsamples the graph knows the last stage, whose field every output's contains
+and exceeds by a bounded number of strides. It has no bounds of their expected ERF.
 """
 
 from __future__ import annotations
@@ -100,7 +103,10 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Layers, and the theoretical receptive field at each node behind the last one."""
+    """Layers, and the theoretical receptive field at each node behind the last one.
+
+    Behind a neck that upsamples that is the part of it that follows the last stage alone.
+    """
 
     layers: list[Layer]
     sizes: Integers
@@ -119,8 +125,14 @@ class _Nodes(NamedTuple):
 
 class _Builder:
     def __init__(self, space: Candidates, constraint: RFConstraint, keep_sizes: bool) -> None:
-        self.limits = limits_of(constraint)
         self.sequence = decisions(space)
+        self.growths = np.array(self.sequence[-1].growths)
+        limits = limits_of(constraint)
+        # Of a neck that upsamples, variance and stride say nothing: nothing is lost for them.
+        self.limits = limits._replace(erf=Limits().erf) if self.growths.all() else limits
+        self.on_the_way = self.limits
+        if self.growths.any():
+            self.on_the_way = limits._replace(erf=Limits().erf, stride=math.inf)
         budget = constraint.budget
         self.effects = Effects(erf=self.limits.need_erf, cost=self.limits.need_cost)
         self.in_chans = budget.in_chans if budget else 3
@@ -160,7 +172,7 @@ class _Builder:
             np.concatenate(column) if column else np.empty(0, np.int64) for column in columns
         )
         if last:
-            kept = self._accepted(_Nodes(*after))
+            kept = self._accepted(_Nodes(*after), self.growths[option])
             source, option, size = source[kept], option[kept], after[1][kept]
             after = [size if column == 1 else np.zeros_like(size) for column in range(6)]
         unique, target = _unique_rows(after)
@@ -190,7 +202,7 @@ class _Builder:
         stride = nodes.stride[members][:, None]
         size = nodes.size[members][:, None] + stride * growth
         power = _variance(nodes.variance[members])[:, None] + stride**2 * added
-        limits = self.limits
+        limits = self.on_the_way
         columns = (
             np.broadcast_to(np.array(numbers)[None, :], size.shape),
             size if self.exact_sizes else self._coarse(size),
@@ -225,20 +237,31 @@ class _Builder:
         binned = self.exact_until * np.exp(np.rint(np.log(above) / _SIZE_STEP) * _SIZE_STEP)
         return np.where(size > self.exact_until, np.ceil(binned), size).astype(np.int64)
 
-    def _accepted(self, nodes: _Nodes) -> NDArray[np.bool_]:
-        low, high = self.limits.size
-        largest_erf = erf_range(np.sqrt(_variance(nodes.variance)), nodes.size)[1]
+    def _accepted(self, nodes: _Nodes, growths: Integers) -> NDArray[np.bool_]:
+        """Which nodes behind the last decision may fit.
+
+        Args:
+            nodes: The nodes.
+            growths: Of the last decision's way to each (`Decision.growths`).
+        """
+        limits = self.limits
+        low, high = limits.size
+        erf = erf_range(np.sqrt(_variance(nodes.variance)), nodes.size)
+        is_known = growths == 0
         channels = np.array([situation.channels for situation, _ in self.situations])
         width = channels[nodes.situation]
         head_parameters = (width + 1) * self.num_classes
         head_flops = 2 * width * self.num_classes
-        limits = self.limits
         spent = nodes.parameters + _linear_bin(head_parameters, limits.parameters)
         computed = nodes.flops + _linear_bin(head_flops, limits.flops)
+        # Without such necks the upper bounds were checked on the way.
+        highest = limits.erf[1] if self.growths.any() else math.inf
+        fits_erf = (erf[1] >= limits.erf[0]) & (erf[0] <= highest)
         accepted: NDArray[np.bool_] = (
-            (nodes.size >= low)
+            (nodes.size + growths * nodes.stride >= low)
             & (nodes.size <= high)
-            & ((largest_erf >= limits.erf[0]) | (not limits.need_erf))
+            & (~is_known | (nodes.stride <= limits.stride))
+            & (~is_known | fits_erf | (not limits.need_erf))
             & (spent <= _LINEAR_BINS)
             & (computed <= _LINEAR_BINS)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rfsearch.layer_field import LayerField
+from rfsearch.target import ScaleTarget
 
 
 class UncheckedWarning(UserWarning):
@@ -40,11 +41,15 @@ class Effective:
         size: ERF size in px.
         theoretical: The theoretical receptive field's side within the measured image, in px.
         origin: How it was found.
+        place: The output that it is of, if that is not the last.
+        part: The objects that this output serves, where they are split among several.
     """
 
     size: float
     theoretical: float
     origin: str
+    place: str | None = None
+    part: ScaleTarget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,8 @@ class NetworkFacts:
         input_size: `(height, width)` of the input in px.
         layers: The layers in order.
         outputs: The output maps: their fields, before any global pooling.
-        effective: The last output's effective receptive field, if known.
+        effective: An output's effective receptive field, if known: the last one's, or that of
+            the level of a pyramid that is furthest from what its objects need.
         gaps: Gaps in the last output's receptive field; None where there are none or they are
             not known.
         attends: Whether positions of the whole image attend to each other, so that units see

@@ -82,7 +82,7 @@ class LayerField:
 
 
 def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
-    """The stem, poolings and blocks of an architecture, first to last."""
+    """The stem, poolings and blocks of an architecture and the maps of its neck, first to last."""
     layers: list[LayerField] = []
     grid, before = PIXELS, _reach(PIXELS)
     for name, kind, node in architecture_nodes(architecture):
@@ -90,18 +90,30 @@ def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
         reach = _reach(grid)
         layers.append(LayerField(name, kind, reach, is_global(node), before))
         before = reach
+    neck = architecture.neck
+    if neck is not None and neck.upsamples:
+        for name, node in neck.steps(architecture.body()).items():
+            layers.append(LayerField(f"neck {name}", neck.kind, _reach(unit_grid(node))))
     return tuple(layers)
 
 
 def architecture_outputs(architecture: Architecture) -> tuple[LayerField, ...]:
     """The output maps of an architecture, by their levels."""
-    reach = architecture_layers(architecture)[-1].reach
-    return tuple(LayerField(level, "output", reach) for level in architecture.levels)
+    if architecture.neck is None or not architecture.neck.upsamples:
+        reach = architecture_layers(architecture)[-1].reach
+        return tuple(LayerField(level, "output", reach) for level in architecture.levels)
+    return tuple(
+        LayerField(level, "output", _reach(unit_grid(node)))
+        for level, node in architecture.expressions().items()
+    )
 
 
 def architecture_nodes(architecture: Architecture) -> list[tuple[str, str, Node]]:
-    """Name, kind and expression of each layer of an architecture, first to last."""
-    _, *stages = architecture.lower().nodes
+    """Name, kind and expression of each layer of an architecture, first to last.
+
+    The layers of a neck that upsamples are left out: they do not follow one another.
+    """
+    _, *stages = architecture.body().parts
     stem = architecture.stem
     nodes: list[tuple[str, str, Node]] = [("stem", "stem", Chain(stem.convolutions(3)))]
     if stem.pool != "none":
@@ -114,6 +126,9 @@ def architecture_nodes(architecture: Architecture) -> list[tuple[str, str, Node]
             (f"stage {number} block {place}", stage.block, child)
             for place, child in enumerate(children, 1)
         ]
+    neck = architecture.neck
+    if neck is not None and not neck.upsamples:
+        nodes.append(("neck", neck.kind, Chain(neck.follow(architecture.stages[-1].width))))
     return nodes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
@@ -23,7 +23,7 @@ def level_maps(network: Backbone, images: Tensor) -> dict[str, Tensor]:
         network: Its `forward_features` returns one map, or a dictionary of them.
         images: `(batch, channels, height, width)`.
     """
-    features = cast("Tensor | dict[str, Tensor]", network.forward_features(images))
+    features = network.forward_features(images)
     if isinstance(features, torch.Tensor):
         return dict.fromkeys(network.receptive_fields(), features)
     return features

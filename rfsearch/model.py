@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from timm.layers import ClassifierHead
@@ -23,7 +24,7 @@ class SearchedNetwork(nn.Module):
         architecture: What it was built from.
         in_chans: Channels of the images.
         num_classes: Outputs of the classifier; 0 for none.
-        num_features: Channels of the last map.
+        num_features: Channels of each output map.
         feature_info: For each stage, `num_chs`, `reduction` (px) and `module`.
     """
 
@@ -45,21 +46,48 @@ class SearchedNetwork(nn.Module):
             self.feature_info.append(
                 {"num_chs": channels, "reduction": reduction, "module": f"stages.{number}"}
             )
-        self.head = ClassifierHead(channels, num_classes)
+        self.neck = _build_neck(architecture)
+        self.head = ClassifierHead(self.num_features, num_classes)
         self.apply(initialise)
 
     def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Theoretical receptive field of each output map, in px."""
         return self.architecture.receptive_fields()
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """The last map, `(batch, num_features, height / reduction, width / reduction)`."""
-        features: Tensor = self.stages(self.stem(x))
-        return features
+    @property
+    def input_multiple(self) -> int:
+        """What height and width of an image must be a multiple of, in px."""
+        return self.architecture.input_multiple
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Class scores `(batch, num_classes)` of a map, or its average `(batch, num_features)`."""
-        scores: Tensor = self.head(x, pre_logits=pre_logits)
+    @property
+    def upsamples(self) -> bool:
+        """Whether a neck joins maps of different sizes, so that units of a map see differently."""
+        return self.input_multiple > 1
+
+    def forward_features(self, x: Tensor) -> Tensor | dict[str, Tensor]:
+        """The output map `(batch, num_features, height / stride, width / stride)`.
+
+        Where there are several it is a dictionary of them by level, the finest first.
+
+        Raises:
+            ValueError: If the size of the images is no multiple of the architecture's
+                `input_multiple`.
+        """
+        height, width = x.shape[-2:]
+        self.architecture.check_input_size((height, width))
+        maps = [self.stem(x)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        outputs: Tensor | dict[str, Tensor] = self.neck(maps) if self.neck else maps[-1]
+        return outputs
+
+    def forward_head(self, x: Tensor | Mapping[str, Tensor], pre_logits: bool = False) -> Tensor:
+        """Class scores `(batch, num_classes)` of a map, or its average `(batch, num_features)`.
+
+        Of several maps it looks at the last, the coarsest.
+        """
+        last = list(x.values())[-1] if isinstance(x, Mapping) else x
+        scores: Tensor = self.head(last, pre_logits=pre_logits)
         return scores
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,3 +124,11 @@ def build_model(
             f"but got {in_chans=} and {num_classes=}."
         )
     return SearchedNetwork(architecture, in_chans, num_classes)
+
+
+def _build_neck(architecture: Architecture) -> nn.Module | None:
+    if architecture.neck is None:
+        return None
+    from rfsearch.model_necks import build_neck  # Only these networks need its libraries.
+
+    return build_neck(architecture.neck, architecture.body().channels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,9 +96,10 @@ class Objective:
             if earlier is not None:
                 return _repeat(trial, earlier)
             model = self.task.build(architecture)
-            erf = self.task.measure_erf(model)
-            trial.set_user_attr("erf_clipped", erf.clipped)
-            self._log_levels(trial, architecture, model, erf.size, "erf_init")
+            levels = self.constraint.judged_levels(architecture)
+            main = self.constraint.main_level(architecture)
+            erf = {level: self.task.measure_erf(model, level) for level in levels}
+            trial.set_user_attr("erf_clipped", erf[main].clipped)
             self.constraint.check_measured(trial, erf)
             if self.measure_latency or self.constraint.needs_latency:
                 timed = measure_latency(model, self.task.input_size, (1,), min_seconds=0.1)
@@ -111,9 +112,9 @@ class Objective:
             return _fail(trial, "training", error)
         if self.weights is not None:
             self.weights.add(trial, model, result.score)
-        erf = self.task.measure_erf(model)
-        trial.set_user_attr("erf_trained", erf.size)
-        self._log_levels(trial, architecture, model, erf.size, "erf_trained")
+        trained = {level: self.task.measure_erf(model, level).size for level in levels}
+        trial.set_user_attr("erf_trained", trained[main])
+        _log_trained_levels(trial, trained)
         for name, score in score_attributes(result).items():
             trial.set_user_attr(name, score)
         return result.score
@@ -127,24 +128,6 @@ class Objective:
         trial.set_user_attr("global_layers", ",".join(architecture.global_layers))
         trial.set_user_attr("seed", task.training.seed)
         trial.set_user_attr("metric", task.metric)
-
-    def _log_levels(
-        self,
-        trial: optuna.Trial,
-        architecture: Architecture,
-        model: nn.Module,
-        last: float,
-        key: str,
-    ) -> None:
-        """Log the fields of the maps as JSON, where there are several; `last` is the last ERF."""
-        *others, final = architecture.levels
-        if not others:
-            return
-        known = json.loads(trial.user_attrs.get("levels", "null")) or _closed_form(architecture)
-        for level in others:
-            known[level][key] = self.task.measure_erf(model, level).size
-        known[final][key] = last
-        trial.set_user_attr("levels", json.dumps(known))
 
     def _train(self, trial: optuna.Trial, model: nn.Module) -> TrainingResult:
         def report(epoch: int, score: float) -> None:
@@ -163,15 +146,13 @@ class Objective:
             trial.set_user_attr("train_seconds", time.perf_counter() - start)
 
 
-def _closed_form(architecture: Architecture) -> dict[str, dict[str, float]]:
-    return {
-        level: {
-            "trf_size": field.size,
-            "output_stride": field.stride,
-            "erf_expected": architecture.expected_erf(level).size,
-        }
-        for level, field in architecture.receptive_fields().items()
-    }
+def _log_trained_levels(trial: optuna.Trial, sizes: Mapping[str, float]) -> None:
+    """Add the ERFs after training to what is known of each level, where there are several."""
+    if "levels" in trial.user_attrs:
+        levels = json.loads(trial.user_attrs["levels"])
+        for level, size in sizes.items():
+            levels[level]["erf_trained"] = size
+        trial.set_user_attr("levels", json.dumps(levels))
 
 
 def score_attributes(result: TrainingResult) -> dict[str, float]:

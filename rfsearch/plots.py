@@ -10,6 +10,10 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from rfsearch.erf_effect import metric_label, trained_baselines, trained_candidates
+from rfsearch.palette import BLACK, GREY, ORANGE, TARGET, TRAINED
+from rfsearch.statistics import rank_correlation, trend
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -17,10 +21,6 @@ if TYPE_CHECKING:
     from rfsearch.erf_map import ErfMap
     from rfsearch.target import Range
 
-# Okabe and Ito's palette, which colour-blind people can tell apart.
-_POINT, _TARGET, _LINE = "#0072B2", "#009E73", "#999999"
-#: How metrics are written where they have another name than in tables.
-_METRICS = {"miou": "mIoU", "ap": "AP"}
 #: Squares on a map: share of the |gradient|, and line style.
 _SQUARES = ((0.5, "solid"), (0.95, "dashed"))
 #: Ratio of the largest to the smallest value that a map's colours tell apart.
@@ -33,13 +33,15 @@ def score_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
 
     The ERF is the one measured after training; a thin line leads to it from the one measured
     before. In px the target is a range, which is shaded; as a ratio it is a range for each
-    candidate by itself, shaded behind its point.
+    candidate by itself, shaded behind its point. Where there are enough candidates, a smooth mean
+    with its 95 % bootstrap band is drawn, and above each panel stands the rank correlation.
+    Baselines stand beside them.
 
     Args:
         frame: From `rfsearch.trials_dataframe`.
         effective: The ERF sizes that fit, in px.
     """
-    trained = frame[frame["duplicate_of"].isna()].dropna(subset=["value", "erf_trained"])
+    trained = trained_candidates(frame).dropna(subset=["erf_trained"])
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     ratios = trained[["erf_ratio", "erf_ratio_trained"]].astype(float)
@@ -49,33 +51,50 @@ def score_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
         _shade_ratios(left, trained, effective)
         top = effective.high if effective.high < math.inf else sizes.max().max()
         right.axvspan(
-            effective.low, top, color=_TARGET, alpha=0.15, linewidth=0, label="target range"
+            effective.low, top, color=TARGET, alpha=0.15, linewidth=0, label="target range"
         )
     for axes, values in ((left, ratios), (right, sizes)):
         axes.hlines(
             score,
             values.iloc[:, 0],
             values.iloc[:, 1],
-            color=_LINE,
+            color=GREY,
             linewidth=1,
             label="change through training",
         )
-        axes.plot(values.iloc[:, 1], score, "o", color=_POINT, label="trained candidate")
+        axes.plot(values.iloc[:, 1], score, "o", color=TRAINED, label="trained candidate")
+        _draw_trend(axes, values.iloc[:, 1], score)
         axes.grid(alpha=0.3)
         axes.margins(x=0.08)
+    _draw_baselines(left, right, frame)
     left.set(
         xlabel="ERF ratio after training (ERF size / theoretical RF)", ylabel=metric_label(frame)
     )
     right.set(xlabel="ERF size after training (px)")
     handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
     return figure
 
 
-def metric_label(frame: pd.DataFrame) -> str:
-    """What the values of a table are: "accuracy", "mIoU", "AP", or "score" where it is open."""
-    metrics = frame["metric"].dropna().unique()
-    return _METRICS.get(metrics[0], metrics[0]) if len(metrics) == 1 else "score"
+def _draw_trend(axes: Axes, sizes: pd.Series[float], values: pd.Series[float]) -> None:
+    """The smooth mean with its band, and the rank correlation as the title."""
+    smooth = trend(sizes, values)
+    if smooth.empty:
+        return
+    axes.fill_between(
+        smooth["x"], smooth["low"], smooth["high"], color=BLACK, alpha=0.12, linewidth=0
+    )
+    axes.plot(smooth["x"], smooth["mean"], color=BLACK, label="smooth mean, 95 % band")
+    axes.set_title(f"rank correlation {rank_correlation(sizes, values)}", fontsize="medium")
+
+
+def _draw_baselines(left: Axes, right: Axes, frame: pd.DataFrame) -> None:
+    known = trained_baselines(frame).dropna(subset=["erf_trained"])
+    if len(known):
+        values = known["value"].astype(float)
+        for axes, column in ((left, "erf_ratio_trained"), (right, "erf_trained")):
+            sizes = known[column].astype(float)
+            axes.plot(sizes, values, "D", color=ORANGE, markeredgecolor=BLACK, label="baseline")
 
 
 def _shade_ratios(axes: Axes, trained: pd.DataFrame, effective: Range) -> None:
@@ -85,7 +104,7 @@ def _shade_ratios(axes: Axes, trained: pd.DataFrame, effective: Range) -> None:
         trained["value"].astype(float),
         (effective.low / trf).clip(upper=1),
         (effective.high / trf).clip(upper=1),
-        color=_TARGET,
+        color=TARGET,
         alpha=0.15,
         linewidth=9,
     )

@@ -10,7 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rfsearch.analysis import trials_dataframe
-from rfsearch.plots import metric_label, score_against_erf
+from rfsearch.erf_effect import metric_label
+from rfsearch.plots import score_against_erf
 
 if TYPE_CHECKING:
     import optuna

@@ -54,18 +54,22 @@ def _too_small(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:
 
 def _effective_size(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:
     """The ERF must lie within the range of `ScaleTarget.effective`."""
-    effective, allowed = facts.effective, target.effective
-    if effective is None or allowed.low <= effective.size <= allowed.high:
+    effective = facts.effective
+    if effective is None:
+        return
+    served = effective.part or target
+    allowed = served.effective
+    if allowed.low <= effective.size <= allowed.high:
         return
     small = effective.size < allowed.low
     limit = allowed.low if small else allowed.high
     yield Finding(
         "erf_too_small" if small else "erf_too_large",
-        facts.outputs[-1].name,
+        effective.place or facts.outputs[-1].name,
         effective.size,
         limit,
         f"An ERF of {effective.size:g} px ({effective.origin}) is too {_word(small)} for objects "
-        f"of up to {target.max_size:g} px: {allowed} fit.",
+        f"of up to {served.max_size:g} px: {allowed} fit.",
         "Enlarge kernels or dilations in the stages of large stride; a layer adds "
         "(dilation x stride)^2 (kernel^2 - 1) / 12 to the ERF's variance."
         if small
@@ -149,7 +153,7 @@ def _far_below(facts: NetworkFacts) -> Iterator[Finding]:
     ratio = effective.size / effective.theoretical
     yield Finding(
         "erf_far_below_trf",
-        facts.outputs[-1].name,
+        effective.place or facts.outputs[-1].name,
         ratio,
         MIN_ERF_RATIO,
         f"The ERF of {effective.size:g} px ({effective.origin}) is {ratio:.2f} of the theoretical "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from rfsearch.architecture import Architecture
 from rfsearch.candidates import Candidates, NotOfferedError
 from rfsearch.feasible import FeasibleSet
+from rfsearch.notebook import table
 from rfsearch.validation import parse, read_toml
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Suggests(Protocol):
 
 
 class SearchSpace(Candidates):
-    """All architectures that can be made from choices for the stem and for each stage.
+    """All architectures that can be made from choices for the stem, each stage and the neck.
 
     >>> space = SearchSpace(
     ...     stem={"kernel_size": 3, "stride": 1, "width": 8},
@@ -91,6 +92,15 @@ class SearchSpace(Candidates):
             else:
                 named[name] = IntDistribution(progression[0], progression[1], step=progression[2])
         return named
+
+    def _repr_html_(self) -> str:
+        """The choices for notebooks."""
+        free, everything = self._free_choices(), self.choices()
+        rows = {name: ", ".join(map(str, options)) for name, options in free.items()}
+        fixed = [f"{n} = {v[0]}" for n, v in everything.items() if n not in free]
+        if fixed:
+            rows["always"] = ", ".join(fixed)
+        return table(rows, f"{self.size:,} architectures, {len(free)} parameters")
 
     def _free_choices(self) -> dict[str, tuple[Any, ...]]:
         return {name: options for name, options in self.choices().items() if len(options) > 1}

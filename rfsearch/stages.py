@@ -119,6 +119,16 @@ class Stage(FrozenData):
         return len(self.blocks)
 
     @property
+    def summary(self) -> tuple[str, str]:
+        """The stage in two short lines."""
+        windows = dict.fromkeys(
+            f"{block.kernel_size}x{block.kernel_size}"
+            + (f" dil. {block.dilation}" if block.dilation > 1 else "")
+            for block in self.blocks
+        )
+        return f"{self.depth} {self.block}, {self.width} ch", ", ".join(windows)
+
+    @property
     def global_part(self) -> str | None:
         """What mixes the whole image in each block, if anything does."""
         if self.block == "attention":

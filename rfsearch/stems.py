@@ -86,6 +86,12 @@ class Stem(FrozenData):
         """By how much it reduces the resolution."""
         return self.stride * (POOL_STRIDE if self.pool != "none" else 1)
 
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """The stem in a short line or two."""
+        line = f"{self.kernel_size}x{self.kernel_size}, {self.width} ch"
+        return (line,) if self.pool == "none" else (line, f"{self.pool} pooling")
+
     def lower(self, in_channels: int) -> Chain:
         """The stem's expression."""
         return Chain((*self.convolutions(in_channels), *self.pooling()))

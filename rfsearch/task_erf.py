@@ -35,9 +35,10 @@ def measure_on(images: Tensor, model: Backbone, level: str, seed: int) -> Measur
     """
     fields = model.receptive_fields()
     receptive_field = fields[level]
-    wanted = receptive_field.size + 2 * receptive_field.stride
-    stride = receptive_field.stride
-    side = min(-(-wanted // stride) * stride, LARGEST_ERF_INPUT)
+    # Room for the unit that is measured beside the middle, too.
+    step = max(receptive_field.stride, model.input_multiple)
+    wanted = receptive_field.size + 2 * step
+    side = min(-(-wanted // step) * step, max(1, LARGEST_ERF_INPUT // step) * step)
     return measure_erf(
         model,
         side,

@@ -35,6 +35,10 @@ class Task(Protocol):
     """What an objective needs to know of a task."""
 
     @property
+    def data(self) -> TaskData:
+        """The images."""
+
+    @property
     def metric(self) -> str:
         """Name of the score that is maximised."""
 

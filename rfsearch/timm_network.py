@@ -69,6 +69,11 @@ class TimmNetwork(nn.Module):
         """Theoretical receptive field of the last map, in px."""
         return {"output": self._traced.output.height}
 
+    @property
+    def input_multiple(self) -> int:
+        """What height and width of an image must be a multiple of, in px."""
+        return 1
+
     def cost(self, input_size: tuple[int, int], in_chans: int) -> Cost:
         """Parameters, and FLOPs for one image of `(height, width)` px."""
         image = torch.zeros(1, in_chans, *input_size, device=next(self.parameters()).device)

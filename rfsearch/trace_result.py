@@ -80,6 +80,11 @@ class TracedMap:
         """Input pixels between neighbouring units along `(height, width)`; may be below 1."""
         return self._height.grid.stride, self._width.grid.stride
 
+    @property
+    def periods(self) -> tuple[int, int]:
+        """After how many units along `(height, width)` the sizes of their fields repeat."""
+        return self._height.grid.period, self._width.grid.period
+
     def interval(self, unit: tuple[int, int]) -> UnitWindow:
         """The exact pixels that the unit at `(row, column)` can see."""
         row, column = unit

@@ -39,11 +39,13 @@ def architecture(
     width: int = 8,
     pool: str = "none",
     kind: str = "conv",
+    neck: dict[str, Any] | None = None,
 ) -> Architecture:
-    """An architecture from its stages; the keywords are those of the stem."""
+    """An architecture from its stages; the keywords but the last are those of the stem."""
     stem = {"kind": kind, "kernel_size": kernel_size, "stride": stride, "width": width}
     stem["pool"] = pool
-    return Architecture.from_dict({"stem": stem, "stages": list(stages) or [stage_dict()]})
+    stages_or_one = list(stages) or [stage_dict()]
+    return Architecture.from_dict({"stem": stem, "stages": stages_or_one, "neck": neck})
 
 
 def resnet(block: str, depths: tuple[int, ...], width: int = 64) -> Architecture:

@@ -15,6 +15,7 @@ from rfsearch.stems import Stem, StemKind, StemPool
 KINDS: tuple[str, ...] = get_args(BlockKind)
 STEM_KINDS: tuple[str, ...] = get_args(StemKind)
 STEM_POOLS: tuple[str, ...] = get_args(StemPool)
+LOCAL_KINDS = tuple(kind for kind in KINDS if kind != "attention")
 CONTEXTS: tuple[str, ...] = get_args(Context)
 #: Inception blocks need a multiple of eight, and small networks are quick to run.
 WIDTHS = (8, 16)
@@ -104,6 +105,50 @@ def architectures(
     return Architecture(stem=stem, stages=tuple(kept))
 
 
+NECKS = ("aspp", "unet", "fpn", "merge")
+
+
+@st.composite
+def neck_dicts(draw: st.DrawFn, kinds: tuple[str, ...], num_stages: int) -> dict[str, Any]:
+    """A neck that fits behind so many stages, as plain data."""
+    kind = draw(st.sampled_from([k for k in kinds if num_stages > 1 or k in ("aspp", "unet")]))
+    widths = st.sampled_from(WIDTHS)
+    match kind:
+        case "aspp":
+            rates = draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
+            values = {"rates": rates, "width": draw(widths), "image_pooling": draw(st.booleans())}
+        case "unet":
+            values = {"widths": draw(st.lists(widths, min_size=1, max_size=num_stages))}
+        case "fpn":
+            values = {"width": draw(widths), "num_levels": draw(st.integers(2, num_stages))}
+        case _:
+            values = {"width": draw(widths)}
+    return {"kind": kind, **values}
+
+
+@st.composite
+def necked(
+    draw: st.DrawFn,
+    kinds: tuple[str, ...] = NECKS,
+    max_field: int | None = None,
+    max_stride: int | None = None,
+) -> Architecture:
+    """Architectures with a neck, whose parts divide sizes exactly and have no global parts."""
+    bodies = architectures(LOCAL_KINDS, max_field=max_field, max_stride=max_stride)
+    values = draw(bodies).to_dict()
+    stem = values["stem"]
+    stem["stride"] = min(stem["stride"], 2)
+    if stem.get("kind") == "patch":
+        stem["kernel_size"] = stem["stride"]
+    for stage in values["stages"]:
+        if stage["stride"] > 2 and stage["downsample"] not in ("max_pool", "avg_pool"):
+            stage["downsample"] = "max_pool"
+        stage["context"] = "none"
+    kinds = kinds if len(values["stages"]) > 1 else ("aspp", "unet")
+    values["neck"] = draw(neck_dicts(kinds, len(values["stages"])))
+    return Architecture.from_dict(values)
+
+
 def choices(values: tuple[Any, ...], most: int = 2) -> st.SearchStrategy[list[Any]]:
     """A list of one to `most` different values."""
     return st.lists(st.sampled_from(values), min_size=1, max_size=most, unique=True)
@@ -142,3 +187,25 @@ def stage_dicts(draw: st.DrawFn) -> dict[str, Any]:
         "dilation": dilation,
         "per_block": per_block,
     }
+
+
+@st.composite
+def necked_space_dicts(draw: st.DrawFn) -> dict[str, Any]:
+    """Search spaces that offer several necks, or none among them."""
+    space = draw(space_dicts())
+    for stage in space["stages"]:
+        stage["stride"] = draw(choices((1, 2)))
+    num_stages = len(space["stages"])
+    kinds = ("none", *NECKS) if num_stages > 1 else ("none", "aspp", "unet")
+    space["neck"] = {"kind": draw(choices(kinds, most=3))}
+    fields = {
+        "rates": (("aspp",), [[1, 2], [3]]),
+        "width": (("aspp", "fpn", "merge"), draw(choices((4, 8)))),
+        "image_pooling": (("aspp",), draw(choices((False, True)))),
+        "widths": (("unet",), [[8], [8, 4]][:num_stages]),
+        "num_levels": (("fpn",), 2),
+    }
+    for name, (owners, values) in fields.items():
+        if any(kind in owners for kind in space["neck"]["kind"]):
+            space["neck"][name] = values
+    return space

@@ -34,6 +34,7 @@ GOOD: dict[str, Any] = {
             "blocks": [{"kernel_size": 1, "dilation": 1}],
         },
     ],
+    "neck": None,
 }
 
 
@@ -68,6 +69,7 @@ def test_defaults_are_written_out() -> None:
                 "blocks": [{"kernel_size": 3, "dilation": 1}],
             }
         ],
+        "neck": None,
     }
 
 
@@ -108,7 +110,7 @@ def test_fingerprint_does_not_depend_on_the_process() -> None:
 
 def test_fingerprint_is_pinned() -> None:
     # It identifies candidates in stored studies, so a change of it is a change of format.
-    assert Architecture.from_dict(GOOD).fingerprint == "1972eb92b656"
+    assert Architecture.from_dict(GOOD).fingerprint == "df0c867dc569"
 
 
 def test_architectures_are_values() -> None:
@@ -172,7 +174,7 @@ def test_data_is_frozen(value: Any, field: str) -> None:
         (("stages", 1, "blocks", 0, "dilation"), 2, "stage 2, block 1: `dilation` must be 1 "),
         (("stages", 1, "blocks", 0, "groups"), 2, "stage 2, block 1, groups: unknown key; "),
         (("stages",), [], "stages: "),
-        (("head",), {}, "head: unknown key; allowed keys are stem, stages."),
+        (("head",), {}, "head: unknown key; allowed keys are stem, stages, neck."),
     ],
 )
 def test_impossible_values_name_their_place(
@@ -190,7 +192,7 @@ def test_impossible_values_name_their_place(
 @pytest.mark.parametrize(
     ("path", "key", "message"),
     [
-        ((), "stem", "architecture: stem: missing key; allowed keys are stem, stages."),
+        ((), "stem", "architecture: stem: missing key; allowed keys are stem, stages, neck."),
         (("stem",), "width", "architecture: stem, width: missing key; "),
         (("stages", 1), "block", "architecture: stage 2, block: missing key; "),
         (("stages", 0, "blocks", 1), "kernel_size", "architecture: stage 1, block 2, kernel_size"),

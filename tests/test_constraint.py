@@ -10,9 +10,10 @@ from helpers import architecture, stage_dict
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.architecture import Architecture
-from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint, Verdict
+from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
 from rfsearch.space import SearchSpace
 from rfsearch.target import Range, ScaleTarget
+from rfsearch.verdict import Verdict
 
 #: Its theoretical field is 25 px and its expected ERF 21 px.
 SMALL = architecture(stage_dict("plain", 8, 2, (3,) * 6))

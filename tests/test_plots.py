@@ -12,8 +12,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
 from rfsearch.analysis import trials_dataframe
+from rfsearch.erf_effect import metric_label
 from rfsearch.erf_map import Center, ErfMap
-from rfsearch.plots import erf_heat_map, metric_label, score_against_erf
+from rfsearch.plots import erf_heat_map, score_against_erf
 from rfsearch.target import Range
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def frame() -> pd.DataFrame:
     made = pd.DataFrame(rows, columns=columns).astype(
         {name: types.get(name, "Float64") for name in columns}
     )
+    made["baseline"] = pd.Series([None] * len(made), dtype="string")
     made["metric"] = pd.Series(["accuracy"] * len(made), dtype="string")
     made["erf_ratio"] = made["erf_init"] / made["trf_size"]
     made["erf_ratio_trained"] = made["erf_trained"] / made["trf_size"]

@@ -23,14 +23,17 @@ def check_runs(member: Architecture) -> None:
         features = model.forward_features(torch.randn(1, 1, 64, 64))
         scores = model.forward_head(features)
     cost = member.cost((64, 64), in_chans=1, num_classes=3)
-    assert features.shape == (1, member.num_features, *cost.output)
+    last = list(features.values())[-1] if isinstance(features, dict) else features
+    assert last.shape == (1, member.num_features, *cost.output)
     assert scores.shape == (1, 3)
     assert scores.isfinite().all()
     assert sum(p.numel() for p in model.parameters()) == cost.parameters
 
 
 def test_there_are_files() -> None:
-    assert {path.stem for path in FILES} >= {"toy", "plain", "dilated", "residual"}
+    assert {path.stem for path in FILES} >= {
+        "toy", "plain", "dilated", "residual", "deeplab", "unet", "fpn", "multiscale",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -1,0 +1,83 @@
+"""A study with made-up results, as a search would leave them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from rfsearch.constraint import RFConstraint
+from rfsearch.space import SearchSpace
+from rfsearch.target import ScaleTarget
+from rfsearch.trial_attributes import BASELINE, BASELINE_SCORE
+
+SPACE = SearchSpace.load("toy")
+CONSTRAINT = RFConstraint(ScaleTarget(6, 10))
+
+
+def finished_trial(index: int, rng: np.random.Generator) -> FrozenTrial:
+    """Candidate `index` of the toy space: stopped by a gate, or trained.
+
+    The accuracy is a peak over the ERF size, and training seconds are a line in FLOPs.
+    """
+    architecture = SPACE[index]
+    erf = architecture.expected_erf().size
+    cost = architecture.cost((48, 48), 1, 10)
+    attributes: dict[str, Any] = {
+        "architecture": json.dumps(architecture.to_dict()),
+        "trf_size": architecture.receptive_field().size,
+        "output_stride": architecture.receptive_field().stride,
+        "erf_expected": erf,
+        "params_m": cost.parameters / 1e6,
+        "flops_g": cost.flops / 1e9,
+        "seed": 0,
+        "findings": "",
+        "metric": "accuracy",
+    }
+    verdicts = CONSTRAINT.verdicts(architecture)
+    failed = [verdict for verdict in verdicts if not verdict.passes]
+    keys = {"theoretical": "trf_octaves", "expected": "erf_expected_octaves"}
+    common: dict[str, Any] = {
+        "params": SPACE.to_params(architecture),
+        "distributions": SPACE.distributions(),
+        "constraints": {keys[verdict.gate]: verdict.octaves for verdict in verdicts},
+    }
+    common["params"] = {name: common["params"][name] for name in common["distributions"]}
+    if failed:
+        attributes |= {"rejected_by": failed[0].gate, "reason": str(failed[0])}
+        return create_trial(state=TrialState.PRUNED, user_attrs=attributes, **common)
+    value = float(0.9 - 0.1 * np.log2(erf / 18) ** 2 + rng.normal(scale=0.01))
+    attributes |= {
+        "erf_init": erf * 1.05,
+        "erf_trained": erf * 1.2,
+        "erf_clipped": 0.0,
+        "train_seconds": 10 + 1e3 * attributes["flops_g"],
+    }
+    epochs = {epoch: value * (1 - 0.5**epoch) for epoch in (1, 2, 3)}
+    return create_trial(value=value, user_attrs=attributes, intermediate_values=epochs, **common)
+
+
+def add_baseline(study: optuna.Study, value: float, name: str = "resnet18") -> None:
+    """A trained network of timm, as `rfsearch.baselines` adds it."""
+    attributes = {BASELINE: name, BASELINE_SCORE: value, "params_m": 11.0, "trf_size": 435}
+    attributes |= {"erf_init": 200.0, "erf_trained": 180.0, "metric": "accuracy"}
+    study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs=attributes))
+
+
+def searched_study(
+    name: str = "made-up", trials: int = 60, storage: str | None = None
+) -> optuna.Study:
+    """A study of the toy space with some trials stopped and some trained."""
+    rng = np.random.default_rng(0)
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        direction="maximize",
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    indices = rng.choice(SPACE.size, size=min(trials, SPACE.size), replace=False)
+    study.add_trials([finished_trial(int(index), rng) for index in indices])
+    return study
