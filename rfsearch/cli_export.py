@@ -22,8 +22,9 @@ def export(
         import optuna
 
         from rfsearch.experiment import Experiment
-        from rfsearch.export import check_empty, trained_network, write_network
+        from rfsearch.export import check_empty, write_network
         from rfsearch.export_formats import require_onnx
+        from rfsearch.trained_network import trained_network
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         check_empty(out)

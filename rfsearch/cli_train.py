@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from rfsearch.model import SearchedNetwork
-    from rfsearch.retraining import EpochResult, RetrainingConfig, RetrainingResult
+    from rfsearch.retraining import RetrainingResult
     from rfsearch.retraining_data import Loaders
+    from rfsearch.retraining_run import EpochResult, RetrainingConfig
 
 _CHECKPOINT = "checkpoint.pt"
 
@@ -77,7 +78,7 @@ def train(
 
 
 def _settings(file: Path | None, epochs: int | None) -> RetrainingConfig:
-    from rfsearch.retraining import RetrainingConfig
+    from rfsearch.retraining_run import RetrainingConfig
     from rfsearch.validation import parse, read_toml
 
     values = read_toml(file) if file is not None else {}

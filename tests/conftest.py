@@ -106,7 +106,8 @@ def exported_once(searched_once: Path, tmp_path_factory: pytest.TempPathFactory)
     from experiments_on_folders import HAS_ONNX
 
     from rfsearch.experiment import Experiment
-    from rfsearch.export import trained_network, write_network
+    from rfsearch.export import write_network
+    from rfsearch.trained_network import trained_network
 
     folder = tmp_path_factory.mktemp("exported") / "network"
     write_network(trained_network(Experiment.load(searched_once, "cpu")), folder, onnx=HAS_ONNX)

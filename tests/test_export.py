@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from rfsearch import export_formats
 from rfsearch.experiment import Experiment
-from rfsearch.export import Network, trained_network, write_network
+from rfsearch.export import Network, write_network
 from rfsearch.export_formats import export_program
 from rfsearch.network_folder import InputFormat, create_network, load_network
 from rfsearch.study import open_study
 from rfsearch.tasks import SegmentationTask
+from rfsearch.trained_network import trained_network
 
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs rfsearch[export]")
 FILES = {"README.md", "architecture.json", "config.json", "erf.png", "model.pt2"}

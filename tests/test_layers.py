@@ -43,8 +43,8 @@ LAYERS: tuple[set[str], ...] = (
     {
         "boxed_images", "checkpoints", "classification", "datasets", "detection", "device_images",
         "image_pixels", "level_maps", "masked_images", "package_images", "retraining",
-        "retraining_data", "scale_scores", "scenes", "segmentation", "sources", "task_erf",
-        "tasks", "tile_data", "tiles", "training",
+        "retraining_data", "retraining_run", "scale_scores", "scenes", "segmentation", "sources",
+        "task_erf", "tasks", "tile_data", "tiles", "training",
     },
     {
         "baselines", "data_config", "database_url", "devices", "experiment", "interrupts",
@@ -57,7 +57,7 @@ LAYERS: tuple[set[str], ...] = (
         "experiment_story", "export", "field_figures", "html_report", "importances",
         "interactive", "level_table", "model_card", "pareto", "plots", "progress", "report",
         "report_tables", "report_text", "savings", "scale_plot", "search_figures", "statistics",
-        "story", "target_report",
+        "story", "target_report", "trained_network",
     },
     {
         "cli", "cli_crew", "cli_dashboard", "cli_device", "cli_doctor", "cli_erf", "cli_errors",

@@ -15,14 +15,9 @@ from PIL import Image
 
 from rfsearch.device_images import Normalizer
 from rfsearch.network_folder import InputFormat, create_network, load_network
-from rfsearch.retraining import (
-    EpochResult,
-    RetrainingConfig,
-    RetrainingResult,
-    retrain,
-    starting_network,
-)
+from rfsearch.retraining import RetrainingResult, retrain, starting_network
 from rfsearch.retraining_data import Loaders, LoadingConfig, folder_loaders
+from rfsearch.retraining_run import EpochResult, RetrainingConfig
 from rfsearch.sources import image_folder
 
 CPU = torch.device("cpu")
@@ -268,13 +263,15 @@ def test_training_begins_where_the_search_ended(
 def test_in_place_and_with_other_classes(exported: Path, tmp_path: Path) -> None:
     data = write_images(tmp_path / "data", ("one", "three", "two"))
     before, _ = load_network(exported)
+    (exported / "model.onnx").touch()
     result = train(exported, data, "--config", settings(tmp_path))
     assert result.exit_code == 0, result.output
     after, form = load_network(exported)
     assert form.class_names == ("one", "three", "two")
     assert after.num_classes == 3
     assert after.architecture == before.architecture
-    assert not (exported / "checkpoint.pt").exists()
+    left = {path.name for path in exported.iterdir()}
+    assert not left & {"checkpoint.pt", "model.onnx"}
 
 
 def test_mistakes_are_one_line(exported: Path, images: Path, tmp_path: Path) -> None:
