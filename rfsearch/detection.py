@@ -18,6 +18,7 @@ from torchvision.models.detection.image_list import ImageList
 from rfsearch.device_images import DeviceImages, Normalizer, autocast
 from rfsearch.level_maps import level_maps
 from rfsearch.scale_scores import ScaleScores
+from rfsearch.target import OBJECT_PER_STRIDE
 from rfsearch.training import Scores
 
 if TYPE_CHECKING:
@@ -32,9 +33,13 @@ HEAD_WIDTH = 64
 #: 3x3 convolutions of the head before its last. Each of them widens the field by two strides, so
 #: the four of the published head would see far more than the map whose field is searched for.
 HEAD_CONVS = 1
-#: Distance from a unit to the sides of its box before training, in strides. From torchvision's 0,
+#: Side of a unit's anchor in strides. torchvision's FCOS gives an object to the level where its
+#: farthest side is 4 to 8 anchors from the unit, so these are the objects of 4 to 8 strides that
+#: `ScaleTarget.split` gives to that level.
+ANCHOR_SIDE = OBJECT_PER_STRIDE[0] / 8
+#: Distance from a unit to the sides of its box before training, in anchors. From torchvision's 0,
 #: where the rectifier behind it begins, some networks never learn a box.
-FIRST_DISTANCE = 1.0
+FIRST_DISTANCE = 1 / ANCHOR_SIDE
 #: Below torchvision's 0.2: after a brief training few scores are that high, and COCO's metric
 #: looks at the 100 best detections of an image whatever their scores.
 SCORE_THRESHOLD = 0.05
@@ -66,10 +71,11 @@ class _Ready(nn.Module):
 
 
 class _Anchors(AnchorGenerator):  # type: ignore[misc]  # torchvision has no types
-    """One anchor per unit, one stride wide, around the centre of the unit's receptive field."""
+    """One anchor per unit, around the centre of the unit's receptive field."""
 
     def __init__(self, fields: Mapping[str, ReceptiveField]) -> None:
-        super().__init__(tuple((f.stride,) for f in fields.values()), ((1.0,),) * len(fields))
+        sides = tuple((ANCHOR_SIDE * field.stride,) for field in fields.values())
+        super().__init__(sides, ((1.0,),) * len(fields))
         self.fields = tuple(fields.values())
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
@@ -88,7 +94,8 @@ def _level_anchors(field: ReceptiveField, values: Tensor) -> Tensor:
         for units in values.shape[-2:]
     )
     centers = torch.cartesian_prod(y, x).flip(-1)
-    return torch.cat([centers - field.stride / 2, centers + field.stride / 2], dim=1)
+    half = ANCHOR_SIDE * field.stride / 2
+    return torch.cat([centers - half, centers + half], dim=1)
 
 
 def detector(network: Backbone, num_classes: int) -> FCOS:

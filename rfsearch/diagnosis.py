@@ -72,8 +72,9 @@ def diagnose_architecture(
         input_size: `(height, width)` of the input in px.
     """
     layers, outputs = architecture_layers(architecture), architecture_outputs(architecture)
-    effective = _expected(architecture, target)
     attends = any(stage.block == "attention" for stage in architecture.stages)
+    # Of units that attend to everything, the closed form knows the lesser part of what they see.
+    effective = None if attends else _expected(architecture, target)
     facts = NetworkFacts(input_size, layers, outputs, effective, _gaps(architecture), attends)
     return find(facts, target)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,7 +92,9 @@ class Objective:
             result = self._train(trial, model)
         except FloatingPointError as error:
             return _fail(trial, "training", error)
-        trial.set_user_attr("erf_trained", self.task.measure_erf(model, main).size)
+        trained = {level: self.task.measure_erf(model, level).size for level in levels}
+        trial.set_user_attr("erf_trained", trained[main])
+        _log_trained_levels(trial, trained)
         for name, score in score_attributes(result).items():
             trial.set_user_attr(name, score)
         return result.score
@@ -122,6 +124,15 @@ class Objective:
             return self.task.train(model, report)
         finally:
             trial.set_user_attr("train_seconds", time.perf_counter() - start)
+
+
+def _log_trained_levels(trial: optuna.Trial, sizes: Mapping[str, float]) -> None:
+    """Add the ERFs after training to what is known of each level, where there are several."""
+    if "levels" in trial.user_attrs:
+        levels = json.loads(trial.user_attrs["levels"])
+        for level, size in sizes.items():
+            levels[level]["erf_trained"] = size
+        trial.set_user_attr("levels", json.dumps(levels))
 
 
 def score_attributes(result: TrainingResult) -> dict[str, float]:

@@ -18,9 +18,9 @@ A pyramid's levels share the objects by the side of an object in strides of the 
   neighbours whose strides are far apart, by a factor of 8 at most, meet within their reach.
 
 Four to eight strides are what the anchors of RetinaNet cover: 32 to 64 px on the level of stride
-8 (torchvision, `models/detection/retinanet.py`). torchvision's FCOS gives an object to the level
-where its *farthest side* is 4 to 8 strides away, which from the middle of a box means a side of 8
-to 16 strides: one octave more, and still within the reach.
+8 (torchvision, `models/detection/retinanet.py`). The published FCOS goes by the distance to an
+object's *farthest side*, 4 to 8 strides, which is a side of 8 to 16 strides: one octave more, and
+still within the reach. `rfsearch.detection` halves its anchors, so that it trains by this rule.
 """
 
 from __future__ import annotations

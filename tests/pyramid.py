@@ -12,6 +12,7 @@ class FakePyramid(nn.Module):
     """Two convolutions of the same width, one after the other: maps of stride 2 and 4."""
 
     num_features = 16
+    input_multiple = 1
 
     def __init__(self, in_chans: int = 1) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from rfsearch.stems import Stem, StemKind, StemPool
 KINDS: tuple[str, ...] = get_args(BlockKind)
 STEM_KINDS: tuple[str, ...] = get_args(StemKind)
 STEM_POOLS: tuple[str, ...] = get_args(StemPool)
+LOCAL_KINDS = tuple(kind for kind in KINDS if kind != "attention")
 CONTEXTS: tuple[str, ...] = get_args(Context)
 #: Inception blocks need a multiple of eight, and small networks are quick to run.
 WIDTHS = (8, 16)
@@ -132,12 +133,17 @@ def necked(
     max_field: int | None = None,
     max_stride: int | None = None,
 ) -> Architecture:
-    """Architectures with a neck, whose parts divide sizes exactly."""
-    values = draw(architectures(max_field=max_field, max_stride=max_stride)).to_dict()
-    values["stem"]["stride"] = min(values["stem"]["stride"], 2)
+    """Architectures with a neck, whose parts divide sizes exactly and have no global parts."""
+    bodies = architectures(LOCAL_KINDS, max_field=max_field, max_stride=max_stride)
+    values = draw(bodies).to_dict()
+    stem = values["stem"]
+    stem["stride"] = min(stem["stride"], 2)
+    if stem.get("kind") == "patch":
+        stem["kernel_size"] = stem["stride"]
     for stage in values["stages"]:
-        if stage["stride"] > 2 and stage["downsample"] == "conv":
+        if stage["stride"] > 2 and stage["downsample"] not in ("max_pool", "avg_pool"):
             stage["downsample"] = "max_pool"
+        stage["context"] = "none"
     kinds = kinds if len(values["stages"]) > 1 else ("aspp", "unet")
     values["neck"] = draw(neck_dicts(kinds, len(values["stages"])))
     return Architecture.from_dict(values)

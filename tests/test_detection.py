@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,15 @@ from squares import boxed
 from torch import nn
 
 from rfsearch.datasets import Boxes, DetectionData
-from rfsearch.detection import HEAD_WIDTH, DetectionLesson, detector
+from rfsearch.detection import (
+    ANCHOR_SIDE,
+    FIRST_DISTANCE,
+    HEAD_WIDTH,
+    DetectionLesson,
+    detector,
+)
 from rfsearch.model import build_model
+from rfsearch.target import ScaleTarget
 from rfsearch.tile_data import detection_data
 from rfsearch.tiles import AreaTiling
 from rfsearch.training import Scores, TrainingConfig, train
@@ -135,7 +143,7 @@ def test_anchors_stand_at_the_centres_of_the_receptive_fields(size: tuple[int, i
             x, y = centers[row * columns + column].tolist()
             # Pixel 0 covers 0 to 1.
             assert (x, y) == (field.center_of(column) + 0.5, field.center_of(row) + 0.5)
-        assert (corners[:, 2:] - corners[:, :2] == 8).all()
+        assert (corners[:, 2:] - corners[:, :2] == ANCHOR_SIDE * 8).all()
 
 
 def test_every_level_of_a_pyramid_has_its_anchors_and_its_gradients() -> None:
@@ -154,7 +162,28 @@ def test_every_level_of_a_pyramid_has_its_anchors_and_its_gradients() -> None:
         model.transform(images)[0], list(model.backbone(images).values())
     )
     sides = anchors[0][:, 2] - anchors[0][:, 0]
-    assert sides.tolist() == [2] * 16**2 + [4] * 8**2
+    assert sides.tolist() == [ANCHOR_SIDE * 2] * 16**2 + [ANCHOR_SIDE * 4] * 8**2
+
+
+def test_levels_learn_the_objects_of_their_part_of_the_target() -> None:
+    model = detector(FakePyramid(), 2)
+    matched: list[torch.Tensor] = []
+
+    def capture(targets: Any, outputs: Any, anchors: Any, indices: list[torch.Tensor]) -> Any:
+        matched.extend(indices)
+        return {}
+
+    model.head.compute_loss = capture
+    strides = {"P1": 2, "P2": 4}
+    parts = ScaleTarget(10, 28).split(strides)
+    sides = [10.0, 12.0, 14.0, 20.0, 24.0, 28.0]
+    for side in sides:
+        corners = torch.tensor([[16 - side / 2, 16 - side / 2, 16 + side / 2, 16 + side / 2]])
+        target = {"boxes": corners, "labels": torch.tensor([0])}
+        model.train()(torch.rand(1, 1, 32, 32), [target])
+        fine, coarse = (indices >= 0 for indices in matched.pop().split([16**2, 8**2]))
+        assert bool(fine.any()) == (side <= parts["P1"].max_size)
+        assert bool(coarse.any()) == (side >= parts["P2"].min_size)
 
 
 def test_gradients_reach_all_of_the_network() -> None:
@@ -168,11 +197,12 @@ def test_gradients_reach_all_of_the_network() -> None:
 
 def test_boxes_begin_with_a_size() -> None:
     # From none, where the rectifier behind them begins, some networks never learn a box.
+    torch.manual_seed(0)
     model = small_detector()
     maps = list(model.backbone(torch.rand(2, 1, 32, 32)).values())
-    distances, _ = model.head.regression_head(maps)
-    assert distances.min() > 0.5
-    assert distances.max() < 1.5
+    distances = model.head.regression_head(maps)[0].detach()
+    assert distances.min() > 0
+    assert float(distances.mean()) == pytest.approx(FIRST_DISTANCE, rel=0.2)
 
 
 def test_the_head_is_the_same_for_all_networks() -> None:

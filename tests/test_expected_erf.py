@@ -310,7 +310,8 @@ OTHERS = {
 def measured(arch: Architecture, num_images: int = 32) -> float:
     """Sigma of the local field, with an input that holds all of it, in px."""
     field = arch.receptive_field()
-    size = field.size + 2 * field.stride
+    # The closed form takes what is pooled over the whole map as that of a large one.
+    size = field.size + (20 if arch.global_layers else 2) * field.stride
     return measured_sigma(
         lambda: build_model(arch, num_classes=0), size, num_images, 3, local=True
     )

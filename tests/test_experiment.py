@@ -165,11 +165,13 @@ def test_ranges_can_be_given_or_turned_off(
 
 
 def test_costs_can_be_bounded(folder: Path) -> None:
-    write(folder, target="min_size = 5\nmax_size = 6\nmax_output_stride = 2\nmax_params_m = 0.5")
+    target = "min_size = 5\nmax_size = 6\nmax_output_stride = 2\nmax_params_m = 0.5"
+    write(folder, target=f"{target}\nmax_gridding = 0.25")
     loaded = Experiment.load(folder, "cpu")
     ranges = loaded.constraint.ranges()
     assert ranges["output_stride"] == Range(0, 2, "px")
     assert ranges["parameters"] == Range(0, 0.5, "M parameters")
+    assert ranges["gridding"] == Range(0.75, math.inf, "of the RF")
     assert "flops" not in ranges
     budget = loaded.constraint.budget
     assert budget is not None
@@ -198,7 +200,10 @@ def test_the_identity_is_json_and_leaves_out_question_and_search(folder: Path) -
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        ({"serach": "seed = 1"}, "serach: unknown key; allowed keys are question, space, target"),
+        (
+            {"serach": "seed = 1"},
+            "serach: unknown key; allowed keys are question, space, baselines",
+        ),
         ({"search": "trials = 1"}, "search, trials: unknown key; allowed keys are trained_trials"),
         ({"training": "epoch = 1"}, "training, epoch: unknown key; allowed keys are epochs"),
         ({"training": 'epochs = "5"'}, "training, epochs: .*integer, but got '5'"),
@@ -305,10 +310,16 @@ def test_a_target_out_of_reach_is_refused_with_what_the_space_reaches(folder: Pa
 
 
 @pytest.mark.parametrize(
-    "file", sorted(EXPERIMENTS.glob("*/experiment.toml")), ids=lambda file: file.parent.name
+    "file",
+    sorted(EXPERIMENTS.rglob("experiment.toml")),
+    ids=lambda file: file.parent.relative_to(EXPERIMENTS).as_posix(),
 )
-def test_experiments_of_this_project_load(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiments_of_this_project_load(
+    file: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     values = read_toml(file)
+    if values["data"]["source"] in ("nuclei", "trees", "buildings"):
+        request.getfixturevalue("installed_images")
     if values["data"]["source"] == "digits":
         # Fewer scenes than the file says are enough to load everything.
         values["data"] |= {"num_train": 20, "num_valid": 10}

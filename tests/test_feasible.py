@@ -170,7 +170,7 @@ def test_wilson_interval() -> None:
 
 
 @pytest.mark.parametrize("name", ["TRF", "both", "costs"])
-@SPACES
+@pytest.mark.parametrize("space", [TOY, MIXED], ids=["toy", "mixed"])
 def test_samples_are_uniform(space: SearchSpace, name: str) -> None:
     feasible = space.feasible(CONSTRAINTS[name])
     members = fitting(space, CONSTRAINTS[name])

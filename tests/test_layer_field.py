@@ -60,7 +60,7 @@ def test_each_layer_starts_where_the_one_before_ends(arch: Architecture) -> None
     for one, following in pairwise(layers):
         assert following.before == one.reach
         assert following.reach.size.low >= one.reach.size.low
-    pools = sum(stage.downsample != "conv" for stage in arch.stages) + (arch.stem.pool == "max")
+    pools = sum(stage.downsample != "conv" for stage in arch.stages) + (arch.stem.pool != "none")
     assert len(layers) == 1 + pools + sum(stage.depth for stage in arch.stages)
     assert len(architecture_nodes(arch)) == len(layers)
 

@@ -13,6 +13,7 @@ import torch
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
+from squares import boxed
 
 from rfsearch.architecture import Architecture
 from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
@@ -20,9 +21,12 @@ from rfsearch.datasets import ImageData
 from rfsearch.diagnosis import diagnose
 from rfsearch.model import SearchedNetwork
 from rfsearch.objective import Objective
+from rfsearch.scale_scores import ScaleScores
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
-from rfsearch.tasks import ClassificationTask
+from rfsearch.tasks import ClassificationTask, DetectionTask
+from rfsearch.tile_data import detection_data
+from rfsearch.tiles import AreaTiling
 from rfsearch.training import TrainingConfig, TrainingResult
 
 SPACE = SearchSpace(
@@ -122,6 +126,7 @@ def search(
     pruner: BasePruner | None = None,
     sampler: BaseSampler | None = None,
     num_trials: int | None = None,
+    space: SearchSpace = SPACE,
 ) -> list[FrozenTrial]:
     """Trials of a study that starts with the enqueued candidates."""
     study = optuna.create_study(
@@ -131,7 +136,7 @@ def search(
     )
     for params in enqueued:
         study.enqueue_trial(params)
-    objective = Objective(SPACE, constraint, task)
+    objective = Objective(space, constraint, task)
     study.optimize(objective, n_trials=num_trials or len(enqueued))
     return study.trials
 
@@ -157,6 +162,7 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
         "erf_trained",
         "findings",
         "flops_g",
+        "global_layers",
         "metric",
         "output_stride",
         "params_m",
@@ -178,6 +184,61 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
     assert trial.state == TrialState.COMPLETE
     assert trial.values == [trial.intermediate_values[1]]
     assert (trial.value * 32).is_integer()
+
+
+def test_parts_that_see_the_whole_image_are_named() -> None:
+    stage = {"block": "basic", "depth": 1, "width": 8, "context": "gc"}
+    space = SearchSpace(stem={"kernel_size": 3, "stride": 1, "width": 8}, stages=[stage, stage])
+    constraint = RFConstraint(theoretical=(9, None), effective=(1, None))
+    (trial,) = search(stub_task(), {}, space=space, constraint=constraint)
+    assert trial.user_attrs["global_layers"] == "stage 1 gc,stage 2 gc"
+
+
+def test_scores_by_scale_are_attributes_where_they_are_known() -> None:
+    @dataclass(frozen=True)
+    class Scored(StubTask):
+        def train(self, model: Any, report: Any = None) -> TrainingResult:
+            return TrainingResult(0.5, 1, 0.0, ScaleScores(small=0.25, large=0.75), ap50=0.875)
+
+    task = Scored(tiny_data(), TrainingConfig(epochs=1), device="cpu")
+    first, again = search(task, FITS, FITS)
+    for trial in (first, again):
+        known = {k: v for k, v in trial.user_attrs.items() if k.startswith(("score_", "ap50"))}
+        assert known == {"score_small": 0.25, "score_large": 0.75, "ap50": 0.875}
+        assert trial.user_attrs["metric"] == "accuracy"
+    assert again.user_attrs["duplicate_of"] == 0
+
+
+def test_of_a_pyramid_each_judged_level_is_measured_before_and_after_training() -> None:
+    space = SearchSpace(
+        stem={"kernel_size": 3, "stride": 2, "width": 8},
+        stages=[
+            {"block": "plain", "depth": 1, "width": 8},
+            {"block": "plain", "depth": 1, "width": 8, "stride": 2, "kernel_size": [3, 5]},
+        ],
+        neck={"kind": "fpn", "width": 8, "num_levels": 2},
+    )
+    data = detection_data([boxed()], ("dim", "bright"), AreaTiling(image_size=32), "x")
+    task = DetectionTask(data, TrainingConfig(epochs=1), device="cpu", num_erf_images=2)
+    study = optuna.create_study(direction="maximize")
+    constraint = RFConstraint(theoretical=(3, None), effective=(2, None))
+    study.optimize(Objective(space, constraint, task), n_trials=1)
+    (trial,) = study.trials
+    assert trial.state == TrialState.COMPLETE, trial.user_attrs
+    arch = architecture_of(trial)
+    known = json.loads(trial.user_attrs["levels"])
+    assert tuple(known) == arch.levels == ("P2", "P3")
+    for level, numbers in known.items():
+        assert numbers["trf_size"] == arch.receptive_field(level).size
+        assert numbers["erf_expected"] == arch.expected_erf(level).size
+        for key in ("erf_init", "erf_trained"):
+            assert 2 <= numbers[key] <= numbers["trf_size"]
+    last = known["P3"]
+    attrs = trial.user_attrs
+    assert [attrs[k] for k in ("trf_size", "erf_init", "erf_trained")] == [
+        last[k] for k in ("trf_size", "erf_init", "erf_trained")
+    ]
+    assert known["P2"]["erf_init"] != last["erf_init"]
 
 
 def test_the_same_candidate_gets_the_same_numbers_in_every_study() -> None:

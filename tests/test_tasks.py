@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 import torch
 from helpers import architecture, stage_dict
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pyramid import FakePyramid
+from squares import boxed, masked
 from strategies import architectures
 
 from rfsearch.architecture import Architecture
 from rfsearch.datasets import ImageData
+from rfsearch.detection import detector
+from rfsearch.receptive_field import ReceptiveField, window
+from rfsearch.segmentation import SegmentationNetwork
 from rfsearch.task_erf import LARGEST_ERF_INPUT, mirror
-from rfsearch.tasks import ClassificationTask
+from rfsearch.tasks import ClassificationTask, DetectionTask, SegmentationTask, task_for
+from rfsearch.tile_data import detection_data, segmentation_data
+from rfsearch.tiles import AreaTiling
 from rfsearch.training import TrainingConfig
 
 sides = st.integers(1, 12)
@@ -135,10 +142,15 @@ def test_training_changes_the_network_and_is_the_same_each_time() -> None:
 
 
 @settings(max_examples=25)
-@given(architectures(max_field=150, max_stride=16))
+@given(architectures(widths=(16,), max_field=150, max_stride=16, stem_kinds=("conv",)))
 def test_the_input_covers_the_receptive_field(arch: Architecture) -> None:
     of = task(num_erf_images=2)
-    erf = of.measure_erf(of.build(arch))
+    try:
+        erf = of.measure_erf(of.build(arch))
+    except ValueError as error:
+        # The one unit that is looked at may be dead in so narrow a network, for both images.
+        assume("No gradient reaches the input" not in str(error))
+        raise
     field = arch.receptive_field()
     assert erf.clipped == 0
     assert erf.map.shape[0] == erf.map.shape[1]
@@ -175,3 +187,90 @@ def test_the_erf_is_measured_on_so_many_validation_images(number: int) -> None:
     # Wide enough that every image reaches the unit in the middle.
     wide = of.build(architecture(stage_dict(width=64), width=64))
     assert of.measure_erf(wide).num_images == number
+
+
+# -- the other tasks --------------------------------------------------------------------------
+
+
+def tiled(kind: type[SegmentationTask | DetectionTask], seed: int = 0) -> Any:
+    training = TrainingConfig(epochs=1, batch_size=8, seed=seed)
+    tiling = AreaTiling(image_size=32)
+    if kind is SegmentationTask:
+        data = segmentation_data([masked()], ("none", "dim", "bright"), tiling, "x")
+        return SegmentationTask(data, training, device="cpu", num_erf_images=2)
+    boxes = detection_data([boxed()], ("dim", "bright"), tiling, "x")
+    return DetectionTask(boxes, training, device="cpu", num_erf_images=2)
+
+
+other_tasks = pytest.mark.parametrize("kind", [SegmentationTask, DetectionTask])
+
+
+@other_tasks
+def test_all_tasks_answer_the_same_questions(kind: type[SegmentationTask]) -> None:
+    of = tiled(kind)
+    assert (of.in_chans, of.input_size) == (1, (32, 32))
+    assert of.num_classes == len(of.data.class_names)
+    assert of.metric in ("miou", "ap")
+    made = task_for(of.data, of.training, "cpu")
+    assert type(made) is kind
+
+
+@other_tasks
+def test_the_same_seed_gives_the_same_weights_and_the_same_training(
+    kind: type[SegmentationTask],
+) -> None:
+    results, before = [], torch.get_rng_state()
+    for seed in (0, 0, 1):
+        of = tiled(kind, seed)
+        model = of.build(architecture())
+        reported: list[float] = []
+        result = of.train(model, lambda _, score, to=reported: to.append(score))
+        assert reported == [result.score]
+        weights = torch.cat([p.detach().flatten() for p in model.parameters()])
+        results.append((result.score, weights))
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
+    assert not torch.equal(results[0][1], results[2][1])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@other_tasks
+def test_the_erf_is_that_of_the_map_which_the_head_reads(kind: type[SegmentationTask]) -> None:
+    # An equal network without a head has the same ERF: the head is not looked at.
+    of = tiled(kind)
+    model = of.build(architecture(stage_dict(width=16), width=16))
+    measured = of.measure_erf(model)
+    bare = ClassificationTask(
+        ImageData(
+            of.data.train_images,
+            torch.zeros(len(of.data.train_images), dtype=torch.int64),
+            of.data.valid_images,
+            torch.zeros(len(of.data.valid_images), dtype=torch.int64),
+            ("a",),
+        ),
+        of.training,
+        device="cpu",
+        num_erf_images=2,
+    )
+    searched = model.get_submodule("backbone" if kind is SegmentationTask else "backbone.network")
+    expected = bare.measure_erf(searched)
+    assert measured.size == expected.size
+    assert np.array_equal(measured.map, expected.map)
+    assert measured.theoretical_size == 5
+
+
+@pytest.mark.parametrize(
+    ("level", "field"),
+    [("P1", window(3, stride=2)), ("P2", FakePyramid().receptive_fields()["P2"])],
+)
+def test_each_level_of_a_pyramid_has_its_erf(level: str, field: ReceptiveField) -> None:
+    torch.manual_seed(0)
+    for of, model in (
+        (tiled(SegmentationTask), SegmentationNetwork(FakePyramid(), 3)),
+        (tiled(DetectionTask), detector(FakePyramid(), 2)),
+    ):
+        erf = of.measure_erf(model, level)
+        assert erf.theoretical_size == field.size
+        assert 1 <= erf.size <= field.size
+        if level == "P2":  # The last, and so the one to be judged by.
+            assert of.measure_erf(model).theoretical_size == field.size
