@@ -23,9 +23,16 @@ if TYPE_CHECKING:
     from rfsearch.expected_erf import ExpectedERF as ExpectedERF
     from rfsearch.findings import Finding as Finding
     from rfsearch.importances import choice_importances as choice_importances
+    from rfsearch.latency import Latency as Latency
+    from rfsearch.latency import measure_latency as measure_latency
     from rfsearch.level_table import levels_dataframe as levels_dataframe
     from rfsearch.masked_images import masked_images as masked_images
     from rfsearch.model import build_model as build_model
+    from rfsearch.neck_choices import NeckChoices as NeckChoices
+    from rfsearch.necks import ASPP as ASPP
+    from rfsearch.necks import FPN as FPN
+    from rfsearch.necks import Merge as Merge
+    from rfsearch.necks import UNet as UNet
     from rfsearch.object_scales import ObjectScales as ObjectScales
     from rfsearch.objective import Objective as Objective
     from rfsearch.package_images import buildings as buildings
@@ -61,6 +68,7 @@ if TYPE_CHECKING:
     from rfsearch.training import TrainingConfig as TrainingConfig
 
 _HOMES = {
+    "ASPP": "necks",
     "Architecture": "architecture",
     "AreaTiling": "tiles",
     "Block": "stages",
@@ -68,9 +76,13 @@ _HOMES = {
     "ClassificationTask": "tasks",
     "DetectionTask": "tasks",
     "ExpectedERF": "expected_erf",
+    "FPN": "necks",
     "Finding": "findings",
+    "Latency": "latency",
     "MeasuredERF": "erf",
     "ObjectScales": "object_scales",
+    "Merge": "necks",
+    "NeckChoices": "neck_choices",
     "Objective": "objective",
     "RFConstraint": "constraint",
     "RFSampler": "sampler",
@@ -86,6 +98,7 @@ _HOMES = {
     "TracedMap": "trace_result",
     "TracedModel": "trace_result",
     "TrainingConfig": "training",
+    "UNet": "necks",
     "build_model": "model",
     "buildings": "package_images",
     "choice_importances": "importances",
@@ -100,6 +113,7 @@ _HOMES = {
     "make_scenes": "scenes",
     "masked_images": "masked_images",
     "measure_erf": "erf",
+    "measure_latency": "latency",
     "nuclei": "package_images",
     "pareto_front": "pareto",
     "probe_receptive_field": "probe",

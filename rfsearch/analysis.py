@@ -35,6 +35,8 @@ _ATTRIBUTES = {
     "output_stride": "Int64",
     "params_m": "Float64",
     "flops_g": "Float64",
+    "latency_ms": "Float64",
+    "peak_memory_mb": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
     "baseline": "string",
@@ -72,6 +74,7 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     - `erf_clipped`: share of the receptive field outside the measured input;
     - `output_stride`, `params_m` (millions), `flops_g` (10^9, a multiply-add is two),
       `train_seconds`, `seed`;
+    - `latency_ms` and `peak_memory_mb` of one image, where candidates are timed;
     - `baseline`: name in timm of a network that is no candidate: it has no parameters and no
       expected ERF, and is no result of the search;
     - `duplicate_of`: number of the trial with the same architecture whose results it repeats;
@@ -81,7 +84,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     - `global_layers`: parts that mix the whole image, likewise; the sizes are those of the local
       field;
     - `rejected_by`: `theoretical`, `output_stride`, `parameters`, `flops`, `gridding`,
-      `expected`, `measured`, `pruner`, `space`, `training`, or missing; and `reason`;
+      `expected`, `measured`, `latency`, `memory`, `pruner`, `space`, `training`, or missing; and
+      `reason`;
     - the constraints in octaves, and `feasible`: whether all of them are at most 0;
     - `duration_seconds`.
     """

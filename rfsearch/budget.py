@@ -12,6 +12,14 @@ from rfsearch.target import Range
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture
 
+_POSITIVE = (
+    "max_output_stride",
+    "max_params_m",
+    "max_flops_g",
+    "max_latency_ms",
+    "max_peak_memory_mb",
+)
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -21,6 +29,8 @@ class Budget:
         max_output_stride: Largest stride of the output map, in px.
         max_params_m: Most parameters, in millions, the classifier included.
         max_flops_g: Most floating-point operations for one image, in 10^9; a multiply-add is two.
+        max_latency_ms: Longest median time of a forward pass of one image, in ms on the device.
+        max_peak_memory_mb: Most memory during that pass, in MiB; see `measure_latency`.
         max_gridding: Largest share of the pixels inside the theoretical receptive field, along an
             axis, that no path touches; in [0, 1).
         input_size: `(height, width)` of an image in px.
@@ -34,13 +44,15 @@ class Budget:
     max_output_stride: int | None = None
     max_params_m: float | None = None
     max_flops_g: float | None = None
+    max_latency_ms: float | None = None
+    max_peak_memory_mb: float | None = None
     max_gridding: float | None = None
     input_size: tuple[int, int] = (224, 224)
     in_chans: int = 3
     num_classes: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_output_stride", "max_params_m", "max_flops_g"):
+        for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"`{name} > 0` must hold, but got {value}.")
@@ -48,19 +60,22 @@ class Budget:
             raise ValueError(f"`0 <= max_gridding < 1` must hold, but got {self.max_gridding}.")
 
     def ranges(self) -> dict[str, Range]:
-        """What is allowed, by gate, for the bounds that are on."""
-        bounds = {
-            "output_stride": (self.max_output_stride, "px"),
-            "parameters": (self.max_params_m, "M parameters"),
-            "flops": (self.max_flops_g, "GFLOPs"),
-        }
-        found = {
-            gate: Range(0, high, unit) for gate, (high, unit) in bounds.items() if high is not None
-        }
+        """What is allowed, by gate, for the bounds in closed form that are on."""
+        found = _ranges(
+            output_stride=(self.max_output_stride, "px"),
+            parameters=(self.max_params_m, "M parameters"),
+            flops=(self.max_flops_g, "GFLOPs"),
+        )
         if self.max_gridding is not None:
             # Of what is touched, whose octaves are finite where nothing may be missing.
             found["gridding"] = Range(1 - self.max_gridding, math.inf, "of the RF")
         return found
+
+    def measured_ranges(self) -> dict[str, Range]:
+        """What is allowed, by gate, for the bounds on what is measured that are on."""
+        return _ranges(
+            latency=(self.max_latency_ms, "ms"), memory=(self.max_peak_memory_mb, "MiB")
+        )
 
     def values(self, architecture: Architecture) -> dict[str, float]:
         """What a candidate needs, by gate, for the bounds that are on.
@@ -78,3 +93,9 @@ class Budget:
             seen = coverage(architecture.lower())
             needs["gridding"] = 1 - seen.missing / seen.size
         return {gate: needs[gate] for gate in self.ranges()}
+
+
+def _ranges(**bounds: tuple[float | None, str]) -> dict[str, Range]:
+    return {
+        gate: Range(0, high, unit) for gate, (high, unit) in bounds.items() if high is not None
+    }

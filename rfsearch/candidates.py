@@ -35,7 +35,7 @@ class Candidates(FrozenData):
         necks = [neck for neck in self.neck.outcomes if neck is not None] if self.neck else []
         for neck in necks:
             check_stages(neck, len(self.stages))
-        if any(neck.upsamples for neck in necks):
+        if self.upsamples:
             for stem in self.stem.outcomes():
                 check_divides(stem.lower(in_channels=1), stem.reduction, 0)
             for number, choices in enumerate(self.stages, start=1):
@@ -45,6 +45,12 @@ class Candidates(FrozenData):
                     lowered = example.model_copy(update=entry).lower(example.width)
                     check_divides(lowered, stride, number)
         return self
+
+    @property
+    def upsamples(self) -> bool:
+        """Whether a neck on offer upsamples."""
+        necks = self.neck.outcomes if self.neck else []
+        return any(neck is not None and neck.upsamples for neck in necks)
 
     # -- counting, enumerating, sampling ---------------------------------------------------
 

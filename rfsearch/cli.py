@@ -11,11 +11,14 @@ from rfsearch.cli_dashboard import dashboard
 from rfsearch.cli_doctor import doctor
 from rfsearch.cli_erf import erf
 from rfsearch.cli_errors import show_warning
+from rfsearch.cli_export import export
+from rfsearch.cli_latency import latency
 from rfsearch.cli_report import report
 from rfsearch.cli_rf import rf
 from rfsearch.cli_run import run
 from rfsearch.cli_space import space
 from rfsearch.cli_target import target
+from rfsearch.cli_train import train
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -33,7 +36,7 @@ def _about() -> None:
     """Search network architectures whose receptive field fits the objects they must see."""
 
 
-for command in (run, target, space, rf, erf, doctor, report, dashboard):
+for command in (run, target, space, rf, erf, doctor, latency, report, dashboard, export, train):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from rfsearch.cli_device import DEVICE_HELP, check_device
 from rfsearch.cli_errors import as_bugs, user_mistakes
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 def run(
     experiment: Annotated[Path, typer.Argument(help="An experiment's folder or TOML file.")],
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, ...: by default CUDA where there is a device.")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help=DEVICE_HELP)] = None,
 ) -> None:
     """Search; run again to go on where it stopped."""
     with user_mistakes():
@@ -30,7 +29,7 @@ def run(
         from rfsearch.study import exclusive, open_study
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        _check_device(device)
+        check_device(device)
         loaded = Experiment.load(experiment, device)
     with user_mistakes(), exclusive(loaded.folder):
         study = open_study(loaded)
@@ -70,15 +69,3 @@ def _print_results(study: optuna.Study, experiment: Experiment) -> None:
         f"figure  {files.figure}",
     ):
         typer.echo(line)
-
-
-def _check_device(device: str | None) -> None:
-    import torch
-
-    if device is None:
-        return
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--device {device} cannot be used here ({reason}).") from None

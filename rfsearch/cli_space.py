@@ -46,7 +46,9 @@ def _print_space(name: str, loaded: SearchSpace) -> None:
     typer.echo(f"space           {name}")
     typer.echo(f"architectures   {loaded.size:,}")
     typer.echo(f"parameters      {len(loaded.distributions())}")
-    typer.echo(f"theoretical RF  {min(sizes)} to {max(sizes)} px")
+    # What a neck that upsamples adds differs from unit to unit and is not counted.
+    of_what = " (of the last stage, or the coarsest level)" if loaded.upsamples else ""
+    typer.echo(f"theoretical RF  {min(sizes)} to {max(sizes)} px{of_what}")
     Console().print(size_chart(sizes))
 
 

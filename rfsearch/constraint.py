@@ -2,7 +2,8 @@
 
 The same Optuna constraints are set in every trial, in octaves (see `Range.violation`), and a
 candidate that fails a gate is pruned. A trial pruned before its network was measured gets, as its
-measured constraint, the one of the expected ERF: the best estimate there is.
+measured constraint, the one of the expected ERF: the best estimate there is. Its latency and its
+memory are unknown, so those constraints are 0 octaves, which speaks neither for nor against it.
 
 Of a candidate with several output maps each serves a part of the target and is held to what
 follows from that (`rfsearch.level_ranges`); a gate's verdict is that of the worst.
@@ -35,6 +36,8 @@ CONSTRAINT_KEYS = {
     "gridding": "gridding_octaves",
     "expected": "erf_expected_octaves",
     "measured": "erf_measured_octaves",
+    "latency": "latency_octaves",
+    "memory": "peak_memory_octaves",
 }
 Bounds = tuple[float, float | None]
 
@@ -47,6 +50,18 @@ class Sized(Protocol):
         """ERF size in px."""
 
 
+class Timed(Protocol):
+    """A measured latency and peak memory."""
+
+    @property
+    def latency_ms(self) -> float:
+        """Median time of a forward pass of one image, in ms."""
+
+    @property
+    def peak_memory_mb(self) -> float:
+        """Memory during that pass, in MiB."""
+
+
 @dataclass(frozen=True)
 class RFConstraint:
     """Which receptive fields fit.
@@ -57,7 +72,8 @@ class RFConstraint:
         theoretical: `(low, high)` in px for the theoretical receptive field instead of the
             default rule; a `high` of None is no upper bound. None turns the gate off.
         effective: The same for the ERF size, expected and measured.
-        budget: What a candidate may cost beside that. None is no bound.
+        budget: What a candidate may cost beside that. None is no bound. With a bound on what is
+            measured, `check_latency` must be called for every trial that passes `check_measured`.
         expected: Whether the expected ERF is a gate.
         measured: Whether the measured ERF is a gate. Then `check_measured` must be called for
             every trial that passes `check`.
@@ -92,6 +108,7 @@ class RFConstraint:
             **(self.budget.ranges() if self.budget else {}),
             "expected": effective if self.expected else None,
             "measured": effective if self.measured else None,
+            **(self.budget.measured_ranges() if self.budget else {}),
         }
         return {gate: allowed for gate, allowed in found.items() if allowed is not None}
 
@@ -188,6 +205,7 @@ class RFConstraint:
         if failed:
             as_expected = asked.verdicts("measured", lambda at: architecture.expected_erf(at).size)
             _constrain(trial, list(as_expected))
+            self._set_unmeasured(trial)
             _reject(trial, failed[0])
 
     def check_measured(self, trial: Trial, erf: Sized | Mapping[str, Sized]) -> None:
@@ -219,7 +237,37 @@ class RFConstraint:
             trial.set_user_attr("levels", json.dumps(levels))
         worst = _constrain(trial, list(asked.verdicts("measured", size_of)))
         if worst is not None and not worst.passes:
+            self._set_unmeasured(trial)
             _reject(trial, worst)
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether there is a bound on the measured latency or memory."""
+        return bool(self.budget and self.budget.measured_ranges())
+
+    def check_latency(self, trial: Trial, measured: Timed) -> None:
+        """Set the constraints of latency and memory; prune the trial if one does not fit.
+
+        Raises:
+            optuna.TrialPruned: If a gate fails; it says by how much.
+        """
+        values = {"latency": measured.latency_ms, "memory": measured.peak_memory_mb}
+        trial.set_user_attr("latency_ms", measured.latency_ms)
+        trial.set_user_attr("peak_memory_mb", measured.peak_memory_mb)
+        verdicts = [
+            Verdict(gate, values[gate], allowed)
+            for gate, allowed in self.ranges().items()
+            if gate in values
+        ]
+        for verdict in verdicts:
+            trial.set_constraint(CONSTRAINT_KEYS[verdict.gate], verdict.octaves)
+        for verdict in verdicts:
+            if not verdict.passes:
+                _reject(trial, verdict)
+
+    def _set_unmeasured(self, trial: Trial) -> None:
+        for gate in self.budget.measured_ranges() if self.budget else ():
+            trial.set_constraint(CONSTRAINT_KEYS[gate], 0.0)
 
 
 def _described(architecture: Architecture, asked: LevelRanges) -> dict[str, dict[str, Any]]:

@@ -42,6 +42,8 @@ class TargetConfig(FrozenData):
         max_output_stride: Largest stride of the output map, in px.
         max_params_m: Most parameters, in millions.
         max_flops_g: Most floating-point operations for one image, in 10^9.
+        max_latency_ms: Longest median time of a forward pass of one image, in ms on the device.
+        max_peak_memory_mb: Most memory during that pass, in MiB.
         max_gridding: Largest share of the receptive field's pixels that nothing may touch.
     """
 
@@ -54,6 +56,8 @@ class TargetConfig(FrozenData):
     max_output_stride: Count | None = None
     max_params_m: Positive | None = None
     max_flops_g: Positive | None = None
+    max_latency_ms: Positive | None = None
+    max_peak_memory_mb: Positive | None = None
     max_gridding: Share | None = None
 
     @model_validator(mode="after")
@@ -80,6 +84,8 @@ class TargetConfig(FrozenData):
                 max_output_stride=self.max_output_stride,
                 max_params_m=self.max_params_m,
                 max_flops_g=self.max_flops_g,
+                max_latency_ms=self.max_latency_ms,
+                max_peak_memory_mb=self.max_peak_memory_mb,
                 max_gridding=self.max_gridding,
                 input_size=data.image_size,
                 in_chans=data.in_chans,
@@ -111,6 +117,9 @@ class SearchConfig(FrozenData):
             the sampler has to learn from those that fail.
         pruner: Optuna's pruner of trials that train badly.
         startup_trials: Random trials before the sampler takes over.
+        measure_latency: Whether candidates are timed before training; other work on the device
+            makes them look slower.
+        keep_weights: Keep the weights of so many of the best trained candidates.
         seed: Of the sampler.
     """
 
@@ -120,6 +129,8 @@ class SearchConfig(FrozenData):
     feasible_only: bool = True
     pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"
     startup_trials: Count = 10
+    measure_latency: bool = False
+    keep_weights: Annotated[int, Field(ge=0)] = 3
     seed: Annotated[int, Field(ge=0)] = 0
 
 

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 #: Sets of at most so many ways are checked one by one to be counted.
 _CHECKED = 1000
-#: Draws or proposals that are checked before giving up.
-_TRIES = 2000
+#: Draws or proposals that are checked before giving up; the same where necks upsample, whose check
+#: takes some ten times as long.
+_TRIES, _FEWER_TRIES = 2000, 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class FeasibleSet:
     constraint: RFConstraint
 
     def is_empty(self) -> bool:
-        """Whether no candidate fits, as far as 2,000 that might can tell."""
+        """Whether no candidate fits, as far as those that `sample` draws can tell."""
         if self.is_exact:
             return self.count == 0
         try:
@@ -112,20 +113,25 @@ class FeasibleSet:
         """Draw one candidate, each as likely as any other.
 
         Raises:
-            ValueError: If no candidate fits, or none was found among 2,000 that might.
+            ValueError: If no candidate fits, or none was found among 2,000 that might (500 where
+                necks upsample).
         """
         return self.candidates.from_params(self.sample_params(rng))
 
     def sample_params(self, rng: np.random.Generator) -> Params:
         """Parameters of a uniformly drawn candidate; inactive ones have their first choice."""
         if self._ways.number:
-            for _ in range(_TRIES):
+            for _ in range(self._tries):
                 path = self._ways.draw(rng)
                 if self._fits(path):
                     return self._params(path)
         raise ValueError(
             "No candidate of the space passes all gates: "
-            + ("none was found in 2,000 that might." if self._ways.number else "the set is empty.")
+            + (
+                f"none was found in {self._tries:,} that might."
+                if self._ways.number
+                else "the set is empty."
+            )
         )
 
     def allowed(self, partial: Mapping[str, Any], name: str | None = None) -> tuple[Any, ...]:
@@ -171,9 +177,10 @@ class FeasibleSet:
             avoid: A function of parameters; candidates for which it is true are passed over.
 
         Returns:
-            All parameters, or None if there is no such candidate among the 2,000 nearest.
+            All parameters, or None if there is no such candidate among the 2,000 nearest (500
+            where necks upsample).
         """
-        for path in islice(self._ways.by_cost(self._costs(params, fixed)), _TRIES):
+        for path in islice(self._ways.by_cost(self._costs(params, fixed)), self._tries):
             found = self._firsts | dict(params) | self._active(path)
             if self._fits(path) and not (avoid is not None and avoid(found)):
                 return {name: found[name] for name in self._firsts}
@@ -201,10 +208,13 @@ class FeasibleSet:
         limits = limits_of(self.constraint)
         if limits.need_erf or limits.need_cost or "gridding" in self.constraint.ranges():
             return True
-        constraint, necks = self.constraint, self.candidates.neck
         # A budget's images have to be a multiple of the last stride.
-        asks = bool(constraint.ranges()) or constraint.budget is not None
-        return asks and necks is not None and any(n and n.upsamples for n in necks.outcomes)
+        asks = bool(self.constraint.ranges()) or self.constraint.budget is not None
+        return asks and self.candidates.upsamples
+
+    @property
+    def _tries(self) -> int:
+        return _FEWER_TRIES if self.candidates.upsamples else _TRIES
 
     @cached_property
     def _firsts(self) -> Params:

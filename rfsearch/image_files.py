@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def open_image(path: str | Path) -> Image.Image:
+    """An image in grey or RGB with 8 bits.
+
+    Raises:
+        ValueError: If the file is not a readable image; it names the file.
+    """
+    try:
+        with Image.open(path) as image:
+            return _to_8_bit(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable image ({error}).") from None
+
+
 def read_image(path: str | Path, size: tuple[int, int]) -> Image.Image:
     """An image in grey or RGB, resized to cover `(height, width)` px and cropped in the middle.
 
@@ -21,11 +34,7 @@ def read_image(path: str | Path, size: tuple[int, int]) -> Image.Image:
     """
     from torchvision.transforms.functional import center_crop, resize
 
-    try:
-        with Image.open(path) as image:
-            loaded = _to_8_bit(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable image ({error}).") from None
+    loaded = open_image(path)
     cropped: Image.Image = center_crop(resize(loaded, _covering(loaded, size)), list(size))
     return cropped
 

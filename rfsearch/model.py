@@ -22,6 +22,7 @@ class SearchedNetwork(nn.Module):
 
     Attributes:
         architecture: What it was built from.
+        in_chans: Channels of the images.
         num_classes: Outputs of the classifier; 0 for none.
         num_features: Channels of each output map.
         feature_info: For each stage, `num_chs`, `reduction` (px) and `module`.
@@ -30,6 +31,7 @@ class SearchedNetwork(nn.Module):
     def __init__(self, architecture: Architecture, in_chans: int, num_classes: int) -> None:
         super().__init__()
         self.architecture = architecture
+        self.in_chans = in_chans
         self.num_classes = num_classes
         self.num_features = architecture.num_features
         self.feature_info: list[dict[str, Any]] = []

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.candidates import NotOfferedError
 from rfsearch.diagnosis import diagnose_architecture
+from rfsearch.latency import measure_latency
 from rfsearch.rejection import end_rejected
 
 if TYPE_CHECKING:
@@ -24,11 +25,20 @@ if TYPE_CHECKING:
     from rfsearch.space import SearchSpace
     from rfsearch.tasks import Task
     from rfsearch.training import TrainingResult
+    from rfsearch.weights import WeightStore
 
 #: Scores beside the value, where a task knows them.
 _SCORES = ("score_small", "score_medium", "score_large", "ap50")
 #: What a trial takes over from an earlier one with the same architecture.
-_RESULTS = ("erf_init", "erf_clipped", "erf_trained", "levels", *_SCORES)
+_RESULTS = (
+    "erf_init",
+    "erf_clipped",
+    "erf_trained",
+    "levels",
+    "latency_ms",
+    "peak_memory_mb",
+    *_SCORES,
+)
 
 
 def _nothing() -> None:
@@ -51,12 +61,17 @@ class Objective:
         constraint: Which receptive fields fit.
         task: What to train for.
         after_epoch: Called after each epoch; an exception that it raises ends the trial.
+        weights: Where the weights of the best trained candidates are kept. None keeps none.
+        measure_latency: Whether candidates are timed before training, also where the constraint
+            has no bound on that.
     """
 
     space: SearchSpace
     constraint: RFConstraint
     task: Task
     after_epoch: Callable[[], None] = _nothing
+    weights: WeightStore | None = None
+    measure_latency: bool = False
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Score of the trial's candidate; NaN, which Optuna records as failed, if it has none.
@@ -86,12 +101,17 @@ class Objective:
             erf = {level: self.task.measure_erf(model, level) for level in levels}
             trial.set_user_attr("erf_clipped", erf[main].clipped)
             self.constraint.check_measured(trial, erf)
+            if self.measure_latency or self.constraint.needs_latency:
+                timed = measure_latency(model, self.task.input_size, (1,), min_seconds=0.1)
+                self.constraint.check_latency(trial, timed)
         except optuna.TrialPruned:
             return end_rejected(trial)
         try:
             result = self._train(trial, model)
         except FloatingPointError as error:
             return _fail(trial, "training", error)
+        if self.weights is not None:
+            self.weights.add(trial, model, result.score)
         trained = {level: self.task.measure_erf(model, level).size for level in levels}
         trial.set_user_attr("erf_trained", trained[main])
         _log_trained_levels(trial, trained)

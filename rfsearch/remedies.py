@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from pydantic import ValidationError
 
 from rfsearch.constraint import RFConstraint
@@ -20,6 +21,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "dilation": (1, 2, 3, 4, 6, 8, 12, 16),
     "stride": (1, 2, 3, 4),
     "pool": ("none", "max", "avg", "conv", "blur"),
+    "rates": ((1, 2, 3), (2, 4, 6), (3, 6, 9), (6, 12, 18), (12, 24, 36)),
 }
 #: Values tried for one key: those next to the ones that it has.
 _NEAREST = 6
@@ -31,7 +33,7 @@ class Remedy(NamedTuple):
     """One choice that would make the feasible set non-empty.
 
     Attributes:
-        part: `"stem"`, or `"stage 2"`.
+        part: `"stem"`, `"stage 2"` or `"neck"`.
         key: What is chosen there.
         value: The value to add to the choices.
     """
@@ -49,26 +51,39 @@ def require_feasible(space: SearchSpace, constraint: RFConstraint) -> None:
 
     Raises:
         ValueError: One line that says what is asked, what the space can reach, and which single
-            choices would help.
+            choices would help, or, where necks upsample, why one of its candidates fails.
     """
     ranges = constraint.ranges()
     sizes = _reachable(space)
-    too_small = "measured" in ranges and ranges["measured"].low > max(sizes)
+    # An output behind an upsampling neck sees more than these sizes say.
+    beyond = "measured" in ranges and ranges["measured"].low > max(sizes)
+    too_small = beyond and not space.upsamples
     if not too_small and not space.feasible(constraint).is_empty():
         return
     if "expected" in ranges:
         ranges = {gate: allowed for gate, allowed in ranges.items() if gate != "measured"}
     asked = ", ".join(f"{gate} {allowed}" for gate, allowed in ranges.items())
-    found = list(islice(remedies(space, constraint), _LISTED))
-    advice = f" It would with {', or '.join(map(str, found))}." if found else ""
+    whose = "its"
+    if space.upsamples:
+        whose, advice = "its last maps'", _example(space, constraint)
+    else:
+        found = list(islice(remedies(space, constraint), _LISTED))
+        advice = f" It would with {', or '.join(map(str, found))}." if found else ""
     raise ValueError(
-        f"No candidate of the space passes all gates ({asked}): its theoretical receptive fields "
-        f"reach from {min(sizes)} to {max(sizes)} px.{advice}"
+        f"No candidate of the space passes all gates ({asked}): {whose} theoretical receptive "
+        f"fields reach from {min(sizes)} to {max(sizes)} px.{advice}"
     )
 
 
+def _example(space: SearchSpace, constraint: RFConstraint) -> str:
+    """Why one candidate fails. Where necks upsample, looking for remedies would take minutes."""
+    verdicts = constraint.verdicts(space.sample(np.random.default_rng(0)))
+    failed = [verdict for verdict in verdicts if not verdict.passes]
+    return f" Of one of them: {str(failed[0]).removesuffix('.')}." if failed else ""
+
+
 def _reachable(space: SearchSpace) -> list[int]:
-    """Theoretical receptive fields that the space has, in px."""
+    """Theoretical receptive fields that the space has, in px (see `FeasibleSet.histogram`)."""
     return list(space.feasible(RFConstraint(theoretical=None, effective=None)).histogram())
 
 
@@ -77,11 +92,10 @@ def remedies(space: SearchSpace, constraint: RFConstraint) -> Iterator[Remedy]:
 
     For each part of the space and each of its keys it is the value nearest to those on offer.
     """
-    parts = [("stem", space.stem)] + [
-        (f"stage {number}", stage) for number, stage in enumerate(space.stages, start=1)
-    ]
+    stages = [(f"stage {number}", stage) for number, stage in enumerate(space.stages, start=1)]
+    parts = [("stem", space.stem), *stages, ("neck", space.neck)]
     for number, (part, choices) in enumerate(parts):
-        for key in (key for key in _VALUES if hasattr(choices, key)):
+        for key in (key for key in _VALUES if getattr(choices, key, None)):
             offered = getattr(choices, key)
             for value in _nearest_first(_VALUES[key], offered)[:_NEAREST]:
                 changed = _with_choice(space, number, key, (*offered, value))
@@ -92,7 +106,7 @@ def remedies(space: SearchSpace, constraint: RFConstraint) -> Iterator[Remedy]:
 
 def _nearest_first(values: tuple[Any, ...], offered: tuple[Any, ...]) -> list[Any]:
     new = [value for value in values if value not in offered]
-    if isinstance(values[0], str):
+    if not isinstance(values[0], int):
         return new
     numbers = [other for other in offered if not isinstance(other, str)] or [1]
     return sorted(new, key=lambda value: min(abs(value - other) for other in numbers))
@@ -103,7 +117,7 @@ def _with_choice(
 ) -> SearchSpace | None:
     """The space with other choices for one key, or None where they are impossible."""
     values = space.model_dump()
-    place = values["stem"] if part == 0 else values["stages"][part - 1]
+    place = [values["stem"], *values["stages"], values["neck"]][part]
     place[key] = options
     try:
         return type(space).model_validate(values)

@@ -78,6 +78,8 @@ def gate_summary(frame: pd.DataFrame) -> str:
         "theoretical": "the theoretical RF",
         "expected": "the expected ERF",
         "measured": "the measured ERF",
+        "latency": "the latency",
+        "memory": "the peak memory",
         "pruner": "the pruner",
         "space": "values outside the space",
         "training": "failed training",

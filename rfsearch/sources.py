@@ -108,7 +108,7 @@ def image_folder(
         raise ValueError(f"{root}: not a folder of classes with images ({error}).") from None
     labels = np.array(listing.targets)
     images = _stack([read_image(path, (image_size, image_size)) for path, _ in listing.samples])
-    valid = _split(labels, listing.classes, valid_share, seed)
+    valid = split_by_class(labels, listing.classes, valid_share, seed)
     return ImageData(
         train_images=images[~valid],
         train_labels=torch.from_numpy(labels[~valid]),
@@ -125,10 +125,14 @@ def _stack(images: list[Image.Image]) -> Tensor:
     return torch.from_numpy(arrays.reshape(*arrays.shape[:3], -1)).permute(0, 3, 1, 2).contiguous()
 
 
-def _split(
+def split_by_class(
     labels: NDArray[np.int64], classes: list[str], valid_share: float, seed: int
 ) -> NDArray[np.bool_]:
-    """Which images are for validation, with the same share in every class."""
+    """Which images are for validation, with the same share in every class, at least one.
+
+    Raises:
+        ValueError: If a class has fewer than two images.
+    """
     rng = np.random.default_rng(seed)
     valid = np.zeros(len(labels), bool)
     for label, name in enumerate(classes):

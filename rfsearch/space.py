@@ -32,7 +32,7 @@ class Suggests(Protocol):
 
 
 class SearchSpace(Candidates):
-    """All architectures that can be made from choices for the stem and for each stage.
+    """All architectures that can be made from choices for the stem, each stage and the neck.
 
     >>> space = SearchSpace(
     ...     stem={"kernel_size": 3, "stride": 1, "width": 8},

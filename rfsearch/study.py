@@ -27,6 +27,7 @@ from rfsearch.interrupts import Interrupts
 from rfsearch.objective import Objective
 from rfsearch.sampler import RFSampler
 from rfsearch.trial_attributes import BASELINE
+from rfsearch.weights import WeightStore
 
 _SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": lambda seed, startup: TPESampler(seed=seed, n_startup_trials=startup),
@@ -44,7 +45,7 @@ _PRUNERS: dict[str, Callable[[], BasePruner]] = {
 _IDENTITY = "rfsearch_experiment"
 
 #: What may stop a candidate that has passed the closed-form gates.
-_AFTER_THE_GATES = (None, "measured", "pruner", "training")
+_AFTER_THE_GATES = (None, "measured", "latency", "memory", "pruner", "training")
 
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
 
@@ -102,7 +103,7 @@ def open_study(experiment: Experiment) -> optuna.Study:
     except (SQLAlchemyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: not a usable Optuna database ({reason}).") from None
-    _claim(study, experiment, path)
+    claim(study, experiment, path)
     past = study.get_trials(deepcopy=False)
     for trial in past:
         if trial.state == TrialState.RUNNING:
@@ -153,6 +154,10 @@ def run_study(study: optuna.Study, experiment: Experiment, on_trial: OnTrial) ->
             experiment.space,
             experiment.constraint,
             experiment.task,
+            weights=WeightStore(
+                experiment.folder / "weights", experiment.config.search.keep_weights
+            ),
+            measure_latency=experiment.config.search.measure_latency,
             after_epoch=interrupts.raise_if_requested,
         )
         run_baselines(
@@ -202,8 +207,12 @@ def num_trained(trials: list[FrozenTrial]) -> int:
     )
 
 
-def _claim(study: optuna.Study, experiment: Experiment, path: Path) -> None:
-    """Note what the study is about, or check that it is about this experiment."""
+def claim(study: optuna.Study, experiment: Experiment, path: Path) -> None:
+    """Note what the study is about, or check that it is about this experiment.
+
+    Raises:
+        ValueError: If its trials are those of another experiment; `path` is its database.
+    """
     identity = experiment.identity
     known = study.user_attrs.get(_IDENTITY)
     if known is None:

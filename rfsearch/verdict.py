@@ -14,6 +14,8 @@ _QUANTITIES = {
     "gridding": "touched share",
     "expected": "expected ERF",
     "measured": "ERF",
+    "latency": "latency",
+    "memory": "peak memory",
 }
 #: Violation of a candidate none of whose levels serves some of the objects, in octaves.
 UNSERVED = 1.0
@@ -24,7 +26,8 @@ class Verdict(NamedTuple):
 
     Attributes:
         gate: Its name.
-        size: The candidate's value, in px, millions of parameters, 10^9 operations, or as a share.
+        size: The candidate's value, in px, millions of parameters, 10^9 operations, as a share,
+            in ms or MiB.
         allowed: The values that pass.
         level: The output map that it is about, where there are several.
         unserved: Why no output map can be held to the target, if that is so.

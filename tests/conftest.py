@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,3 +83,37 @@ def quiet_optuna() -> Iterator[None]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     yield
     optuna.logging.set_verbosity(before)
+
+
+@pytest.fixture(scope="session")
+def searched_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Imported here, after the number of threads is set, which torch reads when it is loaded.
+    from experiments_on_folders import run_experiment, write_experiment
+
+    folder = write_experiment(tmp_path_factory.mktemp("searched") / "bright")
+    run_experiment(folder)
+    return folder
+
+
+@pytest.fixture
+def searched(searched_once: Path, tmp_path: Path) -> Path:
+    """An experiment on a folder of images that has run, with trials of all kinds."""
+    return shutil.copytree(searched_once, tmp_path / "bright")
+
+
+@pytest.fixture(scope="session")
+def exported_once(searched_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from experiments_on_folders import HAS_ONNX
+
+    from rfsearch.experiment import Experiment
+    from rfsearch.export import trained_network, write_network
+
+    folder = tmp_path_factory.mktemp("exported") / "network"
+    write_network(trained_network(Experiment.load(searched_once, "cpu")), folder, onnx=HAS_ONNX)
+    return folder
+
+
+@pytest.fixture
+def exported(exported_once: Path, tmp_path: Path) -> Path:
+    """The best network of the experiment, exported; with `model.onnx` where that can be."""
+    return shutil.copytree(exported_once, tmp_path / "network")

@@ -33,6 +33,8 @@ DTYPES = {
     "output_stride": "Int64",
     "params_m": "Float64",
     "flops_g": "Float64",
+    "latency_ms": "Float64",
+    "peak_memory_mb": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
     "baseline": "string",
@@ -49,6 +51,8 @@ DTYPES = {
     "gridding_octaves": "Float64",
     "erf_expected_octaves": "Float64",
     "erf_measured_octaves": "Float64",
+    "latency_octaves": "Float64",
+    "peak_memory_octaves": "Float64",
     "feasible": "boolean",
     "duration_seconds": "Float64",
 }

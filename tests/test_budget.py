@@ -35,7 +35,16 @@ def test_values_are_those_of_the_architecture() -> None:
     assert Budget(max_output_stride=8).values(ARCH) == {"output_stride": 2}
 
 
-@pytest.mark.parametrize("name", ["max_output_stride", "max_params_m", "max_flops_g"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "max_output_stride",
+        "max_params_m",
+        "max_flops_g",
+        "max_latency_ms",
+        "max_peak_memory_mb",
+    ],
+)
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
 def test_bounds_must_be_positive(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"`{name} > 0` must hold, but got {value}"):
@@ -77,3 +86,17 @@ def test_gridding_is_the_share_that_is_not_touched() -> None:
 def test_gridding_is_a_share(value: float) -> None:
     with pytest.raises(ValueError, match=f"`0 <= max_gridding < 1` must hold, but got {value}"):
         Budget(max_gridding=value)
+
+
+def test_what_is_measured_is_no_closed_form_gate() -> None:
+    budget = Budget(max_latency_ms=5, max_peak_memory_mb=100)
+    assert budget.ranges() == budget.values(ARCH) == {}
+    assert budget.measured_ranges() == {
+        "latency": Range(0, 5, "ms"),
+        "memory": Range(0, 100, "MiB"),
+    }
+    constraint = RFConstraint(theoretical=None, effective=None, budget=budget)
+    assert constraint.needs_latency
+    assert constraint.verdicts(ARCH) == []
+    assert list(constraint.ranges()) == ["latency", "memory"]
+    assert not RFConstraint(theoretical=None, effective=None, budget=BUDGET).needs_latency

@@ -82,6 +82,27 @@ def test_any_architecture_can_be_diagnosed(arch: Architecture) -> None:
     assert ("erf_far_below_trf" in found) == (is_far and not attends)
 
 
+def test_the_level_that_fits_its_objects_least_is_named() -> None:
+    stages = [stage_dict("basic", 8, 2, (3,)) for _ in range(3)]
+    pyramid = architecture(*stages, neck={"kind": "fpn", "width": 8, "num_levels": 3})
+    # P2 serves all of these objects, and must not see more than three of the largest.
+    found = by_kind(diagnose(pyramid, ScaleTarget(6, 10), 64))["erf_too_large"]
+    assert (found.place, found.value, found.limit) == ("P2", 43, 30)
+    assert "erf_too_large" not in by_kind(diagnose(pyramid, ScaleTarget(16, 38), 64))
+    # No level serves these: the last one is looked at.
+    found = by_kind(diagnose(pyramid, ScaleTarget(200, 300), 64))["erf_too_small"]
+    assert (found.place, found.value, found.limit) == ("P4", 51, 300)
+
+
+def test_gridding_of_rates_without_smaller_ones() -> None:
+    stages = [stage_dict("plain", 8, 2, (3,)), stage_dict("plain", 8, 1, (1,))]
+    sparse = architecture(*stages, neck={"kind": "aspp", "rates": [8], "width": 8})
+    found = by_kind(diagnose(sparse, None, 64))["gridding"]
+    assert found.place == "neck"
+    dense = architecture(*stages, neck={"kind": "aspp", "rates": [1, 2, 3], "width": 8})
+    assert "gridding" not in by_kind(diagnose(dense, None, 64))
+
+
 def test_it_costs_little_beside_the_gates() -> None:
     rng = np.random.default_rng(0)
     space = rfs.SearchSpace.load(SPACES / "residual.toml")

@@ -3,12 +3,15 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from helpers import architecture, stage_dict
 from torch import Tensor, nn
 
 from rfsearch.erf import measure_erf
 from rfsearch.erf_map import Center
 from rfsearch.erf_read import reader
 from rfsearch.erf_unit import Unit, find_unit
+from rfsearch.expression import unit_grid
+from rfsearch.model import build_model
 from rfsearch.unit_grid import Interval
 
 
@@ -31,6 +34,23 @@ def test_middle_of_a_traced_map() -> None:
     assert unit.index == (slice(None), 5, 8)
     # The first layer's unit i sees from 2i - 1 on, 3 px; the second's sees 5 of those.
     assert (unit.rows, unit.columns) == (Interval(5, 16), Interval(11, 22))
+
+
+@pytest.mark.parametrize("side", [64, 80, 96])
+def test_a_unit_behind_an_upsampling_sees_what_unit_0_does(side: int) -> None:
+    # Eight units of P2 lie over one of the last stage, whose stride is 16 px.
+    stages = [stage_dict("plain", 4, stride, (3,)) for stride in (2, 2, 2, 2)]
+    arch = architecture(*stages, width=4, neck={"kind": "fpn", "width": 4, "num_levels": 4})
+    model = build_model(arch, num_classes=0)
+    read = reader(model, None, "P2")
+    unit = find_unit(model, (side, side), read, level="P2", layer=None)
+    row, column = unit.index[1:]
+    assert row == column == side // 2 // 16 * 8
+    grid = unit_grid(arch.lower(level="P2"))
+    assert grid.period == 8
+    assert unit.rows == unit.columns == grid.interval(row)
+    first = grid.interval(0)
+    assert unit.rows == (first.start + side // 2 // 16 * 16, first.stop + side // 2 // 16 * 16)
 
 
 def test_channels_last() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
+import pytest
 from helpers import architecture, stage_dict
 from hypothesis import given
 from strategies import architectures
@@ -79,3 +81,33 @@ def test_a_plane_is_one_number_where_the_axes_agree() -> None:
     assert str(plane(7)) == "7"
     assert str(Plane(7, 3.5)) == "7x3.5"
     assert (Plane(7, 3).low, Plane(7, 3).high) == (3, 7)
+
+
+# -- necks -----------------------------------------------------------------------------------
+
+HALVED = [stage_dict("plain", 8, 2, (3,)) for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("neck", "names"),
+    [
+        ({"kind": "aspp", "rates": [2], "width": 4}, ["neck"]),
+        ({"kind": "unet", "widths": [4, 4]}, ["neck D3", "neck D2"]),
+        ({"kind": "fpn", "width": 4, "num_levels": 3}, ["neck P4", "neck P3", "neck P2"]),
+        ({"kind": "merge", "width": 4}, ["neck M2"]),
+    ],
+)
+def test_layers_and_outputs_of_necks(neck: dict[str, Any], names: list[str]) -> None:
+    arch = architecture(*HALVED, neck=neck)
+    layers = architecture_layers(arch)[4:]
+    assert [layer.name for layer in layers] == names
+    assert {layer.kind for layer in layers} == {neck["kind"]}
+    fields = arch.receptive_fields()
+    outputs = {output.name: output.reach for output in architecture_outputs(arch)}
+    assert tuple(outputs) == tuple(fields)
+    for level, field in fields.items():
+        assert outputs[level].size == plane(field.size)
+        assert outputs[level].stride == plane(field.stride)
+    assert layers[-1].reach == next(iter(outputs.values()))
+    # A rule about layers that add nothing asks what a layer adds to the one before.
+    assert [layer.grows for layer in layers] == [neck["kind"] == "aspp"] * len(layers)

@@ -17,8 +17,8 @@ import rfsearch
 LAYERS: tuple[set[str], ...] = (
     {
         "activations", "cost", "coverage", "erf_map", "expected_erf", "expression", "gradients",
-        "moments", "notebook", "palette", "poolings", "profiles", "receptive_field",
-        "rectifiers", "unit_grid", "validation",
+        "moments", "notebook", "palette", "poolings", "profiles", "receptive_field", "rectifiers",
+        "unit_grid", "validation",
     },
     {
         "annotations", "annotations_coco", "annotations_csv", "annotations_masks",
@@ -33,30 +33,34 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "builders", "coverage_probe", "diagnosis", "erf", "erf_average", "erf_crop", "erf_images",
-        "erf_initialisation", "erf_local", "erf_read", "erf_unit", "image_files", "model",
-        "model_necks", "probe", "replknet", "timm_models", "timm_network", "trace", "trace_call",
-        "trace_layers", "trace_layout", "trace_mixing", "trace_mode", "trace_operations",
-        "trace_positions", "trace_reshaping", "trace_result", "trace_shapes", "trace_slicing",
-        "trace_windows", "traced_layers",
+        "erf_initialisation", "erf_local", "erf_read", "erf_unit", "export_formats",
+        "image_files", "latency", "model", "model_necks", "network_folder", "probe", "replknet",
+        "timm_entry", "timm_models", "timm_network", "trace", "trace_call", "trace_layers",
+        "trace_layout", "trace_mixing", "trace_mode", "trace_operations", "trace_positions",
+        "trace_reshaping", "trace_result", "trace_shapes", "trace_slicing", "trace_windows",
+        "traced_layers",
     },
     {
         "boxed_images", "classification", "datasets", "detection", "device_images",
-        "image_pixels", "level_maps", "masked_images", "package_images", "scale_scores", "scenes",
-        "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles", "training",
+        "image_pixels", "level_maps", "masked_images", "package_images", "retraining",
+        "retraining_data", "scale_scores", "scenes", "segmentation", "sources", "task_erf",
+        "tasks", "tile_data", "tiles", "training",
     },
     {
         "baselines", "data_config", "experiment", "interrupts", "objective", "rejection",
-        "sampler", "study",
+        "sampler", "study", "weights",
     },
     {
         "advice", "analysis", "charts", "comparison", "dashboard", "erf_effect",
-        "experiment_story", "field_figures", "html_report", "importances", "interactive",
-        "level_table", "pareto", "plots", "progress", "report", "report_tables", "report_text",
-        "savings", "scale_plot", "search_figures", "statistics", "story", "target_report",
+        "experiment_story", "export", "field_figures", "html_report", "importances",
+        "interactive", "level_table", "model_card", "pareto", "plots", "progress", "report",
+        "report_tables", "report_text", "savings", "scale_plot", "search_figures", "statistics",
+        "story", "target_report",
     },
     {
-        "cli", "cli_dashboard", "cli_doctor", "cli_erf", "cli_errors", "cli_models", "cli_report",
-        "cli_rf", "cli_run", "cli_space", "cli_studies", "cli_target",
+        "cli", "cli_dashboard", "cli_device", "cli_doctor", "cli_erf", "cli_errors", "cli_export",
+        "cli_latency", "cli_models", "cli_report", "cli_rf", "cli_run", "cli_space",
+        "cli_studies", "cli_target", "cli_train",
     },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

@@ -479,3 +479,43 @@ def test_what_the_diagnosis_finds_is_part_of_the_log() -> None:
         assert trial.user_attrs["findings"] == ",".join(one.kind for one in found)
     assert "rf_too_small" in trials[1].user_attrs["findings"].split(",")
     assert trials[0].user_attrs["findings"] == ""
+
+
+def test_a_pyramid_logs_its_levels() -> None:
+    space = SearchSpace(
+        stem={"kernel_size": 3, "stride": 1, "width": 8},
+        stages=[{"block": "plain", "depth": [1, 2], "width": 8, "stride": 2}] * 2,
+        neck={"kind": "fpn", "width": 8, "num_levels": 2},
+    )
+    task = real_task()
+    constraint = RFConstraint(theoretical=(5, 99), effective=(5, 99))
+    study = optuna.create_study(direction="maximize")
+    study.optimize(Objective(space, constraint, task), n_trials=1)
+    (trial,) = study.trials
+    assert trial.state == TrialState.COMPLETE
+    arch = architecture_of(trial)
+    levels = json.loads(trial.user_attrs["levels"])
+    assert list(levels) == ["P2", "P3"]
+    for level, known in levels.items():
+        assert known["trf_size"] == arch.receptive_field(level).size
+        assert known["erf_init"] == task.measure_erf(task.build(arch), level).size
+    assert trial.user_attrs["erf_init"] == levels["P3"]["erf_init"]
+    assert trial.user_attrs["output_stride"] == 4
+
+
+def test_images_that_do_not_fit_a_neck_are_a_failed_trial() -> None:
+    space = SearchSpace(
+        stem={"kernel_size": 3, "stride": [1, 2], "width": 8},
+        stages=[{"block": "plain", "depth": 1, "width": 8, "stride": 4, "downsample": "max_pool"}]
+        * 2,
+        neck={"kind": "merge", "width": 8},
+    )
+    study = optuna.create_study(direction="maximize")
+    study.enqueue_trial({"stem_stride": 2})
+    study.optimize(
+        Objective(space, RFConstraint(theoretical=None, effective=None), real_task()), 1
+    )
+    (trial,) = study.trials
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["rejected_by"] == "space"
+    assert trial.user_attrs["reason"].startswith("Images must be a multiple of 32 px")

@@ -81,3 +81,39 @@ def test_impossible_choices_are_no_remedies() -> None:
     )
     found = list(remedies(space, theoretical(5, 5)))
     assert Remedy("stage 1", "kernel_size", 1) not in found
+
+
+STEM = {"kernel_size": 3, "stride": 1, "width": 4}
+HALVED = {"block": "plain", "depth": 1, "width": 4, "stride": 2}
+
+
+def test_rates_are_a_remedy() -> None:
+    space = SearchSpace(
+        stem=STEM,
+        stages=[HALVED],
+        neck={"kind": "aspp", "rates": [[1, 2, 3]], "width": 4},
+    )
+    found = list(remedies(space, theoretical(29, 29)))
+    assert Remedy("neck", "rates", (3, 6, 9)) not in found
+    assert Remedy("neck", "rates", (2, 4, 6)) in found
+    assert str(Remedy("neck", "rates", (2, 4, 6))) == "rates (2, 4, 6) in the neck"
+
+
+def test_where_necks_upsample_a_failing_candidate_is_named() -> None:
+    space = SearchSpace(stem=STEM, stages=[HALVED] * 2, neck={"kind": "merge", "width": 4})
+    assert space[0].receptive_field().size == 13
+    require_feasible(space, theoretical(13, 13))
+    with pytest.raises(ValueError, match="No candidate") as error:
+        require_feasible(space, theoretical(200, None))
+    assert str(error.value).endswith(
+        "its last maps' theoretical receptive fields reach from 9 to 9 px. Of one of them: "
+        "theoretical RF of 13 px is 187 px below the lower bound of 200 px."
+    )
+
+
+def test_a_measured_erf_that_only_the_neck_reaches() -> None:
+    space = SearchSpace(stem=STEM, stages=[HALVED] * 2, neck={"kind": "unet", "widths": [4, 4]})
+    size = space[0].receptive_field().size
+    last_stage = space.feasible(RFConstraint(theoretical=None, effective=None)).histogram()
+    assert max(last_stage) < size
+    require_feasible(space, RFConstraint(theoretical=None, effective=(size, None), expected=False))

@@ -274,3 +274,16 @@ def test_each_level_of_a_pyramid_has_its_erf(level: str, field: ReceptiveField) 
         assert 1 <= erf.size <= field.size
         if level == "P2":  # The last, and so the one to be judged by.
             assert of.measure_erf(model).theoretical_size == field.size
+
+
+def test_every_level_of_a_pyramid_is_measured_in_full() -> None:
+    stages = [stage_dict(width=8, stride=2) for _ in range(3)]
+    pyramid = architecture(*stages, neck={"kind": "fpn", "width": 8, "num_levels": 3})
+    of = task(num_erf_images=2)
+    model = of.build(pyramid)
+    for level, field in pyramid.receptive_fields().items():
+        erf = of.measure_erf(model, level)
+        assert erf.clipped == 0
+        assert 0 < erf.size <= field.size
+        assert erf.map.shape[0] % pyramid.input_multiple == 0
+    assert of.measure_erf(model).size == of.measure_erf(model, "P4").size

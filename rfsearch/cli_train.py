@@ -1,0 +1,146 @@
+"""`rfsearch train`: train an exported network to convergence."""
+
+from __future__ import annotations
+
+import csv
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rfsearch.cli_device import DEVICE_HELP, chosen_device
+from rfsearch.cli_errors import user_mistakes
+from rfsearch.cli_export import print_written
+
+if TYPE_CHECKING:
+    import torch
+    from rich.table import Table
+
+    from rfsearch.model import SearchedNetwork
+    from rfsearch.retraining import EpochResult, RetrainingConfig, RetrainingResult
+    from rfsearch.retraining_data import Loaders
+
+_CHECKPOINT = "checkpoint.pt"
+
+
+def train(
+    network: Annotated[Path, typer.Argument(help="A folder that `rfsearch export` wrote.")],
+    data: Annotated[
+        Path, typer.Option(help="Images: FOLDER/CLASS/*.png, or split into train and val.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the result; by default NETWORK itself.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the images. [default: 100]")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file with any of RetrainingConfig's settings.")
+    ] = None,
+    from_scratch: Annotated[bool, typer.Option(help="Begin with random weights.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes that read images.")] = 2,
+    device: Annotated[str | None, typer.Option(help=DEVICE_HELP)] = None,
+    onnx: Annotated[bool, typer.Option(help="Also write model.onnx.")] = True,
+) -> None:
+    """Train an exported network to convergence; run again to go on where it stopped."""
+    folder = out or network
+    with user_mistakes():
+        import torch
+
+        from rfsearch.export import retrained_network, write_network
+        from rfsearch.export_formats import require_onnx
+        from rfsearch.network_folder import load_network
+        from rfsearch.retraining import starting_network
+        from rfsearch.retraining_data import folder_loaders
+
+        if onnx:
+            require_onnx()
+        settings = _settings(config, epochs)
+        place = torch.device(chosen_device(device))
+        exported, form = load_network(network)
+        loaders = folder_loaders(data, form, settings.loading, device=place, workers=workers)
+        _check_target(folder, network)
+        model, form = starting_network(
+            exported, form, loaders.class_names, settings.seed, from_scratch=from_scratch
+        )
+        result = _retrain(model, loaders, settings, folder / _CHECKPOINT, place)
+        trained = retrained_network(result, exported.architecture, form, loaders, data.name)
+        differences = write_network(trained, folder, onnx=onnx)
+        _write_history(result, folder / "training.csv")
+        (folder / _CHECKPOINT).unlink()
+    from rich.console import Console
+
+    Console().print(_table(result), "")
+    print_written(folder, differences, len(trained.images))
+
+
+def _settings(file: Path | None, epochs: int | None) -> RetrainingConfig:
+    from rfsearch.retraining import RetrainingConfig
+    from rfsearch.validation import parse, read_toml
+
+    values = read_toml(file) if file is not None else {}
+    if epochs is not None:
+        values["epochs"] = epochs
+    return parse(RetrainingConfig, values, str(file) if file is not None else "--epochs")
+
+
+def _check_target(folder: Path, network: Path) -> None:
+    from rfsearch.export import check_empty
+
+    goes_on = (folder / _CHECKPOINT).exists() or folder.resolve() == network.resolve()
+    if not goes_on:
+        check_empty(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # It can be written.
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be written ({error.strerror}).") from None
+
+
+def _retrain(
+    model: SearchedNetwork,
+    loaders: Loaders,
+    settings: RetrainingConfig,
+    checkpoint: Path,
+    device: torch.device,
+) -> RetrainingResult:
+    from rfsearch.retraining import retrain
+
+    def report(one: EpochResult) -> None:
+        typer.echo(
+            f"epoch {one.epoch}/{settings.epochs}: loss {one.loss:.3f}, accuracy "
+            f"{one.accuracy:.4f}, with averaged weights {one.ema_accuracy:.4f}",
+            err=True,
+        )
+
+    try:
+        return retrain(model, loaders, settings, checkpoint, device=device, report=report)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted; run again to go on after the last whole epoch.", err=True)
+        raise typer.Exit(130) from None
+    except FloatingPointError as error:
+        raise ValueError(f"{error} A lower learning_rate may help.") from None
+
+
+def _write_history(result: RetrainingResult, file: Path) -> None:
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(result.best._fields)
+        writer.writerows(result.history)
+
+
+def _table(result: RetrainingResult) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in ("", "epoch", "loss", "accuracy", "averaged weights"):
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    rows = {"start": result.history[0], "best": result.best, "last": result.history[-1]}
+    for name, one in rows.items():
+        loss = "-" if math.isnan(one.loss) else f"{one.loss:.3f}"
+        table.add_row(name, str(one.epoch), loss, f"{one.accuracy:.4f}", f"{one.ema_accuracy:.4f}")
+    return table

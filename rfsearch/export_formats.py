@@ -1,0 +1,115 @@
+"""A network in formats that need no rfsearch: `torch.export` and ONNX, checked against the module.
+
+Both take any number of images at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.export import Dim
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.export import ExportedProgram
+
+#: Largest difference that passes, as a share of the largest score: rounding, in another order.
+TOLERANCE = 1e-4
+#: Names of the input and of the output in the ONNX file.
+INPUT_NAME, OUTPUT_NAME = "images", "scores"
+_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+def require_onnx() -> None:
+    """Check that the packages that write and run ONNX are there.
+
+    Raises:
+        ValueError: If one is missing; it says what to install.
+    """
+    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"model.onnx needs {' and '.join(missing)}: pip install 'rfsearch[export]', "
+            "or leave it out with --no-onnx."
+        )
+
+
+def export_program(model: nn.Module, images: Tensor, file: Path) -> float:
+    """Write what `torch.export.load(FILE).module()` reads.
+
+    Args:
+        model: The network in evaluation mode.
+        images: Normalised images `(images, channels, height, width)` to check with.
+        file: Where to; its name ends in `.pt2`.
+
+    Returns:
+        Largest difference between the scores of the file and those of the module.
+
+    Raises:
+        RuntimeError: If the scores differ by more than rounding.
+    """
+    torch.export.save(_trace(model, images), file)
+    loaded = torch.export.load(file).module()
+    with torch.inference_mode():
+        return _largest_difference(model, images, loaded, file)
+
+
+def export_onnx(model: nn.Module, images: Tensor, file: Path) -> float:
+    """Write an ONNX file, with its weights inside.
+
+    Arguments, result and errors are those of `export_program`.
+    """
+    import onnxruntime
+
+    torch.onnx.export(
+        _trace(model, images),
+        f=file,
+        input_names=[INPUT_NAME],
+        output_names=[OUTPUT_NAME],
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+    def run(batch: Tensor) -> Tensor:
+        (scores,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch.numpy()})
+        return torch.from_numpy(scores)
+
+    with torch.inference_mode():
+        return _largest_difference(model, images, run, file)
+
+
+def _trace(model: nn.Module, images: Tensor) -> ExportedProgram:
+    """The network's operations, for any number of images.
+
+    Example inputs end up in the file, where nobody's images should be; there are two, as one
+    would fix the number of images at one. The paths of the modules on this machine are left out.
+    """
+    example = images.new_zeros(2, *images.shape[1:])
+    program = torch.export.export(model, (example,), dynamic_shapes=({0: Dim("batch", min=1)},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def _largest_difference(
+    model: nn.Module, images: Tensor, other: Callable[[Tensor], Tensor], file: Path
+) -> float:
+    """Compare on all images at once, and on one alone."""
+    largest = 0.0
+    for batch in (images, images[:1]):
+        expected = model(batch)
+        difference = float((other(batch) - expected).abs().max())
+        allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
+        if not difference <= allowed:
+            raise RuntimeError(
+                f"The scores of {file.name} must be those of the module, but differ by "
+                f"{difference:g} for {len(batch)} image(s), where {allowed:g} is allowed."
+            )
+        largest = max(largest, difference)
+    return largest

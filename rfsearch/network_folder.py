@@ -1,0 +1,141 @@
+"""A trained network as a folder that timm can load, and back.
+
+`model.safetensors` and `config.json` are what timm's `local-dir:` reads; `architecture.json` is
+what `Architecture.to_dict` gives. None of them holds code.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import timm
+from safetensors import SafetensorError
+from timm.models import save_for_hf
+
+from rfsearch.timm_entry import ENTRY, RESIZING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from rfsearch.architecture import Architecture
+    from rfsearch.model import SearchedNetwork
+
+
+#: What timm calls the file with the weights.
+WEIGHTS_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class InputFormat:
+    """What a network takes, and what its scores mean.
+
+    Attributes:
+        input_size: `(height, width)` of the images in px.
+        mean: To subtract from each channel of images from 0 to 1.
+        std: To divide each channel by after that.
+        class_names: One name for each score.
+    """
+
+    input_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of an image."""
+        return len(self.mean)
+
+
+def create_network(
+    architecture: Architecture, form: InputFormat, weights: Mapping[str, Tensor] | None = None
+) -> SearchedNetwork:
+    """A network from timm's registry, with random weights unless they are given.
+
+    Raises:
+        ValueError: If the weights are those of another architecture.
+    """
+    model: SearchedNetwork = timm.create_model(
+        ENTRY,
+        architecture=architecture.to_dict(),
+        in_chans=form.in_chans,
+        num_classes=len(form.class_names),
+    )
+    if weights is not None:
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"The weights do not fit the architecture: {error}") from None
+    return model.eval()
+
+
+def save_network(model: SearchedNetwork, form: InputFormat, folder: Path) -> None:
+    """Write a network that `create_network` made as timm reads it.
+
+    Args:
+        model: The network, on the CPU.
+        form: What it takes.
+        folder: An existing folder; files of the same names are replaced.
+    """
+    save_for_hf(
+        model.to("cpu"),
+        folder,
+        model_config={"label_names": list(form.class_names)},
+        safe_serialization=True,
+        data_config={
+            "input_size": (form.in_chans, *form.input_size),
+            "mean": form.mean,
+            "std": form.std,
+            **RESIZING,
+        },
+    )
+    # safetensors lets nobody but the owner read its files.
+    (folder / WEIGHTS_FILE).chmod((folder / "config.json").stat().st_mode)
+    text = json.dumps(model.architecture.to_dict(), indent=2)
+    (folder / "architecture.json").write_text(text + "\n", encoding="utf-8")
+
+
+def load_network(folder: Path) -> tuple[SearchedNetwork, InputFormat]:
+    """Read what `save_network` wrote.
+
+    Raises:
+        ValueError: If the folder is none that `rfsearch export` wrote; it names what is wrong.
+    """
+    form = _input_format(folder / "config.json")
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise ValueError(f"{folder}: there are no weights ({WEIGHTS_FILE}).")
+    try:
+        model: SearchedNetwork = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    except (RuntimeError, TypeError, ValueError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{folder}: the network cannot be read ({reason}).") from None
+    return model.eval(), form
+
+
+def _input_format(file: Path) -> InputFormat:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(
+            f"{file}: cannot be read ({error.strerror}); give a folder of `rfsearch export`."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{file}: not a JSON file ({error}).") from None
+    if not isinstance(config, dict) or config.get("architecture") != ENTRY:
+        raise ValueError(f"{file}: not the configuration of a network that rfsearch exported.")
+    try:
+        stated = config["pretrained_cfg"]
+        _, height, width = stated["input_size"]
+        return InputFormat(
+            (height, width),
+            tuple(stated["mean"]),
+            tuple(stated["std"]),
+            tuple(config["label_names"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: incomplete ({error!r}).") from None

@@ -1,0 +1,300 @@
+"""Training a network to convergence: timm's optimisers, schedules, mixup and averaged weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import torch
+from pydantic import Field
+from timm.data import Mixup
+from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV3, random_seed
+from torchmetrics.classification import MulticlassAccuracy
+
+from rfsearch.network_folder import create_network
+from rfsearch.retraining_data import Loaders, LoadingConfig, Share
+from rfsearch.timm_entry import CLASSIFIER
+from rfsearch.validation import FrozenData
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from rfsearch.model import SearchedNetwork
+    from rfsearch.network_folder import InputFormat
+
+
+class RetrainingConfig(FrozenData):
+    """How a network is trained to convergence.
+
+    Attributes:
+        epochs: Passes over the training images.
+        optimizer: A name known to `timm.optim.create_optimizer_v2`.
+        learning_rate: Highest learning rate.
+        weight_decay: Of the weights; normalisation and biases have none.
+        scheduler: A name known to `timm.scheduler.create_scheduler_v2`.
+        warmup: Share of the epochs over which the learning rate rises to its highest.
+        mixup: Alpha of mixup; 0 is off.
+        cutmix: Alpha of cutmix; 0 is off.
+        label_smoothing: Share of a label that is spread over all classes.
+        ema_decay: Decay of the averaged weights per update, approached as the training goes on.
+        seed: Of the order of images, of their variations and of fresh weights.
+        loading: How images are read and varied.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 100
+    optimizer: str = "adamw"
+    learning_rate: Annotated[float, Field(gt=0, strict=False)] = 0.002
+    weight_decay: Annotated[float, Field(ge=0, strict=False)] = 0.05
+    scheduler: str = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.05
+    mixup: Annotated[float, Field(ge=0, strict=False)] = 0.2
+    cutmix: Annotated[float, Field(ge=0, strict=False)] = 0.0
+    label_smoothing: Share = 0.1
+    ema_decay: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.9998
+    seed: Annotated[int, Field(ge=0)] = 0
+    loading: LoadingConfig = LoadingConfig()
+
+
+class EpochResult(NamedTuple):
+    """What one epoch gave.
+
+    Attributes:
+        epoch: Its number, from 1; 0 is before training.
+        loss: Mean training loss; NaN for epoch 0.
+        accuracy: Share of validation images classified right.
+        ema_accuracy: The same with the averaged weights.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    ema_accuracy: float
+
+
+@dataclass(frozen=True)
+class RetrainingResult:
+    """What retraining gave.
+
+    Attributes:
+        history: The epochs, also those before an interruption.
+        best: The epoch with the best averaged weights.
+        weights: Those weights, on the CPU.
+        seconds: Time of this run.
+    """
+
+    history: tuple[EpochResult, ...]
+    best: EpochResult
+    weights: dict[str, Tensor]
+    seconds: float
+
+
+def starting_network(
+    exported: SearchedNetwork,
+    form: InputFormat,
+    class_names: tuple[str, ...],
+    seed: int,
+    *,
+    from_scratch: bool = False,
+) -> tuple[SearchedNetwork, InputFormat]:
+    """The network to train, and what it takes.
+
+    Args:
+        exported: The exported network.
+        form: What that takes.
+        class_names: Of the images to train on. Where they are others, the classifier is new.
+        seed: Of random weights.
+        from_scratch: Whether all weights are random.
+    """
+    random_seed(seed)
+    new_form = replace(form, class_names=class_names)
+    model = create_network(exported.architecture, new_form)
+    if from_scratch:
+        return model, new_form
+    weights = exported.state_dict()
+    if class_names != form.class_names:
+        weights = {
+            name: value for name, value in weights.items() if not name.startswith(CLASSIFIER)
+        }
+    model.load_state_dict(weights, strict=False)
+    return model, new_form
+
+
+def retrain(
+    model: nn.Module,
+    loaders: Loaders,
+    config: RetrainingConfig,
+    checkpoint: Path,
+    *,
+    device: torch.device,
+    report: Callable[[EpochResult], None],
+) -> RetrainingResult:
+    """Train a classifier in place, or go on from a checkpoint.
+
+    The best weights are those with the best accuracy among the averaged weights after each epoch
+    and the weights before the first. On CUDA it computes in bfloat16 with channels last. It
+    seeds the global random generators of torch, numpy and Python for each epoch, so that on a
+    CPU without worker processes an interrupted training ends as one in one go.
+
+    Args:
+        model: Maps normalised images `(batch, channels, height, width)` to class scores.
+        loaders: The images.
+        config: Budget, optimiser and regularisation.
+        checkpoint: Written after each epoch and gone on from if it exists. The caller removes
+            it once the result is safe.
+        device: Where to train.
+        report: Called after each epoch.
+
+    Raises:
+        ValueError: If the checkpoint cannot be read or is that of another training.
+        FloatingPointError: If the loss is not finite.
+    """
+    start = time.perf_counter()
+    run = _Run(model, loaders, config, device)
+    if checkpoint.exists():
+        run.restore(checkpoint)
+    else:
+        accuracy = run.evaluate(model)
+        run.record(EpochResult(0, math.nan, accuracy, accuracy))
+    for epoch in range(len(run.history), config.epochs + 1):
+        random_seed(config.seed, epoch)
+        loss = run.train_epoch(epoch)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"The training loss is {loss} in epoch {epoch}.")
+        run.record(EpochResult(epoch, loss, run.evaluate(model), run.evaluate(run.ema.module)))
+        run.save(checkpoint)
+        report(run.history[-1])
+    seconds = time.perf_counter() - start
+    return RetrainingResult(tuple(run.history), run.best, run.best_weights, seconds)
+
+
+class _Run:
+    """A training with everything that a checkpoint holds."""
+
+    def __init__(
+        self, model: nn.Module, loaders: Loaders, config: RetrainingConfig, device: torch.device
+    ) -> None:
+        self.device = device
+        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        self.model = model.to(device).to(memory_format=layout)
+        self.loaders, self.config = loaders, config
+        self.ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
+        self.optimizer = create_optimizer_v2(
+            model, opt=config.optimizer, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.scheduler, _ = create_scheduler_v2(
+            self.optimizer,
+            sched=config.scheduler,
+            num_epochs=config.epochs,
+            warmup_epochs=round(config.warmup * config.epochs),
+            warmup_lr=config.learning_rate / 100,
+            step_on_epochs=False,
+            updates_per_epoch=len(loaders.train),
+        )
+        self.mix, self.loss = _mixing(config, len(loaders.class_names))
+        self.history: list[EpochResult] = []
+        self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def best(self) -> EpochResult:
+        """The first epoch with the highest accuracy of the averaged weights."""
+        return max(self.history, key=lambda one: one.ema_accuracy)
+
+    def train_epoch(self, epoch: int) -> float:
+        """Train once on all images; gives the mean loss."""
+        self.model.train()
+        updates = (epoch - 1) * len(self.loaders.train)
+        total = torch.zeros((), device=self.device)
+        for images, labels in self.loaders.train:
+            if self.scheduler is not None:
+                self.scheduler.step_update(updates)
+            if self.mix is not None:
+                images, labels = self.mix(images, labels)
+            with self._autocast():
+                loss = self.loss(self.model(images).float(), labels)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            updates += 1
+            self.ema.update(self.model, step=updates)
+            total += loss.detach()
+        return float(total) / len(self.loaders.train)
+
+    @torch.inference_mode()
+    def evaluate(self, model: nn.Module) -> float:
+        """Share of the validation images that a model classifies right."""
+        model.eval()
+        classes = len(self.loaders.class_names)
+        metric = MulticlassAccuracy(classes, average="micro").to(self.device)
+        for images, labels in self.loaders.valid:
+            with self._autocast():
+                scores = model(images)
+            metric.update(scores.float(), labels)
+        return float(metric.compute())
+
+    def record(self, result: EpochResult) -> None:
+        """Note an epoch, and its averaged weights if they are the best so far."""
+        self.history.append(result)
+        if self.best is result:
+            state = self.ema.module.state_dict()
+            self.best_weights = {
+                name: value.detach().cpu().contiguous().clone() for name, value in state.items()
+            }
+
+    def save(self, file: Path) -> None:
+        """Write everything that going on needs, at once."""
+        state = {
+            "config": self.config.model_dump(mode="json"),
+            "classes": list(self.loaders.class_names),
+            "history": [list(result) for result in self.history],
+            "model": self.model.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best_weights": self.best_weights,
+        }
+        partial = file.with_name(f"{file.name}.partial")
+        torch.save(state, partial)
+        partial.replace(file)
+
+    def restore(self, file: Path) -> None:
+        """Take over what `save` wrote; it runs no code from the file."""
+        try:
+            state = torch.load(file, map_location=self.device, weights_only=True)
+            same = state["config"] == self.config.model_dump(mode="json")
+            if not same or state["classes"] != list(self.loaders.class_names):
+                raise ValueError("it is that of a training with other settings or classes")
+            self.model.load_state_dict(state["model"])
+            self.ema.module.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.history = [EpochResult(*row) for row in state["history"]]
+            self.best_weights = {n: value.cpu() for n, value in state["best_weights"].items()}
+        except (EOFError, KeyError, RuntimeError, TypeError, UnpicklingError, ValueError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(
+                f"{file}: cannot be gone on from ({reason}); remove it to start anew."
+            ) from None
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+
+def _mixing(
+    config: RetrainingConfig, num_classes: int
+) -> tuple[Mixup | None, Callable[[Tensor, Any], Tensor]]:
+    """What mixes images and labels, and the loss that goes with it."""
+    if config.mixup == config.cutmix == 0:
+        return None, LabelSmoothingCrossEntropy(config.label_smoothing)
+    mix = Mixup(
+        config.mixup,
+        config.cutmix,
+        label_smoothing=config.label_smoothing,
+        num_classes=num_classes,
+    )
+    return mix, SoftTargetCrossEntropy()
