@@ -12,93 +12,106 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from optuna.trial import TrialState, create_trial
+import optuna
+from optuna.trial import TrialState
 
 from rfsearch.objective import score_attributes
 from rfsearch.timm_network import TimmNetwork
 from rfsearch.trial_attributes import BASELINE, BASELINE_SCORE
 
 if TYPE_CHECKING:
-    import optuna
+    from optuna.trial import FrozenTrial
 
     from rfsearch.tasks import Task
 
 
-def run_baselines(
-    study: optuna.Study,
-    task: Task,
-    names: Sequence[str],
-    after_epoch: Callable[[], None],
-) -> None:
-    """Train the baselines that the study does not have yet, and add a trial for each.
-
-    One that cannot be built, traced or trained becomes a failed trial whose attribute `reason`
-    says why.
+def enqueue_baselines(study: optuna.Study, names: Sequence[str], seed: int) -> None:
+    """Let the workers of a study begin with the baselines that it does not have yet.
 
     Args:
         study: Where the trials go.
-        task: What to train for.
         names: Names of models in timm.
-        after_epoch: Called after each epoch; an exception that it raises ends the training, and
-            the baseline has no trial.
+        seed: Of their weights and their training.
     """
+    if not names:
+        return
+    known = {_identity(trial) for trial in study.get_trials(deepcopy=False) if _counts(trial)}
     for name in names:
-        if not _is_known(study, name, task.training.seed):
-            attributes: dict[str, Any] = {BASELINE: name, "seed": task.training.seed}
-            scores: dict[int, float] = {}
-            try:
-                _measure_and_train(task, name, attributes, scores, after_epoch)
-            except (ValueError, RuntimeError, FloatingPointError) as error:
-                reason = str(error).splitlines()[0]
-                attributes |= {"rejected_by": BASELINE, "reason": reason}
-            failed = "reason" in attributes
-            study.add_trial(
-                create_trial(
-                    state=TrialState.FAIL if failed else TrialState.PRUNED,
-                    user_attrs=attributes,
-                    intermediate_values=scores,
-                )
-            )
+        if (name, seed) not in known:
+            study.enqueue_trial({}, user_attrs={BASELINE: name, "seed": seed})
 
 
-def _is_known(study: optuna.Study, name: str, seed: int) -> bool:
-    wanted = {BASELINE: name, "seed": seed}
-    trials = study.get_trials(deepcopy=False)
-    return any(wanted.items() <= trial.user_attrs.items() for trial in trials)
+def _identity(trial: FrozenTrial) -> tuple[str | None, int | None]:
+    return trial.user_attrs.get(BASELINE), trial.user_attrs.get("seed")
 
 
-def _measure_and_train(
-    task: Task,
-    name: str,
-    attributes: dict[str, Any],
-    scores: dict[int, float],
-    after_epoch: Callable[[], None],
-) -> None:
-    """Fill a trial's attributes and intermediate scores."""
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether the trial is not one that was interrupted."""
+    return trial.state != TrialState.FAIL or "rejected_by" in trial.user_attrs
+
+
+def run_baseline(trial: optuna.Trial, task: Task, after_epoch: Callable[[], None]) -> float:
+    """Train the baseline that a trial is about.
+
+    One that cannot be built, traced or trained is noted with the attribute `reason`.
+
+    Args:
+        trial: From `enqueue_baselines`.
+        task: What to train for.
+        after_epoch: Called after each epoch; an exception that it raises ends the training.
+
+    Returns:
+        NaN, for a failed trial, if it cannot be trained.
+
+    Raises:
+        optuna.TrialPruned: When it is trained.
+    """
+    try:
+        _measure_and_train(trial, task, after_epoch)
+    except (ValueError, RuntimeError, FloatingPointError) as error:
+        trial.set_user_attr("rejected_by", BASELINE)
+        trial.set_user_attr("reason", str(error).splitlines()[0])
+        return math.nan
+    raise optuna.TrialPruned("A baseline is no candidate.")
+
+
+def _measure_and_train(trial: optuna.Trial, task: Task, after_epoch: Callable[[], None]) -> None:
+    name = trial.user_attrs[BASELINE]
     described = TimmNetwork(name, task.in_chans, task.num_classes)
     (field,) = described.receptive_fields().values()
     cost = described.cost(task.input_size, task.in_chans)
-    attributes |= {
-        "trf_size": field.size,
-        "output_stride": field.stride,
-        "params_m": cost.parameters / 1e6,
-        "flops_g": cost.flops / 1e9,
-        "metric": task.metric,
-    }
     model = task.build(name)
     erf = task.measure_erf(model)
-    attributes |= {"erf_init": float(erf.size), "erf_clipped": erf.clipped}
+    _note(
+        trial,
+        trf_size=field.size,
+        output_stride=field.stride,
+        global_layers=",".join(described.global_layers),
+        params_m=cost.parameters / 1e6,
+        flops_g=cost.flops / 1e9,
+        metric=task.metric,
+        erf_init=float(erf.size),
+        erf_clipped=erf.clipped,
+    )
 
     def report(epoch: int, score: float) -> None:
         after_epoch()
-        scores[epoch] = score
+        trial.report(score, epoch)
 
     start = time.perf_counter()
     result = task.train(model, report)
-    attributes["train_seconds"] = time.perf_counter() - start
-    attributes["erf_trained"] = float(task.measure_erf(model).size)
-    attributes |= score_attributes(result)
+    _note(
+        trial,
+        train_seconds=time.perf_counter() - start,
+        erf_trained=float(task.measure_erf(model).size),
+        **score_attributes(result),
+    )
     if not math.isnan(result.score):
-        attributes[BASELINE_SCORE] = result.score
+        trial.set_user_attr(BASELINE_SCORE, result.score)
+
+
+def _note(trial: optuna.Trial, **attributes: float | str) -> None:
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)

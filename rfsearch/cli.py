@@ -19,6 +19,7 @@ from rfsearch.cli_run import run
 from rfsearch.cli_space import space
 from rfsearch.cli_target import target
 from rfsearch.cli_train import train
+from rfsearch.cli_worker import worker
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -36,7 +37,9 @@ def _about() -> None:
     """Search network architectures whose receptive field fits the objects they must see."""
 
 
-for command in (run, target, space, rf, erf, doctor, latency, report, dashboard, export, train):
+for command in (
+    run, worker, target, space, rf, erf, doctor, latency, report, dashboard, export, train,
+):  # fmt: skip
     app.command()(command)
 
 if __name__ == "__main__":

@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
+
+from rfsearch.outage import DatabaseLostError
 
 
 class _Bug(Exception):  # noqa: N818  # carries another exception past `user_mistakes`
@@ -20,9 +23,18 @@ def user_mistakes() -> Iterator[None]:
         yield
     except _Bug as bug:
         raise bug.__cause__ or bug from None
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(2) from None
+    except (ValueError, OSError, DatabaseLostError) as error:
+        refuse(str(error))
+
+
+def refuse(message: str) -> NoReturn:
+    """Say in one line what is wrong with the user's input, or around it, and end with code 2.
+
+    Raises:
+        typer.Exit: Always.
+    """
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    raise typer.Exit(2) from None
 
 
 @contextmanager

@@ -2,54 +2,112 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from contextlib import ExitStack
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from rfsearch.cli_device import DEVICE_HELP, check_device
-from rfsearch.cli_errors import as_bugs, user_mistakes
+from rfsearch.cli_device import check_device
+from rfsearch.cli_errors import as_bugs, refuse, user_mistakes
+from rfsearch.cli_search import (
+    DeviceOption,
+    ExperimentArgument,
+    GraceOption,
+    HeartbeatOption,
+    StorageOption,
+    StudyOption,
+    study_address,
+)
 
 if TYPE_CHECKING:
     import optuna
 
     from rfsearch.experiment import Experiment
+    from rfsearch.interrupts import Interrupts
+
+
+class Place(StrEnum):
+    """Where workers run."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def run(
-    experiment: Annotated[Path, typer.Argument(help="An experiment's folder or TOML file.")],
-    device: Annotated[str | None, typer.Option(help=DEVICE_HELP)] = None,
+    experiment: ExperimentArgument,
+    device: DeviceOption = None,
+    workers: Annotated[int, typer.Option(min=1, help="How many processes search.")] = 1,
+    on: Annotated[
+        Place, typer.Option(help="Where: this machine, or a Ray cluster.")
+    ] = Place.LOCAL,
+    gpus: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="On Ray: each worker's share of a GPU. By default 1."),
+    ] = None,
+    storage: StorageOption = None,
+    study: StudyOption = None,
+    heartbeat: HeartbeatOption = 60.0,
+    grace: GraceOption = 20.0,
 ) -> None:
     """Search; run again to go on where it stopped."""
     with user_mistakes():
         import optuna
 
         from rfsearch.experiment import Experiment
+        from rfsearch.interrupts import Interrupts
         from rfsearch.study import exclusive, open_study
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         check_device(device)
         loaded = Experiment.load(experiment, device)
-    with user_mistakes(), exclusive(loaded.folder):
-        study = open_study(loaded)
+        address = study_address(loaded, storage, study)
+        if on == Place.RAY and not address.is_shared:
+            raise ValueError("--on ray needs --storage: a database that all nodes reach.")
+    with user_mistakes(), ExitStack() as until_the_end:
+        if not address.is_shared:
+            until_the_end.enter_context(exclusive(loaded.folder))
+        opened = open_study(loaded, address, alone=not address.is_shared)
+        interrupts = Interrupts(grace)
+        if on == Place.RAY:
+            from rfsearch.cli_crew import search_on_ray
+            from rfsearch.ray_workers import RayJob
+
+            job = RayJob(Path(experiment).resolve(), address, heartbeat, grace)
+            interrupted = search_on_ray(opened, loaded, interrupts, job, workers, gpus)
+        elif workers == 1:
+            with as_bugs():
+                interrupted = _search(opened, loaded, heartbeat, interrupts)
+        else:
+            from rfsearch.cli_crew import search_together
+
+            until_the_end.close()  # The workers share the folder.
+            options = ["--heartbeat", str(heartbeat), "--grace", str(grace)]
+            options += ["--device", device] if device else []
+            command = [sys.executable, "-m", "rfsearch.cli", "worker", experiment, *options]
+            interrupted = search_together(opened, loaded, address, interrupts, command, workers)
         with as_bugs():
-            interrupted = _search(study, loaded)
-            _print_results(study, loaded)
+            _print_results(opened, loaded)
     if interrupted:
         typer.echo("Interrupted; finished trials are kept. Run again to go on.", err=True)
-        raise typer.Exit(130)
+        raise typer.Exit(128 + (interrupts.requested or signal.SIGINT))
 
 
-def _search(study: optuna.Study, experiment: Experiment) -> bool:
+def _search(
+    study: optuna.Study, experiment: Experiment, heartbeat: float, interrupts: Interrupts
+) -> bool:
     """Search with a progress bar; True if interrupted."""
     from rfsearch.progress import SearchProgress
-    from rfsearch.study import run_study
+    from rfsearch.worker import Worker
 
     console = Console(stderr=True)
     with SearchProgress(console, study, experiment.config.search.trained_trials) as progress:
         try:
-            run_study(study, experiment, progress)
+            Worker(study, experiment, progress, heartbeat, interrupts=interrupts).work()
         except KeyboardInterrupt:
             return True
     return False
@@ -60,12 +118,13 @@ def _print_results(study: optuna.Study, experiment: Experiment) -> None:
     from rfsearch.report import gate_summary, trained_table, write_report
 
     frame = trials_dataframe(study)
-    files = write_report(study, experiment)
     Console().print(trained_table(frame))
-    for line in (
-        gate_summary(frame),
-        *(f"{gate} gate: {allowed}" for gate, allowed in experiment.constraint.ranges().items()),
-        f"table   {files.trials}",
-        f"figure  {files.figure}",
-    ):
-        typer.echo(line)
+    typer.echo(gate_summary(frame))
+    for gate, allowed in experiment.constraint.ranges().items():
+        typer.echo(f"{gate} gate: {allowed}")
+    try:
+        files = write_report(study, experiment)
+    except OSError as error:
+        refuse(f"{experiment.folder}: results cannot be written here ({error.strerror}).")
+    typer.echo(f"table   {files.trials}")
+    typer.echo(f"figure  {files.figure}")

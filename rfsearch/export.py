@@ -142,7 +142,7 @@ def _open(experiment: Experiment) -> optuna.Study:
     except (SQLAlchemyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: not a usable Optuna database ({reason}).") from None
-    claim(study, experiment, path)
+    claim(study, experiment, str(path), "move it away")
     return study
 
 

@@ -15,12 +15,14 @@ from optuna.trial import FrozenTrial, TrialState
 from rfsearch.candidates import NotOfferedError
 from rfsearch.diagnosis import diagnose_architecture
 from rfsearch.latency import measure_latency
+from rfsearch.recovery import RETRY_OF, first_number
 from rfsearch.rejection import end_rejected
 
 if TYPE_CHECKING:
     from torch import nn
 
     from rfsearch.architecture import Architecture
+    from rfsearch.checkpoints import Checkpoint, Checkpoints
     from rfsearch.constraint import RFConstraint
     from rfsearch.space import SearchSpace
     from rfsearch.tasks import Task
@@ -64,6 +66,8 @@ class Objective:
         weights: Where the weights of the best trained candidates are kept. None keeps none.
         measure_latency: Whether candidates are timed before training, also where the constraint
             has no bound on that.
+        checkpoints: Where trainings leave their state after each epoch, for a retry to go on from.
+            None: nowhere.
     """
 
     space: SearchSpace
@@ -72,6 +76,7 @@ class Objective:
     after_epoch: Callable[[], None] = _nothing
     weights: WeightStore | None = None
     measure_latency: bool = False
+    checkpoints: Checkpoints | None = None
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Score of the trial's candidate; NaN, which Optuna records as failed, if it has none.
@@ -141,9 +146,17 @@ class Objective:
 
         start = time.perf_counter()
         try:
-            return self.task.train(model, report)
+            return self.task.train(model, report, self._checkpoint(trial))
         finally:
             trial.set_user_attr("train_seconds", time.perf_counter() - start)
+
+    def _checkpoint(self, trial: optuna.Trial) -> Checkpoint | None:
+        if self.checkpoints is None:
+            return None
+        checkpoint = self.checkpoints.of(first_number(trial))
+        if RETRY_OF not in trial.user_attrs:  # What lies there is of a study that is no more.
+            checkpoint.remove()
+        return checkpoint
 
 
 def _log_trained_levels(trial: optuna.Trial, sizes: Mapping[str, float]) -> None:

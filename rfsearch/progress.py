@@ -1,4 +1,8 @@
-"""A progress bar for a search: trained candidates, best value, what each gate stopped."""
+"""A progress bar for a search: trained candidates, best value, what each gate stopped.
+
+A worker feeds it with its trials, one by one; whoever watches several workers, with all trials of
+the study.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from optuna.trial import TrialState
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rfsearch.study import num_trained
+from rfsearch.quota import num_trained
 
 if TYPE_CHECKING:
     import optuna
@@ -21,9 +25,6 @@ class SearchProgress:
     """Call it after each trial, inside a `with` block."""
 
     def __init__(self, console: Console, study: optuna.Study, trained_trials: int) -> None:
-        past = study.get_trials(deepcopy=False)
-        self.best = max((t.values[0] for t in past if _has_result(t)), default=None)
-        self.stopped = Counter(trial.user_attrs.get("rejected_by") for trial in past)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -31,8 +32,8 @@ class SearchProgress:
             TimeElapsedColumn(),
             console=console,
         )
-        self.task = self.bar.add_task("", total=trained_trials, completed=num_trained(past))
-        self._describe()
+        self.task = self.bar.add_task("", total=trained_trials)
+        self.refresh(study.get_trials(deepcopy=False))
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -46,12 +47,21 @@ class SearchProgress:
     ) -> None:
         self.bar.stop()
 
+    def refresh(self, trials: list[FrozenTrial]) -> None:
+        """Show these trials, whoever made them."""
+        finished = [trial for trial in trials if trial.state.is_finished()]
+        self.best = max((t.values[0] for t in finished if _has_result(t)), default=None)
+        self.stopped = Counter(trial.user_attrs.get("rejected_by") for trial in finished)
+        self.running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        self.bar.update(self.task, completed=num_trained(finished))
+        self._describe()
+
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Take in a finished trial."""
         self.stopped[trial.user_attrs.get("rejected_by")] += 1
         if _has_result(trial):
             self.best = max(trial.values[0], self.best or trial.values[0])
-        if "train_seconds" in trial.user_attrs:
+        if num_trained([trial]):
             self.bar.advance(self.task)
         self._describe()
 
@@ -59,7 +69,8 @@ class SearchProgress:
         best = "-" if self.best is None else f"{self.best:.3f}"
         counts = [f"{gate} {n}" for gate, n in sorted(self.stopped.items(), key=str) if gate]
         stopped = f", stopped: {', '.join(counts)}" if counts else ""
-        self.bar.update(self.task, description=f"best {best}{stopped}")
+        running = f", running: {self.running}" if self.running else ""
+        self.bar.update(self.task, description=f"best {best}{stopped}{running}")
 
 
 def _has_result(trial: FrozenTrial) -> bool:

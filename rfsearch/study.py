@@ -1,53 +1,53 @@
-"""Running an experiment as an Optuna study that can be stopped and resumed."""
+"""The study of an experiment: where it is stored, whose it is, and running it."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import optuna
-from optuna.pruners import (
-    BasePruner,
-    HyperbandPruner,
-    MedianPruner,
-    NopPruner,
-    SuccessiveHalvingPruner,
-)
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.trial import TrialState
 
-from rfsearch.baselines import run_baselines
+from rfsearch.baselines import enqueue_baselines
 from rfsearch.experiment import Experiment
-from rfsearch.interrupts import Interrupts
-from rfsearch.objective import Objective
-from rfsearch.sampler import RFSampler
-from rfsearch.trial_attributes import BASELINE
-from rfsearch.weights import WeightStore
+from rfsearch.outage import DatabaseLostError
+from rfsearch.patient_storage import PatientStorage
+from rfsearch.recovery import end_lost, worker_name
+from rfsearch.search_methods import make_pruner, make_sampler
+from rfsearch.storage import open_storage
 
-_SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
-    "tpe": lambda seed, startup: TPESampler(seed=seed, n_startup_trials=startup),
-    "random": lambda seed, _: RandomSampler(seed=seed),
-    "nsgaii": lambda seed, startup: NSGAIISampler(seed=seed, population_size=max(2, startup)),
-    "gp": lambda seed, startup: GPSampler(seed=seed, n_startup_trials=startup),
-}
-_PRUNERS: dict[str, Callable[[], BasePruner]] = {
-    "none": NopPruner,
-    "median": lambda: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-    "hyperband": HyperbandPruner,
-    "successive_halving": SuccessiveHalvingPruner,
-}
-#: Attribute of the study that holds the experiment it belongs to.
+#: Attributes of the study: the experiment it belongs to, and how that and its trials are written.
 _IDENTITY = "rfsearch_experiment"
+_FORMAT_KEY = "rfsearch_format"
+#: Raised when trials that are stored mean something else than they did.
+_FORMAT = 1
 
-#: What may stop a candidate that has passed the closed-form gates.
-_AFTER_THE_GATES = (None, "measured", "latency", "memory", "pruner", "training")
 
-OnTrial = Callable[[optuna.Study, FrozenTrial], None]
+@dataclass(frozen=True)
+class StudyAddress:
+    """Where a study is.
+
+    Attributes:
+        storage: Address of the database, as `rfsearch.storage.open_storage` takes it.
+        name: The study's name in it.
+        is_shared: Whether the database may hold other studies too, and is not one experiment's.
+    """
+
+    storage: str
+    name: str
+    is_shared: bool = True
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """The database that an experiment has of its own, in its folder."""
+        return cls(storage_url(folder), folder.name, is_shared=False)
 
 
 def storage_url(folder: Path) -> str:
@@ -62,168 +62,132 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: If another process does, or the folder cannot be written.
     """
-    try:
-        lock = (folder / "run.lock").open("a+")
-    except OSError as error:
-        raise ValueError(f"{folder}: results cannot be written here ({error.strerror}).") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise ValueError(
-                f"{folder}: process {lock.read().strip()} is searching here; wait or stop it."
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    with _locked(folder, fcntl.LOCK_EX) as lock:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
         yield
 
 
-def open_study(experiment: Experiment) -> optuna.Study:
+@contextmanager
+def together(folder: Path) -> Iterator[None]:
+    """Search in this folder together with other workers, but not with an `exclusive` search.
+
+    Raises:
+        ValueError: If another process has the folder for itself, or it cannot be written.
+    """
+    with _locked(folder, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _locked(folder: Path, kind: int) -> Iterator[int]:
+    try:
+        lock = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ValueError(f"{folder}: results cannot be written here ({error.strerror}).") from None
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(lock, 20, 0).decode()
+        os.close(lock)
+        raise ValueError(
+            f"{folder}: process {owner} is searching here; wait or stop it."
+        ) from None
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def open_study(
+    experiment: Experiment,
+    address: StudyAddress | None = None,
+    *,
+    alone: bool = True,
+    wait: float = 0.0,
+) -> optuna.Study:
     """Create the experiment's study, or open it to go on with it.
 
-    Call it under `exclusive`: trials that a killed process left running are marked as failed.
+    Args:
+        experiment: The experiment.
+        address: Where the study is; by default the experiment's own database.
+        alone: Whether nobody else works on the study (see `exclusive`). Then trials that are
+            running were left so by a killed process, and are ended to be tried again; and the
+            sampler proposes the same candidates for the same seed.
+        wait: Seconds to wait for a database that cannot be reached yet.
 
     Raises:
         ValueError: If the database cannot be used, or holds the trials of another experiment.
     """
-    path = experiment.folder / "study.db"
-    name = experiment.folder.name
+    address = address or StudyAddress.of(experiment.folder)
+    storage = open_storage(address.storage, wait=wait)
+    place, remedy = f"{storage.name}, study {address.name!r}", "use another --study"
+    if not address.is_shared:
+        place, remedy = str(experiment.folder / "study.db"), "move it away"
+        _check_no_other(storage, address.name, place)
     try:
-        storage = optuna.storages.RDBStorage(
-            storage_url(experiment.folder), engine_kwargs={"connect_args": {"timeout": 60}}
-        )
-        others = [n for n in optuna.get_all_study_names(storage) if n != name]
-        if others:
-            raise ValueError(f"{path}: holds the study {others[0]!r}, not {name!r}; move it away.")
         study = optuna.create_study(
-            study_name=name, storage=storage, direction="maximize", load_if_exists=True
+            study_name=address.name, storage=storage, direction="maximize", load_if_exists=True
         )
-    except (SQLAlchemyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: not a usable Optuna database ({reason}).") from None
-    claim(study, experiment, path)
-    past = study.get_trials(deepcopy=False)
-    for trial in past:
-        if trial.state == TrialState.RUNNING:
-            study.tell(trial.number, state=TrialState.FAIL)
-    # A resumed search must not propose the same candidates once more.
-    study.sampler = _sampler(experiment, seed=experiment.config.search.seed + len(past))
-    study.pruner = _PRUNERS[experiment.config.search.pruner]()
+        claim(study, experiment, place, remedy)
+        num_past = len(study.get_trials(deepcopy=False))
+        if alone:
+            _end_running(study)
+        enqueue_baselines(study, experiment.config.baselines, experiment.config.training.seed)
+    except DatabaseLostError as error:
+        raise ValueError(str(error)) from None
+    # A resumed search must not propose the same candidates once more, nor two workers at once.
+    seed = experiment.config.search.seed + num_past
+    if not alone:
+        seed += zlib.crc32(worker_name().encode())
+    study.sampler = make_sampler(experiment, seed=seed)
+    study.pruner = make_pruner(experiment)
     return study
 
 
-def _sampler(experiment: Experiment, seed: int) -> BaseSampler:
-    search = experiment.config.search
-    try:
-        base = _SAMPLERS[search.sampler](seed, search.startup_trials)
-    except ImportError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"search, sampler: {search.sampler!r} cannot be used: {reason}") from None
-    if not search.feasible_only:
-        return base
-    return RFSampler(
-        experiment.space,
-        experiment.constraint,
-        base,
-        seed=seed,
-        n_startup_trials=search.startup_trials,
-    )
+def _end_running(study: optuna.Study) -> None:
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        end_lost(study, trial)
 
 
-def run_study(study: optuna.Study, experiment: Experiment, on_trial: OnTrial) -> None:
-    """Search until the budget of trained candidates, or of trials, or all that fits is used up.
-
-    Args:
-        study: From `open_study`.
-        experiment: The experiment.
-        on_trial: Called after each trial.
-
-    Raises:
-        KeyboardInterrupt: If interrupted; finished trials are stored, the current one has failed.
-            The first Ctrl-C takes effect after the running epoch, a second one at once.
-    """
-    with Interrupts() as interrupts:
-
-        def stop_when_finished(study: optuna.Study, _: FrozenTrial) -> None:
-            if interrupts.requested or is_finished(study, experiment):
-                study.stop()
-
-        objective = Objective(
-            experiment.space,
-            experiment.constraint,
-            experiment.task,
-            weights=WeightStore(
-                experiment.folder / "weights", experiment.config.search.keep_weights
-            ),
-            measure_latency=experiment.config.search.measure_latency,
-            after_epoch=interrupts.raise_if_requested,
-        )
-        run_baselines(
-            study,
-            experiment.task,
-            experiment.config.baselines,
-            after_epoch=interrupts.raise_if_requested,
-        )
-        if is_finished(study, experiment):
-            return
-        study.optimize(objective, callbacks=[on_trial, stop_when_finished])
-        interrupts.raise_if_requested()
+def _check_no_other(storage: PatientStorage, name: str, place: str) -> None:
+    others = [study.study_name for study in storage.get_all_studies()]
+    if set(others) - {name}:
+        other = next(other for other in others if other != name)
+        raise ValueError(f"{place}: holds the study {other!r}, not {name!r}; move it away.")
 
 
-def is_finished(study: optuna.Study, experiment: Experiment) -> bool:
-    """Whether the budget is used up, or no candidate that fits is left to be tried."""
-    trials = [t for t in study.get_trials(deepcopy=False) if BASELINE not in t.user_attrs]
-    search = experiment.config.search
-    used_up = num_trained(trials) >= search.trained_trials or len(trials) >= search.max_trials
-    return used_up or (search.feasible_only and _is_exhausted(experiment, trials))
-
-
-def _is_exhausted(experiment: Experiment, trials: list[FrozenTrial]) -> bool:
-    """Whether every candidate that passes the closed-form gates has had its trial."""
-    feasible = experiment.space.feasible(experiment.constraint)
-    if not feasible.is_exact or feasible.count > len(trials):
-        return False
-    tried = {
-        trial.user_attrs.get("architecture")
-        for trial in trials
-        if trial.state.is_finished() and trial.user_attrs.get("rejected_by") in _AFTER_THE_GATES
-        if trial.state != TrialState.FAIL or "rejected_by" in trial.user_attrs
-    }
-    return len(tried - {None}) >= feasible.count
-
-
-def num_trained(trials: list[FrozenTrial]) -> int:
-    """How many candidates were trained: to the end, until a pruner stopped them, or in vain.
-
-    A training that was interrupted from outside does not count.
-    """
-    return sum(
-        "train_seconds" in trial.user_attrs
-        and BASELINE not in trial.user_attrs
-        and (trial.state != TrialState.FAIL or "rejected_by" in trial.user_attrs)
-        for trial in trials
-    )
-
-
-def claim(study: optuna.Study, experiment: Experiment, path: Path) -> None:
+def claim(study: optuna.Study, experiment: Experiment, place: str, remedy: str) -> None:
     """Note what the study is about, or check that it is about this experiment.
 
+    Args:
+        study: The study.
+        experiment: The experiment.
+        place: Where the study is, for the message.
+        remedy: What to do about another experiment's study, for the message.
+
     Raises:
-        ValueError: If its trials are those of another experiment; `path` is its database.
+        ValueError: If its trials are those of another experiment.
     """
     identity = experiment.identity
-    known = study.user_attrs.get(_IDENTITY)
+    attributes = study.user_attrs
+    known = attributes.get(_IDENTITY)
     if known is None:
         if study.get_trials(deepcopy=False):
-            raise ValueError(f"{path}: holds trials that no experiment made; move it away.")
+            raise ValueError(f"{place}: holds trials that no experiment made; {remedy}.")
+        study.set_user_attr(_FORMAT_KEY, _FORMAT)
         study.set_user_attr(_IDENTITY, json.dumps(identity))
         return
+    written = attributes.get(_FORMAT_KEY, 0)
+    if written != _FORMAT:
+        raise ValueError(
+            f"{place}: was written by another version of rfsearch (format {written}, but this "
+            f"one has format {_FORMAT}); use that version, or {remedy}."
+        )
     stored = json.loads(known)
     changed = [key for key in identity if identity[key] != stored.get(key)]
     if changed:
         raise ValueError(
-            f"{path}: holds trials of another experiment, whose {' and '.join(changed)} differ; "
-            "move it away to start anew."
+            f"{place}: holds trials of another experiment, whose {' and '.join(changed)} differ; "
+            f"{remedy} to start anew."
         )

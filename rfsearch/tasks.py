@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from rfsearch.architecture import Architecture
+    from rfsearch.checkpoints import Checkpoint
     from rfsearch.erf import MeasuredERF
     from rfsearch.level_maps import Backbone
 
@@ -65,8 +66,13 @@ class Task(Protocol):
             candidate: An architecture, or the name of a model in timm.
         """
 
-    def train(self, model: nn.Module, report: Report | None = None) -> TrainingResult:
-        """Train the network in place; `report` gets the number and score of each epoch."""
+    def train(
+        self, model: nn.Module, report: Report | None = None, checkpoint: Checkpoint | None = None
+    ) -> TrainingResult:
+        """Train the network in place; `report` gets the number and score of each epoch.
+
+        The checkpoint is written after each epoch, and training goes on from it if there is one.
+        """
 
     def measure_erf(self, model: nn.Module, level: str | None = None) -> MeasuredERF:
         """ERF of a map that the head reads, by default the last."""
@@ -122,13 +128,22 @@ class _ImageTask(ABC, Generic[Data]):
             model = self._network(candidate)
         return model.to(self._device)
 
-    def train(self, model: nn.Module, report: Report | None = None) -> TrainingResult:
-        """Train the network in place.
+    def train(
+        self, model: nn.Module, report: Report | None = None, checkpoint: Checkpoint | None = None
+    ) -> TrainingResult:
+        """Train the network in place, on from the checkpoint if there is one.
 
         Raises:
             FloatingPointError: If the loss is not finite.
         """
-        return train(model, self._lesson, self.training, device=self._device, report=report)
+        return train(
+            model,
+            self._lesson,
+            self.training,
+            device=self._device,
+            report=report,
+            checkpoint=checkpoint,
+        )
 
     def measure_erf(self, model: nn.Module, level: str | None = None) -> MeasuredERF:
         """Measure the ERF of a map that the head reads, on validation images.

@@ -12,12 +12,15 @@ from pydantic import Field, model_validator
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
+from rfsearch.checkpoints import TrainingProgress
 from rfsearch.device_images import memory_format
 from rfsearch.scale_scores import ScaleScores
 from rfsearch.validation import FrozenData
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from rfsearch.checkpoints import Checkpoint
 
 #: Steps of the learning-rate schedule; a budget in seconds has no number of updates of its own.
 _TICKS = 10_000
@@ -109,6 +112,7 @@ def train(
     *,
     device: torch.device,
     report: Callable[[int, float], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainingResult:
     """Train a network briefly, in place.
 
@@ -119,6 +123,8 @@ def train(
         device: Where to train; the lesson's images are there already.
         report: Called after each epoch with its number, from 1, and the validation score. An
             exception it raises ends the training.
+        checkpoint: Written after each epoch; if there is one already, training goes on from it,
+            and `report` is called for its epochs first.
 
     Raises:
         FloatingPointError: If the loss is not finite.
@@ -138,9 +144,17 @@ def train(
         step_on_epochs=False,
     )
     batches = _Batches(lesson.num_images, config)
-    progress, epoch, scores = 0.0, 0, Scores(math.nan)
+    progress, history = 0.0, list[float]()
+    scores: Scores | None = None
+    done = checkpoint.load(model, optimizer, device) if checkpoint is not None else None
+    if done is not None:
+        progress, history, batches.updates = done.share, list(done.scores), done.updates
+        start -= done.seconds
+        for number, score in enumerate(history, start=1):
+            if report is not None:
+                report(number, score)
     while progress < 1:
-        epoch += 1
+        epoch = len(history) + 1
         model.train()
         total = torch.zeros((), device=device)
         for chosen in batches.epoch(epoch):
@@ -156,13 +170,26 @@ def train(
                 break
         if not math.isfinite(float(total)):
             raise FloatingPointError(f"The training loss is {float(total)} in epoch {epoch}.")
-        model.eval()
-        with torch.inference_mode():
-            scores = lesson.evaluate(model)
+        scores = _evaluate(model, lesson)
+        history.append(scores.value)
+        if checkpoint is not None:
+            seconds = time.perf_counter() - start
+            done = TrainingProgress(
+                scores=tuple(history), updates=batches.updates, share=progress, seconds=seconds
+            )
+            checkpoint.save(model, optimizer, done)
         if report is not None:
             report(epoch, scores.value)
+    if scores is None:  # All epochs were done before; a checkpoint has the value alone.
+        scores = _evaluate(model, lesson)
     seconds = time.perf_counter() - start
-    return TrainingResult(scores.value, epoch, seconds, scores.by_scale, scores.ap50)
+    return TrainingResult(scores.value, len(history), seconds, scores.by_scale, scores.ap50)
+
+
+def _evaluate(model: nn.Module, lesson: Lesson) -> Scores:
+    model.eval()
+    with torch.inference_mode():
+        return lesson.evaluate(model)
 
 
 class _Batches:

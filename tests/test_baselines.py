@@ -14,10 +14,12 @@ from test_tasks import task
 from torch.utils.flop_counter import FlopCounterMode
 
 from rfsearch.analysis import trials_dataframe
-from rfsearch.baselines import run_baselines
+from rfsearch.baselines import enqueue_baselines, run_baseline
 from rfsearch.experiment import Experiment
-from rfsearch.study import is_finished, num_trained, open_study, run_study
+from rfsearch.quota import is_finished, num_trained
+from rfsearch.study import open_study
 from rfsearch.timm_network import TimmNetwork
+from rfsearch.worker import Worker
 
 #: Small ones of timm.
 SMALL, TINY = "test_resnet", "test_efficientnet"
@@ -28,7 +30,9 @@ def nothing() -> None:
 
 
 def with_baselines(study: optuna.Study, *names: str) -> list[optuna.trial.FrozenTrial]:
-    run_baselines(study, task(), names, nothing)
+    enqueue_baselines(study, names, seed=0)
+    waiting = study.get_trials(states=(TrialState.WAITING,))
+    study.optimize(lambda trial: run_baseline(trial, task(), nothing), n_trials=len(waiting))
     return study.get_trials()
 
 
@@ -121,11 +125,11 @@ def test_they_stand_beside_the_search_and_do_not_use_up_its_budget(tmp_path: Pat
     text = f'baselines = ["{SMALL}", "{TINY}"]\n' + with_search()
     experiment = Experiment.load(write_experiment(tmp_path / "tiny", text), device="cpu")
     study = open_study(experiment)
-    run_study(study, experiment, lambda study, trial: None)
+    Worker(study, experiment).work()
     trials = study.get_trials()
     assert num_trained(trials) == experiment.config.search.trained_trials
     assert [t.user_attrs.get("baseline") for t in trials[:2]] == [SMALL, TINY]
-    assert is_finished(study, experiment)
+    assert is_finished(trials, experiment)
     frame = trials_dataframe(study)
     assert (frame["value"].notna() & frame["baseline"].isna()).sum() == 2
     assert not math.isnan(study.best_value)
@@ -140,3 +144,30 @@ def test_an_unknown_name_is_one_line(tmp_path: Path) -> None:
 
 def test_architectures_are_built_as_before() -> None:
     assert task().build(architecture()).architecture == architecture()
+
+
+def test_baselines_that_are_added_later_are_trained_when_the_search_is_over(
+    tmp_path: Path,
+) -> None:
+    folder = write_experiment(tmp_path / "tiny")
+    for text in (with_search(), f'baselines = ["{SMALL}"]\n' + with_search()):
+        (folder / "experiment.toml").write_text(text)
+        experiment = Experiment.load(folder, device="cpu")
+        study = open_study(experiment)
+        Worker(study, experiment).work()
+    trials = study.get_trials()
+    assert num_trained(trials) == experiment.config.search.trained_trials
+    assert trials[-1].user_attrs["baseline"] == SMALL
+    assert trials[-1].user_attrs["baseline_score"] >= 0
+
+
+def test_one_that_was_interrupted_is_tried_again() -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    study = optuna.create_study()
+    enqueue_baselines(study, [SMALL], seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(lambda trial: run_baseline(trial, task(), interrupt), n_trials=1)
+    _, again = with_baselines(study, SMALL)
+    assert again.user_attrs["baseline_score"] >= 0

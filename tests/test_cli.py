@@ -156,7 +156,8 @@ def test_an_interrupt_during_training_ends_with_the_results(
     assert result.exit_code == 130
     assert "Interrupted; finished trials are kept." in result.stderr
     assert "0 trained to the end" in result.stdout
-    assert stored_trials(folder)[-1].state == TrialState.FAIL
+    interrupted, waiting = stored_trials(folder)[-2:]
+    assert (interrupted.state, waiting.state) == (TrialState.FAIL, TrialState.WAITING)
 
 
 # -- mistakes of the user ---------------------------------------------------------------------

@@ -13,8 +13,9 @@ from squares import write_boxed, write_masked
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.experiment import Experiment
-from rfsearch.study import open_study, run_study, storage_url
+from rfsearch.study import open_study, storage_url
 from rfsearch.tasks import ClassificationTask, DetectionTask, SegmentationTask
+from rfsearch.worker import Worker
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SPACE = """
@@ -87,7 +88,7 @@ def write_experiment(folder: Path, kind: str, trained_trials: int = 2) -> Path:
 def run(folder: Path) -> pd.DataFrame:
     experiment = Experiment.load(folder, "cpu")
     study = open_study(experiment)
-    run_study(study, experiment, lambda *_: None)
+    Worker(study, experiment).work()
     return trials_dataframe(study)
 
 

@@ -41,14 +41,16 @@ LAYERS: tuple[set[str], ...] = (
         "traced_layers",
     },
     {
-        "boxed_images", "classification", "datasets", "detection", "device_images",
+        "boxed_images", "checkpoints", "classification", "datasets", "detection", "device_images",
         "image_pixels", "level_maps", "masked_images", "package_images", "retraining",
         "retraining_data", "scale_scores", "scenes", "segmentation", "sources", "task_erf",
         "tasks", "tile_data", "tiles", "training",
     },
     {
-        "baselines", "data_config", "experiment", "interrupts", "objective", "rejection",
-        "sampler", "study", "weights",
+        "baselines", "data_config", "database_url", "devices", "experiment", "interrupts",
+        "local_workers", "objective", "outage", "patient_storage", "quota", "ray_workers",
+        "recovery", "rejection", "sampler", "search_methods", "storage", "study", "weights",
+        "worker",
     },
     {
         "advice", "analysis", "charts", "comparison", "dashboard", "erf_effect",
@@ -58,9 +60,9 @@ LAYERS: tuple[set[str], ...] = (
         "story", "target_report",
     },
     {
-        "cli", "cli_dashboard", "cli_device", "cli_doctor", "cli_erf", "cli_errors", "cli_export",
-        "cli_latency", "cli_models", "cli_report", "cli_rf", "cli_run", "cli_space",
-        "cli_studies", "cli_target", "cli_train",
+        "cli", "cli_crew", "cli_dashboard", "cli_device", "cli_doctor", "cli_erf", "cli_errors",
+        "cli_export", "cli_latency", "cli_models", "cli_report", "cli_rf", "cli_run",
+        "cli_search", "cli_space", "cli_studies", "cli_target", "cli_train", "cli_worker",
     },
 )  # fmt: skip
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from squares import boxed
 
 from rfsearch.architecture import Architecture
+from rfsearch.checkpoints import Checkpoint
 from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
 from rfsearch.datasets import ImageData
 from rfsearch.diagnosis import diagnose
@@ -69,7 +70,10 @@ class WatchedTask(ClassificationTask):
     trained: list[Architecture] = field(default_factory=list)
 
     def train(
-        self, model: SearchedNetwork, report: Callable[[int, float], None] | None = None
+        self,
+        model: SearchedNetwork,
+        report: Callable[[int, float], None] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> TrainingResult:
         self.trained.append(model.architecture)
         return super().train(model, report)
@@ -91,7 +95,10 @@ class StubTask(WatchedTask):
         return StubERF(self.erf_size)
 
     def train(
-        self, model: SearchedNetwork, report: Callable[[int, float], None] | None = None
+        self,
+        model: SearchedNetwork,
+        report: Callable[[int, float], None] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> TrainingResult:
         curve = self.curves[len(self.trained) % len(self.curves)]
         self.trained.append(model.architecture)
@@ -395,7 +402,9 @@ def test_a_loss_that_is_not_finite_fails_and_the_study_goes_on() -> None:
 def test_a_bug_in_training_ends_the_study(kind: type[Exception]) -> None:
     @dataclass(frozen=True)
     class BrokenTask(StubTask):
-        def train(self, model: SearchedNetwork, report: object = None) -> TrainingResult:
+        def train(
+            self, model: SearchedNetwork, report: object = None, checkpoint: object = None
+        ) -> TrainingResult:
             raise kind("broken")
 
     task = BrokenTask(tiny_data(), TrainingConfig(epochs=1), device="cpu")

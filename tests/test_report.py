@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from rfsearch.analysis import trials_dataframe
+from rfsearch.checkpoints import Checkpoint
 from rfsearch.constraint import RFConstraint
 from rfsearch.data_config import DigitsConfig
 from rfsearch.datasets import ImageData
@@ -50,7 +51,10 @@ class StubTask(ClassificationTask):
         return StubERF(float(model.architecture.receptive_field().size))
 
     def train(
-        self, model: SearchedNetwork, report: Callable[[int, float], None] | None = None
+        self,
+        model: SearchedNetwork,
+        report: Callable[[int, float], None] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> TrainingResult:
         accuracy = ACCURACIES[model.architecture.receptive_field().size]
         assert report is not None

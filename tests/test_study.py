@@ -14,18 +14,14 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from rfsearch.checkpoints import Checkpoint
 from rfsearch.experiment import Experiment, SearchConfig
 from rfsearch.model import SearchedNetwork
-from rfsearch.study import (
-    exclusive,
-    is_finished,
-    num_trained,
-    open_study,
-    run_study,
-    storage_url,
-)
+from rfsearch.quota import is_finished, num_trained
+from rfsearch.study import exclusive, open_study, storage_url
 from rfsearch.tasks import ClassificationTask
 from rfsearch.training import TrainingResult
+from rfsearch.worker import Worker
 
 SPACE = """
 [stem]
@@ -78,7 +74,10 @@ class StubTask(ClassificationTask):
         return StubERF()
 
     def train(
-        self, model: SearchedNetwork, report: Callable[[int, float], None] | None = None
+        self,
+        model: SearchedNetwork,
+        report: Callable[[int, float], None] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> TrainingResult:
         self.started.append(model.architecture.fingerprint)
         if error := self.failures.get(len(self.started)):
@@ -134,7 +133,7 @@ def ignore(study: optuna.Study, trial: FrozenTrial) -> None:
 
 def run(experiment: Experiment) -> list[FrozenTrial]:
     """Open, run, and give the trials as a new process would read them."""
-    run_study(open_study(experiment), experiment, ignore)
+    Worker(open_study(experiment), experiment, ignore).work()
     return stored_trials(experiment.folder)
 
 
@@ -166,7 +165,7 @@ def test_the_budget_counts_trained_candidates_only(folder: Path) -> None:
     seen: list[int] = []
     experiment = stub_experiment(folder)
     study = open_study(experiment)
-    run_study(study, experiment, lambda _, trial: seen.append(trial.number))
+    Worker(study, experiment, lambda _, trial: seen.append(trial.number)).work()
     trials = stored_trials(folder)
     assert count(trials, TrialState.COMPLETE) == 2
     assert count(trials, TrialState.PRUNED) > 0
@@ -186,7 +185,7 @@ def test_the_search_ends_at_the_largest_number_of_trials(folder: Path) -> None:
 def test_a_finished_search_adds_nothing(finished: Path) -> None:
     before = stored_trials(finished)
     again = stub_experiment(finished)
-    assert is_finished(open_study(again), again)
+    assert is_finished(open_study(again).trials, again)
     assert run(again) == before
 
 
@@ -216,11 +215,16 @@ def test_an_interrupt_keeps_finished_trials(folder: Path) -> None:
         run(stub_experiment(folder, t2=KeyboardInterrupt))
     before = stored_trials(folder)
     assert count(before, TrialState.COMPLETE) == 1
-    assert before[-1].state == TrialState.FAIL
-    assert all(trial.state.is_finished() for trial in before)
+    *finished, interrupted, waiting = before
+    assert all(trial.state.is_finished() for trial in finished)
+    assert interrupted.state == TrialState.FAIL
+    assert waiting.state == TrialState.WAITING
     after = run(stub_experiment(folder))
-    assert after[: len(before)] == before
-    assert len(after) > len(before)
+    assert after[: len(before) - 1] == before[:-1]
+    resumed = after[waiting.number]
+    assert (resumed.state, resumed.params) == (TrialState.COMPLETE, interrupted.params)
+    assert resumed.user_attrs["retry_of"] == interrupted.number
+    assert count(after, TrialState.COMPLETE) == 3
 
 
 def test_an_interrupted_training_does_not_use_up_the_budget(folder: Path) -> None:
@@ -245,7 +249,7 @@ def test_a_trial_that_a_killed_process_left_running_has_failed(folder: Path) -> 
     assert stored_trials(folder)[0].state == TrialState.RUNNING
     reopened = open_study(experiment)
     assert reopened.trials[left.number].state == TrialState.FAIL
-    run_study(reopened, experiment, ignore)
+    Worker(reopened, experiment, ignore).work()
     assert count(stored_trials(folder), TrialState.COMPLETE) == 2
 
 
@@ -272,7 +276,7 @@ def test_by_default_only_candidates_that_fit_are_proposed(folder: Path) -> None:
     experiment = stub_experiment(folder)
     study = open_study(experiment)
     assert str(study.sampler) == "RFSampler(TPESampler)"
-    run_study(study, experiment, ignore)
+    Worker(study, experiment, ignore).work()
     trials = stored_trials(folder)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
     assert SearchConfig().feasible_only
@@ -296,7 +300,7 @@ def test_a_sampler_whose_package_is_missing_is_refused(
     def missing(*_: object, **__: object) -> None:
         raise ImportError("Tried to import 'scipy' but failed.")
 
-    monkeypatch.setattr("rfsearch.study.GPSampler", missing)
+    monkeypatch.setattr("rfsearch.search_methods.GPSampler", missing)
     (folder / "experiment.toml").write_text(with_search(sampler="gp"))
     with pytest.raises(ValueError, match="sampler: 'gp' cannot be used: Tried to import 'scipy'"):
         open_study(Experiment.load(folder, "cpu"))
@@ -340,7 +344,8 @@ def test_question_and_search_may_change_between_runs(folder: Path) -> None:
 def test_the_database_of_another_study_is_refused(tmp_path: Path, folder: Path) -> None:
     open_study(stub_experiment(folder))
     other = write_experiment(tmp_path / "other")
-    shutil.copy(folder / "study.db", other / "study.db")
+    for file in folder.glob("study.db*"):
+        shutil.copy(file, other / file.name)
     with pytest.raises(ValueError, match=r"holds the study 'tiny', not 'other'") as error:
         open_study(Experiment.load(other, "cpu"))
     assert "\n" not in str(error.value)

@@ -1,0 +1,61 @@
+"""Optuna's samplers and pruners, by the names that an experiment has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+
+from rfsearch.sampler import RFSampler
+
+if TYPE_CHECKING:
+    from rfsearch.experiment import Experiment
+
+_SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
+    "tpe": lambda seed, startup: TPESampler(seed=seed, n_startup_trials=startup),
+    "random": lambda seed, _: RandomSampler(seed=seed),
+    "nsgaii": lambda seed, startup: NSGAIISampler(seed=seed, population_size=max(2, startup)),
+    "gp": lambda seed, startup: GPSampler(seed=seed, n_startup_trials=startup),
+}
+_PRUNERS: dict[str, Callable[[], BasePruner]] = {
+    "none": NopPruner,
+    "median": lambda: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+    "hyperband": HyperbandPruner,
+    "successive_halving": SuccessiveHalvingPruner,
+}
+
+
+def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
+    """The experiment's sampler, which proposes only what fits if the experiment says so.
+
+    Raises:
+        ValueError: If a package that the sampler needs is missing.
+    """
+    search = experiment.config.search
+    try:
+        base = _SAMPLERS[search.sampler](seed, search.startup_trials)
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"search, sampler: {search.sampler!r} cannot be used: {reason}") from None
+    if not search.feasible_only:
+        return base
+    return RFSampler(
+        experiment.space,
+        experiment.constraint,
+        base,
+        seed=seed,
+        n_startup_trials=search.startup_trials,
+    )
+
+
+def make_pruner(experiment: Experiment) -> BasePruner:
+    """The experiment's pruner."""
+    return _PRUNERS[experiment.config.search.pruner]()
