@@ -47,7 +47,7 @@ class StubERF(NamedTuple):
 class StubTask(ClassificationTask):
     """Accuracies that depend on the receptive field alone, and ERFs as large as it."""
 
-    def measure_erf(self, model: SearchedNetwork) -> Any:
+    def measure_erf(self, model: SearchedNetwork, level: str | None = None) -> Any:
         return StubERF(float(model.architecture.receptive_field().size))
 
     def train(
