@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rfsearch.erf_effect import erf_correlations
+from rfsearch.erf_effect import candidates, erf_correlations
 from rfsearch.statistics import RankCorrelation, trend
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _about_choices(story: Story) -> Iterator[str]:
 
 
 def _about_proposals(story: Story) -> Iterator[str]:
-    frame = story.frame
+    frame = candidates(story.frame)
     stopped = float(frame["rejected_by"].isin(["theoretical", "expected"]).mean())
     if stopped > _MANY:
         yield (

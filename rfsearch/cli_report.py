@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from rfsearch.cli_errors import as_bugs, user_mistakes
-from rfsearch.cli_studies import FolderArgument, StorageOption, StudyOption, load_story
+from rfsearch.cli_search import StorageOption, StudyOption
+from rfsearch.cli_studies import FolderArgument, load_story
 
 
 def report(

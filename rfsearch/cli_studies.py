@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 FolderArgument = Annotated[
     Path | None, typer.Argument(help="An experiment's folder or TOML file, after `rfsearch run`.")
 ]
-StorageOption = Annotated[
-    str | None, typer.Option(help="Address of an Optuna database instead, as sqlite:///study.db.")
-]
-StudyOption = Annotated[str | None, typer.Option(help="Name of the study in that database.")]
 
 
 def load_story(folder: Path | None, storage: str | None, name: str | None) -> Story:
@@ -44,35 +40,36 @@ def load_story(folder: Path | None, storage: str | None, name: str | None) -> St
 def find_study(folder: Path | None, storage: str | None, name: str | None) -> optuna.Study:
     """Open a study to read it.
 
+    Args:
+        folder: An experiment's; it names the study, and its own database is the default.
+        storage: Address of another database.
+        name: The study's; by default the folder's, or that of the only one in the database.
+
     Raises:
-        ValueError: If there is no such study.
+        ValueError: If there is no such study, or its database cannot be used.
     """
     import optuna
-    from sqlalchemy.exc import SQLAlchemyError
 
-    if folder is None and storage is None:
-        raise ValueError("An experiment's folder or `--storage` must be given, but got neither.")
-    if storage is None and name is not None:
-        raise ValueError("`--study` must go with `--storage`, but got no database.")
-    if storage is None:
-        assert folder is not None
+    from rfsearch.storage import open_storage
+
+    if folder is not None:
+        if storage is None and name is not None:
+            raise ValueError("`--study` must go with `--storage`, but got no database.")
         home = (folder.parent if folder.suffix == ".toml" else folder).resolve()
-        storage, name = f"sqlite:///{home / 'study.db'}", home.name
+        storage, name = storage or f"sqlite:///{home / 'study.db'}", name or home.name
+    elif storage is None:
+        raise ValueError("An experiment's folder or `--storage` must be given, but got neither.")
     _check_file(storage)
-    try:
-        names = optuna.get_all_study_names(storage)
-        if name is None and len(names) == 1:
-            name = names[0]
-        if name not in names:
-            known = ", ".join(names) or "none"
-            raise ValueError(
-                f"`--study` must be one of {known}, but got {repr(name) if name else 'nothing'}."
-            )
-        return optuna.load_study(study_name=name, storage=storage)
-    except (SQLAlchemyError, RuntimeError, ImportError) as error:
-        # The address may hold a password, so it is not repeated.
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"The database cannot be read ({reason}).") from None
+    opened = open_storage(storage)
+    names = optuna.get_all_study_names(opened)
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        known = ", ".join(names) or "none"
+        raise ValueError(
+            f"`--study` must be one of {known}, but got {repr(name) if name else 'nothing'}."
+        )
+    return optuna.load_study(study_name=name, storage=opened)
 
 
 def _check_file(storage: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from rfsearch.analysis import trials_dataframe
-from rfsearch.erf_effect import trained_candidates
+from rfsearch.erf_effect import candidates, trained_candidates
 from rfsearch.savings import gate_savings
 from rfsearch.statistics import mean_interval
 
@@ -30,10 +30,10 @@ def compare_studies(
             None takes the worst of the studies' best values, which all of them reach.
 
     Returns:
-        Columns `study`, `trials`, `trained`, `best`, `top_mean` with its bootstrap interval
-        `top_low` to `top_high`, `best_params_m`, `train_seconds` (total, pruned training
-        included), `seconds_to_reach` (missing if it never did), `saved_seconds` (an estimate: see
-        `rfsearch.gate_savings`).
+        Columns `study`, `trials` (without baselines), `trained`, `best`, `top_mean` with its
+        bootstrap interval `top_low` to `top_high`, `best_params_m`, `train_seconds` (total,
+        pruned training included), `seconds_to_reach` (missing if it never did) and
+        `saved_seconds` (an estimate: see `rfsearch.gate_savings`).
 
     Raises:
         ValueError: If there is no study, or directions differ.
@@ -45,7 +45,7 @@ def compare_studies(
             f"{', '.join(f'{n} ({len(s.directions)})' for n, s in studies.items()) or 'none'}."
         )
     (direction,) = directions
-    frames = {name: trials_dataframe(study) for name, study in studies.items()}
+    frames = {name: candidates(trials_dataframe(study)) for name, study in studies.items()}
     if reach is None:
         bests = [_best(trained_candidates(frame), direction) for frame in frames.values()]
         known = [float(row["value"]) for row in bests if row is not None]

@@ -33,9 +33,15 @@ def metric_label(frame: pd.DataFrame) -> str:
     return _METRICS.get(metrics[0], str(metrics[0])) if len(metrics) == 1 else "score"
 
 
+def candidates(frame: pd.DataFrame) -> pd.DataFrame:
+    """The trials of the search itself, baselines left out."""
+    return frame[frame["baseline"].isna()]
+
+
 def trained_candidates(frame: pd.DataFrame) -> pd.DataFrame:
     """The candidates that were trained to the end, each once, baselines left out."""
-    return frame[frame["value"].notna() & frame["duplicate_of"].isna() & frame["baseline"].isna()]
+    own = candidates(frame)
+    return own[own["value"].notna() & own["duplicate_of"].isna()]
 
 
 def trained_baselines(frame: pd.DataFrame) -> pd.DataFrame:

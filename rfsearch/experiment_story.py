@@ -28,14 +28,16 @@ def experiment_story(study: optuna.Study, experiment: Experiment) -> Story:
     Raises:
         ValueError: If the study has several objectives.
     """
+    story, task = Story.of_study(study), experiment.task
     story = replace(
-        Story.of_study(study),
+        story,
+        # Trials of earlier versions do not name their metric.
+        frame=story.frame.assign(metric=story.frame["metric"].fillna(task.metric)),
         question=experiment.config.question,
         constraint=experiment.constraint,
         space=experiment.space,
         settings=experiment.config.model_dump(mode="json"),
     )
-    task = experiment.task
     maps = {
         number: task.measure_erf(task.build(story.architecture(number)))
         for number in story.examples.values()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from rfsearch.erf_effect import candidates
 from rfsearch.feasible import wilson_interval
 from rfsearch.savings import gate_savings
 
@@ -33,12 +34,12 @@ def asked(story: Story) -> list[tuple[str, str]]:
 
 def facts(story: Story) -> list[tuple[str, str]]:
     """The numbers to see first."""
-    trained = story.trained
-    facts = [("trials", f"{len(story.frame):,}"), ("trained to the end", f"{len(trained):,}")]
+    trained, own = story.trained, candidates(story.frame)
+    facts = [("trials", f"{len(own):,}"), ("trained to the end", f"{len(trained):,}")]
     if len(trained):
         best = float(trained["value"].iloc[0])
         facts.insert(0, (f"best {story.metric}", f"{best:.3f}"))
-    seconds = float(story.frame["train_seconds"].sum())
+    seconds = float(own["train_seconds"].sum())
     facts.append(("training", duration(seconds)))
     saved = float(gate_savings(story.frame)["saved_seconds"].sum())
     if saved > 0:

@@ -26,6 +26,8 @@ STOPS = {
     "expected": "expected ERF",
     "repeated": "trained before",
     "measured": "measured ERF",
+    "latency": "latency",
+    "memory": "peak memory",
     "pruner": "pruner",
 }
 #: Resamples behind an interval.

@@ -10,9 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optuna.trial import TrialState
 
-from rfsearch.erf_effect import metric_label, trained_candidates
+from rfsearch.erf_effect import candidates, metric_label, trained_candidates
 from rfsearch.palette import GREY, LIGHT_GREY, STOPPED, TARGET, TRAINED, VERMILLION
 from rfsearch.savings import STOPS
+from rfsearch.trial_attributes import BASELINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ _PER_OCTAVE = 4
 
 def funnel_steps(frame: pd.DataFrame) -> list[tuple[str, int]]:
     """How many trials were left after each gate that stopped some, from all to trained."""
+    frame = candidates(frame)
     stopped_by = frame["rejected_by"].where(frame["duplicate_of"].isna(), "repeated")
     counts = stopped_by.value_counts()
     left = len(frame)
@@ -80,7 +82,7 @@ def feasible_histogram(
     """
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    tried = frame["trf_size"].dropna()
+    tried = candidates(frame)["trf_size"].dropna()
     edges = _edges([*space_sizes, *tried.astype(int)])
     total = sum(space_sizes.values()) or 1
     for sizes, color, label in (
@@ -112,7 +114,7 @@ def _edges(sizes: list[int]) -> list[float]:
 
 def _draw_tried(axes: Axes, frame: pd.DataFrame, edges: list[float], maximize: bool) -> None:
     """Trials by receptive field, and the best one."""
-    known = frame.dropna(subset=["trf_size"])
+    known = candidates(frame).dropna(subset=["trf_size"])
     trained = trained_candidates(known)
     rest = known.drop(trained.index)
     axes.hist(
@@ -154,7 +156,7 @@ def learning_curves(study: optuna.Study, frame: pd.DataFrame) -> Figure:
     best = (values.idxmax() if maximize else values.idxmin()) if len(values) else None
     for trial in study.get_trials(deepcopy=False):
         epochs = sorted(trial.intermediate_values)
-        if not epochs or "duplicate_of" in trial.user_attrs:
+        if not epochs or {"duplicate_of", BASELINE} & trial.user_attrs.keys():
             continue
         stopped = trial.state != TrialState.COMPLETE
         heights = [trial.intermediate_values[epoch] for epoch in epochs]

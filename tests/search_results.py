@@ -64,7 +64,13 @@ def add_baseline(study: optuna.Study, value: float, name: str = "resnet18") -> N
     """A trained network of timm, as `rfsearch.baselines` adds it."""
     attributes = {BASELINE: name, BASELINE_SCORE: value, "params_m": 11.0, "trf_size": 435}
     attributes |= {"erf_init": 200.0, "erf_trained": 180.0, "metric": "accuracy"}
-    study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs=attributes))
+    study.add_trial(
+        create_trial(
+            state=TrialState.PRUNED,
+            user_attrs=attributes,
+            intermediate_values={1: value / 2, 2: value},
+        )
+    )
 
 
 def searched_study(

@@ -50,6 +50,19 @@ def test_an_experiment_adds_question_images_and_measured_erfs(tmp_path: Path) ->
         out.unlink()
 
 
+def test_an_experiment_whose_study_is_elsewhere(url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "made-up"
+    folder.mkdir()
+    (folder / "experiment.toml").write_text(EXPERIMENT)
+    searched_study("another", trials=2, storage=url)
+    out = tmp_path / "out.html"
+    result = rfsearch("report", folder, "--storage", url, "--out", out)
+    assert result.exit_code == 0, result.output
+    html = out.read_text()
+    assert "<title>made-up: search report</title>" in html
+    assert "Which networks see a digit?" in html
+
+
 def test_mistakes_are_one_line(url: str, tmp_path: Path) -> None:
     assert "neither" in refusal(rfsearch("report"))
     assert "must go with `--storage`" in refusal(rfsearch("report", tmp_path, "--study", "a"))
@@ -73,6 +86,6 @@ def test_no_study_yet(tmp_path: Path) -> None:
 def test_a_database_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("nonsense " * 200)
     result = rfsearch("report", "--storage", f"sqlite:///{tmp_path / 'study.db'}")
-    assert "cannot be read" in refusal(result)
+    assert "not a usable Optuna database" in refusal(result)
     secret = "postgresql://user:secret@localhost:1/db"
     assert "secret" not in refusal(rfsearch("report", "--storage", secret))

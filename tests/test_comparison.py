@@ -3,7 +3,7 @@ from __future__ import annotations
 import optuna
 import pandas as pd
 import pytest
-from search_results import searched_study
+from search_results import add_baseline, searched_study
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.comparison import compare_studies
@@ -28,6 +28,13 @@ def test_each_study_has_a_row() -> None:
     first = frame.index[frame["value"].fillna(0) >= worst][0]
     spent = frame["train_seconds"][: first + 1].sum()
     assert found.loc["long", "seconds_to_reach"] == pytest.approx(spent)
+
+
+def test_baselines_do_not_take_part() -> None:
+    study = searched_study()
+    before = compare_studies({"a": study})
+    add_baseline(study, 0.99)
+    assert compare_studies({"a": study}).equals(before)
 
 
 def test_a_value_that_no_candidate_has() -> None:

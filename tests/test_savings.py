@@ -7,7 +7,8 @@ import pytest
 from search_results import searched_study
 
 from rfsearch.analysis import trials_dataframe
-from rfsearch.savings import gate_savings
+from rfsearch.constraint import CONSTRAINT_KEYS
+from rfsearch.savings import STOPS, gate_savings
 
 ROW = {
     "baseline": None,
@@ -64,6 +65,10 @@ def test_without_a_trained_candidate_nothing_is_known() -> None:
     found = gate_savings(frame({"rejected_by": "theoretical"}))
     assert found["stopped"].tolist() == [1]
     assert np.isnan(found["saved_seconds"].item())
+
+
+def test_no_gate_is_forgotten() -> None:
+    assert set(CONSTRAINT_KEYS) <= set(STOPS)
 
 
 def test_gates_are_in_order_and_those_that_stopped_nothing_are_missing() -> None:

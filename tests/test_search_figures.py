@@ -7,7 +7,7 @@ import optuna
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from search_results import CONSTRAINT, SPACE, searched_study
+from search_results import CONSTRAINT, SPACE, add_baseline, searched_study
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.constraint import RFConstraint
@@ -39,6 +39,14 @@ def test_repeated_candidates_leave_the_funnel_once() -> None:
     frame = FRAME.assign(duplicate_of=FRAME["duplicate_of"].mask(FRAME["number"] == 3, 0))
     steps = dict(funnel_steps(frame))
     assert steps["not trained before"] == steps["trained to the end"]
+
+
+def test_baselines_are_no_proposals() -> None:
+    study = searched_study()
+    add_baseline(study, 0.99)
+    frame = trials_dataframe(study)
+    assert funnel_steps(frame) == funnel_steps(FRAME)
+    assert len(learning_curves(study, frame).axes[0].get_lines()) == FRAME["value"].count()
 
 
 def test_the_histogram_holds_the_whole_space_and_all_trials() -> None:
