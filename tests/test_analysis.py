@@ -31,6 +31,7 @@ DTYPES = {
     "train_seconds": "Float64",
     "seed": "Int64",
     "duplicate_of": "Int64",
+    "retry_of": "Int64",
     "findings": "string",
     "rejected_by": "string",
     "reason": "string",
