@@ -51,9 +51,9 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     `erf_ratio_expected`, `erf_ratio` (before training) and `erf_ratio_trained`; `erf_clipped`
     (share of the receptive field outside the measured input); `output_stride`, `params_m`
     (millions), `flops_g` (10^9, a multiply-add is two), `train_seconds`, `seed`; `duplicate_of`
-    (number of the trial with the same architecture whose results it repeats); `retry_of` (number of
-    the first of the trials with this candidate that ended with their worker); `findings` (kinds
-    of what `diagnose` finds in closed form, separated by commas; empty for none); `rejected_by`
+    (number of the trial with the same architecture whose results it repeats); `retry_of` (number
+    of the first of the trials with this candidate that ended with their worker); `findings`
+    (kinds of what `diagnose` finds, separated by commas; empty for none); `rejected_by`
     (`theoretical`, `output_stride`, `parameters`, `flops`, `expected`, `measured`, `pruner`,
     `space`, `training`, or missing) and `reason`; the constraints in octaves, `feasible` being
     true where all of them are at most 0; `duration_seconds`. What a trial has not is missing.
