@@ -212,7 +212,8 @@ def database(kind: str, folder: Path) -> Iterator[StudyAddress]:
 
 def run(stored: int, kind: str, workers: int) -> dict[str, float]:
     """Milliseconds per trial, averaged over the workers."""
-    processes = multiprocessing.get_context("spawn" if workers == 1 else "forkserver")
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["rfsearch.worker", "rfsearch.study"])
     with tempfile.TemporaryDirectory() as name, database(kind, Path(name)) as address:
         folder = Path(name)
         (folder / "experiment.toml").write_text(EXPERIMENT)
