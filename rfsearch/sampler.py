@@ -195,12 +195,15 @@ class RFSampler(BaseSampler):
                 continue
             if other.state == TrialState.FAIL and "rejected_by" not in other.user_attrs:
                 continue
-            if names <= other.params.keys():
-                key = self._key(other.params)
-                if other.state == TrialState.RUNNING:
-                    running.add(key)
-                else:
+            # What waits, or has just begun, has its parameters among what was enqueued.
+            enqueued = {} if other.state.is_finished() else self._fixed(other)
+            params = enqueued | other.params
+            if names <= params.keys():
+                key = self._key(params)
+                if other.state.is_finished():
                     self._tried[other.number] = key
+                else:
+                    running.add(key)
         return running.union(self._tried.values())
 
     def _key(self, params: Mapping[str, Any]) -> Key:

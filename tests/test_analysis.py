@@ -40,6 +40,7 @@ DTYPES = {
     "baseline": "string",
     "duplicate_of": "Int64",
     "levels": "string",
+    "retry_of": "Int64",
     "findings": "string",
     "global_layers": "string",
     "rejected_by": "string",

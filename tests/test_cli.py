@@ -64,6 +64,17 @@ def write_experiment(
     return folder
 
 
+def many_candidates(folder: Path, trained_trials: int) -> Path:
+    """An experiment whose space is large enough for workers not to run out of candidates."""
+    folder.mkdir()
+    source = Path(__file__).parent.parent / "experiments" / "many_workers"
+    for name in ("experiment.toml", "space.toml"):
+        text = (source / name).read_text()
+        budget = f"trained_trials = {trained_trials}"
+        (folder / name).write_text(text.replace("trained_trials = 30", budget))
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_experiment(tmp_path / "tiny")

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from helpers import refusal, rfsearch
 from optuna.trial import TrialState
-from test_cli import count_complete, stored_trials, write_experiment
+from test_cli import count_complete, many_candidates, stored_trials, write_experiment
 
 from rfsearch.cli_search import STORAGE_VARIABLE
 from rfsearch.recovery import RETRY_OF
@@ -171,7 +171,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_trial_back(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_crew_replaces_a_worker_that_was_killed(tmp_path: Path) -> None:
-    folder = write_experiment(tmp_path / "crew", epochs=20, trained_trials=12)
+    folder = many_candidates(tmp_path / "crew", trained_trials=8)
     process = start("run", folder, "--workers", 2, "--heartbeat", 1)
     try:
         while count_complete(folder) < 1:

@@ -43,6 +43,14 @@ def test_a_search_comes_to_its_end_whole(kind: str, workers: int, tmp_path: Path
     assert found["checkpoints_left"] == 0
 
 
+@pytest.mark.slow
+def test_a_trial_costs_little_beside_its_funnel() -> None:
+    from overhead import run
+
+    found = run(1000, "sqlite", 1)
+    assert 0 < found["cpu"] < 1500  # Milliseconds: 5 % of a trial of 30 s.
+
+
 # -- job files --------------------------------------------------------------------------------
 
 

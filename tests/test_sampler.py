@@ -212,6 +212,17 @@ def test_enqueued_parameters_are_kept_and_the_rest_fits() -> None:
     assert CONSTRAINT.is_feasible(architecture)
 
 
+def test_what_waits_to_be_tried_again_is_not_proposed_to_others() -> None:
+    feasible = TOY.feasible(TOY_CONSTRAINT)
+    fitting = [a for a in TOY if feasible.contains(a)]
+    base = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(sampler=RFSampler(TOY, TOY_CONSTRAINT, base, seed=0))
+    trials = [study.ask() for _ in fitting[:1]]
+    for waiting in fitting[1:]:
+        study.enqueue_trial(TOY.to_params(waiting))
+    assert [TOY.suggest(trial) for trial in trials] == fitting[:1]
+
+
 def test_an_enqueued_misfit_is_used_as_it_is() -> None:
     study = optuna.create_study(sampler=rf_sampler())
     misfit = next(a for a in SPACE if not CONSTRAINT.is_feasible(a))
