@@ -79,7 +79,7 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     - `baseline`: name in timm of a network that is no candidate: it has no parameters and no
       expected ERF, and is no result of the search;
     - `duplicate_of`: number of the trial with the same architecture whose results it repeats;
-    - `retry_of`: number of the first of the trials with this candidate that ended with their worker;
+    - `retry_of`: number of the first of this candidate's trials that ended with their worker;
     - `levels`: JSON with the receptive fields of every output map, where there are several; the
       other columns are of the last;
     - `findings`: kinds of what `diagnose` finds in closed form, separated by commas;
