@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.functional.classification import multiclass_accuracy
 
 from rfsearch.device_images import DeviceImages, Normalizer, autocast
 from rfsearch.scale_scores import ScaleScores, share_by_scale
@@ -15,6 +15,7 @@ from rfsearch.training import Scores
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from rfsearch.augmentation import Batch
     from rfsearch.datasets import ImageData
 
 
@@ -41,12 +42,11 @@ class ClassificationLesson:
         """How many images there are to train on."""
         return len(self.train)
 
-    def loss(self, model: nn.Module, chosen: Tensor) -> Tensor:
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross entropy of some training images."""
-        index = chosen.to(self.device)
         with autocast(self.device):
-            scores = model(self.train.take(index))
-            return F.cross_entropy(scores.float(), self.train_labels[index])
+            scores = model(self.train.take(batch.chosen, batch.variation))
+            return F.cross_entropy(scores.float(), self.train_labels[batch.chosen])
 
     def evaluate(self, model: nn.Module) -> Scores:
         """Accuracy on the validation images.
@@ -56,15 +56,14 @@ class ClassificationLesson:
         """
         if not len(self.valid):
             raise ValueError("There must be at least one image to evaluate, but there is none.")
-        metric = MulticlassAccuracy(self.num_classes, average="micro").to(self.device)
-        right = torch.zeros(len(self.valid), dtype=torch.bool, device=self.device)
+        predicted = torch.empty_like(self.valid_labels)
         for part, images in self.valid.batches(4 * self.batch_size):
             with autocast(self.device):
-                scores = model(images)
-            truth = self.valid_labels[part]
-            metric.update(scores.float(), truth)
-            right[part] = scores.argmax(dim=1) == truth
-        return Scores(float(metric.compute()), self._by_scale(right))
+                predicted[part] = model(images).argmax(dim=1)
+        accuracy = multiclass_accuracy(
+            predicted, self.valid_labels, self.num_classes, average="micro"
+        )
+        return Scores(float(accuracy), self._by_scale(predicted == self.valid_labels))
 
     def _by_scale(self, right: Tensor) -> ScaleScores:
         if self.valid_sizes is None:

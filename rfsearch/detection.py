@@ -24,6 +24,7 @@ from rfsearch.training import Scores
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rfsearch.augmentation import Batch
     from rfsearch.datasets import Boxes, DetectionData
     from rfsearch.level_maps import Backbone
     from rfsearch.receptive_field import ReceptiveField
@@ -144,10 +145,19 @@ class DetectionLesson:
         """How many images there are to train on."""
         return len(self.train)
 
-    def loss(self, model: nn.Module, chosen: Tensor) -> Tensor:
-        """Sum of FCOS's three losses (class, box, centre-ness) for some training images."""
-        images = self.train.take(chosen.to(self.device))
-        losses = model(images, [self.train_targets[i] for i in chosen.tolist()])
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Sum of FCOS's three losses (class, box, centre-ness) for some training images.
+
+        They may be mirrored, but not shifted.
+        """
+        images = self.train.take(batch.chosen, batch.variation)
+        targets = [self.train_targets[number] for number in batch.numbers]
+        if batch.variation.mirrored is not None:
+            targets = [
+                _mirrored(target, mirrored, images.shape[-1])
+                for target, mirrored in zip(targets, batch.variation.mirrored, strict=True)
+            ]
+        losses = model(images, targets)
         return torch.stack(list(losses.values())).sum()
 
     def evaluate(self, model: nn.Module) -> Scores:
@@ -168,6 +178,13 @@ _KEYS = ("map", "map_50", "map_small", "map_medium", "map_large")
 def _to_learn(boxes: Boxes, device: torch.device) -> dict[str, Tensor]:
     kept = ~boxes.ignored
     return {"boxes": boxes.corners[kept].to(device), "labels": boxes.labels[kept].to(device)}
+
+
+def _mirrored(target: dict[str, Tensor], mirrored: Tensor, width: int) -> dict[str, Tensor]:
+    """The target of an image of that width in px, if it is mirrored."""
+    left, top, right, bottom = target["boxes"].unbind(1)
+    boxes = torch.stack([width - right, top, width - left, bottom], dim=1)
+    return target | {"boxes": torch.where(mirrored, boxes, target["boxes"])}
 
 
 def _to_find(boxes: Boxes) -> dict[str, Tensor]:

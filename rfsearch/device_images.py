@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
+from rfsearch.augmentation import UNVARIED
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from rfsearch.augmentation import Variation
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,9 @@ class DeviceImages:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def take(self, index: Tensor | slice) -> Tensor:
-        """Some of the images, normalised."""
-        images = self.normalize(self.pixels[index])
+    def take(self, index: Tensor | slice, variation: Variation = UNVARIED) -> Tensor:
+        """Some of the images, normalised and varied; what moves in has the mean colour."""
+        images = variation.apply(self.normalize(self.pixels[index]), fill=0.0)
         return images.contiguous(memory_format=memory_format(images.device))
 
     def batches(self, size: int) -> Iterator[tuple[slice, Tensor]]:

@@ -19,6 +19,7 @@ from rfsearch.training import Scores
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rfsearch.augmentation import Batch
     from rfsearch.datasets import SegmentationData
     from rfsearch.level_maps import Backbone
 
@@ -72,26 +73,26 @@ class SegmentationLesson:
         """How many images there are to train on."""
         return len(self.train)
 
-    def loss(self, model: nn.Module, chosen: Tensor) -> Tensor:
-        """Cross entropy of the pixels of some training images."""
-        index = chosen.to(self.device)
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Cross entropy of the pixels of some training images; what moves in has no class."""
         with autocast(self.device):
-            scores = model(self.train.take(index)).float()
-        truth = self.train_masks[index].long()
+            scores = model(self.train.take(batch.chosen, batch.variation)).float()
+        truth = batch.variation.apply(self.train_masks[batch.chosen], fill=IGNORED).long()
         known = (truth != IGNORED).sum().clamp_min(1)  # No pixel known would give a NaN.
         return F.cross_entropy(scores, truth, ignore_index=IGNORED, reduction="sum") / known
 
     def evaluate(self, model: nn.Module) -> Scores:
         """Mean intersection over union, and the recall of objects by scale."""
         metric = MulticlassJaccardIndex(self.num_classes, ignore_index=IGNORED).to(self.device)
-        right = torch.zeros(self.valid_masks.shape, dtype=torch.bool, device=self.device)
+        predicted = torch.empty_like(self.valid_masks)
         for part, images in self.valid.batches(4 * self.batch_size):
             with autocast(self.device):
-                predicted = model(images).argmax(dim=1)
-            truth = self.valid_masks[part].long()
-            metric.update(predicted, truth)
-            right[part] = predicted == truth
-        return Scores(float(metric.compute()), self._by_scale(right))
+                predicted[part] = model(images).argmax(dim=1)
+        # Only now, since the metric makes the host wait for the device.
+        size = 4 * self.batch_size
+        for found, truth in zip(predicted.split(size), self.valid_masks.split(size), strict=True):
+            metric.update(found.long(), truth.long())
+        return Scores(float(metric.compute()), self._by_scale(predicted == self.valid_masks))
 
     def _by_scale(self, right: Tensor) -> ScaleScores:
         if self.instances is None:

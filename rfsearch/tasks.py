@@ -96,6 +96,14 @@ class _ImageTask(ABC, Generic[Data]):
     #: Where the network that the candidate describes is in the model; empty for all of it.
     _place: ClassVar[str] = ""
 
+    def __post_init__(self) -> None:
+        shift, side = self.training.max_shift, min(self.input_size)
+        if shift >= side:
+            raise ValueError(
+                f"training: `max_shift < side of the images` must hold, but got {shift} and "
+                f"{side}."
+            )
+
     @cached_property
     def _device(self) -> torch.device:
         if self.device is not None:
@@ -221,6 +229,13 @@ class DetectionTask(_ImageTask[DetectionData]):
 
     metric: ClassVar[str] = "ap"
     _place: ClassVar[str] = "backbone.network"
+
+    def __post_init__(self) -> None:
+        if self.training.max_shift:
+            raise ValueError(
+                "training: `max_shift` must be 0 for detection, since the border would cut boxes "
+                f"to parts that are not their objects, but got {self.training.max_shift}."
+            )
 
     def _make_lesson(self) -> Lesson:
         return DetectionLesson(self.data, self._device, self.training.batch_size)

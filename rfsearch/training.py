@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol, Self
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, Self
 
 import torch
 from pydantic import Field, model_validator
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, get_optimizer_class
 from timm.scheduler import create_scheduler_v2
 
+from rfsearch.augmentation import Batch, Variation
 from rfsearch.checkpoints import TrainingProgress
 from rfsearch.device_images import memory_format
 from rfsearch.scale_scores import ScaleScores
@@ -39,7 +41,12 @@ class TrainingConfig(FrozenData):
         weight_decay: Of the weights; normalisation and biases have none.
         scheduler: A name known to `timm.scheduler.create_scheduler_v2`.
         warmup: Share of the budget over which the learning rate rises to its highest.
-        seed: Of weights and of the order of images. The same for all candidates.
+        horizontal_flip: Probability of mirroring a training image with its truth; 0.5 where left
+            and right mean nothing.
+        max_shift: Farthest that a training image moves in px, along either axis and in either
+            direction, as if it were padded with the mean colour and cropped at random.
+        seed: Of weights, of the order of images and of their variations. The same for all
+            candidates.
     """
 
     epochs: Annotated[int, Field(ge=1)] | None = 5
@@ -50,6 +57,8 @@ class TrainingConfig(FrozenData):
     weight_decay: Annotated[float, Field(ge=0, strict=False)] = 0.01
     scheduler: str = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.2
+    horizontal_flip: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
+    max_shift: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -98,8 +107,8 @@ class Lesson(Protocol):
     def num_images(self) -> int:
         """How many images there are to train on."""
 
-    def loss(self, model: nn.Module, chosen: Tensor) -> Tensor:
-        """Loss of some training images, with gradients; their numbers are on the CPU."""
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Loss of some training images, with gradients."""
 
     def evaluate(self, model: nn.Module) -> Scores:
         """Scores of the model on the validation images."""
@@ -115,6 +124,9 @@ def train(
     checkpoint: Checkpoint | None = None,
 ) -> TrainingResult:
     """Train a network briefly, in place.
+
+    The host looks at what the device has computed at the end of each epoch only, so that the
+    device need not wait for it.
 
     Args:
         model: A network that the lesson knows how to use.
@@ -132,7 +144,11 @@ def train(
     start = time.perf_counter()
     model.to(device).to(memory_format=memory_format(device))
     optimizer = create_optimizer_v2(
-        model, opt=config.optimizer, lr=config.learning_rate, weight_decay=config.weight_decay
+        model,
+        opt=config.optimizer,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        **_fused(config.optimizer, device),
     )
     scheduler, _ = create_scheduler_v2(
         optimizer,
@@ -143,7 +159,7 @@ def train(
         warmup_lr=config.learning_rate / 100,
         step_on_epochs=False,
     )
-    batches = _Batches(lesson.num_images, config)
+    batches = _Batches(lesson.num_images, config, device)
     progress, history = 0.0, list[float]()
     scores: Scores | None = None
     done = checkpoint.load(model, optimizer, device) if checkpoint is not None else None
@@ -157,10 +173,10 @@ def train(
         epoch = len(history) + 1
         model.train()
         total = torch.zeros((), device=device)
-        for chosen in batches.epoch(epoch):
+        for batch in batches.epoch(epoch):
             if scheduler is not None:
                 scheduler.step_update(round(progress * _TICKS))
-            loss = lesson.loss(model, chosen)
+            loss = lesson.loss(model, batch)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -192,22 +208,41 @@ def _evaluate(model: nn.Module, lesson: Lesson) -> Scores:
         return lesson.evaluate(model)
 
 
+def _fused(optimizer: str, device: torch.device) -> dict[str, Any]:
+    """On CUDA, one kernel for all weights where the optimiser has one."""
+    kind = get_optimizer_class(optimizer, bind_defaults=False)
+    if device.type == "cuda" and "fused" in inspect.signature(kind).parameters:
+        return {"fused": True}
+    return {}
+
+
 class _Batches:
     """Shuffled full batches, and how much of the budget they have used."""
 
-    def __init__(self, num_images: int, config: TrainingConfig) -> None:
+    def __init__(self, num_images: int, config: TrainingConfig, device: torch.device) -> None:
         self.config = config
+        self.device = device
         self.num_images = num_images
         self.batch_size = min(config.batch_size, num_images)
         self.updates = 0
 
-    def epoch(self, number: int) -> tuple[Tensor, ...]:
+    def epoch(self, number: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(self.config.seed * 100_003 + number)
         order = torch.randperm(self.num_images, generator=generator)
         # A last batch of one image would have no statistics to normalise with.
-        whole = self.num_images // self.batch_size * self.batch_size
-        batches: tuple[Tensor, ...] = order[:whole].split(self.batch_size)
-        return batches
+        count = self.num_images // self.batch_size
+        order = order[: count * self.batch_size]
+        variation = Variation.draw(
+            len(order), self.config.horizontal_flip, self.config.max_shift, generator
+        )
+        # To the device as a whole: a copy for each batch would make the host wait for it.
+        for chosen, numbers, varied in zip(
+            order.to(self.device).split(self.batch_size),
+            order.split(self.batch_size),
+            variation.to(self.device).split(self.batch_size, count),
+            strict=True,
+        ):
+            yield Batch(chosen, tuple(numbers.tolist()), varied)
 
     def progress(self, seconds: float) -> float:
         self.updates += 1

@@ -13,6 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from rfsearch.architecture import Architecture
+from rfsearch.augmentation import UNVARIED, Batch, Variation
 from rfsearch.cli import app
 from rfsearch.erf import measure_erf
 
@@ -46,6 +47,11 @@ def architecture(
     stem["pool"] = pool
     stages_or_one = list(stages) or [stage_dict()]
     return Architecture.from_dict({"stem": stem, "stages": stages_or_one, "neck": neck})
+
+
+def batch_of(*numbers: int, variation: Variation = UNVARIED) -> Batch:
+    """The training images with these numbers, on the CPU."""
+    return Batch(torch.tensor(numbers), numbers, variation)
 
 
 def resnet(block: str, depths: tuple[int, ...], width: int = 64) -> Architecture:

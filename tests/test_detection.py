@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import architecture, stage_dict
+from helpers import architecture, batch_of, stage_dict
 from pyramid import FakePyramid
 from squares import boxed
 from torch import nn
@@ -189,7 +189,7 @@ def test_levels_learn_the_objects_of_their_part_of_the_target() -> None:
 def test_gradients_reach_all_of_the_network() -> None:
     model = small_detector()
     data = detection_data([boxed()], ("dim", "bright"), AreaTiling(image_size=32), "x")
-    DetectionLesson(data, CPU).loss(model.train(), torch.arange(4)).backward()
+    DetectionLesson(data, CPU).loss(model.train(), batch_of(0, 1, 2, 3)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -214,7 +214,7 @@ def test_the_head_is_the_same_for_all_networks() -> None:
 
 def test_images_without_objects_can_be_learned_from() -> None:
     data = data_of(boxes(), boxes(SMALL, ignored=(0,)))
-    loss = DetectionLesson(data, CPU).loss(small_detector().train(), torch.arange(2)).item()
+    loss = DetectionLesson(data, CPU).loss(small_detector().train(), batch_of(0, 1)).item()
     assert math.isfinite(loss)
     assert loss > 0
 

@@ -41,10 +41,10 @@ LAYERS: tuple[set[str], ...] = (
         "traced_layers",
     },
     {
-        "boxed_images", "checkpoints", "classification", "datasets", "detection", "device_images",
-        "image_pixels", "level_maps", "masked_images", "package_images", "retraining",
-        "retraining_data", "retraining_run", "scale_scores", "scenes", "segmentation", "sources",
-        "task_erf", "tasks", "tile_data", "tiles", "training",
+        "augmentation", "boxed_images", "checkpoints", "classification", "datasets", "detection",
+        "device_images", "image_pixels", "level_maps", "masked_images", "package_images",
+        "retraining", "retraining_data", "retraining_run", "scale_scores", "scenes",
+        "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles", "training",
     },
     {
         "baselines", "data_config", "database_url", "devices", "experiment", "interrupts",

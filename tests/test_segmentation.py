@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import architecture, stage_dict
+from helpers import architecture, batch_of, stage_dict
 from pyramid import FakePyramid
 from squares import masked
 from torch import nn
@@ -85,7 +85,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_known_pixels() -> None:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return scores
 
-    loss = SegmentationLesson(data, CPU).loss(Given(), torch.tensor([0, 1]))
+    loss = SegmentationLesson(data, CPU).loss(Given(), batch_of(0, 1))
     logs = scores.log_softmax(dim=1)
     known = [(0, 0, 0, 0), (0, 2, 1, 0), (0, 1, 1, 1), (1, 0, 0, 0), (1, 0, 0, 1), (1, 1, 1, 0)]
     assert loss.item() == pytest.approx(-np.mean([float(logs[place]) for place in known]))
@@ -94,7 +94,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_known_pixels() -> None:
 def test_images_without_a_known_pixel_have_no_loss() -> None:
     data = data_of([[[IGNORED, IGNORED]]])
     network = SegmentationNetwork(build_model(architecture(), 1, 0), 3)
-    assert SegmentationLesson(data, CPU).loss(network, torch.tensor([0])).item() == 0
+    assert SegmentationLesson(data, CPU).loss(network, batch_of(0)).item() == 0
 
 
 # -- network and training ---------------------------------------------------------------------

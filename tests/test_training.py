@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from helpers import batch_of
 from pydantic import ValidationError
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
 from torch import nn
 
+from rfsearch.augmentation import Variation
 from rfsearch.classification import ClassificationLesson
 from rfsearch.datasets import ImageData
 from rfsearch.scale_scores import ScaleScores
-from rfsearch.training import TrainingConfig, TrainingResult, train
+from rfsearch.training import TrainingConfig, TrainingResult, _fused, train
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,6 +156,113 @@ def test_training_leaves_the_global_random_numbers_alone() -> None:
     before = torch.get_rng_state()
     train(model, easy_data(), config(epochs=1), device=CPU)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# -- speed ------------------------------------------------------------------------------------
+
+
+def plain_training(model: nn.Module, data: ImageData, epochs: int, size: int) -> list[float]:
+    """The same training written out, image by image where possible; the accuracies."""
+    images = data.train_images.float()
+    mean, std = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3))
+    optimizer = create_optimizer_v2(model, opt="adamw", lr=0.008, weight_decay=0.01)
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched="cosine",
+        num_epochs=100,
+        updates_per_epoch=100,
+        warmup_epochs=20,
+        warmup_lr=0.008 / 100,
+        step_on_epochs=False,
+    )
+    per_epoch, curve = len(images) // size, []
+    for epoch in range(epochs):
+        generator = torch.Generator().manual_seed(epoch + 1)
+        order = torch.randperm(len(images), generator=generator).tolist()
+        model.train()
+        for step in range(per_epoch):
+            scheduler.step_update(
+                round((epoch * per_epoch + step) / (per_epoch * epochs) * 10_000)
+            )
+            chosen = order[step * size : (step + 1) * size]
+            pixels = torch.stack([(data.train_images[i].float() - mean) / std for i in chosen])
+            truth = torch.stack([data.train_labels[i] for i in chosen])
+            loss = nn.functional.cross_entropy(model(pixels), truth)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            found = [model((one[None].float() - mean) / std).argmax() for one in data.valid_images]
+        right = torch.stack(found) == data.valid_labels
+        curve.append(float(right.float().mean()))
+    return curve
+
+
+def test_the_fast_loop_gives_what_a_plain_loop_gives() -> None:
+    data, curve = easy_images(), []
+    fast, plain = tiny_model(), tiny_model()
+    train(
+        fast,
+        ClassificationLesson(data, CPU),
+        config(),
+        device=CPU,
+        report=lambda _, accuracy: curve.append(accuracy),
+    )
+    assert curve == plain_training(plain, data, epochs=3, size=32)
+    for ours, theirs in zip(fast.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_a_step_asks_the_device_for_nothing() -> None:
+    # A meta tensor has no values, so that whatever needs one on the host is an error.
+    meta = torch.device("meta")
+    model = tiny_model().to(meta)
+    optimizer = create_optimizer_v2(model, opt="adamw", lr=0.1, weight_decay=0.01)
+    lesson = ClassificationLesson(easy_images(), CPU)
+    lesson.train.pixels = lesson.train.pixels.to(meta)
+    lesson.train.normalize = lesson.train.normalize.to(meta)
+    lesson.train_labels = lesson.train_labels.to(meta)
+    variation = Variation.draw(8, 0.5, 2, torch.Generator()).to(meta)
+    batch = batch_of(*range(8), variation=variation)
+    loss = lesson.loss(model, batch._replace(chosen=batch.chosen.to(meta)))
+    loss.backward()
+    optimizer.step()
+    assert loss.is_meta
+    with pytest.raises(RuntimeError, match="meta"):
+        float(loss)
+
+
+@pytest.mark.gpu
+def test_a_step_does_not_wait_for_cuda() -> None:
+    cuda = torch.device("cuda")
+    model, lesson = tiny_model().to(cuda), easy_data(cuda)
+    optimizer = create_optimizer_v2(model, opt="adamw", lr=0.1, **_fused("adamw", cuda))
+    variation = Variation.draw(8, 0.5, 2, torch.Generator()).to(cuda)
+    batch = batch_of(*range(8), variation=variation)
+    batch = batch._replace(chosen=batch.chosen.to(cuda))
+    for mode in ("default", "error"):  # What is set up in the first step may wait.
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            lesson.loss(model, batch).backward()
+            optimizer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "device", "fused"),
+    [
+        ("adamw", "cuda", True),
+        ("sgd", "cuda", True),
+        ("lion", "cuda", False),
+        ("adamw", "cpu", False),
+    ],
+)
+def test_optimizers_that_can_are_fused_on_cuda(optimizer: str, device: str, fused: bool) -> None:
+    options = _fused(optimizer, torch.device(device))
+    assert options == ({"fused": True} if fused else {})
+    create_optimizer_v2(tiny_model(), opt=optimizer, lr=0.1, **options)
 
 
 # -- batches ----------------------------------------------------------------------------------
@@ -310,6 +421,8 @@ def test_a_learning_rate_that_is_far_too_large_ends_training() -> None:
         ({"batch_size": 1}, "batch_size\n.*greater than or equal to 2"),
         ({"learning_rate": -1.0}, "learning_rate\n.*greater than 0"),
         ({"weight_decay": -1.0}, "weight_decay\n.*greater than or equal to 0"),
+        ({"horizontal_flip": 1.5}, "horizontal_flip\n.*less than or equal to 1"),
+        ({"max_shift": -1}, "max_shift\n.*greater than or equal to 0"),
         ({"warmup": 1.0}, "warmup\n.*less than 1"),
         ({"seed": -1}, "seed\n.*greater than or equal to 0"),
         ({"epochs": None}, "`epochs` or `seconds` must be given"),
