@@ -21,6 +21,7 @@ from rfsearch.cli_search import (
     HeartbeatOption,
     StorageOption,
     StudyOption,
+    TrialsPerGpuOption,
     study_address,
 )
 
@@ -41,7 +42,10 @@ class Place(StrEnum):
 def run(
     experiment: ExperimentArgument,
     device: DeviceOption = None,
-    workers: Annotated[int, typer.Option(min=1, help="How many processes search.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many processes search.  [default: 1]")
+    ] = None,
+    trials_per_gpu: TrialsPerGpuOption = None,
     on: Annotated[
         Place, typer.Option(help="Where: this machine, or a Ray cluster.")
     ] = Place.LOCAL,
@@ -58,12 +62,20 @@ def run(
     with user_mistakes():
         import optuna
 
+        from rfsearch.devices import workers_for
         from rfsearch.experiment import Experiment
         from rfsearch.interrupts import Interrupts
         from rfsearch.study import exclusive, open_study
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         check_device(device)
+        if trials_per_gpu is not None:
+            if workers is not None or device is not None or on != Place.LOCAL:
+                raise ValueError(
+                    "--trials-per-gpu says where and how many; it goes with none of --workers, "
+                    "--device and --on ray, where --gpus is each worker's share."
+                )
+            workers = workers_for(trials_per_gpu)
         loaded = Experiment.load(experiment, device)
         address = study_address(loaded, storage, study)
         if on == Place.RAY and not address.is_shared:
@@ -78,8 +90,8 @@ def run(
             from rfsearch.ray_workers import RayJob
 
             job = RayJob(Path(experiment).resolve(), address, heartbeat, grace)
-            interrupted = search_on_ray(opened, loaded, interrupts, job, workers, gpus)
-        elif workers == 1:
+            interrupted = search_on_ray(opened, loaded, interrupts, job, workers or 1, gpus)
+        elif workers is None or (workers == 1 and trials_per_gpu is None):
             with as_bugs():
                 interrupted = _search(opened, loaded, heartbeat, interrupts)
         else:
@@ -88,6 +100,8 @@ def run(
             until_the_end.close()  # The workers share the folder.
             options = ["--heartbeat", str(heartbeat), "--grace", str(grace)]
             options += ["--device", device] if device else []
+            if trials_per_gpu is not None:
+                options += ["--trials-per-gpu", str(trials_per_gpu)]
             command = [sys.executable, "-m", "rfsearch.cli", "worker", experiment, *options]
             interrupted = search_together(opened, loaded, address, interrupts, command, workers)
         with as_bugs():

@@ -31,6 +31,10 @@ DeviceOption = Annotated[
     str | None,
     typer.Option(help="cpu, cuda, ...: by default a free CUDA device, if there is one."),
 ]
+TrialsPerGpuOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Workers that share each GPU, for networks too small to fill one."),
+]
 HeartbeatOption = Annotated[
     float,
     typer.Option(

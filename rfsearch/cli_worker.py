@@ -17,6 +17,7 @@ from rfsearch.cli_search import (
     HeartbeatOption,
     StorageOption,
     StudyOption,
+    TrialsPerGpuOption,
     study_address,
 )
 
@@ -29,6 +30,7 @@ def worker(
     storage: StorageOption = None,
     study: StudyOption = None,
     device: DeviceOption = None,
+    trials_per_gpu: TrialsPerGpuOption = None,
     heartbeat: HeartbeatOption = 60.0,
     grace: GraceOption = 20.0,
     checkpoints: Annotated[
@@ -40,7 +42,7 @@ def worker(
     with user_mistakes(), ExitStack() as until_the_end:
         import optuna
 
-        from rfsearch.devices import free_device
+        from rfsearch.devices import free_device, workers_for
         from rfsearch.experiment import Experiment
         from rfsearch.interrupts import Interrupts
         from rfsearch.patient_storage import PATIENCE
@@ -49,7 +51,11 @@ def worker(
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         check_device(device)
-        device = device or until_the_end.enter_context(free_device())
+        if trials_per_gpu is not None:
+            if device is not None:
+                raise ValueError("--trials-per-gpu takes a free GPU; give it or --device.")
+            workers_for(trials_per_gpu)
+        device = device or until_the_end.enter_context(free_device(places=trials_per_gpu))
         loaded = Experiment.load(experiment, device)
         address = study_address(loaded, storage, study)
         if not address.is_shared:

@@ -12,12 +12,28 @@ from pathlib import Path
 
 import torch
 
-#: Most workers on one GPU.
+#: Most workers on one GPU, where nobody says how many.
 _PLACES = 64
 
 
+def count_gpus() -> int:
+    """CUDA devices that this process may use."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def workers_for(trials_per_gpu: int) -> int:
+    """Workers of this machine, if so many share each GPU.
+
+    Raises:
+        ValueError: If there is no GPU.
+    """
+    if not (count := count_gpus()):
+        raise ValueError("--trials-per-gpu needs a GPU, but torch finds none; use --workers.")
+    return trials_per_gpu * count
+
+
 @contextmanager
-def free_device(folder: Path | None = None) -> Iterator[str]:
+def free_device(folder: Path | None = None, places: int | None = None) -> Iterator[str]:
     """Keep the CUDA device that the fewest workers of this user have; `"cpu"` if there is none.
 
     A worker holds a place on its GPU by a lock on a file, which ends with its process. Devices are
@@ -25,16 +41,17 @@ def free_device(folder: Path | None = None) -> Iterator[str]:
 
     Args:
         folder: Of the lock files; the machine's folder for temporary files by default.
+        places: Most workers of this user on one GPU.
 
     Raises:
         ValueError: If all places are taken.
     """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count, places = count_gpus(), places or _PLACES
     if not count:
         yield "cpu"
         return
     folder = folder or Path(tempfile.gettempdir())
-    for place, number in product(range(_PLACES), range(count)):
+    for place, number in product(range(places), range(count)):
         lock = _take(folder / f"rfsearch-{os.getuid()}-{_identity(number)}-{place}.lock")
         if lock is not None:
             try:
@@ -42,7 +59,7 @@ def free_device(folder: Path | None = None) -> Iterator[str]:
             finally:
                 os.close(lock)
             return
-    raise ValueError(f"All {count} GPUs have {_PLACES} workers each; use --device.")
+    raise ValueError(f"All {count} GPUs have {places} workers each; use --device.")
 
 
 def _identity(number: int) -> str:
