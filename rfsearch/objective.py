@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,7 +104,10 @@ class Objective:
             model = self.task.build(architecture)
             levels = self.constraint.judged_levels(architecture)
             main = self.constraint.main_level(architecture)
-            erf = {level: self.task.measure_erf(model, level) for level in levels}
+            try:
+                erf = {level: self.task.measure_erf(model, level) for level in levels}
+            except ValueError as error:  # No gradient reaches the input of a narrow network.
+                return _fail(trial, "measured", error)
             trial.set_user_attr("erf_clipped", erf[main].clipped)
             self.constraint.check_measured(trial, erf)
             if self.measure_latency or self.constraint.needs_latency:
@@ -117,9 +121,7 @@ class Objective:
             return _fail(trial, "training", error)
         if self.weights is not None:
             self.weights.add(trial, model, result.score)
-        trained = {level: self.task.measure_erf(model, level).size for level in levels}
-        trial.set_user_attr("erf_trained", trained[main])
-        _log_trained_levels(trial, trained)
+        self._log_trained(trial, model, levels, main)
         for name, score in score_attributes(result).items():
             trial.set_user_attr(name, score)
         return result.score
@@ -133,6 +135,18 @@ class Objective:
         trial.set_user_attr("global_layers", ",".join(architecture.global_layers))
         trial.set_user_attr("seed", task.training.seed)
         trial.set_user_attr("metric", task.metric)
+
+    def _log_trained(
+        self, trial: optuna.Trial, model: nn.Module, levels: tuple[str, ...], main: str
+    ) -> None:
+        """Log the ERFs after training, of which a network that died has none."""
+        trained: dict[str, float] = {}
+        for level in levels:
+            with suppress(ValueError):
+                trained[level] = self.task.measure_erf(model, level).size
+        if main in trained:
+            trial.set_user_attr("erf_trained", trained[main])
+        _log_trained_levels(trial, trained)
 
     def _train(self, trial: optuna.Trial, model: nn.Module) -> TrainingResult:
         def report(epoch: int, score: float) -> None:

@@ -27,9 +27,9 @@ LAYERS: tuple[set[str], ...] = (
         "questions", "readings", "resizing", "scales", "stages", "stems", "target",
     },
     {
-        "candidates", "choices", "constraint", "decisions", "effects", "feasible",
-        "feasible_graph", "findings", "level_ranges", "neck_choices", "remedies", "rules",
-        "space", "stage_heads", "stem_choices", "trial_attributes", "verdict", "ways",
+        "baseline_names", "candidates", "choices", "constraint", "decisions", "effects",
+        "feasible", "feasible_graph", "findings", "level_ranges", "neck_choices", "remedies",
+        "rules", "space", "stage_heads", "stem_choices", "trial_attributes", "verdict", "ways",
     },
     {
         "builders", "coverage_probe", "diagnosis", "erf", "erf_average", "erf_crop", "erf_images",

@@ -528,3 +528,25 @@ def test_images_that_do_not_fit_a_neck_are_a_failed_trial() -> None:
     assert trial.state == TrialState.FAIL
     assert trial.user_attrs["rejected_by"] == "space"
     assert trial.user_attrs["reason"].startswith("Images must be a multiple of 32 px")
+
+
+def test_a_network_through_which_no_gradient_comes_does_not_end_the_study() -> None:
+    @dataclass(frozen=True)
+    class Dead(StubTask):
+        from_measurement: int = 1
+        measured: list[int] = field(default_factory=list)
+
+        def measure_erf(self, model: SearchedNetwork, level: str | None = None) -> Any:
+            self.measured.append(1)
+            if len(self.measured) >= self.from_measurement:
+                raise ValueError("No gradient reaches the input.")
+            return super().measure_erf(model, level)
+
+    options = (tiny_data(), TrainingConfig(epochs=1))
+    (at_once,) = search(Dead(*options, device="cpu"), FITS)
+    assert at_once.state == TrialState.FAIL
+    assert at_once.user_attrs["rejected_by"] == "measured"
+    assert at_once.user_attrs["reason"] == "No gradient reaches the input."
+    (trained,) = search(Dead(*options, device="cpu", from_measurement=2), FITS)
+    assert trained.state == TrialState.COMPLETE
+    assert "erf_trained" not in trained.user_attrs
