@@ -18,6 +18,7 @@ from rfsearch.baseline_names import baseline_names
 from rfsearch.baselines import enqueue_baselines, run_baseline
 from rfsearch.experiment import Experiment
 from rfsearch.quota import is_finished, num_trained
+from rfsearch.recovery import end_lost
 from rfsearch.space import shipped_spaces
 from rfsearch.study import open_study
 from rfsearch.timm_network import TimmNetwork
@@ -194,3 +195,16 @@ def test_lists_in_files(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("models = []")
     with pytest.raises(ValueError, match=r"mine.toml: models: "):
         baseline_names("mine.toml", tmp_path)
+
+
+def test_one_whose_worker_died_is_put_back_as_a_baseline() -> None:
+    study = optuna.create_study()
+    enqueue_baselines(study, [SMALL], seed=0)
+    study.ask()
+    end_lost(study, study.trials[0])
+    lost, again = study.trials
+    assert lost.state == TrialState.FAIL
+    assert (again.state, again.params) == (TrialState.WAITING, {})
+    assert again.user_attrs["baseline"] == SMALL
+    assert with_baselines(study, SMALL)[-1].user_attrs["baseline_score"] >= 0
+    assert len(study.trials) == 2
