@@ -86,7 +86,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     - `global_layers`: parts that mix the whole image, likewise; the sizes are those of the local
       field;
     - `rejected_by`: `theoretical`, `output_stride`, `parameters`, `flops`, `gridding`,
-      `expected`, `measured`, `latency`, `memory`, `pruner`, `space`, `training`, or missing; and
+      `expected`, `measured`, `latency`, `memory`, `pruner`, `space`, `training`, `baseline`, or
+      missing; and
       `reason`;
     - the constraints in octaves, and `feasible`: whether all of them are at most 0;
     - `duration_seconds`.
