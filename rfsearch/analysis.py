@@ -87,8 +87,7 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
       field;
     - `rejected_by`: `theoretical`, `output_stride`, `parameters`, `flops`, `gridding`,
       `expected`, `measured`, `latency`, `memory`, `pruner`, `space`, `training`, `baseline`, or
-      missing; and
-      `reason`;
+      missing; and `reason`;
     - the constraints in octaves, and `feasible`: whether all of them are at most 0;
     - `duration_seconds`.
     """
