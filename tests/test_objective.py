@@ -250,7 +250,7 @@ def test_of_a_pyramid_each_judged_level_is_measured_before_and_after_training() 
 
 
 def test_the_same_candidate_gets_the_same_numbers_in_every_study() -> None:
-    tasks = (real_task(epochs=3, learning_rate=0.001) for _ in range(2))
+    tasks = (real_task(epochs=3, batch_size=16) for _ in range(2))
     (first,), (second,) = (search(task, FITS) for task in tasks)
     assert first.values == second.values
     assert first.intermediate_values == second.intermediate_values
