@@ -48,6 +48,10 @@ class ClassificationLesson:
             scores = model(self.train.take(index))
             return F.cross_entropy(scores.float(), self.train_labels[index])
 
+    def weight(self, chosen: Tensor) -> int:
+        """The number of images."""
+        return len(chosen)
+
     def evaluate(self, model: nn.Module) -> Scores:
         """Accuracy on the validation images.
 

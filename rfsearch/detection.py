@@ -150,6 +150,10 @@ class DetectionLesson:
         losses = model(images, [self.train_targets[i] for i in chosen.tolist()])
         return torch.stack(list(losses.values())).sum()
 
+    def weight(self, chosen: Tensor) -> int:
+        """The number of images, though the loss is a mean over units that see an object."""
+        return len(chosen)
+
     def evaluate(self, model: nn.Module) -> Scores:
         """Average precision on the validation images."""
         metric = MeanAveragePrecision(backend="faster_coco_eval")

@@ -81,6 +81,10 @@ class SegmentationLesson:
         known = (truth != IGNORED).sum().clamp_min(1)  # No pixel known would give a NaN.
         return F.cross_entropy(scores, truth, ignore_index=IGNORED, reduction="sum") / known
 
+    def weight(self, chosen: Tensor) -> Tensor:
+        """The number of pixels whose class is known."""
+        return (self.train_masks[chosen.to(self.device)] != IGNORED).sum()
+
     def evaluate(self, model: nn.Module) -> Scores:
         """Mean intersection over union, and the recall of objects by scale."""
         metric = MulticlassJaccardIndex(self.num_classes, ignore_index=IGNORED).to(self.device)

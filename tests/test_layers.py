@@ -42,15 +42,15 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "boxed_images", "checkpoints", "classification", "datasets", "detection", "device_images",
-        "image_pixels", "level_maps", "masked_images", "package_images", "retraining",
-        "retraining_data", "retraining_run", "scale_scores", "scenes", "segmentation", "sources",
-        "task_erf", "tasks", "tile_data", "tiles", "training",
+        "device_memory", "image_pixels", "level_maps", "masked_images", "package_images",
+        "retraining", "retraining_data", "retraining_run", "scale_scores", "scenes",
+        "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles", "training",
     },
     {
-        "baselines", "data_config", "database_url", "devices", "experiment", "interrupts",
-        "local_workers", "objective", "outage", "patient_storage", "quota", "ray_workers",
-        "recovery", "rejection", "sampler", "search_methods", "storage", "study", "weights",
-        "worker",
+        "baselines", "data_config", "database_url", "devices", "environment", "experiment",
+        "interrupts", "local_workers", "objective", "outage", "patient_storage", "quota",
+        "ray_workers", "recovery", "rejection", "sampler", "search_methods", "storage", "study",
+        "weights", "worker",
     },
     {
         "advice", "analysis", "charts", "comparison", "dashboard", "erf_effect",
