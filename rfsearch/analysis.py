@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from optuna.trial import TrialState
 
 from rfsearch.constraint import CONSTRAINT_KEYS
-from rfsearch.trial_attributes import BASELINE_SCORE
+from rfsearch.trial_attributes import BASELINE_SCORE, ENVIRONMENT
 
 if TYPE_CHECKING:
     import optuna
@@ -39,6 +40,8 @@ _ATTRIBUTES = {
     "peak_memory_mb": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
+    "device": "string",
+    "batch_halved": "boolean",
     "baseline": "string",
     "duplicate_of": "Int64",
     "levels": "string",
@@ -75,6 +78,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     - `erf_clipped`: share of the receptive field outside the measured input;
     - `output_stride`, `params_m` (millions), `flops_g` (10^9, a multiply-add is two),
       `train_seconds`, `seed`;
+    - `device`: name of what trained it; `batch_halved`: true where its memory was too small for
+      whole batches, so that batch statistics are those of halves;
     - `latency_ms` and `peak_memory_mb` of one image, where candidates are timed;
     - `baseline`: name in timm of a network that is no candidate: it has no parameters and no
       expected ERF, and is no result of the search;
@@ -86,8 +91,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     - `global_layers`: parts that mix the whole image, likewise; the sizes are those of the local
       field;
     - `rejected_by`: `theoretical`, `output_stride`, `parameters`, `flops`, `gridding`,
-      `expected`, `measured`, `latency`, `memory`, `pruner`, `space`, `training`, or missing; and
-      `reason`;
+      `expected`, `measured`, `latency`, `memory`, `pruner`, `space`, `training`, `baseline`, or
+      missing; and `reason`;
     - the constraints in octaves, and `feasible`: whether all of them are at most 0;
     - `duration_seconds`.
     """
@@ -102,7 +107,9 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     for name in _parameter_names(trials):
         columns[name] = pd.Series([trial.params.get(name) for trial in trials]).convert_dtypes()
     for name, dtype in _ATTRIBUTES.items():
-        if name not in _RATIOS:
+        if name == "device":
+            columns[name] = pd.Series([_device(trial) for trial in trials], dtype=dtype)
+        elif name not in _RATIOS:
             columns[name] = _attribute(trials, name, dtype)
         else:
             columns[name] = pd.Series(index=range(len(trials)), dtype=dtype)
@@ -124,6 +131,13 @@ def _parameter_names(trials: list[FrozenTrial]) -> list[str]:
 
 def _attribute(trials: list[FrozenTrial], name: str, dtype: str) -> pd.Series[Any]:
     return pd.Series([trial.user_attrs.get(name) for trial in trials], dtype=dtype)
+
+
+def _device(trial: FrozenTrial) -> str | None:
+    try:
+        return str(json.loads(trial.user_attrs[ENVIRONMENT])["device"])
+    except (KeyError, TypeError, ValueError):  # It has none, or the study is somebody else's.
+        return None
 
 
 def _value(trial: FrozenTrial) -> float | None:

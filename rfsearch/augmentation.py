@@ -66,6 +66,11 @@ class Variation(NamedTuple):
                 values = _moved(values, _per_image(shift, values), dim, fill)
         return values
 
+    def chunk(self, number: int) -> list[Variation]:
+        """Those of so many parts of a batch."""
+        parts = [[None] * number if part is None else part.chunk(number) for part in self]
+        return [Variation(*both) for both in zip(*parts, strict=True)]
+
 
 UNVARIED = Variation()
 
@@ -82,6 +87,18 @@ class Batch(NamedTuple):
     chosen: Tensor
     numbers: tuple[int, ...]
     variation: Variation = UNVARIED
+
+    @property
+    def size(self) -> int:
+        """How many images there are."""
+        return len(self.numbers)
+
+    def halves(self) -> list[Batch]:
+        """The first half, which may be one image larger, and the second."""
+        middle = (self.size + 1) // 2
+        numbers = (self.numbers[:middle], self.numbers[middle:])
+        both = zip(self.chosen.chunk(2), numbers, self.variation.chunk(2), strict=True)
+        return [Batch(*half) for half in both]
 
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:

@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
+from rfsearch.device_memory import free_memory
+from rfsearch.environment import environment_of
 from rfsearch.objective import score_attributes
 from rfsearch.timm_network import TimmNetwork
-from rfsearch.trial_attributes import BASELINE, BASELINE_SCORE
+from rfsearch.trial_attributes import BASELINE, BASELINE_SCORE, BATCH_HALVED, ENVIRONMENT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from optuna.trial import FrozenTrial
 
     from rfsearch.tasks import Task
@@ -52,7 +56,9 @@ def _counts(trial: FrozenTrial) -> bool:
     return trial.state != TrialState.FAIL or "rejected_by" in trial.user_attrs
 
 
-def run_baseline(trial: optuna.Trial, task: Task, after_epoch: Callable[[], None]) -> float:
+def run_baseline(
+    trial: optuna.Trial, task: Task, after_epoch: Callable[[], None], folder: Path | None = None
+) -> float:
     """Train the baseline that a trial is about.
 
     One that cannot be built, traced or trained is noted with the attribute `reason`.
@@ -61,6 +67,7 @@ def run_baseline(trial: optuna.Trial, task: Task, after_epoch: Callable[[], None
         trial: From `enqueue_baselines`.
         task: What to train for.
         after_epoch: Called after each epoch; an exception that it raises ends the training.
+        folder: Of the experiment; the state of the git repository that it is in is noted.
 
     Returns:
         NaN, for a failed trial, if it cannot be trained.
@@ -69,20 +76,26 @@ def run_baseline(trial: optuna.Trial, task: Task, after_epoch: Callable[[], None
         optuna.TrialPruned: When it is trained.
     """
     try:
-        _measure_and_train(trial, task, after_epoch)
+        _measure_and_train(trial, task, after_epoch, folder)
     except (ValueError, RuntimeError, FloatingPointError) as error:
-        trial.set_user_attr("rejected_by", BASELINE)
-        trial.set_user_attr("reason", str(error).splitlines()[0])
-        return math.nan
-    raise optuna.TrialPruned("A baseline is no candidate.")
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+    else:
+        raise optuna.TrialPruned("A baseline is no candidate.")
+    free_memory()
+    trial.set_user_attr("rejected_by", BASELINE)
+    trial.set_user_attr("reason", reason)
+    return math.nan
 
 
-def _measure_and_train(trial: optuna.Trial, task: Task, after_epoch: Callable[[], None]) -> None:
+def _measure_and_train(
+    trial: optuna.Trial, task: Task, after_epoch: Callable[[], None], folder: Path | None
+) -> None:
     name = trial.user_attrs[BASELINE]
     described = TimmNetwork(name, task.in_chans, task.num_classes)
     (field,) = described.receptive_fields().values()
     cost = described.cost(task.input_size, task.in_chans)
     model = task.build(name)
+    trial.set_user_attr(ENVIRONMENT, environment_of(model, folder))
     erf = task.measure_erf(model)
     _note(
         trial,
@@ -108,6 +121,8 @@ def _measure_and_train(trial: optuna.Trial, task: Task, after_epoch: Callable[[]
         erf_trained=float(task.measure_erf(model).size),
         **score_attributes(result),
     )
+    if result.halved:
+        trial.set_user_attr(BATCH_HALVED, True)
     if not math.isnan(result.score):
         trial.set_user_attr(BASELINE_SCORE, result.score)
 

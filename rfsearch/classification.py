@@ -48,6 +48,10 @@ class ClassificationLesson:
             scores = model(self.train.take(batch.chosen, batch.variation))
             return F.cross_entropy(scores.float(), self.train_labels[batch.chosen])
 
+    def weight(self, batch: Batch) -> int:
+        """The number of images."""
+        return batch.size
+
     def evaluate(self, model: nn.Module) -> Scores:
         """Accuracy on the validation images.
 

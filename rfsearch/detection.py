@@ -160,6 +160,10 @@ class DetectionLesson:
         losses = model(images, targets)
         return torch.stack(list(losses.values())).sum()
 
+    def weight(self, batch: Batch) -> int:
+        """The number of images, though the loss is a mean over units that see an object."""
+        return batch.size
+
     def evaluate(self, model: nn.Module) -> Scores:
         """Average precision on the validation images."""
         metric = MeanAveragePrecision(backend="faster_coco_eval")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rfsearch.baseline_names import baseline_names
 from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
 from rfsearch.data_config import DataConfig
@@ -144,12 +145,13 @@ class ExperimentConfig(FrozenData):
         data: The images; they say what is to be learned of them.
         training: Budget and optimiser of each candidate.
         search: How to search.
-        baselines: Names of models in timm that are trained beside the candidates.
+        baselines: Names of models in timm that are trained beside the candidates, or a TOML file
+            that lists them (see `rfsearch.baseline_names`).
     """
 
     question: str = ""
     space: str
-    baselines: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    baselines: str | Annotated[tuple[str, ...], Field(strict=False)] = ()
     target: TargetConfig = TargetConfig()
     data: DataConfig
     training: TrainingConfig = TrainingConfig()
@@ -166,6 +168,7 @@ class Experiment:
         space: What may be proposed.
         constraint: Which receptive fields fit.
         task: What to train for.
+        baselines: Names in timm of what is trained beside the candidates.
     """
 
     folder: Path
@@ -173,6 +176,7 @@ class Experiment:
     space: SearchSpace
     constraint: RFConstraint
     task: Task
+    baselines: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None) -> Self:
@@ -186,8 +190,7 @@ class Experiment:
         if file.is_dir():
             file /= "experiment.toml"
         config = parse(ExperimentConfig, read_toml(file), str(file))
-        for name in config.baselines:
-            _check_baseline(name, file)
+        baselines = _baselines(config, file)
         space = SearchSpace.load(
             file.parent / config.space if config.space.endswith(".toml") else config.space
         )
@@ -200,6 +203,7 @@ class Experiment:
             space=space,
             constraint=constraint,
             task=task_for(data, config.training, device),
+            baselines=baselines,
         )
 
     @property
@@ -209,8 +213,11 @@ class Experiment:
         return config | {"space": self.space.model_dump(mode="json")}
 
 
-def _check_baseline(name: str, file: Path) -> None:
+def _baselines(config: ExperimentConfig, file: Path) -> tuple[str, ...]:
     try:
-        check_name(name)
+        names = baseline_names(config.baselines, file.parent)
+        for name in names:
+            check_name(name)
     except ValueError as error:
         raise ValueError(f"{file}: baselines: {error}") from None
+    return names

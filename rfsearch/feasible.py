@@ -152,7 +152,12 @@ class FeasibleSet:
                 f"`name` must be an undecided parameter of the space, but got {name!r}."
             )
         found: set[Any] = set()
-        for layer, edges in zip(self._ways.layers, self._ways.consistent(partial), strict=True):
+        consistent = self._ways.consistent(partial)
+        layers = self._ways.layers
+        if not any(name in option for layer in layers for option in layer.options):
+            # It makes no difference to any candidate.
+            return choices[name] if all(map(len, consistent)) else ()
+        for layer, edges in zip(layers, consistent, strict=True):
             if any(name in option for option in layer.options):
                 for option in np.unique(layer.option[edges]).tolist():
                     # Where it makes no difference, any of its values will do.

@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import optuna
+import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.candidates import NotOfferedError
+from rfsearch.device_memory import free_memory
 from rfsearch.diagnosis import diagnose_architecture
+from rfsearch.environment import environment_of
 from rfsearch.latency import measure_latency
 from rfsearch.recovery import RETRY_OF, first_number
 from rfsearch.rejection import end_rejected
+from rfsearch.trial_attributes import BATCH_HALVED, ENVIRONMENT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from rfsearch.architecture import Architecture
@@ -39,6 +45,8 @@ _RESULTS = (
     "levels",
     "latency_ms",
     "peak_memory_mb",
+    BATCH_HALVED,
+    ENVIRONMENT,
     *_SCORES,
 )
 
@@ -52,11 +60,11 @@ class Objective:
     """Suggest a candidate, pass it through the gates, train it briefly, log every number.
 
     A candidate that fails a gate is never trained; its trial ends as `rfsearch.rejection` says,
-    which is pruned for all samplers that learn from pruned trials. A candidate that
-    cannot be trained (a value outside the space, a loss that is not finite) ends as a failed
-    trial whose attribute `reason` says why; the study goes on. A candidate that an earlier trial
-    has trained with the same seed is not trained again: the trial repeats the earlier one's
-    results and names it in `duplicate_of`.
+    which is pruned for all samplers that learn from pruned trials. A candidate that cannot be
+    trained (a value outside the space, a loss that is not finite, too little memory) ends as a
+    failed trial whose attribute `reason` says why; the study goes on, and nothing of the candidate
+    stays in memory. A candidate that an earlier trial has trained with the same seed is not
+    trained again: the trial repeats the earlier one's results and names it in `duplicate_of`.
 
     Attributes:
         space: What may be proposed.
@@ -68,6 +76,7 @@ class Objective:
             has no bound on that.
         checkpoints: Where trainings leave their state after each epoch, for a retry to go on from.
             None: nowhere.
+        folder: Of the experiment; the state of the git repository that it is in is noted.
     """
 
     space: SearchSpace
@@ -77,6 +86,7 @@ class Objective:
     weights: WeightStore | None = None
     measure_latency: bool = False
     checkpoints: Checkpoints | None = None
+    folder: Path | None = None
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Score of the trial's candidate; NaN, which Optuna records as failed, if it has none.
@@ -85,13 +95,22 @@ class Objective:
             optuna.TrialPruned: If a gate or the study's pruner rejects the candidate.
         """
         try:
+            return self._judge(trial)
+        except (FloatingPointError, torch.OutOfMemoryError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+        # Only here nothing refers to the network any more, as the traceback did.
+        free_memory()
+        return _fail(trial, "training", reason)
+
+    def _judge(self, trial: optuna.Trial) -> float:
+        try:
             architecture = self.space.suggest(trial)
         except NotOfferedError as error:
-            return _fail(trial, "space", error)
+            return _fail(trial, "space", str(error))
         try:
             self._log_architecture(trial, architecture)
         except ValueError as error:  # The image is too small for the network.
-            return _fail(trial, "space", error)
+            return _fail(trial, "space", str(error))
         target = self.constraint.target
         found = diagnose_architecture(architecture, target, self.task.input_size)
         trial.set_user_attr("findings", ",".join(finding.kind for finding in found))
@@ -101,9 +120,13 @@ class Objective:
             if earlier is not None:
                 return _repeat(trial, earlier)
             model = self.task.build(architecture)
+            trial.set_user_attr(ENVIRONMENT, environment_of(model, self.folder))
             levels = self.constraint.judged_levels(architecture)
             main = self.constraint.main_level(architecture)
-            erf = {level: self.task.measure_erf(model, level) for level in levels}
+            try:
+                erf = {level: self.task.measure_erf(model, level) for level in levels}
+            except ValueError as error:  # No gradient reaches the input of a narrow network.
+                return _fail(trial, "measured", str(error))
             trial.set_user_attr("erf_clipped", erf[main].clipped)
             self.constraint.check_measured(trial, erf)
             if self.measure_latency or self.constraint.needs_latency:
@@ -111,17 +134,16 @@ class Objective:
                 self.constraint.check_latency(trial, timed)
         except optuna.TrialPruned:
             return end_rejected(trial)
-        try:
-            result = self._train(trial, model)
-        except FloatingPointError as error:
-            return _fail(trial, "training", error)
+        result = self._train(trial, model)
         if self.weights is not None:
             self.weights.add(trial, model, result.score)
-        trained = {level: self.task.measure_erf(model, level).size for level in levels}
+        trained = self._measure_trained(model, levels)
         trial.set_user_attr("erf_trained", trained[main])
         _log_trained_levels(trial, trained)
         for name, score in score_attributes(result).items():
             trial.set_user_attr(name, score)
+        if result.halved:
+            trial.set_user_attr(BATCH_HALVED, True)
         return result.score
 
     def _log_architecture(self, trial: optuna.Trial, architecture: Architecture) -> None:
@@ -149,6 +171,12 @@ class Objective:
             return self.task.train(model, report, self._checkpoint(trial))
         finally:
             trial.set_user_attr("train_seconds", time.perf_counter() - start)
+
+    def _measure_trained(self, model: nn.Module, levels: Iterable[str]) -> dict[str, float]:
+        try:
+            return {level: self.task.measure_erf(model, level).size for level in levels}
+        except ValueError as error:  # It had an ERF before: training has broken it.
+            raise FloatingPointError(f"After training: {error}") from None
 
     def _checkpoint(self, trial: optuna.Trial) -> Checkpoint | None:
         if self.checkpoints is None:
@@ -196,7 +224,7 @@ def _repeat(trial: optuna.Trial, earlier: FrozenTrial) -> float:
     return float(earlier.values[0])
 
 
-def _fail(trial: optuna.Trial, gate: str, error: Exception) -> float:
+def _fail(trial: optuna.Trial, gate: str, reason: str) -> float:
     trial.set_user_attr("rejected_by", gate)
-    trial.set_user_attr("reason", str(error))
+    trial.set_user_attr("reason", reason)
     return math.nan

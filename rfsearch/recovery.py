@@ -26,6 +26,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.outage import DatabaseLostError
+from rfsearch.trial_attributes import BASELINE
 
 if TYPE_CHECKING:
     import optuna
@@ -199,9 +200,11 @@ def put_back(study: optuna.Study, trial: FrozenTrial, *, lost: bool) -> bool:
     """
     params = trial.system_attrs.get("fixed_params", {}) | trial.params
     losses = trial.user_attrs.get(LOSSES, 0) + lost
-    if not params or losses > MAX_RETRIES:
+    is_baseline = BASELINE in trial.user_attrs  # It has no parameters, but a name and a seed.
+    if not (params or is_baseline) or losses > MAX_RETRIES:
         return False
-    study.enqueue_trial(params, user_attrs={RETRY_OF: first_number(trial), LOSSES: losses})
+    kept = {name: trial.user_attrs[name] for name in (BASELINE, "seed")} if is_baseline else {}
+    study.enqueue_trial(params, user_attrs={RETRY_OF: first_number(trial), LOSSES: losses} | kept)
     return True
 
 

@@ -77,9 +77,16 @@ class SegmentationLesson:
         """Cross entropy of the pixels of some training images; what moves in has no class."""
         with autocast(self.device):
             scores = model(self.train.take(batch.chosen, batch.variation)).float()
-        truth = batch.variation.apply(self.train_masks[batch.chosen], fill=IGNORED).long()
+        truth = self._truth(batch)
         known = (truth != IGNORED).sum().clamp_min(1)  # No pixel known would give a NaN.
         return F.cross_entropy(scores, truth, ignore_index=IGNORED, reduction="sum") / known
+
+    def weight(self, batch: Batch) -> Tensor:
+        """The number of pixels whose class is known."""
+        return (self._truth(batch) != IGNORED).sum()
+
+    def _truth(self, batch: Batch) -> Tensor:
+        return batch.variation.apply(self.train_masks[batch.chosen], fill=IGNORED).long()
 
     def evaluate(self, model: nn.Module) -> Scores:
         """Mean intersection over union, and the recall of objects by scale."""

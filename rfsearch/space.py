@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from rfsearch.stem_choices import Params
 
 
+#: The file beside the shipped spaces that lists baselines.
+BASELINES = "baselines"
+
+
 class Suggests(Protocol):
     """What a space needs of an `optuna.Trial`."""
 
@@ -141,6 +145,11 @@ def _suggest_category(trial: Suggests, name: str, options: tuple[Any, ...]) -> A
 
 def shipped_spaces() -> dict[str, Path]:
     """The search spaces that come with the package, by name."""
+    return {name: path for name, path in shipped_files().items() if name != BASELINES}
+
+
+def shipped_files() -> dict[str, Path]:
+    """The search spaces and the list of baselines that come with the package, by name."""
     installed = Path(str(files("rfsearch"))) / "search_spaces"
     folder = installed if installed.is_dir() else installed.parent.parent / "search_spaces"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}

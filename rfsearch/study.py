@@ -133,7 +133,7 @@ def open_study(
         num_past = len(study.get_trials(deepcopy=False))
         if alone:
             _end_running(study)
-        enqueue_baselines(study, experiment.config.baselines, experiment.config.training.seed)
+        enqueue_baselines(study, experiment.baselines, experiment.config.training.seed)
     except DatabaseLostError as error:
         raise ValueError(str(error)) from None
     # A resumed search must not propose the same candidates once more, nor two workers at once.

@@ -6,6 +6,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, Self
 
 import torch
@@ -16,11 +17,12 @@ from timm.scheduler import create_scheduler_v2
 from rfsearch.augmentation import Batch, Variation
 from rfsearch.checkpoints import TrainingProgress
 from rfsearch.device_images import memory_format
+from rfsearch.device_memory import Gradients, Learnable
 from rfsearch.scale_scores import ScaleScores
 from rfsearch.validation import FrozenData
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from rfsearch.checkpoints import Checkpoint
 
@@ -91,6 +93,7 @@ class TrainingResult(NamedTuple):
         seconds: Time of training and validation.
         by_scale: The score of small, medium and large objects.
         ap50: Average precision at an overlap of 50 %, for detection.
+        halved: Whether the batches did not fit into memory and were halved, gradients added up.
     """
 
     score: float
@@ -98,17 +101,15 @@ class TrainingResult(NamedTuple):
     seconds: float
     by_scale: ScaleScores = ScaleScores()
     ap50: float = math.nan
+    halved: bool = False
 
 
-class Lesson(Protocol):
+class Lesson(Learnable, Protocol):
     """What differs between tasks: images with their truth, a loss and a metric."""
 
     @property
     def num_images(self) -> int:
         """How many images there are to train on."""
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Loss of some training images, with gradients."""
 
     def evaluate(self, model: nn.Module) -> Scores:
         """Scores of the model on the validation images."""
@@ -125,6 +126,15 @@ def train(
 ) -> TrainingResult:
     """Train a network briefly, in place.
 
+    The same network, seed, images, device and versions give the same scores bit for bit on a CPU
+    with the same number of threads: what is random in the network (dropout) is drawn from the
+    seed too, and the global random numbers are left as they were. On CUDA all of that is the
+    same, but some kernels add up in any order, and so scores may differ by rounding. A budget in
+    seconds ends when it ends.
+
+    A batch that does not fit into memory is halved, and so are those after it; the gradients of
+    the halves add up to those of the batch (`rfsearch.device_memory.Gradients`).
+
     The host looks at what the device has computed at the end of each epoch only, so that the
     device need not wait for it.
 
@@ -140,6 +150,7 @@ def train(
 
     Raises:
         FloatingPointError: If the loss is not finite.
+        torch.OutOfMemoryError: If halves of batches do not fit into memory either.
     """
     start = time.perf_counter()
     model.to(device).to(memory_format=memory_format(device))
@@ -159,7 +170,7 @@ def train(
         warmup_lr=config.learning_rate / 100,
         step_on_epochs=False,
     )
-    batches = _Batches(lesson.num_images, config, device)
+    batches, gradients = _Batches(lesson.num_images, config, device), Gradients(lesson)
     progress, history = 0.0, list[float]()
     scores: Scores | None = None
     done = checkpoint.load(model, optimizer, device) if checkpoint is not None else None
@@ -173,17 +184,16 @@ def train(
         epoch = len(history) + 1
         model.train()
         total = torch.zeros((), device=device)
-        for batch in batches.epoch(epoch):
-            if scheduler is not None:
-                scheduler.step_update(round(progress * _TICKS))
-            loss = lesson.loss(model, batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-            progress = batches.progress(time.perf_counter() - start)
-            if progress >= 1:
-                break
+        with _seeded(batches.seed(epoch), device):
+            for batch in batches.epoch(epoch):
+                if scheduler is not None:
+                    scheduler.step_update(round(progress * _TICKS))
+                optimizer.zero_grad()
+                total += gradients.add(model, batch)
+                optimizer.step()
+                progress = batches.progress(time.perf_counter() - start)
+                if progress >= 1:
+                    break
         if not math.isfinite(float(total)):
             raise FloatingPointError(f"The training loss is {float(total)} in epoch {epoch}.")
         scores = _evaluate(model, lesson)
@@ -199,7 +209,17 @@ def train(
     if scores is None:  # All epochs were done before; a checkpoint has the value alone.
         scores = _evaluate(model, lesson)
     seconds = time.perf_counter() - start
-    return TrainingResult(scores.value, len(history), seconds, scores.by_scale, scores.ap50)
+    return TrainingResult(
+        scores.value, len(history), seconds, scores.by_scale, scores.ap50, gradients.halved
+    )
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers from this seed inside, and those of before afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _evaluate(model: nn.Module, lesson: Lesson) -> Scores:
@@ -226,8 +246,11 @@ class _Batches:
         self.batch_size = min(config.batch_size, num_images)
         self.updates = 0
 
+    def seed(self, epoch: int) -> int:
+        return self.config.seed * 100_003 + epoch
+
     def epoch(self, number: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(self.config.seed * 100_003 + number)
+        generator = torch.Generator().manual_seed(self.seed(number))
         order = torch.randperm(self.num_images, generator=generator)
         # A last batch of one image would have no statistics to normalise with.
         count = self.num_images // self.batch_size

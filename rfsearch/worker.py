@@ -120,10 +120,16 @@ class Worker:
             weights=WeightStore(experiment.folder / "weights", search.keep_weights),
             measure_latency=search.measure_latency,
             checkpoints=self._checkpoints,
+            folder=experiment.folder,
         )
         try:
             if BASELINE in trial.user_attrs:
-                value = run_baseline(trial, experiment.task, self.interrupts.raise_if_requested)
+                value = run_baseline(
+                    trial,
+                    experiment.task,
+                    self.interrupts.raise_if_requested,
+                    experiment.folder,
+                )
             else:
                 value = objective(trial)
         except optuna.TrialPruned:

@@ -10,7 +10,8 @@ import optuna
 from PIL import Image
 
 from rfsearch.experiment import Experiment
-from rfsearch.study import open_study, run_study, storage_url
+from rfsearch.study import open_study, storage_url
+from rfsearch.worker import Worker
 
 HAS_ONNX = all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
 SPACE = """
@@ -70,7 +71,7 @@ def write_experiment(folder: Path) -> Path:
 
 def run_experiment(folder: Path) -> None:
     experiment = Experiment.load(folder, "cpu")
-    run_study(open_study(experiment), experiment, lambda study, trial: None)
+    Worker(open_study(experiment), experiment).work()
 
 
 def stored_study(folder: Path) -> optuna.Study:

@@ -40,7 +40,10 @@ def blocks(draw: st.DrawFn, kind: str) -> Block:
 
 @st.composite
 def stages(
-    draw: st.DrawFn, kinds: tuple[str, ...] = KINDS, widths: tuple[int, ...] = WIDTHS
+    draw: st.DrawFn,
+    kinds: tuple[str, ...] = KINDS,
+    widths: tuple[int, ...] = WIDTHS,
+    contexts: tuple[str, ...] = CONTEXTS,
 ) -> Stage:
     stride = draw(st.integers(1, 3))
     block = draw(st.sampled_from(kinds))
@@ -51,7 +54,7 @@ def stages(
             "width": draw(st.sampled_from(widths)),
             "stride": stride,
             "downsample": draw(st.sampled_from(DOWNSAMPLINGS)) if stride > 1 else "conv",
-            "context": draw(st.sampled_from(CONTEXTS)) if kind.has_context else "none",
+            "context": draw(st.sampled_from(contexts)) if kind.has_context else "none",
             "expansion": draw(st.sampled_from((1, 2, 4))) if kind.has_expansion else 4,
             "blocks": draw(st.lists(blocks(block), min_size=1, max_size=3)),
         }
@@ -81,6 +84,7 @@ def architectures(
     max_field: int | None = None,
     max_stride: int | None = None,
     stem_kinds: tuple[str, ...] = STEM_KINDS,
+    contexts: tuple[str, ...] = CONTEXTS,
 ) -> Architecture:
     """Up to three stages of up to three blocks.
 
@@ -91,11 +95,12 @@ def architectures(
         max_field: Largest theoretical receptive field in px.
         max_stride: Largest output stride in px.
         stem_kinds: Kinds of stem.
+        contexts: Contexts of blocks that may have one.
     """
     stem = draw(stems(stem_kinds))
     # A stage that makes the network too large is left out, so that few draws are wasted.
     kept: list[Stage] = []
-    for stage in draw(st.lists(stages(kinds, widths), min_size=1, max_size=3)):
+    for stage in draw(st.lists(stages(kinds, widths, contexts), min_size=1, max_size=3)):
         field = Architecture(stem=stem, stages=(*kept, stage)).receptive_field()
         small = field.size <= (max_field or field.size)
         if small and field.stride <= (max_stride or field.stride):
@@ -103,6 +108,11 @@ def architectures(
     if not kept:
         kept.append(draw(stages(kinds[:1], widths[:1]).filter(lambda stage: stage.stride == 1)))
     return Architecture(stem=stem, stages=tuple(kept))
+
+
+def local_architectures(**options: Any) -> st.SearchStrategy[Architecture]:
+    """Architectures without parts that see the whole image."""
+    return architectures(LOCAL_KINDS, contexts=("none",), **options)
 
 
 NECKS = ("aspp", "unet", "fpn", "merge")
@@ -134,8 +144,7 @@ def necked(
     max_stride: int | None = None,
 ) -> Architecture:
     """Architectures with a neck, whose parts divide sizes exactly and have no global parts."""
-    bodies = architectures(LOCAL_KINDS, max_field=max_field, max_stride=max_stride)
-    values = draw(bodies).to_dict()
+    values = draw(local_architectures(max_field=max_field, max_stride=max_stride)).to_dict()
     stem = values["stem"]
     stem["stride"] = min(stem["stride"], 2)
     if stem.get("kind") == "patch":
@@ -143,7 +152,6 @@ def necked(
     for stage in values["stages"]:
         if stage["stride"] > 2 and stage["downsample"] not in ("max_pool", "avg_pool"):
             stage["downsample"] = "max_pool"
-        stage["context"] = "none"
     kinds = kinds if len(values["stages"]) > 1 else ("aspp", "unet")
     values["neck"] = draw(neck_dicts(kinds, len(values["stages"])))
     return Architecture.from_dict(values)

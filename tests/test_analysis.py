@@ -37,6 +37,8 @@ DTYPES = {
     "peak_memory_mb": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
+    "device": "string",
+    "batch_halved": "boolean",
     "baseline": "string",
     "duplicate_of": "Int64",
     "levels": "string",
@@ -68,6 +70,7 @@ TRAINED = CHECKED | {
     "train_seconds": 3.5,
     "seed": 0,
     "architecture": "{}",
+    "environment": '{"device": "NVIDIA H100", "threads": 1}',
 }
 
 
@@ -161,8 +164,9 @@ def test_values_of_a_trained_trial() -> None:
     params = study.trials[0].params
     assert row["value"] == 0.75
     assert (row["stage1_depth"], row["stage1_block"]) == tuple(params.values())
-    for name in set(TRAINED) - {"architecture"}:
+    for name in set(TRAINED) - {"architecture", "environment"}:
         assert row[name] == TRAINED[name], name
+    assert row["device"] == "NVIDIA H100"
     assert row["erf_ratio_expected"] == 10 / 20
     assert row["erf_ratio"] == 12 / 20
     assert row["erf_ratio_trained"] == 15 / 20
@@ -239,6 +243,13 @@ def test_the_study_of_somebody_else_works() -> None:
     assert list(dtypes(frame).items()) == expected
     assert (frame["x"] ** 2).tolist() == frame["value"].tolist()
     assert frame[["trf_size", "erf_ratio", "rejected_by", "feasible"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("value", ["production", "[1]", 3, {"device": "x"}])
+def test_an_environment_of_somebody_else_is_no_device(value: Any) -> None:
+    study = optuna.create_study()
+    study.optimize(lambda trial: trial.set_user_attr("environment", value) or 0.0, n_trials=1)
+    assert trials_dataframe(study)["device"].isna().all()
 
 
 def test_no_trial_is_changed() -> None:

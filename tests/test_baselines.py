@@ -14,9 +14,12 @@ from test_tasks import task
 from torch.utils.flop_counter import FlopCounterMode
 
 from rfsearch.analysis import trials_dataframe
+from rfsearch.baseline_names import baseline_names
 from rfsearch.baselines import enqueue_baselines, run_baseline
 from rfsearch.experiment import Experiment
 from rfsearch.quota import is_finished, num_trained
+from rfsearch.recovery import end_lost
+from rfsearch.space import shipped_spaces
 from rfsearch.study import open_study
 from rfsearch.timm_network import TimmNetwork
 from rfsearch.worker import Worker
@@ -171,3 +174,37 @@ def test_one_that_was_interrupted_is_tried_again() -> None:
         study.optimize(lambda trial: run_baseline(trial, task(), interrupt), n_trials=1)
     _, again = with_baselines(study, SMALL)
     assert again.user_attrs["baseline_score"] >= 0
+
+
+def test_the_shipped_list_names_networks_of_which_each_is_a_baseline() -> None:
+    names = baseline_names("baselines", Path())
+    assert len(names) > 3
+    for name in names:
+        (field,) = TimmNetwork(name, 3, 0).receptive_fields().values()
+        assert field.stride == 32
+    assert "baselines" not in shipped_spaces()
+
+
+def test_lists_in_files(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(f'models = ["{SMALL}"]')
+    assert baseline_names("mine.toml", tmp_path) == (SMALL,)
+    with pytest.raises(
+        ValueError, match=r"must be a list of names in timm, .* but got 'resnet18'"
+    ):
+        baseline_names("resnet18", tmp_path)
+    (tmp_path / "mine.toml").write_text("models = []")
+    with pytest.raises(ValueError, match=r"mine.toml: models: "):
+        baseline_names("mine.toml", tmp_path)
+
+
+def test_one_whose_worker_died_is_put_back_as_a_baseline() -> None:
+    study = optuna.create_study()
+    enqueue_baselines(study, [SMALL], seed=0)
+    study.ask()
+    end_lost(study, study.trials[0])
+    lost, again = study.trials
+    assert lost.state == TrialState.FAIL
+    assert (again.state, again.params) == (TrialState.WAITING, {})
+    assert again.user_attrs["baseline"] == SMALL
+    assert with_baselines(study, SMALL)[-1].user_attrs["baseline_score"] >= 0
+    assert len(study.trials) == 2

@@ -9,8 +9,9 @@ import torch
 from helpers import architecture
 
 from rfsearch.checkpoints import Checkpoint, Checkpoints, TrainingProgress
+from rfsearch.classification import ClassificationLesson
 from rfsearch.model import build_model
-from rfsearch.sources import ImageData, digit_scenes
+from rfsearch.sources import digit_scenes
 from rfsearch.training import TrainingConfig, TrainingResult, train
 
 CPU = torch.device("cpu")
@@ -18,8 +19,9 @@ CONFIG = TrainingConfig(epochs=4, batch_size=16)
 
 
 @pytest.fixture(scope="module")
-def data() -> ImageData:
-    return digit_scenes(object_size=8, canvas_size=16, num_train=64, num_valid=32)
+def lesson() -> ClassificationLesson:
+    data = digit_scenes(object_size=8, canvas_size=16, num_train=64, num_valid=32)
+    return ClassificationLesson(data, CPU)
 
 
 def network(width: int = 4) -> torch.nn.Module:
@@ -36,17 +38,19 @@ def stop_after(last: int, seen: list[int]) -> object:
     return report
 
 
-def interrupted(data: ImageData, checkpoint: Checkpoint, after: int) -> None:
+def interrupted(lesson: ClassificationLesson, checkpoint: Checkpoint, after: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(
-            network(), data, CONFIG, device=CPU, checkpoint=checkpoint,
+            network(), lesson, CONFIG, device=CPU, checkpoint=checkpoint,
             report=stop_after(after, []),  # type: ignore[arg-type]
         )  # fmt: skip
 
 
-def resumed(data: ImageData, checkpoint: Checkpoint) -> tuple[TrainingResult, torch.nn.Module]:
+def resumed(
+    lesson: ClassificationLesson, checkpoint: Checkpoint
+) -> tuple[TrainingResult, torch.nn.Module]:
     model = network()
-    return train(model, data, CONFIG, device=CPU, checkpoint=checkpoint), model
+    return train(model, lesson, CONFIG, device=CPU, checkpoint=checkpoint), model
 
 
 def optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -55,39 +59,41 @@ def optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
 
 @pytest.mark.parametrize("after", [1, 3, 4])
 def test_a_resumed_training_ends_like_an_uninterrupted_one(
-    tmp_path: Path, data: ImageData, after: int
+    tmp_path: Path, lesson: ClassificationLesson, after: int
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(data, checkpoint, after)
-    result, model = resumed(data, checkpoint)
+    interrupted(lesson, checkpoint, after)
+    result, model = resumed(lesson, checkpoint)
     whole = network()
-    expected = train(whole, data, CONFIG, device=CPU)
-    assert (result.accuracy, result.epochs) == (expected.accuracy, 4)
+    expected = train(whole, lesson, CONFIG, device=CPU)
+    assert (result.score, result.epochs) == (expected.score, 4)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
 
 
 def test_a_resumed_training_reports_the_earlier_epochs_too(
-    tmp_path: Path, data: ImageData
+    tmp_path: Path, lesson: ClassificationLesson
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(data, checkpoint, 2)
+    interrupted(lesson, checkpoint, 2)
     seen: list[int] = []
     train(
-        network(), data, CONFIG, device=CPU, checkpoint=checkpoint,
+        network(), lesson, CONFIG, device=CPU, checkpoint=checkpoint,
         report=stop_after(-1, seen),  # type: ignore[arg-type]
     )  # fmt: skip
     assert seen == [1, 2, 3, 4]
 
 
-def test_the_time_before_the_interruption_counts(tmp_path: Path, data: ImageData) -> None:
+def test_the_time_before_the_interruption_counts(
+    tmp_path: Path, lesson: ClassificationLesson
+) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(data, checkpoint, 1)
+    interrupted(lesson, checkpoint, 1)
     file = checkpoint.folder / "last" / "progress.json"
     done = TrainingProgress.model_validate_json(file.read_text())
     assert (len(done.scores), done.updates, done.share) == (1, 4, 0.25)
     file.write_text(done.model_copy(update={"seconds": 1000.0}).model_dump_json())
-    result, _ = resumed(data, checkpoint)
+    result, _ = resumed(lesson, checkpoint)
     assert result.epochs == 4
     assert result.seconds > 1000
 
@@ -100,10 +106,10 @@ def test_without_a_checkpoint_nothing_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.pt", "progress.json"])
 @pytest.mark.parametrize("content", [b"", b"{}", b"garbage " * 20, None])
 def test_a_damaged_checkpoint_is_not_used(
-    tmp_path: Path, data: ImageData, file: str, content: bytes | None
+    tmp_path: Path, lesson: ClassificationLesson, file: str, content: bytes | None
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(data, checkpoint, 1)
+    interrupted(lesson, checkpoint, 1)
     if content is None:
         (checkpoint.folder / "last" / file).unlink()
     else:
@@ -115,9 +121,11 @@ def test_a_damaged_checkpoint_is_not_used(
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
 
 
-def test_the_checkpoint_of_another_network_is_not_used(tmp_path: Path, data: ImageData) -> None:
+def test_the_checkpoint_of_another_network_is_not_used(
+    tmp_path: Path, lesson: ClassificationLesson
+) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(data, checkpoint, 1)
+    interrupted(lesson, checkpoint, 1)
     other = network(width=8)
     with pytest.warns(UserWarning, match="it is of another network"):
         assert checkpoint.load(other, optimizer(other), CPU) is None
@@ -129,11 +137,11 @@ class Evil:
 
 
 def test_a_checkpoint_runs_no_code(
-    tmp_path: Path, data: ImageData, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, lesson: ClassificationLesson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(data, checkpoint, 1)
+    interrupted(lesson, checkpoint, 1)
     torch.save(Evil(), checkpoint.folder / "last" / "optimizer.pt")
     model = network()
     with pytest.warns(UserWarning, match="not a usable checkpoint"):
@@ -144,17 +152,17 @@ def test_a_checkpoint_runs_no_code(
 
 
 def test_a_full_disk_does_not_end_the_training(
-    tmp_path: Path, data: ImageData, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, lesson: ClassificationLesson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(data, checkpoint, 1)
+    interrupted(lesson, checkpoint, 1)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("torch.save", full)
     with pytest.warns(UserWarning, match=r"no checkpoint could be written \(.*No space left"):
-        result, _ = resumed(data, checkpoint)
+        result, _ = resumed(lesson, checkpoint)
     assert result.epochs == 4
     assert [path.name for path in checkpoint.folder.iterdir()] == ["last"]  # Whole, of epoch 1.
 
@@ -173,9 +181,9 @@ def test_studies_do_not_share_checkpoints(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path, "a").of(0) != Checkpoints(tmp_path, "b").of(0)
 
 
-def test_a_removed_checkpoint_is_gone(tmp_path: Path, data: ImageData) -> None:
+def test_a_removed_checkpoint_is_gone(tmp_path: Path, lesson: ClassificationLesson) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(data, checkpoint, 1)
+    interrupted(lesson, checkpoint, 1)
     checkpoint.remove()
     assert not checkpoint.folder.exists()
     checkpoint.remove()

@@ -32,7 +32,7 @@ def test_an_architecture_from_its_dictionary_and_from_a_trial(tmp_path: Path) ->
         ("{", r"a\.json: not a JSON file \(Expecting property name"),
         ("[1, 2]", r"a\.json: must be an architecture, but holds \[1, 2\]\."),
         ('"nonsense"', r"a\.json: not a JSON file"),
-        ("{}", r"a\.json: stem: missing key; allowed keys are stem, stages\."),
+        ("{}", r"a\.json: stem: missing key; allowed keys are stem, stages, neck\."),
         ('{"stem": {}, "stages": [], "x": 1}', r"a\.json: "),
     ],
 )

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from test_cli import count_complete, many_candidates, stored_trials, write_experiment
 
 from rfsearch.cli_search import STORAGE_VARIABLE
+from rfsearch.quota import num_trained
 from rfsearch.recovery import RETRY_OF
 from rfsearch.storage import open_storage
 from rfsearch.study import exclusive, storage_url, together
@@ -62,14 +63,14 @@ def test_run_and_worker_work_on_the_same_study(tmp_path: Path, folder: Path) -> 
     assert result.exit_code == 0, result.output
     assert "2 trained to the end" in result.stdout
     study = optuna.load_study(study_name="tiny", storage=open_storage(shared(tmp_path)))
-    assert sum(t.state == TrialState.COMPLETE for t in study.trials) == 2
+    assert num_trained(study.trials) == 2  # A repeated candidate is not trained again.
 
 
 def test_a_worker_takes_part_in_the_folders_own_study(folder: Path) -> None:
     with together(folder):
         assert rfsearch("worker", folder, "--device", "cpu").exit_code == 0
         assert "is searching here" in refusal(rfsearch("run", folder, "--device", "cpu"))
-    assert sum(t.state == TrialState.COMPLETE for t in stored_trials(folder)) == 2
+    assert num_trained(stored_trials(folder)) == 2
 
 
 def test_a_worker_is_kept_out_of_a_folder_that_one_process_has_for_itself(folder: Path) -> None:
@@ -214,5 +215,5 @@ def test_workers_reach_their_study_through_the_grpc_proxy(tmp_path: Path, folder
         proxy.terminate()
         proxy.wait()
     study = optuna.load_study(study_name="x", storage=open_storage(shared(tmp_path)))
-    assert sum(t.state == TrialState.COMPLETE for t in study.trials) == 2
+    assert num_trained(study.trials) == 2  # A repeated candidate is not trained again.
     assert all("heartbeat" in trial.user_attrs for trial in study.trials)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers import architecture, stage_dict
 from hypothesis import given, settings
-from strategies import architectures
+from strategies import architectures, local_architectures
 
 from rfsearch.architecture import Architecture
 from rfsearch.coverage import PIXEL, Coverage, coverage
@@ -33,7 +33,7 @@ def touched_by_nan(arch: Architecture) -> set[int]:
     return set((np.flatnonzero(reached[:, unit].numpy()) - unit * stride).tolist())
 
 
-@given(architectures(max_field=MAX_FIELD, max_stride=MAX_STRIDE))
+@given(local_architectures(max_field=MAX_FIELD, max_stride=MAX_STRIDE))
 @settings(max_examples=25)
 def test_touched_pixels_agree_with_nan_in_the_built_network(arch: Architecture) -> None:
     assert set(coverage(arch.lower()).pixels) == touched_by_nan(arch)

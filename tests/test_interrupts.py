@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import signal
+import threading
+import time
 
 import pytest
 
@@ -26,3 +28,43 @@ def test_nothing_is_noted_outside() -> None:
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     assert not interrupts.requested
+
+
+def test_sigterm_interrupts_by_itself_after_the_grace_time() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)]
+    with Interrupts(grace=0.2) as interrupts:
+        start = time.monotonic()
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupts.requested == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(30)
+        assert 0.2 <= time.monotonic() - start < 20
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)] == before
+
+
+def test_nothing_comes_after_the_end() -> None:
+    with Interrupts(grace=0.1):
+        signal.raise_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_ctrl_c_may_take_as_long_as_an_epoch() -> None:
+    with Interrupts(grace=0.1) as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert interrupts.requested == signal.SIGINT
+
+
+def test_another_thread_leaves_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    inside: list[object] = []
+
+    def work() -> None:
+        with Interrupts():
+            inside.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert inside == [before]

@@ -27,9 +27,9 @@ LAYERS: tuple[set[str], ...] = (
         "questions", "readings", "resizing", "scales", "stages", "stems", "target",
     },
     {
-        "candidates", "choices", "constraint", "decisions", "effects", "feasible",
-        "feasible_graph", "findings", "level_ranges", "neck_choices", "remedies", "rules",
-        "space", "stage_heads", "stem_choices", "trial_attributes", "verdict", "ways",
+        "baseline_names", "candidates", "choices", "constraint", "decisions", "effects",
+        "feasible", "feasible_graph", "findings", "level_ranges", "neck_choices", "remedies",
+        "rules", "space", "stage_heads", "stem_choices", "trial_attributes", "verdict", "ways",
     },
     {
         "builders", "coverage_probe", "diagnosis", "erf", "erf_average", "erf_crop", "erf_images",
@@ -42,15 +42,16 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "augmentation", "boxed_images", "checkpoints", "classification", "datasets", "detection",
-        "device_images", "image_pixels", "level_maps", "masked_images", "package_images",
-        "retraining", "retraining_data", "retraining_run", "scale_scores", "scenes",
-        "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles", "training",
+        "device_images", "device_memory", "image_pixels", "level_maps", "masked_images",
+        "package_images", "retraining", "retraining_data", "retraining_run", "scale_scores",
+        "scenes", "segmentation", "sources", "task_erf", "tasks", "tile_data", "tiles",
+        "training",
     },
     {
-        "baselines", "data_config", "database_url", "devices", "experiment", "interrupts",
-        "local_workers", "objective", "outage", "patient_storage", "quota", "ray_workers",
-        "recovery", "rejection", "sampler", "search_methods", "storage", "study", "weights",
-        "worker",
+        "baselines", "data_config", "database_url", "devices", "environment", "experiment",
+        "interrupts", "local_workers", "objective", "outage", "patient_storage", "quota",
+        "ray_workers", "recovery", "rejection", "sampler", "search_methods", "storage", "study",
+        "weights", "worker",
     },
     {
         "advice", "analysis", "charts", "comparison", "dashboard", "erf_effect",

@@ -163,6 +163,7 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
     attrs = trial.user_attrs
     assert set(attrs) == {
         "architecture",
+        "environment",
         "erf_clipped",
         "erf_expected",
         "erf_init",
@@ -249,8 +250,11 @@ def test_of_a_pyramid_each_judged_level_is_measured_before_and_after_training() 
 
 
 def test_the_same_candidate_gets_the_same_numbers_in_every_study() -> None:
-    (first,), (second,) = search(real_task(), FITS), search(real_task(), FITS)
+    tasks = (real_task(epochs=3, batch_size=16) for _ in range(2))
+    (first,), (second,) = (search(task, FITS) for task in tasks)
     assert first.values == second.values
+    assert first.intermediate_values == second.intermediate_values
+    assert len(set(first.intermediate_values.values())) > 1
     changing = {"train_seconds"}
     for name in set(first.user_attrs) - changing:
         assert first.user_attrs[name] == second.user_attrs[name], name
@@ -398,6 +402,16 @@ def test_a_loss_that_is_not_finite_fails_and_the_study_goes_on() -> None:
     assert "erf_trained" not in attrs
 
 
+def test_a_network_that_training_has_killed_fails_and_the_study_goes_on() -> None:
+    # The loss of the only update is finite; the weights after it are not.
+    task = real_task(optimizer="sgd", learning_rate=1e38, warmup=0.0, batch_size=64)
+    trials = search(task, FITS, TOO_SMALL)
+    assert states(trials) == ["FAIL", "PRUNED"]
+    attrs = trials[0].user_attrs
+    assert attrs["rejected_by"] == "training"
+    assert attrs["reason"].startswith("After training: No gradient reaches the input")
+
+
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError])
 def test_a_bug_in_training_ends_the_study(kind: type[Exception]) -> None:
     @dataclass(frozen=True)
@@ -528,3 +542,25 @@ def test_images_that_do_not_fit_a_neck_are_a_failed_trial() -> None:
     assert trial.state == TrialState.FAIL
     assert trial.user_attrs["rejected_by"] == "space"
     assert trial.user_attrs["reason"].startswith("Images must be a multiple of 32 px")
+
+
+def test_a_network_through_which_no_gradient_comes_does_not_end_the_study() -> None:
+    @dataclass(frozen=True)
+    class Dead(StubTask):
+        from_measurement: int = 1
+        measured: list[int] = field(default_factory=list)
+
+        def measure_erf(self, model: SearchedNetwork, level: str | None = None) -> Any:
+            self.measured.append(1)
+            if len(self.measured) >= self.from_measurement:
+                raise ValueError("No gradient reaches the input.")
+            return super().measure_erf(model, level)
+
+    options = (tiny_data(), TrainingConfig(epochs=1))
+    (at_once,) = search(Dead(*options, device="cpu"), FITS)
+    assert at_once.state == TrialState.FAIL
+    assert at_once.user_attrs["rejected_by"] == "measured"
+    assert at_once.user_attrs["reason"] == "No gradient reaches the input."
+    (trained,) = search(Dead(*options, device="cpu", from_measurement=2), FITS)
+    assert trained.state == TrialState.FAIL
+    assert trained.user_attrs["reason"] == "After training: No gradient reaches the input."

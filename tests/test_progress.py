@@ -98,3 +98,22 @@ def test_the_bar_ends_with_an_error_too() -> None:
     with pytest.raises(RuntimeError, match=r"^boom$"), shown:
         raise RuntimeError("boom")
     assert not shown.bar.live.is_started
+
+
+def test_whoever_watches_several_workers_shows_all_their_trials() -> None:
+    shown = progress(complete(0.5))
+    running = create_trial(state=TrialState.RUNNING)
+    waiting = create_trial(state=TrialState.WAITING)
+    shown.refresh([complete(0.25), stopped("expected"), complete(0.75), running, waiting])
+    assert description(shown) == "best 0.750, stopped: expected 1, running: 1"
+    assert shown.bar.tasks[0].completed == 2
+    shown.refresh([complete(0.25)])
+    assert description(shown) == "best 0.250"
+    assert shown.bar.tasks[0].completed == 1
+
+
+def test_a_trial_that_was_handed_back_was_not_trained() -> None:
+    shown = progress()
+    attrs = {"train_seconds": 1.0}
+    feed(shown, create_trial(state=TrialState.FAIL, user_attrs=attrs))
+    assert shown.bar.tasks[0].completed == 0

@@ -14,7 +14,7 @@ from rfsearch.architecture import Architecture
 from rfsearch.model import build_model
 from rfsearch.space import SearchSpace
 
-FILES = sorted(SPACES.glob("*.toml"))
+FILES = sorted(path for path in SPACES.glob("*.toml") if path.stem != "baselines")
 
 
 def check_runs(member: Architecture) -> None:

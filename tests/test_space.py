@@ -364,7 +364,7 @@ def test_file_and_python_give_the_same_space(tmp_path: Path) -> None:
             bad("stride = 1", "stride = 1\nnorm = 'batch'"),
             "stem, norm: unknown key; allowed keys are kind, kernel_size, stride, width, pool.",
         ),
-        (bad("[stem]", "[steam]"), "stem: missing key; allowed keys are stem, stages."),
+        (bad("[stem]", "[steam]"), "stem: missing key; allowed keys are stem, stages, neck."),
         (
             bad("[3, 5]", "[3, 4]"),
             "stage 1, kernel_size 2: must be odd, so that the window has a middle, but got 4.",
@@ -456,4 +456,6 @@ def test_unknown_name() -> None:
 
 def test_shipped_spaces_are_those_of_the_folder() -> None:
     shipped = {name: path.read_text() for name, path in shipped_spaces().items()}
-    assert shipped == {path.stem: path.read_text() for path in SPACES.glob("*.toml")}
+    assert shipped == {
+        path.stem: path.read_text() for path in SPACES.glob("*.toml") if path.stem != "baselines"
+    }

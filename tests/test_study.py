@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.checkpoints import Checkpoint
 from rfsearch.experiment import Experiment, SearchConfig
 from rfsearch.model import SearchedNetwork
 from rfsearch.quota import is_finished, num_trained
-from rfsearch.study import exclusive, open_study, storage_url
+from rfsearch.study import exclusive, open_study, storage_url, together
 from rfsearch.tasks import ClassificationTask
 from rfsearch.training import TrainingResult
 from rfsearch.worker import Worker
@@ -351,6 +352,31 @@ def test_the_database_of_another_study_is_refused(tmp_path: Path, folder: Path) 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("format_number", [None, 99])
+def test_trials_of_another_version_are_refused(folder: Path, format_number: int | None) -> None:
+    study = open_study(stub_experiment(folder))
+    study.set_user_attr("rfsearch_format", format_number)
+    refusal = pytest.raises(
+        ValueError, match=f"another version of rfsearch .format {format_number}"
+    )
+    with refusal as error:
+        open_study(Experiment.load(folder, "cpu"))
+    assert "\n" not in str(error.value)
+
+
+def test_workers_of_one_study_draw_differently(folder: Path) -> None:
+    experiment = stub_experiment(folder)
+    alone = [open_study(experiment) for _ in range(2)]
+    several = open_study(experiment, alone=False)
+    draws = [
+        study.sampler.sample_independent(
+            study, study.ask()._cached_frozen_trial, "x", FloatDistribution(0, 1)
+        )
+        for study in (*alone, several)
+    ]
+    assert draws[0] == draws[1] != draws[2]
+
+
 def test_trials_that_no_experiment_made_are_refused(folder: Path) -> None:
     study = optuna.create_study(study_name="tiny", storage=storage_url(folder))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
@@ -414,6 +440,16 @@ def test_the_lock_holds_against_other_processes(tmp_path: Path) -> None:
     with exclusive(tmp_path):
         assert subprocess.run(take, check=False).returncode == 1
     assert subprocess.run(take, check=False).returncode == 0
+
+
+def test_workers_share_a_folder_but_not_with_a_search_of_its_own(tmp_path: Path) -> None:
+    with together(tmp_path):
+        with together(tmp_path):
+            assert _is_refused(tmp_path)
+        assert _is_refused(tmp_path)
+    refusal = pytest.raises(ValueError, match="is searching here")
+    with exclusive(tmp_path), refusal, together(tmp_path):
+        pass
 
 
 def test_the_lock_is_freed_by_an_error(tmp_path: Path) -> None:

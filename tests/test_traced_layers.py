@@ -16,7 +16,10 @@ from rfsearch.traced_layers import output_reach, traced_layers, traced_outputs
 
 def module_names(arch: Architecture) -> list[str]:
     """Where the built network has the layers of `architecture_layers`."""
-    names = ["stem.0", "stem.1"] if arch.stem.pool == "max" else ["stem"]
+    convolutions = 2 if arch.stem.kind == "patch" else len(arch.stem.widths)
+    names = [f"stem.{convolutions - 1}"]
+    if arch.stem.pool != "none":
+        names.append("stem")  # The pooling may be of two parts, and ends the stem.
     for number, stage in enumerate(arch.stages):
         children = stage.depth + (stage.downsample != "conv")
         names += [f"stages.{number}.{place}" for place in range(children)]

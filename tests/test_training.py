@@ -151,6 +151,18 @@ def test_the_same_seed_gives_the_same_result() -> None:
     assert not torch.equal(models[0], models[2])
 
 
+def test_what_is_random_in_a_network_depends_on_the_seed_alone() -> None:
+    def curve(seed: int, global_seed: int) -> list[float]:
+        model, scores = nn.Sequential(tiny_model(), nn.Dropout(0.5)), list[float]()
+        torch.manual_seed(global_seed)
+        slow = config(seed=seed, learning_rate=0.0005)
+        train(model, easy_data(), slow, device=CPU, report=lambda _, score: scores.append(score))
+        return [*scores, *model[0][0].weight.flatten().tolist()]
+
+    assert curve(0, 1) == curve(0, 2)
+    assert curve(0, 1) != curve(1, 1)
+
+
 def test_training_leaves_the_global_random_numbers_alone() -> None:
     model = tiny_model()
     before = torch.get_rng_state()
