@@ -7,6 +7,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -254,7 +255,7 @@ def test_a_database_of_another_experiment(searched: Path, tmp_path: Path) -> Non
 
 
 def test_only_classifiers_are_exported(searched: Path) -> None:
-    data: Any = None
+    data: Any = SimpleNamespace(image_size=(16, 16))
     segmentation = replace(Experiment.load(searched, "cpu"), task=SegmentationTask(data))
     with pytest.raises(ValueError, match=r"only networks that classify .* score is miou"):
         trained_network(segmentation)
