@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from rfsearch.device_images import DeviceImages, Normalizer, autocast
+from rfsearch.device_images import autocast
+from rfsearch.image_lesson import ImageLesson
 from rfsearch.scale_scores import ScaleScores, share_by_scale
 from rfsearch.training import Scores
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rfsearch.datasets import ImageData
 
 
-class ClassificationLesson:
+class ClassificationLesson(ImageLesson):
     """Labelled images on a device; the model maps a batch of them to class scores.
 
     The score is the share of validation images that are classified right; by scale, among the
@@ -27,30 +28,16 @@ class ClassificationLesson:
     """
 
     def __init__(self, data: ImageData, device: torch.device, batch_size: int = 64) -> None:
-        normalize = Normalizer.of(data.train_images)
-        self.train = DeviceImages(data.train_images, normalize, device)
-        self.valid = DeviceImages(data.valid_images, normalize, device)
+        super().__init__(data, device, batch_size)
         self.train_labels = data.train_labels.to(device)
         self.valid_labels = data.valid_labels.to(device)
         self.valid_sizes = data.valid_sizes
-        self.device = device
-        self.num_classes = len(data.class_names)
-        self.batch_size = batch_size
-
-    @property
-    def num_images(self) -> int:
-        """How many images there are to train on."""
-        return len(self.train)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross entropy of some training images."""
         with autocast(self.device):
             scores = model(self.train.take(batch.chosen, batch.variation))
             return F.cross_entropy(scores.float(), self.train_labels[batch.chosen])
-
-    def weight(self, batch: Batch) -> int:
-        """The number of images."""
-        return batch.size
 
     def evaluate(self, model: nn.Module) -> Scores:
         """Accuracy on the validation images.

@@ -15,7 +15,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.image_list import ImageList
 
-from rfsearch.device_images import DeviceImages, Normalizer, autocast
+from rfsearch.device_images import autocast
+from rfsearch.image_lesson import ImageLesson
 from rfsearch.level_maps import level_maps
 from rfsearch.scale_scores import ScaleScores
 from rfsearch.target import OBJECT_PER_STRIDE
@@ -123,27 +124,20 @@ def detector(network: Backbone, num_classes: int) -> FCOS:
     return model
 
 
-class DetectionLesson:
+class DetectionLesson(ImageLesson):
     """Images with boxes on a device, for a model from `detector`.
 
     The score is COCO's average precision over overlaps of 50 to 95 %, by scale that of small,
     medium and large objects. Ignored objects are not learned, and detections of them not counted.
-    torchvision's loss makes the host wait for the device in every step.
+    torchvision's loss makes the host wait for the device in every step. It is a mean over units
+    that see an object, of which nobody knows the number beforehand: halves of a batch weigh by
+    their images.
     """
 
     def __init__(self, data: DetectionData, device: torch.device, batch_size: int = 64) -> None:
-        normalize = Normalizer.of(data.train_images)
-        self.train = DeviceImages(data.train_images, normalize, device)
-        self.valid = DeviceImages(data.valid_images, normalize, device)
+        super().__init__(data, device, batch_size)
         self.train_targets = [_to_learn(boxes, device) for boxes in data.train_boxes]
         self.valid_targets = [_to_find(boxes) for boxes in data.valid_boxes]
-        self.device = device
-        self.batch_size = batch_size
-
-    @property
-    def num_images(self) -> int:
-        """How many images there are to train on."""
-        return len(self.train)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum of FCOS's three losses (class, box, centre-ness) for some training images.
@@ -159,10 +153,6 @@ class DetectionLesson:
             ]
         losses = model(images, targets)
         return torch.stack(list(losses.values())).sum()
-
-    def weight(self, batch: Batch) -> int:
-        """The number of images, though the loss is a mean over units that see an object."""
-        return batch.size
 
     def evaluate(self, model: nn.Module) -> Scores:
         """Average precision on the validation images."""

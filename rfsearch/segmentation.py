@@ -11,7 +11,8 @@ from torch import nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from rfsearch.datasets import IGNORED
-from rfsearch.device_images import DeviceImages, Normalizer, autocast
+from rfsearch.device_images import autocast
+from rfsearch.image_lesson import ImageLesson
 from rfsearch.level_maps import level_maps
 from rfsearch.scale_scores import ScaleScores, share_by_scale
 from rfsearch.training import Scores
@@ -49,7 +50,7 @@ class SegmentationNetwork(nn.Module):
         )
 
 
-class SegmentationLesson:
+class SegmentationLesson(ImageLesson):
     """Images with a class for every pixel, on a device.
 
     The score is the mean over the classes of intersection over union, taken over the pixels of
@@ -58,20 +59,10 @@ class SegmentationLesson:
     """
 
     def __init__(self, data: SegmentationData, device: torch.device, batch_size: int = 64) -> None:
-        normalize = Normalizer.of(data.train_images)
-        self.train = DeviceImages(data.train_images, normalize, device)
-        self.valid = DeviceImages(data.valid_images, normalize, device)
+        super().__init__(data, device, batch_size)
         self.train_masks = data.train_masks.to(device)
         self.valid_masks = data.valid_masks.to(device)
         self.instances = data.valid_instances
-        self.device = device
-        self.num_classes = len(data.class_names)
-        self.batch_size = batch_size
-
-    @property
-    def num_images(self) -> int:
-        """How many images there are to train on."""
-        return len(self.train)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross entropy of the pixels of some training images; what moves in has no class."""
