@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from helpers import TINY_SPACE
 from PIL import Image
 
 from rfsearch.experiment import Experiment
@@ -14,18 +15,6 @@ from rfsearch.study import open_study, storage_url
 from rfsearch.worker import Worker
 
 HAS_ONNX = all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
-SPACE = """
-[stem]
-kernel_size = 3
-stride = 1
-width = 4
-[[stages]]
-block = "plain"
-depth = [1, 2, 3]
-width = 4
-kernel_size = [3, 5]
-stride = [1, 2]
-"""
 EXPERIMENT = """
 space = "space.toml"
 [target]
@@ -64,7 +53,7 @@ def write_experiment(folder: Path) -> Path:
     """An experiment that trains four candidates and keeps the weights of two."""
     folder.mkdir()
     write_images(folder / "images")
-    (folder / "space.toml").write_text(SPACE)
+    (folder / "space.toml").write_text(TINY_SPACE)
     (folder / "experiment.toml").write_text(EXPERIMENT)
     return folder
 

@@ -18,6 +18,19 @@ from rfsearch.cli import app
 from rfsearch.erf import measure_erf
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
+#: A space of twelve small networks, as a TOML file says it.
+TINY_SPACE = """
+[stem]
+kernel_size = 3
+stride = 1
+width = 4
+[[stages]]
+block = "plain"
+depth = [1, 2, 3]
+width = 4
+kernel_size = [3, 5]
+stride = [1, 2]
+"""
 
 
 def stage_dict(

@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 import pytest
 from click.testing import Result
-from helpers import refusal, rfsearch
+from helpers import TINY_SPACE, refusal, rfsearch
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.constraint import RFConstraint
@@ -20,18 +20,6 @@ from rfsearch.space import SearchSpace
 from rfsearch.study import exclusive, storage_url
 from rfsearch.target import ScaleTarget
 
-SPACE = """
-[stem]
-kernel_size = 3
-stride = 1
-width = 4
-[[stages]]
-block = "plain"
-depth = [1, 2, 3]
-width = 4
-kernel_size = [3, 5]
-stride = [1, 2]
-"""
 EXPERIMENT = """
 space = "space.toml"
 [target]
@@ -58,7 +46,7 @@ def write_experiment(
     folder: Path, *, min_size: float = 5, epochs: int = 1, trained_trials: int = 2
 ) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "space.toml").write_text(SPACE)
+    (folder / "space.toml").write_text(TINY_SPACE)
     text = EXPERIMENT.format(min_size=min_size, epochs=epochs, trained_trials=trained_trials)
     (folder / "experiment.toml").write_text(text)
     return folder

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import optuna
 import pytest
+from helpers import TINY_SPACE
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
@@ -24,18 +25,6 @@ from rfsearch.tasks import ClassificationTask
 from rfsearch.training import TrainingResult
 from rfsearch.worker import Worker
 
-SPACE = """
-[stem]
-kernel_size = 3
-stride = 1
-width = 4
-[[stages]]
-block = "plain"
-depth = [1, 2, 3]
-width = 4
-kernel_size = [3, 5]
-stride = [1, 2]
-"""
 EXPERIMENT = """
 space = "space.toml"
 [target]
@@ -97,7 +86,7 @@ def with_search(**changes: int | str | bool) -> str:
 
 def write_experiment(folder: Path, text: str | None = None) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "space.toml").write_text(SPACE)
+    (folder / "space.toml").write_text(TINY_SPACE)
     (folder / "experiment.toml").write_text(with_search() if text is None else text)
     return folder
 
@@ -331,7 +320,7 @@ def test_trials_of_another_experiment_are_refused(
 
 def test_trials_of_another_space_are_refused(folder: Path) -> None:
     open_study(stub_experiment(folder))
-    (folder / "space.toml").write_text(SPACE.replace("depth = [1, 2, 3]", "depth = [1, 2]"))
+    (folder / "space.toml").write_text(TINY_SPACE.replace("depth = [1, 2, 3]", "depth = [1, 2]"))
     with pytest.raises(ValueError, match="another experiment, whose space differ"):
         open_study(Experiment.load(folder, "cpu"))
 
