@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from rfsearch.cost import Cost, FeatureMap, cost
+from rfsearch.coverage import Coverage, coverage
 from rfsearch.expression import Chain, receptive_field
 from rfsearch.neck import Body
 from rfsearch.necks import AnyNeck
@@ -78,6 +79,16 @@ class Architecture(Readings):
             channels=channels[1:],
             strides=self._strides,
         )
+
+    def coverage(self) -> Coverage:
+        """The pixels that a unit of the last map touches.
+
+        Behind an upsampling units touch different pixels, and each of several units of the last
+        stage: then it is those of the last stage, whose gaps are what is wrong with them.
+        """
+        if self.neck is not None and self.neck.upsamples:
+            return coverage(Chain(self.body().parts))
+        return coverage(self.lower())
 
     def expressions(self, in_chans: int = 3) -> dict[str, Chain]:
         """The expression from the input image to each output map, by level."""

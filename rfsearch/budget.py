@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rfsearch.coverage import coverage
 from rfsearch.target import Range
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class Budget:
             cost = architecture.cost(self.input_size, self.in_chans, self.num_classes)
             needs |= {"parameters": cost.parameters / 1e6, "flops": cost.flops / 1e9}
         if self.max_gridding is not None:
-            seen = coverage(architecture.lower())
+            seen = architecture.coverage()
             needs["gridding"] = 1 - seen.missing / seen.size
         return {gate: needs[gate] for gate in self.ranges()}
 

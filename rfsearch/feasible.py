@@ -33,6 +33,10 @@ _CHECKED = 1000
 _TRIES, _FEWER_TRIES = 2000, 500
 
 
+class NoneFoundError(ValueError):
+    """No candidate of a set was found."""
+
+
 @dataclass(frozen=True, eq=False)
 class FeasibleSet:
     """The candidates of a space that pass a constraint's closed-form gates.
@@ -55,7 +59,7 @@ class FeasibleSet:
             return self.count == 0
         try:
             self.sample_params(np.random.default_rng(0))
-        except ValueError:
+        except NoneFoundError:
             return True
         return False
 
@@ -125,7 +129,7 @@ class FeasibleSet:
                 path = self._ways.draw(rng)
                 if self._fits(path):
                     return self._params(path)
-        raise ValueError(
+        raise NoneFoundError(
             "No candidate of the space passes all gates: "
             + (
                 f"none was found in {self._tries:,} that might."

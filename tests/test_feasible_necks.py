@@ -112,3 +112,20 @@ def test_images_that_do_not_fit_the_strides() -> None:
     }
     assert strides == {1: True, 8: True, 16: False}
     assert feasible.sample(np.random.default_rng(0)).takes((40, 40))
+
+
+def test_gaps_are_those_of_the_last_stage_where_a_neck_upsamples() -> None:
+    """A unit behind an upsampling has none of its own; the candidates are judged all the same."""
+    stage = {"block": "plain", "depth": 2, "width": 8, "dilation": [1, 4]}
+    space = SearchSpace(
+        stem={"kernel_size": 3, "stride": 1, "width": 8},
+        stages=[stage],
+        neck={"kind": ["none", "unet"], "widths": [[8]]},
+    )
+    constraint = RFConstraint(theoretical=None, effective=None, budget=Budget(max_gridding=0.01))
+    fits = [arch for arch in space if constraint.is_feasible(arch)]
+    assert {arch.stages[0].blocks[0].dilation for arch in fits} == {1}
+    assert {arch.neck is None for arch in fits} == {True, False}
+    feasible = space.feasible(constraint)
+    assert not feasible.is_empty()
+    assert feasible.sample(np.random.default_rng(0)) in fits
