@@ -36,7 +36,7 @@ class Candidates(FrozenData):
         for neck in necks:
             check_stages(neck, len(self.stages))
         if self.upsamples:
-            for stem in self.stem.outcomes():
+            for stem in self.stem.outcomes:
                 check_divides(stem.lower(in_channels=1), stem.reduction, 0)
             for number, choices in enumerate(self.stages, start=1):
                 example = choices.unrank(0)

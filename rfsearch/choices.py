@@ -8,9 +8,10 @@ are counted once.
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import product
 from math import prod
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import PlainValidator, model_validator
 
@@ -217,36 +218,50 @@ class StageChoices(FrozenData):
             groups.append(tuple(_distinct(kernel_sizes, here) for here in in_turn))
         return list(dict.fromkeys(groups))
 
+    @cached_property
+    def _kinds(self) -> list[_Kind]:
+        return [
+            _Kind(
+                self.heads(block),
+                [group for depth in self.depth for group in self.groups(block, depth)],
+            )
+            for block in self.block
+        ]
+
     @property
     def size(self) -> int:
         """How many distinct stages there are."""
-        return sum(len(self.heads(block)) * self._num_sequences(block) for block in self.block)
-
-    def _num_sequences(self, block: BlockKind) -> int:
-        return sum(_ways(group) for depth in self.depth for group in self.groups(block, depth))
+        return sum(kind.size for kind in self._kinds)
 
     def unrank(self, index: int) -> Stage:
         """The stage with this number, from 0."""
-        for block in self.block:
-            heads = self.heads(block)
-            number = len(heads) * self._num_sequences(block)
-            if index < number:
-                index, head = divmod(index, len(heads))
-                blocks = self._unrank_blocks(block, index)
-                return Stage(**heads[head]._asdict(), blocks=blocks)
-            index -= number
+        for kind in self._kinds:
+            if index < kind.size:
+                index, head = divmod(index, len(kind.heads))
+                return Stage(**kind.heads[head]._asdict(), blocks=kind.unrank_blocks(index))
+            index -= kind.size
         raise IndexError("The number of a stage must be below `size`.")
 
-    def _unrank_blocks(self, block: BlockKind, index: int) -> tuple[Block, ...]:
-        for depth in self.depth:
-            for group in self.groups(block, depth):
-                if index < _ways(group):
-                    blocks = []
-                    for options in group:
-                        index, digit = divmod(index, len(options))
-                        blocks.append(options[digit])
-                    return tuple(blocks)
-                index -= _ways(group)
+
+class _Kind(NamedTuple):
+    """What there is of stages with one kind of block: any head goes with any blocks."""
+
+    heads: list[Head]
+    groups: list[BlockGroup]
+
+    @property
+    def size(self) -> int:
+        return len(self.heads) * sum(map(_ways, self.groups))
+
+    def unrank_blocks(self, index: int) -> tuple[Block, ...]:
+        for group in self.groups:
+            if index < _ways(group):
+                blocks = []
+                for options in group:
+                    index, digit = divmod(index, len(options))
+                    blocks.append(options[digit])
+                return tuple(blocks)
+            index -= _ways(group)
         raise AssertionError("`index` is below the number of sequences.")
 
 

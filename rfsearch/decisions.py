@@ -97,7 +97,7 @@ class StemDecision(Decision):
     """All of the stem."""
 
     def __init__(self, choices: StemChoices) -> None:
-        self._stems: list[Stem] = choices.outcomes()
+        self._stems: list[Stem] = choices.outcomes
         self.options = [_prefixed("stem_", choices.active_params(stem)) for stem in self._stems]
 
     def moves(self, channels: int, stage: OpenStage | None) -> list[Move]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import product
 from typing import Annotated, Any
 
@@ -48,6 +49,7 @@ class StemChoices(FrozenData):
         """The choices by parameter name, inactive ones included."""
         return {name: getattr(self, name) for name in Stem.model_fields}
 
+    @cached_property
     def outcomes(self) -> list[Stem]:
         """All distinct stems, by their numbers."""
         combinations = product(*self.values().values())
@@ -57,11 +59,11 @@ class StemChoices(FrozenData):
     @property
     def size(self) -> int:
         """How many distinct stems there are."""
-        return len(self.outcomes())
+        return len(self.outcomes)
 
     def unrank(self, index: int) -> Stem:
         """The stem with this number, from 0."""
-        return self.outcomes()[index]
+        return self.outcomes[index]
 
     def from_params(self, params: Params) -> Stem:
         """The stem with these parameters; inactive ones are ignored."""

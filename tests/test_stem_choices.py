@@ -15,7 +15,7 @@ STEM = StemChoices.model_validate(
 
 
 def test_outcomes() -> None:
-    outcomes = STEM.outcomes()
+    outcomes = STEM.outcomes
     assert len(outcomes) == len(set(outcomes)) == STEM.size == 8
     assert {STEM.unrank(index) for index in range(STEM.size)} == set(outcomes)
     assert Stem(kernel_size=7, stride=2, width=16, pool="max") in outcomes
@@ -31,7 +31,7 @@ def test_patches_have_neither_kernel_size_nor_pooling() -> None:
             "pool": ["max", "none"],
         }
     )
-    patches = [stem for stem in choices.outcomes() if stem.kind == "patch"]
+    patches = [stem for stem in choices.outcomes if stem.kind == "patch"]
     assert [(p.kernel_size, p.stride, p.pool) for p in patches] == [(2, 2, "none"), (4, 4, "none")]
     assert choices.size == 2 + 2 * 2 * 2
     assert choices.active_params(patches[1]) == {"kind": "patch", "stride": 4, "width": 8}
