@@ -99,9 +99,6 @@ def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
 
 def architecture_outputs(architecture: Architecture) -> tuple[LayerField, ...]:
     """The output maps of an architecture, by their levels."""
-    if architecture.neck is None or not architecture.neck.upsamples:
-        reach = architecture_layers(architecture)[-1].reach
-        return tuple(LayerField(level, "output", reach) for level in architecture.levels)
     return tuple(
         LayerField(level, "output", _reach(unit_grid(node)))
         for level, node in architecture.expressions().items()
