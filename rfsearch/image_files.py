@@ -9,21 +9,20 @@ import numpy as np
 import torch
 from PIL import Image
 
+from rfsearch.image_header import open_image
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def open_image(path: str | Path) -> Image.Image:
+def read_8_bit(path: str | Path) -> Image.Image:
     """An image in grey or RGB with 8 bits.
 
     Raises:
         ValueError: If the file is not a readable image; it names the file.
     """
-    try:
-        with Image.open(path) as image:
-            return _to_8_bit(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable image ({error}).") from None
+    with open_image(Path(path)) as image:
+        return _to_8_bit(image)
 
 
 def read_image(path: str | Path, size: tuple[int, int]) -> Image.Image:
@@ -34,7 +33,7 @@ def read_image(path: str | Path, size: tuple[int, int]) -> Image.Image:
     """
     from torchvision.transforms.functional import center_crop, resize
 
-    loaded = open_image(path)
+    loaded = read_8_bit(path)
     cropped: Image.Image = center_crop(resize(loaded, _covering(loaded, size)), list(size))
     return cropped
 

@@ -9,6 +9,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from rfsearch.image_header import open_image
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -67,15 +69,15 @@ def read_numbers(file: Path, scale: float = 1.0) -> NDArray[np.int64]:
 
 def _read(file: Path, as_colours: bool) -> NDArray[Any]:
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             if (frames := getattr(image, "n_frames", 1)) != 1:
                 raise ValueError(f"it holds {frames} images")
             if as_colours and not image.mode.startswith(("I", "F")):
                 return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
             return np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except ValueError:
         if file.suffix.lower() not in _TIFF or not file.is_file():
-            raise ValueError(f"{file}: not a readable image ({error}).") from None
+            raise
     try:
         return tifffile.imread(file)
     except Exception as error:  # tifffile has no common class of errors

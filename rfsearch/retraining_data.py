@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 from timm.data import create_dataset, create_loader
 
-from rfsearch.image_files import open_image
+from rfsearch.image_files import read_8_bit
 from rfsearch.sources import split_by_class
 from rfsearch.timm_entry import RESIZING
 from rfsearch.validation import FrozenData
@@ -147,7 +147,7 @@ def _listing(root: Path, form: InputFormat, split: str) -> Any:
 
 
 def _load(path: str, mode: str) -> Image.Image:
-    return open_image(path).convert(mode)
+    return read_8_bit(path).convert(mode)
 
 
 def _keep(dataset: Any, chosen: Any) -> None:

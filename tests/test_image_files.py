@@ -63,3 +63,11 @@ def test_channels_that_no_image_has(tmp_path: Path) -> None:
     save(tmp_path / "a.png", 5)
     with pytest.raises(ValueError, match="images have 1 or 3 channels, but the model takes 5"):
         read_folder(tmp_path, (8, 8), 5, 4)
+
+
+def test_a_bomb_of_an_image_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "huge.png"
+    Image.new("L", (64, 64)).save(file)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"huge\.png: not a readable image \(Image size \(4096"):
+        read_image(file, (8, 8))
