@@ -123,13 +123,9 @@ def _gaps(architecture: Architecture) -> Gaps | None:
 def _with_weights(model: nn.Module | str) -> nn.Module:
     if not isinstance(model, str):
         return model
-    import timm
-    import torch
+    from rfsearch.timm_models import seeded_model
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # The same findings every time.
-        created: nn.Module = timm.create_model(model)
-    return created
+    return seeded_model(model, seed=0)  # The same findings every time.
 
 
 def _facts(traced: TracedModel, model: nn.Module, erf: bool) -> NetworkFacts:
@@ -163,7 +159,7 @@ def _probed_gaps(
     traced: TracedModel, model: nn.Module, layers: tuple[LayerField, ...], output: LayerField
 ) -> Gaps | None:
     from rfsearch.coverage_probe import probe_coverage
-    from rfsearch.erf import input_channels
+    from rfsearch.timm_models import input_channels
 
     try:
         touched = probe_coverage(model, layers, traced.global_layers, input_channels(model))

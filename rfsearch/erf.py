@@ -27,12 +27,12 @@ from rfsearch.erf_local import keep_local
 from rfsearch.erf_map import ErfMap
 from rfsearch.erf_read import Read, output_map, reader
 from rfsearch.erf_unit import find_unit
-from rfsearch.timm_models import checked_size, create_model, input_channels
+from rfsearch.timm_models import checked_size, seeded_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MeasuredERF", "input_channels", "measure_erf", "output_map"]
+__all__ = ["MeasuredERF", "measure_erf", "output_map"]
 
 #: Images between two looks at the standard error, and the fewest that it is believed of.
 _IMAGES_PER_LOOK = 4
@@ -175,9 +175,7 @@ def measure_erf(
 
 def _copy(model: nn.Module | str, pretrained: bool, seed: int) -> nn.Module:
     if isinstance(model, str):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return create_model(model, pretrained=pretrained)
+        return seeded_model(model, seed, pretrained=pretrained)
     if pretrained:
         raise ValueError(
             "`pretrained` must go with the name of a timm model, "

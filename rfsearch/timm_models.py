@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from textwrap import shorten
 from typing import Any
 
+import torch
 from torch import nn
 
 #: A first convolution of more channels than this sees pixels that were moved into them.
@@ -39,6 +40,17 @@ def create_model(name: str, *, pretrained: bool = False, **options: Any) -> nn.M
         reason = shorten(str(error), 160, placeholder=" ...") or type(error).__name__
         raise ValueError(f"The weights of {name!r} cannot be had: {reason}") from error
     return trained
+
+
+def seeded_model(name: str, seed: int, *, pretrained: bool = False) -> nn.Module:
+    """A model that timm knows, whose fresh weights depend on the seed alone.
+
+    Raises:
+        ValueError: As `create_model`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return create_model(name, pretrained=pretrained)
 
 
 def check_name(name: str) -> None:

@@ -11,9 +11,6 @@ if TYPE_CHECKING:
 
     from rfsearch.trace_result import TracedMap, TracedModel
 
-#: Units that are looked at where the stride is no whole number of px: more than any period.
-_UNITS = 128
-
 
 def traced_layers(traced: TracedModel, model: nn.Module | None = None) -> tuple[LayerField, ...]:
     """One `LayerField` for each row of `traced.layers`.
@@ -44,7 +41,7 @@ def output_reach(output: TracedMap) -> Reach:
     try:
         size = Plane(output.height.size, output.width.size)
     except ValueError:  # The stride is below 1 or a fraction.
-        windows = [output.interval((unit, unit)) for unit in range(_UNITS)]
+        windows = [output.interval((unit, unit)) for unit in range(max(output.periods))]
         size = Plane(
             max(window.height.size for window in windows),
             max(window.width.size for window in windows),

@@ -586,7 +586,7 @@ def test_pretrained_weights_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
         asked.append((name, pretrained))
         return flat_convolution(3)
 
-    monkeypatch.setattr("rfsearch.erf.create_model", create)
+    monkeypatch.setattr("rfsearch.timm_models.create_model", create)
     assert measure_erf("resnet18", 9, pretrained=True).size == 3
     assert asked == [("resnet18", True)]
 
