@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+#: What a part of an architecture is chosen from.
+Part = StemChoices | StageChoices | NeckChoices
+
+
 class NotOfferedError(ValueError):
     """A parameter has a value that is not one of its choices."""
 
@@ -54,15 +58,18 @@ class Candidates(FrozenData):
 
     # -- counting, enumerating, sampling ---------------------------------------------------
 
-    @property
-    def _parts(self) -> tuple[StemChoices | StageChoices | NeckChoices, ...]:
-        return (self.stem, *self.stages, *((self.neck,) if self.neck else ()))
+    @cached_property
+    def _parts(self) -> tuple[tuple[str, Part], ...]:
+        """Prefixes of parameters, and what they choose from."""
+        stages = [(f"stage{number}_", stage) for number, stage in enumerate(self.stages, start=1)]
+        necks = [("neck_", self.neck)] if self.neck else []
+        return (("stem_", self.stem), *stages, *necks)
 
     @cached_property
     def size(self) -> int:
         """How many distinct architectures there are; may exceed 2^63."""
         size = 1
-        for part in self._parts:
+        for _, part in self._parts:
             size *= part.size
         return size
 
@@ -70,16 +77,17 @@ class Candidates(FrozenData):
         """The architecture with this number, from 0 to `size - 1`."""
         if not 0 <= index < self.size:
             raise IndexError(f"`0 <= index < {self.size}` must hold, but got {index}.")
-        digits = []
-        for part in self._parts:
+        parts = []
+        for _, part in self._parts:
             index, digit = divmod(index, part.size)
-            digits.append(digit)
-        stages = zip(self.stages, digits[1:], strict=False)
-        return Architecture(
-            stem=self.stem.unrank(digits[0]),
-            stages=tuple(choices.unrank(digit) for choices, digit in stages),
-            neck=self.neck.unrank(digits[-1]) if self.neck else None,
-        )
+            parts.append(part.unrank(digit))
+        return self._assembled(parts)
+
+    def _assembled(self, parts: list[Any]) -> Architecture:
+        """The architecture of parts in the order of `_parts`."""
+        stem, *others = parts
+        neck = others.pop() if self.neck else None
+        return Architecture(stem=stem, stages=tuple(others), neck=neck)
 
     def __iter__(self) -> Iterator[Architecture]:  # type: ignore[override]  # not pydantic's fields
         """All architectures, each once, made one at a time."""
@@ -108,27 +116,24 @@ class Candidates(FrozenData):
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """All parameters with their choices, also those with a single one."""
-        named = {f"stem_{name}": options for name, options in self.stem.values().items()}
-        for number, stage in enumerate(self.stages, start=1):
-            for name, options in stage.values().items():
-                named[f"stage{number}_{name}"] = options
-        if self.neck:
-            named |= {f"neck_{name}": options for name, options in self.neck.values().items()}
-        return named
+        return {
+            prefix + name: options
+            for prefix, part in self._parts
+            for name, options in part.values().items()
+        }
 
     def to_params(self, architecture: Architecture) -> Params:
         """Parameters that make an architecture; inactive ones get their first choice.
 
         Use `study.enqueue_trial(space.to_params(architecture))` to try a known candidate.
         """
-        named = {f"stem_{k}": v for k, v in self.stem.to_params(architecture.stem).items()}
-        pairs = zip(self.stages, architecture.stages, strict=True)
-        for number, (choices, stage) in enumerate(pairs, start=1):
-            named.update({f"stage{number}_{k}": v for k, v in choices.to_params(stage).items()})
-        if self.neck:
-            params = self.neck.to_params(architecture.neck)
-            named |= {f"neck_{k}": v for k, v in params.items()}
-        return named
+        chosen: list[Any] = [architecture.stem, *architecture.stages]
+        chosen += [architecture.neck] if self.neck else []
+        return {
+            prefix + name: value
+            for (prefix, part), one in zip(self._parts, chosen, strict=True)
+            for name, value in part.to_params(one).items()
+        }
 
     def active_params(self, params: Mapping[str, Any]) -> Params:
         """Those of a candidate's parameters that make a difference to it.
@@ -137,11 +142,7 @@ class Candidates(FrozenData):
             params: All parameters by name; those with one choice may be left out.
         """
         active: Params = {}
-        parts: list[tuple[str, StemChoices | StageChoices | NeckChoices]] = [("stem_", self.stem)]
-        parts += [(f"stage{number}_", stage) for number, stage in enumerate(self.stages, start=1)]
-        if self.neck:
-            parts.append(("neck_", self.neck))
-        for prefix, choices in parts:
+        for prefix, choices in self._parts:
             given = {
                 n: params.get(prefix + n, options[0]) for n, options in choices.values().items()
             }
@@ -161,13 +162,9 @@ class Candidates(FrozenData):
                 allowed = ", ".join(map(str, options))
                 raise NotOfferedError(f"`{name}` must be one of {allowed}, but got {value!r}.")
             chosen[name] = value
-        stages = [
-            choices.from_params(_with_prefix(chosen, f"stage{number}_"))
-            for number, choices in enumerate(self.stages, start=1)
-        ]
-        stem = self.stem.from_params(_with_prefix(chosen, "stem_"))
-        neck = self.neck.from_params(_with_prefix(chosen, "neck_")) if self.neck else None
-        return Architecture(stem=stem, stages=tuple(stages), neck=neck)
+        return self._assembled(
+            [part.from_params(_with_prefix(chosen, prefix)) for prefix, part in self._parts]
+        )
 
 
 def random_below(limit: int, rng: np.random.Generator) -> int:
