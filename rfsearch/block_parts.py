@@ -79,6 +79,11 @@ def context(kind: str, channels: int) -> tuple[Node, ...]:
     return (Gate(kind, channels, inner),)
 
 
+def downsampling(kind: str, stride: int, channels: int) -> tuple[Node, ...]:
+    """What reduces the resolution before the blocks of a stage; nothing where they do."""
+    return () if kind == "conv" else (pooling(kind, stride, channels),)
+
+
 def pooling(kind: str, stride: int, channels: int) -> Node:
     """Downsampling by a pooling.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
-from rfsearch.block_parts import BlockShape, pooling
+from rfsearch.block_parts import BlockShape, downsampling
 from rfsearch.blocks import KINDS
 
 if TYPE_CHECKING:
@@ -147,19 +147,18 @@ class EntryDecision(Decision):
     def moves(self, channels: int, stage: OpenStage | None) -> list[Move]:
         """Any entry."""
         return [
-            Move(number, _pool(opened.head, channels), channels, opened)
+            Move(
+                number,
+                downsampling(opened.head.downsample, opened.head.stride, channels),
+                channels,
+                opened,
+            )
             for number, opened in enumerate(self._stages)
         ]
 
 
 def _size(block: Block) -> int:
     return block.kernel_size
-
-
-def _pool(head: Head, channels: int) -> tuple[Node, ...]:
-    if head.downsample == "conv":
-        return ()
-    return (pooling(head.downsample, head.stride, channels),)
 
 
 class BlockDecision(Decision):

@@ -12,8 +12,9 @@ from pydantic import (
     model_validator,
 )
 
-from rfsearch.block_parts import BlockShape, pooling
+from rfsearch.block_parts import BlockShape, downsampling
 from rfsearch.blocks import KINDS, Kind
+from rfsearch.dilations import MAX_DILATION
 from rfsearch.expression import Chain
 from rfsearch.stems import MAX_KERNEL_SIZE, Stride, Width, check_odd
 from rfsearch.validation import FrozenData
@@ -27,7 +28,7 @@ DOWNSAMPLINGS: tuple[Downsampling, ...] = get_args(Downsampling)
 NO_EXPANSION = 4
 
 KernelSize = Annotated[int, Field(ge=1, le=MAX_KERNEL_SIZE), AfterValidator(check_odd)]
-Dilation = Annotated[int, Field(ge=1, le=64)]
+Dilation = Annotated[int, Field(ge=1, le=MAX_DILATION)]
 Depth = Annotated[int, Field(ge=1, le=64)]
 Expansion = Annotated[int, Field(ge=1, le=16)]
 
@@ -147,11 +148,7 @@ class Stage(FrozenData):
 
     def lower(self, in_channels: int) -> Chain:
         """The stage's expression."""
-        pools = (
-            ()
-            if self.downsample == "conv"
-            else (pooling(self.downsample, self.stride, in_channels),)
-        )
+        pools = downsampling(self.downsample, self.stride, in_channels)
         return Chain((*pools, *(self.kind.lower(shape) for shape in self.shapes(in_channels))))
 
 
