@@ -34,7 +34,8 @@ SIGMAS_PER_SIZE = 2 * 2.2365 * math.sqrt(2)
 class ExpectedERF:
     """Expected effective receptive field of an expression at random initialisation.
 
-    `sigma` costs microseconds; the map, and with it `size`, is computed on first use.
+    `sigma` costs less than the map, which is computed on first use, and with it `size`; but behind
+    an upsampling, where units differ, `sigma` is the map's too.
 
     Attributes:
         node: The expression, from the network input to one output map.

@@ -1,7 +1,8 @@
 """The small language every architecture lowers to.
 
-An architecture is lowered once (`rfsearch.blocks`) to a tree of these nodes; theoretical
-receptive field, expected effective receptive field, parameters and FLOPs are *readings* of the
+An architecture is lowered (`Architecture.expressions`; the stem, the stages and their blocks, and
+the neck each lower themselves) to a tree of these nodes for each output map. Theoretical receptive
+field, expected effective receptive field, coverage, parameters and FLOPs are *readings* of the
 tree, each one function with a case per node. Windows are square: one number serves both axes.
 """
 

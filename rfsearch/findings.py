@@ -41,7 +41,7 @@ class Effective:
         size: ERF size in px.
         theoretical: The theoretical receptive field's side within the measured image, in px.
         origin: How it was found.
-        place: The output that it is of, if that is not the last.
+        place: The output that it is of; None is the last.
         part: The objects that this output serves, where they are split among several.
     """
 

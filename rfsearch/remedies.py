@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from pydantic import ValidationError
 
 from rfsearch.constraint import RFConstraint
+from rfsearch.stems import StemPool
 
 if TYPE_CHECKING:
     from rfsearch.space import SearchSpace
@@ -20,7 +21,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "kernel_size": (1, 3, 5, 7, 9, 11, 13, 15, 21, 31),
     "dilation": (1, 2, 3, 4, 6, 8, 12, 16),
     "stride": (1, 2, 3, 4),
-    "pool": ("none", "max", "avg", "conv", "blur"),
+    "pool": get_args(StemPool),
     "rates": ((1, 2, 3), (2, 4, 6), (3, 6, 9), (6, 12, 18), (12, 24, 36)),
 }
 #: Values tried for one key: those next to the ones that it has.
