@@ -56,7 +56,7 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "advice", "analysis", "charts", "comparison", "dashboard", "erf_effect",
-        "experiment_story", "export", "field_figures", "html_report", "importances",
+        "experiment_story", "export", "field_figures", "front", "html_report", "importances",
         "interactive", "level_table", "model_card", "pareto", "plots", "progress", "report",
         "report_tables", "report_text", "savings", "scale_plot", "search_figures", "statistics",
         "story", "target_report", "trained_network",

@@ -16,6 +16,7 @@ from test_objective import CONSTRAINT, SPACE, stub_task
 
 import rfsearch as rfs
 from rfsearch.curves import curve_of
+from rfsearch.front import front_figure, front_table
 from rfsearch.objectives import erf_misfit
 from rfsearch.study import storage_url
 from rfsearch.target import Range
@@ -161,6 +162,33 @@ def test_wrong_objectives(
         rfs.Objective(SPACE, constraint, stub_task(), objectives=objectives)
 
 
+# -- table and figure -------------------------------------------------------------------------
+
+
+def test_the_front_is_shown_in_order_and_drawn() -> None:
+    study = search(RandomSampler(seed=0), ("score", "params_m"), 20)
+    frame = rfs.trials_dataframe(study)
+    front = frame[frame["pareto"].fillna(False) & frame["duplicate_of"].isna()]
+    table = front_table(frame, ("score", "params_m"))
+    best_first = front.sort_values("value", ascending=False)
+    assert list(table.columns[0].cells) == [str(number) for number in best_first["number"]]
+    (axes,) = front_figure(frame, ("score", "params_m")).axes
+    (drawn,) = (
+        line
+        for line in axes.lines
+        if line.get_label() == "Pareto front" and line.get_linestyle() == "None"
+    )
+    by_cost = front.sort_values("params_m")
+    assert list(drawn.get_xdata()) == list(by_cost["params_m"])
+    assert list(drawn.get_ydata()) == list(by_cost["value"])
+
+
+def test_every_cost_has_a_panel() -> None:
+    names = ("score", "params_m", "flops_g")
+    figure = front_figure(rfs.trials_dataframe(search(RandomSampler(seed=0), names, 1)), names)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["parameters (millions)", "FLOPs (10⁹)"]
+
+
 # -- the command line -------------------------------------------------------------------------
 
 
@@ -172,6 +200,8 @@ def test_a_whole_search_and_going_on(tmp_path: Path) -> None:
     trained = [t for t in study.trials if t.state == TrialState.COMPLETE]
     assert len(trained) == 3
     assert all(len(trial.values) == 2 for trial in trained)
+    assert "Pareto front" in done.stdout
+    assert (folder / "pareto_front.png").is_file()
     assert rfsearch("run", folder, "--device", "cpu").exit_code == 0
     write(folder, 'objectives = ["score", "flops_g"]')
     line = refusal(rfsearch("run", folder, "--device", "cpu"))
