@@ -80,6 +80,17 @@ class TrainingConfig(FrozenData):
             raise ValueError("`epochs`, `steps` or `seconds` must be given, but got none of them.")
         return self
 
+    def updates_per_epoch(self, num_images: int) -> int:
+        """How many whole batches so many training images make; the rest is left out."""
+        return num_images // min(self.batch_size, num_images)
+
+    def max_epochs(self, num_images: int) -> int | None:
+        """Most epochs that are begun with so many images; None where time is the only limit."""
+        limits = [] if self.epochs is None else [self.epochs]
+        if self.steps is not None:
+            limits.append(math.ceil(self.steps / self.updates_per_epoch(num_images)))
+        return min(limits, default=None)
+
 
 class Scores(NamedTuple):
     """What validation gave.
@@ -282,7 +293,7 @@ class _Batches:
         self.updates += 1
         used = 0.0
         if self.config.epochs is not None:
-            per_epoch = self.num_images // self.batch_size
+            per_epoch = self.config.updates_per_epoch(self.num_images)
             used = self.updates / (per_epoch * self.config.epochs)
         if self.config.steps is not None:
             used = max(used, self.updates / self.config.steps)
