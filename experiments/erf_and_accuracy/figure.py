@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import optuna
 import pandas as pd
 from matplotlib.figure import Figure
-from train import HERE, IMAGE_SIDES, STORAGE, study_name
+from train import IMAGE_SIDES, storage_of, study_name
 
 import rfsearch as rfs
 from rfsearch.erf_effect import per_object, trained_candidates
 from rfsearch.palette import BLUE, PURPLE, VERMILLION
 from rfsearch.statistics import mean_interval, rank_correlation
 
+HERE = Path(__file__).parent
+STORAGE = storage_of(HERE)
 #: Edges of the table's bins: ERF size over object size.
 RATIOS = (0, 1, 1.5, 2, 3, 4, np.inf)
 PREDICTORS = ("trf_size", "erf_expected", "erf_init", "erf_trained")
@@ -23,7 +27,7 @@ def trials() -> pd.DataFrame:
     """All trained candidates, with the median side of their objects' tight boxes in px."""
     known = set(optuna.get_all_study_names(STORAGE))
     frames = []
-    for side in IMAGE_SIDES:
+    for side in sorted(IMAGE_SIDES):
         sizes = rfs.digit_scenes(object_size=side, num_train=1000, num_valid=1).object_sizes
         assert sizes is not None
         seed = 0
