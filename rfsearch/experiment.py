@@ -13,6 +13,7 @@ from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
 from rfsearch.data_config import DataConfig
 from rfsearch.datasets import TaskData
+from rfsearch.limits import Amount, Seed
 from rfsearch.remedies import require_feasible
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
@@ -124,15 +125,15 @@ class SearchConfig(FrozenData):
         seed: Of the sampler.
     """
 
-    trained_trials: Count = 20
-    max_trials: Count = 1000
+    trained_trials: Amount = 20
+    max_trials: Amount = 1000
     sampler: Literal["tpe", "random", "nsgaii", "gp"] = "tpe"
     feasible_only: bool = True
     pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"
-    startup_trials: Count = 10
+    startup_trials: Amount = 10
     measure_latency: bool = False
-    keep_weights: Annotated[int, Field(ge=0)] = 3
-    seed: Annotated[int, Field(ge=0)] = 0
+    keep_weights: Annotated[int, Field(ge=0, le=10_000)] = 3
+    seed: Seed = 0
 
 
 class ExperimentConfig(FrozenData):

@@ -140,7 +140,7 @@ def open_study(
     seed = experiment.config.search.seed + num_past
     if not alone:
         seed += zlib.crc32(worker_name().encode())
-    study.sampler = make_sampler(experiment, seed=seed)
+    study.sampler = make_sampler(experiment, seed=seed % 2**32)
     study.pruner = make_pruner(experiment)
     return study
 
