@@ -208,6 +208,11 @@ class Experiment:
         )
 
     @property
+    def checkpoints(self) -> Path:
+        """Folder for the state of trainings, unless workers are given another one."""
+        return self.folder / "checkpoints"
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What must not change between the runs of one study, fit for JSON."""
         config = self.config.model_dump(mode="json", exclude={"question", "search", "baselines"})
