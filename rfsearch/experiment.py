@@ -13,6 +13,7 @@ from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
 from rfsearch.data_config import DataConfig
 from rfsearch.datasets import TaskData
+from rfsearch.limits import Amount, Seed
 from rfsearch.objectives import ObjectiveName, check_objectives
 from rfsearch.remedies import require_feasible
 from rfsearch.space import SearchSpace
@@ -126,16 +127,16 @@ class SearchConfig(FrozenData):
         seed: Of the sampler.
     """
 
-    trained_trials: Count = 20
-    max_trials: Count = 1000
+    trained_trials: Amount = 20
+    max_trials: Amount = 1000
     sampler: Literal["tpe", "random", "nsgaii", "gp"] = "tpe"
     feasible_only: bool = True
     pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"
     objectives: Annotated[tuple[ObjectiveName, ...], Field(strict=False)] = ("score",)
-    startup_trials: Count = 10
+    startup_trials: Amount = 10
     measure_latency: bool = False
-    keep_weights: Annotated[int, Field(ge=0)] = 3
-    seed: Annotated[int, Field(ge=0)] = 0
+    keep_weights: Annotated[int, Field(ge=0, le=10_000)] = 3
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _has_no_pruner_of_several(self) -> Self:
@@ -222,6 +223,11 @@ class Experiment:
             task=task_for(data, config.training, device),
             baselines=baselines,
         )
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder for the state of trainings, unless workers are given another one."""
+        return self.folder / "checkpoints"
 
     @property
     def identity(self) -> dict[str, Any]:

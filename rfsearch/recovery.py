@@ -224,6 +224,11 @@ def num_rungs(trial: FrozenTrial) -> int:
     return rungs
 
 
+def go_on(trials: Iterable[FrozenTrial]) -> set[int]:
+    """Numbers of the trials whose checkpoints may be needed: they run, or will be tried again."""
+    return {first_number(trial) for trial in trials if not trial.state.is_finished()}
+
+
 def first_number(trial: FrozenTrial | optuna.Trial) -> int:
     """Number of the trial that was the first with this trial's candidate, without interruption."""
     return int(trial.user_attrs.get(RETRY_OF, trial.number))

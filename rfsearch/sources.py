@@ -13,6 +13,7 @@ import torch
 
 from rfsearch.datasets import ImageData
 from rfsearch.image_files import read_image
+from rfsearch.limits import check_memory
 from rfsearch.scenes import make_scenes
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def image_folder(
         listing = ImageFolder(str(root))
     except OSError as error:
         raise ValueError(f"{root}: not a folder of classes with images ({error}).") from None
+    number = len(listing.samples)
+    check_memory(number * image_size**2, f"{root}: {number:,} images with {image_size=}")
     labels = np.array(listing.targets)
     images = _stack([read_image(path, (image_size, image_size)) for path, _ in listing.samples])
     valid = split_by_class(labels, listing.classes, valid_share, seed)

@@ -16,11 +16,12 @@ import optuna
 from optuna.trial import TrialState
 
 from rfsearch.baselines import enqueue_baselines
+from rfsearch.checkpoints import Checkpoints
 from rfsearch.experiment import Experiment
 from rfsearch.objectives import DIRECTIONS
 from rfsearch.outage import DatabaseLostError
 from rfsearch.patient_storage import PatientStorage
-from rfsearch.recovery import end_lost, worker_name
+from rfsearch.recovery import end_lost, go_on, worker_name
 from rfsearch.search_methods import make_pruner, make_sampler
 from rfsearch.storage import open_storage
 
@@ -115,8 +116,9 @@ def open_study(
         experiment: The experiment.
         address: Where the study is; by default the experiment's own database.
         alone: Whether nobody else works on the study (see `exclusive`). Then trials that are
-            running were left so by a killed process, and are ended to be tried again; and the
-            sampler proposes the same candidates for the same seed.
+            running were left so by a killed process, and are ended to be tried again; checkpoints
+            of trials that will not be are deleted; and the sampler proposes the same candidates
+            for the same seed.
         wait: Seconds to wait for a database that cannot be reached yet.
 
     Raises:
@@ -140,6 +142,8 @@ def open_study(
         num_past = len(study.get_trials(deepcopy=False))
         if alone:
             _end_running(study)
+            checkpoints = Checkpoints(experiment.checkpoints, study.study_name)
+            checkpoints.keep_only(go_on(study.get_trials(deepcopy=False)))
         enqueue_baselines(study, experiment.baselines, experiment.config.training.seed)
     except DatabaseLostError as error:
         raise ValueError(str(error)) from None
@@ -147,7 +151,7 @@ def open_study(
     seed = experiment.config.search.seed + num_past
     if not alone:
         seed += zlib.crc32(worker_name().encode())
-    study.sampler = make_sampler(experiment, seed=seed)
+    study.sampler = make_sampler(experiment, seed=seed % 2**32)
     study.pruner = make_pruner(experiment)
     return study
 

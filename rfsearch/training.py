@@ -18,6 +18,7 @@ from rfsearch.augmentation import Batch, Variation
 from rfsearch.checkpoints import TrainingProgress
 from rfsearch.device_images import memory_format
 from rfsearch.device_memory import Gradients, Learnable
+from rfsearch.limits import MAX_SIDE, BatchSize, Epochs, Seconds, Seed, Steps
 from rfsearch.scale_scores import ScaleScores
 from rfsearch.validation import FrozenData
 
@@ -53,18 +54,18 @@ class TrainingConfig(FrozenData):
             candidates.
     """
 
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    steps: Annotated[int, Field(ge=1)] | None = None
-    seconds: Annotated[float, Field(gt=0, strict=False)] | None = None
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    epochs: Epochs | None = None
+    steps: Steps | None = None
+    seconds: Seconds | None = None
+    batch_size: BatchSize = 64
     optimizer: str = "adamw"
     learning_rate: Annotated[float, Field(gt=0, strict=False)] = 0.008
     weight_decay: Annotated[float, Field(ge=0, strict=False)] = 0.01
     scheduler: str = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.2
     horizontal_flip: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
-    max_shift: Annotated[int, Field(ge=0)] = 0
-    seed: Annotated[int, Field(ge=0)] = 0
+    max_shift: Annotated[int, Field(ge=0, le=MAX_SIDE)] = 0
+    seed: Seed = 0
 
     @model_validator(mode="before")
     @classmethod

@@ -22,7 +22,7 @@ from rfsearch.interrupts import Interrupts
 from rfsearch.objective import Objective, Values
 from rfsearch.outage import DatabaseLostError
 from rfsearch.quota import Step, has_a_place, next_step
-from rfsearch.recovery import HEARTBEAT, RETRY_OF, Pulse, first_number, put_back
+from rfsearch.recovery import HEARTBEAT, RETRY_OF, Pulse, first_number, go_on, put_back
 from rfsearch.trial_attributes import BASELINE
 from rfsearch.weights import WeightStore
 
@@ -84,6 +84,7 @@ class Worker:
                         time.sleep(_POLL * random.uniform(0.5, 1.5))
                     case Step.END:
                         self._end_what_waits()
+                        self._checkpoints.keep_only(go_on(self._trials()))
                         return
 
     def _run_trial(self, pulse: Pulse) -> None:
@@ -167,5 +168,5 @@ class Worker:
 
     @property
     def _checkpoints(self) -> Checkpoints:
-        folder = self.checkpoints or self.experiment.folder / "checkpoints"
+        folder = self.checkpoints or self.experiment.checkpoints
         return Checkpoints(folder, self.study.study_name)

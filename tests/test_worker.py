@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from test_study import StubTask, stored_trials, with_search, write_experiment
 
-from rfsearch.checkpoints import Checkpoint
+from rfsearch.checkpoints import Checkpoint, Checkpoints
 from rfsearch.experiment import Experiment
 from rfsearch.model import SearchedNetwork
 from rfsearch.recovery import LOSSES, MAX_RETRIES, RETRY_OF, SIGN, end_lost
@@ -125,6 +125,24 @@ def test_a_candidate_that_kills_its_workers_is_given_up(folder: Path) -> None:
     trials = stored_trials(folder)
     assert states(trials) == ["FAIL"] * (MAX_RETRIES + 1) + ["COMPLETE"] * 3
     assert trials[0].params not in [trial.params for trial in trials[MAX_RETRIES + 1 :]]
+
+
+def test_checkpoints_of_candidates_that_are_not_tried_again_are_removed(folder: Path) -> None:
+    experiment = acting(folder, lambda _: None)
+    mine = Checkpoints(experiment.checkpoints, "tiny")
+    others = Checkpoints(experiment.checkpoints, "another").of(0).folder
+    others.mkdir(parents=True)
+    for losses in range(MAX_RETRIES + 1):
+        experiment.space.suggest(open_study(experiment).ask())
+        mine.of(0).folder.mkdir(parents=True, exist_ok=True)
+        open_study(experiment)
+        assert mine.of(0).folder.exists() == (losses < MAX_RETRIES)
+    # Of a worker that was killed after its trial had ended.
+    study = open_study(experiment)
+    study.tell(study.ask(), 0.5)
+    mine.of(MAX_RETRIES + 1).folder.mkdir()
+    Worker(open_study(experiment, alone=False), experiment).work()
+    assert list(folder.glob("checkpoints/*/*")) == [others]
 
 
 def test_a_bug_fails_its_trial_and_keeps_its_traceback(folder: Path) -> None:
