@@ -51,6 +51,7 @@ class FolderConfig(FrozenData):
     image_size: Count
     valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Annotated[int, Field(ge=0)] = 0
+    in_memory: bool | None = None
 
     def load(self, folder: Path) -> ImageData:
         """Read the images; a relative path starts at the experiment's folder."""
