@@ -82,11 +82,14 @@ class Batch(NamedTuple):
         chosen: Their numbers on the device, `(images,)`, int64.
         numbers: The same for the host, which waits for no device to learn them.
         variation: How they are varied.
+        pixels: `(images, channels, height, width)`, uint8, on the device; None where the device
+            has all images.
     """
 
     chosen: Tensor
     numbers: tuple[int, ...]
     variation: Variation = UNVARIED
+    pixels: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -97,7 +100,8 @@ class Batch(NamedTuple):
         """The first half, which may be one image larger, and the second."""
         middle = (self.size + 1) // 2
         numbers = (self.numbers[:middle], self.numbers[middle:])
-        both = zip(self.chosen.chunk(2), numbers, self.variation.chunk(2), strict=True)
+        pixels = (None, None) if self.pixels is None else self.pixels.chunk(2)
+        both = zip(self.chosen.chunk(2), numbers, self.variation.chunk(2), pixels, strict=True)
         return [Batch(*half) for half in both]
 
 

@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from rfsearch.curves import note_epoch
 from rfsearch.device_memory import free_memory
 from rfsearch.environment import environment_of
+from rfsearch.loading_errors import LoadingError
 from rfsearch.objective import score_attributes
 from rfsearch.timm_network import TimmNetwork
 from rfsearch.trial_attributes import BASELINE, BASELINE_SCORE, BATCH_HALVED, ENVIRONMENT
@@ -78,7 +79,7 @@ def run_baseline(
     """
     try:
         _measure_and_train(trial, task, after_epoch, folder)
-    except (ValueError, RuntimeError, FloatingPointError) as error:
+    except (ValueError, RuntimeError, FloatingPointError, LoadingError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
     else:
         raise optuna.TrialPruned("A baseline is no candidate.")

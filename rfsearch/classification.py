@@ -27,8 +27,14 @@ class ClassificationLesson(ImageLesson):
     images whose object is small, medium or large, where that is known.
     """
 
-    def __init__(self, data: ImageData, device: torch.device, batch_size: int = 64) -> None:
-        super().__init__(data, device, batch_size)
+    def __init__(
+        self,
+        data: ImageData,
+        device: torch.device,
+        batch_size: int = 64,
+        workers: int | None = None,
+    ) -> None:
+        super().__init__(data, device, batch_size, workers)
         self.train_labels = data.train_labels.to(device)
         self.valid_labels = data.valid_labels.to(device)
         self.valid_sizes = data.valid_sizes
@@ -36,7 +42,7 @@ class ClassificationLesson(ImageLesson):
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross entropy of some training images."""
         with autocast(self.device):
-            scores = model(self.train.take(batch.chosen, batch.variation))
+            scores = model(self.train.of(batch))
             return F.cross_entropy(scores.float(), self.train_labels[batch.chosen])
 
     def evaluate(self, model: nn.Module) -> Scores:

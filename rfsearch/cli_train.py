@@ -108,6 +108,7 @@ def _retrain(
     checkpoint: Path,
     device: torch.device,
 ) -> RetrainingResult:
+    from rfsearch.loading_errors import LoadingError, loading_errors
     from rfsearch.retraining import retrain
 
     def report(one: EpochResult) -> None:
@@ -118,12 +119,15 @@ def _retrain(
         )
 
     try:
-        return retrain(model, loaders, settings, checkpoint, device=device, report=report)
+        with loading_errors():
+            return retrain(model, loaders, settings, checkpoint, device=device, report=report)
     except KeyboardInterrupt:
         typer.echo("Interrupted; run again to go on after the last whole epoch.", err=True)
         raise typer.Exit(130) from None
     except FloatingPointError as error:
         raise ValueError(f"{error} A lower learning_rate may help.") from None
+    except LoadingError as error:
+        raise ValueError(f"{error} Run again to go on after the last whole epoch.") from None
 
 
 def _write_history(result: RetrainingResult, file: Path) -> None:

@@ -50,6 +50,7 @@ class FolderConfig(FrozenData):
     image_size: ImageSide
     valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Seed = 0
+    in_memory: bool | None = None
 
     def load(self, folder: Path) -> ImageData:
         """Read the images; a relative path starts at the experiment's folder."""

@@ -1,4 +1,4 @@
-"""Images in memory with what is known of them, split for training and validation."""
+"""Images with what is known of them, split for training and validation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from rfsearch.file_images import ImageFiles
+
 #: Class of the pixels of a mask that are neither learned nor counted.
 IGNORED = 255
 
@@ -17,7 +19,7 @@ IGNORED = 255
 class _Sized:
     """What follows from the images alone."""
 
-    train_images: Tensor
+    train_images: Tensor | ImageFiles
 
     @property
     def in_chans(self) -> int:
@@ -35,7 +37,8 @@ class ImageData(_Sized):
     """Images with one label each.
 
     Attributes:
-        train_images: `(images, channels, height, width)`, uint8.
+        train_images: `(images, channels, height, width)`, uint8; files where they are too many
+            for the memory.
         train_labels: `(images,)`, int64, from 0.
         valid_images: As `train_images`.
         valid_labels: As `train_labels`.
@@ -44,9 +47,9 @@ class ImageData(_Sized):
         valid_sizes: Side of the object of each validation image in px, where they are known.
     """
 
-    train_images: Tensor
+    train_images: Tensor | ImageFiles
     train_labels: Tensor
-    valid_images: Tensor
+    valid_images: Tensor | ImageFiles
     valid_labels: Tensor
     class_names: tuple[str, ...]
     object_sizes: NDArray[np.float64] | None = None

@@ -144,7 +144,7 @@ class DetectionLesson(ImageLesson):
 
         They may be mirrored, but not shifted.
         """
-        images = self.train.take(batch.chosen, batch.variation)
+        images = self.train.of(batch)
         targets = [self.train_targets[number] for number in batch.numbers]
         if batch.variation.mirrored is not None:
             targets = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Self
 import torch
 
 from rfsearch.augmentation import UNVARIED
+from rfsearch.file_images import ImageFiles, count_values
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rfsearch.augmentation import Variation
+    from rfsearch.augmentation import Batch, Variation
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,17 @@ class Normalizer:
     std: Tensor
 
     @classmethod
-    def of(cls, images: Tensor) -> Self:
-        """Statistics of images `(images, channels, height, width)`."""
-        channels = [images[:, c].float() for c in range(images.shape[1])]
-        shape = (1, -1, 1, 1)
-        mean = torch.stack([channel.mean() for channel in channels]).reshape(shape)
-        std = torch.stack([channel.std() for channel in channels]).reshape(shape)
+    def of(cls, images: Tensor | ImageFiles) -> Self:
+        """Statistics of images `(images, channels, height, width)`, uint8.
+
+        They are computed from whole numbers, the same wherever the images are.
+        """
+        known = images.value_counts if isinstance(images, ImageFiles) else count_values(images)
+        counts = known.double()
+        number, values = counts.sum(dim=1, keepdim=True), torch.arange(256)
+        mean = (counts * values).sum(dim=1, keepdim=True) / number
+        variance = (counts * (values - mean).square()).sum(dim=1, keepdim=True) / (number - 1)
+        mean, std = (one.float().reshape(1, -1, 1, 1) for one in (mean, variance.sqrt()))
         return cls(mean, std.clamp_min(1.0))
 
     def to(self, device: torch.device) -> Normalizer:
@@ -56,6 +62,14 @@ class DeviceImages:
         """Some of the images, normalised and varied; what moves in has the mean colour."""
         images = variation.apply(self.normalize(self.pixels[index]), fill=0.0)
         return images.contiguous(memory_format=memory_format(images.device))
+
+    def load(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """The batches as they are: the device has their images."""
+        return batches
+
+    def of(self, batch: Batch) -> Tensor:
+        """The images of a batch, normalised and varied."""
+        return self.take(batch.chosen, batch.variation)
 
     def batches(self, size: int) -> Iterator[tuple[slice, Tensor]]:
         """All images in order, normalised, with their places."""

@@ -232,7 +232,10 @@ class Experiment:
     @property
     def identity(self) -> dict[str, Any]:
         """What must not change between the runs of one study, fit for JSON."""
-        config = self.config.model_dump(mode="json", exclude={"question", "search", "baselines"})
+        without: dict[str, Any] = dict.fromkeys(("question", "search", "baselines"), True)
+        # These do not change any score.
+        without |= {"data": {"in_memory"}, "training": {"loader_workers"}}
+        config = self.config.model_dump(mode="json", exclude=without)
         return config | {"space": self.space.model_dump(mode="json")}
 
 

@@ -25,6 +25,16 @@ def read_8_bit(path: str | Path) -> Image.Image:
         return _to_8_bit(image)
 
 
+def is_grey(path: str | Path) -> bool:
+    """Whether an image is read as grey; looks at its header only.
+
+    Raises:
+        ValueError: If the file is not an image; it names the file.
+    """
+    with open_image(Path(path)) as image:
+        return _is_grey(image)
+
+
 def read_image(path: str | Path, size: tuple[int, int]) -> Image.Image:
     """An image in grey or RGB, resized to cover `(height, width)` px and cropped in the middle.
 
@@ -88,8 +98,13 @@ def _covering(image: Image.Image, size: tuple[int, int]) -> list[int]:
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """The image in grey or RGB; Pillow itself would clip 16-bit greys instead of scaling them."""
-    if image.mode == "F":
-        raise ValueError("its grey values are floats without a range; save it with 8 or 16 bits")
+    grey = _is_grey(image)
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    return image.convert("L" if grey else "RGB")
+
+
+def _is_grey(image: Image.Image) -> bool:
+    if image.mode == "F":
+        raise ValueError("its grey values are floats without a range; save it with 8 or 16 bits")
+    return image.mode in ("1", "L") or image.mode.startswith("I")

@@ -19,6 +19,7 @@ from rfsearch.device_memory import free_memory
 from rfsearch.diagnosis import diagnose_architecture
 from rfsearch.environment import environment_of
 from rfsearch.latency import measure_latency
+from rfsearch.loading_errors import LoadingError
 from rfsearch.objectives import DIRECTIONS, MEASURED, check_objectives, erf_misfit
 from rfsearch.recovery import RETRY_OF, first_number
 from rfsearch.rejection import end_rejected
@@ -67,10 +68,11 @@ class Objective:
 
     A candidate that fails a gate is never trained; its trial ends as `rfsearch.rejection` says,
     which is pruned for all samplers that learn from pruned trials. A candidate that cannot be
-    trained (a value outside the space, a loss that is not finite, too little memory) ends as a
-    failed trial whose attribute `reason` says why; the study goes on, and nothing of the candidate
-    stays in memory. A candidate that an earlier trial has trained with the same seed is not
-    trained again: the trial repeats the earlier one's results and names it in `duplicate_of`.
+    trained (a value outside the space, a loss that is not finite, too little memory, images that
+    cannot be read) ends as a failed trial whose attribute `reason` says why; the study goes on,
+    and nothing of the candidate stays in memory. A candidate that an earlier trial has trained
+    with the same seed is not trained again: the trial repeats the earlier one's results
+    and names it in `duplicate_of`.
 
     Attributes:
         space: What may be proposed.
@@ -118,7 +120,7 @@ class Objective:
         self._check_directions(trial.study)
         try:
             return self._judge(trial)
-        except (FloatingPointError, torch.OutOfMemoryError) as error:
+        except (FloatingPointError, LoadingError, torch.OutOfMemoryError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
         # Only here nothing refers to the network any more, as the traceback did.
         free_memory()

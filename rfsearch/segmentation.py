@@ -67,7 +67,7 @@ class SegmentationLesson(ImageLesson):
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross entropy of the pixels of some training images; what moves in has no class."""
         with autocast(self.device):
-            scores = model(self.train.take(batch.chosen, batch.variation)).float()
+            scores = model(self.train.of(batch)).float()
         truth = self._truth(batch)
         known = (truth != IGNORED).sum().clamp_min(1)  # No pixel known would give a NaN.
         return F.cross_entropy(scores, truth, ignore_index=IGNORED, reduction="sum") / known

@@ -12,14 +12,14 @@ import pandas as pd
 import torch
 
 from rfsearch.datasets import ImageData
-from rfsearch.image_files import read_image
+from rfsearch.file_images import ImageFiles, fits_memory
+from rfsearch.image_files import is_grey
 from rfsearch.limits import check_memory
+from rfsearch.loading_errors import LoadingError
 from rfsearch.scenes import make_scenes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL import Image
-    from torch import Tensor
 
 
 def digit_scenes(
@@ -82,7 +82,12 @@ def _mnist_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def image_folder(
-    root: str | Path, *, image_size: int, valid_share: float = 0.2, seed: int = 0
+    root: str | Path,
+    *,
+    image_size: int,
+    valid_share: float = 0.2,
+    seed: int = 0,
+    in_memory: bool | None = None,
 ) -> ImageData:
     """Images of a folder with one subfolder per class, `root/class/*.png`.
 
@@ -94,6 +99,9 @@ def image_folder(
         image_size: Side of the images in px.
         valid_share: Share of each class's images for validation, at least one image.
         seed: Of the split.
+        in_memory: Whether images are kept in memory; else they are read from their files whenever
+            they are needed, which gives the same scores. By default they are kept if they take at
+            most a quarter of the memory of the machine, and of its GPU. All are read once here.
 
     Raises:
         ValueError: If there is no such folder, a class has fewer than two images, or a file is
@@ -107,25 +115,36 @@ def image_folder(
         listing = ImageFolder(str(root))
     except OSError as error:
         raise ValueError(f"{root}: not a folder of classes with images ({error}).") from None
-    number = len(listing.samples)
-    check_memory(number * image_size**2, f"{root}: {number:,} images with {image_size=}")
     labels = np.array(listing.targets)
-    images = _stack([read_image(path, (image_size, image_size)) for path, _ in listing.samples])
+    paths = np.array([path for path, _ in listing.samples])
+    mode = "L" if all(is_grey(path) for path in paths) else "RGB"
     valid = split_by_class(labels, listing.classes, valid_share, seed)
+    files = [
+        ImageFiles(tuple(paths[part].tolist()), (image_size, image_size), mode)
+        for part in (~valid, valid)
+    ]
+    num_bytes = sum(part.num_bytes for part in files)
+    if in_memory is None:
+        in_memory = fits_memory(num_bytes)
+    elif in_memory:
+        check_memory(num_bytes, f"{root}: {len(paths):,} images with {image_size=}")
+    try:
+        train_images, valid_images = (part[:] if in_memory else _read_once(part) for part in files)
+    except LoadingError as error:
+        raise ValueError(str(error)) from None
     return ImageData(
-        train_images=images[~valid],
+        train_images=train_images,
         train_labels=torch.from_numpy(labels[~valid]),
-        valid_images=images[valid],
+        valid_images=valid_images,
         valid_labels=torch.from_numpy(labels[valid]),
         class_names=tuple(listing.classes),
     )
 
 
-def _stack(images: list[Image.Image]) -> Tensor:
-    """`(images, channels, height, width)`, uint8."""
-    mode = "L" if all(image.mode == "L" for image in images) else "RGB"
-    arrays = np.stack([np.asarray(image.convert(mode)) for image in images])
-    return torch.from_numpy(arrays.reshape(*arrays.shape[:3], -1)).permute(0, 3, 1, 2).contiguous()
+def _read_once(files: ImageFiles) -> ImageFiles:
+    """The same, all of which have been read: a broken one is told of before a search begins."""
+    _ = files.value_counts
+    return files
 
 
 def split_by_class(

@@ -14,6 +14,7 @@ from rfsearch.classification import ClassificationLesson
 from rfsearch.datasets import DetectionData, ImageData, SegmentationData, TaskData
 from rfsearch.detection import DetectionLesson, detector
 from rfsearch.device_images import Normalizer
+from rfsearch.loading_errors import loading_errors
 from rfsearch.model import build_model
 from rfsearch.segmentation import SegmentationLesson, SegmentationNetwork
 from rfsearch.task_erf import measure_on
@@ -143,15 +144,17 @@ class _ImageTask(ABC, Generic[Data]):
 
         Raises:
             FloatingPointError: If the loss is not finite.
+            LoadingError: If images cannot be read, or what reads them has ended.
         """
-        return train(
-            model,
-            self._lesson,
-            self.training,
-            device=self._device,
-            report=report,
-            checkpoint=checkpoint,
-        )
+        with loading_errors():
+            return train(
+                model,
+                self._lesson,
+                self.training,
+                device=self._device,
+                report=report,
+                checkpoint=checkpoint,
+            )
 
     def measure_erf(self, model: nn.Module, level: str | None = None) -> MeasuredERF:
         """Measure the ERF of a map that the head reads, on validation images.
@@ -203,7 +206,9 @@ class ClassificationTask(_ImageTask[ImageData]):
     metric: ClassVar[str] = "accuracy"
 
     def _make_lesson(self) -> Lesson:
-        return ClassificationLesson(self.data, self._device, self.training.batch_size)
+        return ClassificationLesson(
+            self.data, self._device, self.training.batch_size, self.training.loader_workers
+        )
 
     def _network(self, candidate: Architecture | str) -> nn.Module:
         return self._backbone(candidate, self.num_classes)

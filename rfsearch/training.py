@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, Self
 
@@ -50,6 +50,8 @@ class TrainingConfig(FrozenData):
             and right mean nothing.
         max_shift: Farthest that a training image moves in px, along either axis and in either
             direction, as if it were padded with the mean colour and cropped at random.
+        loader_workers: Processes that read images which do not fit into memory; by default one
+            for each CPU, but at most 4. The scores do not depend on it.
         seed: Of weights, of the order of images and of their variations. The same for all
             candidates.
     """
@@ -65,6 +67,7 @@ class TrainingConfig(FrozenData):
     warmup: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.2
     horizontal_flip: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
     max_shift: Annotated[int, Field(ge=0, le=MAX_SIDE)] = 0
+    loader_workers: Annotated[int, Field(ge=0, le=256)] | None = None
     seed: Seed = 0
 
     @model_validator(mode="before")
@@ -134,6 +137,9 @@ class Lesson(Learnable, Protocol):
     def num_images(self) -> int:
         """How many images there are to train on."""
 
+    def load(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """Bring the images of training batches to the device, where they are not yet."""
+
     def evaluate(self, model: nn.Module) -> Scores:
         """Scores of the model on the validation images."""
 
@@ -165,7 +171,7 @@ def train(
         model: A network that the lesson knows how to use.
         lesson: What to learn, and how to judge it.
         config: Budget and optimiser.
-        device: Where to train; the lesson's images are there already.
+        device: Where to train; the lesson's images are there or come there.
         report: Called after each epoch with its number, from 1, and the validation score. An
             exception it raises ends the training.
         checkpoint: Written after each epoch; if there is one already, training goes on from it,
@@ -208,7 +214,7 @@ def train(
         model.train()
         total = torch.zeros((), device=device)
         with _seeded(batches.seed(epoch), device):
-            for batch in batches.epoch(epoch):
+            for batch in lesson.load(batches.epoch(epoch)):
                 if scheduler is not None:
                     scheduler.step_update(round(progress * _TICKS))
                 optimizer.zero_grad()

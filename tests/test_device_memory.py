@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import math
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,9 @@ class Limited:
 
     def weight(self, batch: Batch) -> Tensor | int:
         return self.lesson.weight(batch)
+
+    def load(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        return self.lesson.load(batches)
 
     def evaluate(self, model: nn.Module) -> Any:
         return self.lesson.evaluate(model)

@@ -245,7 +245,7 @@ def test_allowed_keys_are_those_of_the_chosen_source(folder: Path) -> None:
     write(folder, data=FOLDER_DATA + "\nsize = 8")
     line = refusal(folder)
     assert "data, folder, size: unknown key" in line
-    assert "allowed keys are source, path, image_size, valid_share, seed." in line
+    assert "allowed keys are source, path, image_size, valid_share, seed, in_memory." in line
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -43,10 +43,10 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "augmentation", "boxed_images", "checkpoints", "classification", "datasets", "detection",
-        "device_images", "device_memory", "image_lesson", "image_pixels", "level_maps",
-        "masked_images", "package_images", "retraining", "retraining_data", "retraining_run",
-        "scale_scores", "scenes", "segmentation", "sources", "task_erf", "tasks", "tile_data",
-        "tiles", "training",
+        "device_images", "device_memory", "file_images", "image_lesson", "image_pixels",
+        "level_maps", "loading_errors", "masked_images", "package_images", "retraining",
+        "retraining_data", "retraining_run", "scale_scores", "scenes", "segmentation", "sources",
+        "streamed_images", "task_erf", "tasks", "tile_data", "tiles", "training",
     },
     {
         "baselines", "curves", "data_config", "database_url", "devices", "environment",

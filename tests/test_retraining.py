@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import itertools
+import multiprocessing
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from rfsearch.device_images import Normalizer
 from rfsearch.network_folder import InputFormat, create_network, load_network
 from rfsearch.retraining import RetrainingResult, retrain, starting_network
 from rfsearch.retraining_data import Loaders, LoadingConfig, folder_loaders
-from rfsearch.retraining_run import EpochResult, RetrainingConfig
+from rfsearch.retraining_run import EpochResult, RetrainingConfig, Run
 from rfsearch.sources import image_folder
 
 CPU = torch.device("cpu")
@@ -285,6 +287,56 @@ def test_mistakes_are_one_line(exported: Path, images: Path, tmp_path: Path) -> 
     result = train(exported, images, "--config", diverging)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].endswith("A lower learning_rate may help.")
+
+
+def break_an_image(images: Path) -> None:
+    for file in sorted(images.rglob("*.png"))[::2]:  # Some of both parts.
+        file.write_bytes(b"nonsense")
+
+
+def kill_a_reader(images: Path) -> None:
+    multiprocessing.active_children()[0].kill()
+
+
+@pytest.mark.parametrize(
+    ("damage", "workers", "message"),
+    [
+        (break_an_image, "0", ".png: not a readable image"),
+        (break_an_image, "2", ".png: not a readable image"),
+        (kill_a_reader, "2", "A process that reads images has ended"),
+    ],
+)
+def test_what_breaks_while_it_trains_is_one_line_and_what_was_trained_is_kept(
+    exported: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], None],
+    workers: str,
+    message: str,
+) -> None:
+    data, saved = write_images(tmp_path / "data"), Run.save
+
+    def save_and_damage(run: Run, file: Path) -> None:
+        saved(run, file)
+        damage(data)
+
+    options = ("--config", settings(tmp_path, "epochs = 3"), "--workers", workers)
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "save", save_and_damage)
+        result = train(exported, data, *options)
+    assert result.exit_code == 2, result.output
+    assert "epoch 1/3" in result.stderr
+    assert "epoch 2/3" not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in result.output
+    shutil.rmtree(data)
+    write_images(data)
+    result = train(exported, data, *options)
+    assert result.exit_code == 0, result.output
+    assert "epoch 1/3" not in result.stderr
+    assert "epoch 3/3" in result.stderr
 
 
 def test_an_interrupt_says_how_to_go_on(

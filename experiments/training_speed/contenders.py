@@ -90,7 +90,7 @@ class _Untimed:
 
     def __init__(self, race: Race) -> None:
         self.num_images, self.loss = race.lesson.num_images, race.lesson.loss
-        self.evaluate = race.evaluate
+        self.load, self.evaluate = race.lesson.load, race.evaluate
 
 
 def ours(race: Race, model: nn.Module) -> float:
