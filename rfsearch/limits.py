@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sized
 from math import prod
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -61,9 +62,19 @@ def check_memory(num_bytes: float, what: str) -> None:
     Raises:
         ValueError: If that is more than there is.
     """
-    there_is = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    there_is = machine_memory()
     if num_bytes > there_is:
         raise ValueError(
             f"{what} must fit into the memory of this machine, {there_is / 1e9:,.1f} GB, but need "
             f"{num_bytes / 1e9:,.1f} GB or more."
         )
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine; of the container if that has fewer."""
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return whole
+    return min(whole, int(limit)) if limit.isdigit() else whole

@@ -153,7 +153,7 @@ def test_a_folder_that_exceeds_the_memory_is_refused(small_machine: None, tmp_pa
         (tmp_path / "a").mkdir(exist_ok=True)
         Image.new("L", (4, 4)).save(tmp_path / "a" / f"{number}.png")
     with pytest.raises(ValueError, match="4 images with image_size=600 must fit into"):
-        image_folder(tmp_path, image_size=600)
+        image_folder(tmp_path, image_size=600, in_memory=True)
     assert len(image_folder(tmp_path, image_size=8).train_images) == 3
 
 
