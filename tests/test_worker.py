@@ -8,7 +8,8 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+import sqlalchemy
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from test_study import StubTask, stored_trials, with_search, write_experiment
 
 from rfsearch.checkpoints import Checkpoint, Checkpoints
@@ -222,3 +223,48 @@ def test_a_retry_that_came_too_late_is_ended(folder: Path) -> None:
 
     Worker(study, experiment).work()
     assert states(stored_trials(folder)) == ["COMPLETE"] * 3 + ["FAIL"]
+
+
+# -- what a trial costs beside its funnel -----------------------------------------------------
+
+
+def statements_of_a_trial(folder: Path, stored: int) -> int:
+    """The most SQL statements of one trial, in a study that holds so many already."""
+    new = 4
+    write_experiment(
+        folder, with_search(feasible_only=True, sampler="tpe", trained_trials=stored + new)
+    )
+    widths = f"width = {list(range(4, 64))}\nkernel_size = [3, 5]"
+    text = (folder / "space.toml").read_text()
+    (folder / "space.toml").write_text(text.replace("width = 4\nkernel_size = [3, 5]", widths))
+    experiment = acting(folder, lambda _: None)
+    study, space = open_study(experiment), experiment.space
+    distributions = space.distributions()
+    for index in range(stored):
+        params = space.to_params(space[index])
+        study.add_trial(
+            create_trial(
+                value=0.1,
+                params={name: params[name] for name in distributions},
+                distributions=distributions,
+                user_attrs={"train_seconds": 1.0},
+            )
+        )
+    counts = [0]
+
+    def count(*_: object) -> None:
+        counts[-1] += 1
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", count)
+    try:
+        Worker(study, experiment, lambda *_: counts.append(0)).work()
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", count)
+    assert len(counts) == new + 1
+    return max(counts[:new])
+
+
+def test_statements_of_a_trial_are_few_however_many_are_stored(tmp_path: Path) -> None:
+    few, many = (statements_of_a_trial(tmp_path / str(n), stored=n) for n in (1, 31))
+    assert few < 200
+    assert many < few + 30  # Not one for each trial that is stored.
