@@ -342,7 +342,7 @@ def test_a_budget_in_seconds_ends_training(monkeypatch: pytest.MonkeyPatch) -> N
     ("limits", "updates"),
     [
         ({"epochs": 1000, "seconds": 1e-9}, 1),
-        ({"epochs": 2, "seconds": 1e9}, 4),
+        ({"epochs": 2, "seconds": 1e6}, 4),
         ({"epochs": None, "seconds": 1e-9}, 1),
         ({"epochs": 2, "steps": 3}, 3),
         ({"epochs": 2, "steps": 5}, 4),
