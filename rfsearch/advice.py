@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rfsearch.curves import curve_of
 from rfsearch.erf_effect import candidates, erf_correlations
 from rfsearch.statistics import RankCorrelation, trend
 
@@ -103,7 +104,7 @@ def _steps(story: Story) -> Iterator[str]:
 
 def _about_training(story: Story) -> Iterator[str]:
     number = int(story.trained["number"].iloc[0])
-    values = story.study.get_trials(deepcopy=False)[number].intermediate_values
+    values = curve_of(story.study.get_trials(deepcopy=False)[number])
     last = [values[epoch] for epoch in sorted(values)[-2:]]
     if len(last) == 2 and last[1]:
         gain = (last[1] - last[0]) * (1 if story.maximizes else -1)

@@ -1,4 +1,4 @@
-"""Several studies side by side."""
+"""Several studies side by side, by their scores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def compare_studies(
     """One row per study: what it found and what that cost.
 
     Args:
-        studies: By the name to show; all with the same single direction.
+        studies: By the name to show; all with the same direction of the score, which is
+            the first of several objectives.
         top: How many of the best candidates `top_mean` is over.
         reach: A value; `seconds_to_reach` is the training time until a candidate was as good.
             None takes the worst of the studies' best values, which all of them reach.
@@ -38,11 +39,12 @@ def compare_studies(
     Raises:
         ValueError: If there is no study, or directions differ.
     """
-    directions = {direction for study in studies.values() for direction in study.directions}
-    if len(directions) != 1 or any(len(study.directions) != 1 for study in studies.values()):
+    directions = {study.directions[0] for study in studies.values()}
+    if len(directions) != 1:
+        shown = (f"{n} ({s.directions[0].name.lower()})" for n, s in studies.items())
         raise ValueError(
-            "`studies` must hold studies with one objective and the same direction, but got "
-            f"{', '.join(f'{n} ({len(s.directions)})' for n, s in studies.items()) or 'none'}."
+            "`studies` must hold studies with the same direction of the score, but got "
+            f"{', '.join(shown) or 'none'}."
         )
     (direction,) = directions
     frames = {name: candidates(trials_dataframe(study)) for name, study in studies.items()}

@@ -18,11 +18,12 @@ import optuna
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna_dashboard import save_note, save_plotly_graph_object
 
-from rfsearch import interactive
+from rfsearch import interactive, interactive_front
 from rfsearch.advice import erf_verdict, next_steps
 from rfsearch.constraint import CONSTRAINT_KEYS
+from rfsearch.objectives import name_objectives
 from rfsearch.plots import erf_heat_map
-from rfsearch.report_text import against_baselines, facts, found
+from rfsearch.report_text import against_baselines, facts, found, on_the_front
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -74,9 +75,11 @@ def dashboard_study(story: Story, artifacts: MemoryArtifacts) -> optuna.Study:
     """
     shown = optuna.create_study(
         study_name=story.study.study_name,
-        direction=story.study.direction,
+        directions=story.study.directions,
         storage=optuna.storages.InMemoryStorage(),
     )
+    if story.study.metric_names:
+        name_objectives(shown, story.study.metric_names)
     for key, value in story.study.user_attrs.items():
         shown.set_user_attr(key, value)
     shown.add_trials([_copy(t) for t in story.study.get_trials(deepcopy=False)])
@@ -119,7 +122,7 @@ def note(story: Story) -> str:
     lines = [f"# {plain(story.study.study_name)}", plain(story.question), ""]
     lines += ["| | |", "|---|---|", *(f"| {plain(n)} | {plain(v)} |" for n, v in facts(story)), ""]
     for heading, sentences in (
-        ("What was found", found(story)),
+        ("What was found", found(story) + on_the_front(story)),
         ("Against the baselines", against_baselines(story)),
         ("Does the effective receptive field matter here?", erf_verdict(story)),
         ("What to do next", [f"- {step}" for step in next_steps(story)]),
@@ -150,6 +153,9 @@ def _figures(story: Story) -> dict[str, go.Figure]:
         figure.update_annotations(font_size=9)
         figure.update_layout(showlegend=False)
         figures["rf-erf"] = (f"{escape(story.metric)} against the ERF", figure)
+        if story.costs:
+            front = interactive_front.pareto_panels(frame, story.objectives)
+            figures["rf-front"] = ("Pareto front", front)
     for title, figure in figures.values():
         # A template is most of a figure's text, which is stored in pieces of 2 kB.
         figure.update_layout(title=title, margin_t=120, legend_y=1.02, template="none")

@@ -24,9 +24,6 @@ def experiment_story(study: optuna.Study, experiment: Experiment) -> Story:
 
     The ERFs of the best, the median and a rejected candidate are measured again, before training,
     as the search did.
-
-    Raises:
-        ValueError: If the study has several objectives.
     """
     story, task = Story.of_study(study), experiment.task
     story = replace(

@@ -15,9 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from rfsearch import interactive, report_tables, report_text, search_figures
+from rfsearch import interactive, interactive_front, report_tables, report_text, search_figures
 from rfsearch.advice import erf_verdict, next_steps
 from rfsearch.constraint import RFConstraint
+from rfsearch.curves import curve_of
 from rfsearch.field_figures import erf_gallery, field_growth
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ def render_report(story: Story) -> str:
         facts=report_text.facts(story),
         asked=report_text.asked(story),
         found=report_text.found(story),
+        on_the_front=report_text.on_the_front(story),
         against_baselines=report_text.against_baselines(story),
         erf_verdict=erf_verdict(story),
         steps=next_steps(story),
         candidates=report_tables.candidates(story),
+        front=report_tables.front(story),
         baselines=report_tables.baselines(story),
         levels=report_tables.levels(story),
         effects=report_tables.effects(story),
@@ -66,13 +69,15 @@ def _charts(story: Story) -> dict[str, Markup]:
         charts["erf"] = _live(
             interactive.value_against_erf(frame, story.effective, largest), "chart-erf"
         )
-        trade_off = interactive.trade_off(
-            frame, direction="maximize" if story.maximizes else "minimize"
-        )
-        charts["trade_off"] = _live(trade_off, "chart-trade-off")
+        if "params_m" not in story.costs:
+            trade_off = interactive_front.trade_off(frame, direction=story.objectives["value"])
+            charts["trade_off"] = _live(trade_off, "chart-trade-off")
+        if story.costs:
+            panels = interactive_front.pareto_panels(frame, story.objectives)
+            charts["front"] = _live(panels, "chart-front")
     if frame[["trf_octaves", "erf_expected_octaves"]].notna().any(axis=None):
         charts["feasibility"] = _live(interactive.feasibility(frame), "chart-feasibility")
-    if any(t.intermediate_values for t in story.study.get_trials(deepcopy=False)):
+    if any(curve_of(trial) for trial in story.study.get_trials(deepcopy=False)):
         curves = search_figures.learning_curves(story.study, frame)
         charts["curves"] = _static(curves, "value of each candidate after each epoch")
     if story.space is not None and story.constraint is not None:

@@ -9,7 +9,7 @@ import optuna
 import pandas as pd
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rfsearch.statistics import MIN_POINTS
 from rfsearch.trial_attributes import BASELINE
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 def choice_importances(
     study: optuna.Study, evaluator: BaseImportanceEvaluator | None = None
 ) -> pd.DataFrame:
-    """Importance of each parameter for the value, over candidates that were trained to the end.
+    """Importance of each parameter for the score, over candidates that were trained to the end.
 
     Rejected trials that completed with a stand-in value do not take part, nor do repeated ones,
     which would count the same result twice.
 
     Args:
-        study: Any Optuna study with one objective.
+        study: Any Optuna study; of several objectives the first one counts.
         evaluator: How; None is PED-ANOVA (Watanabe et al., IJCAI 2023), which says how much a
             parameter decides whether a trial is among the best tenth. Optuna's fANOVA says how
             much of the variance it explains, and takes minutes for thousands of trials.
@@ -36,15 +36,7 @@ def choice_importances(
     Returns:
         Columns `parameter` and `importance` (they sum to 1), most important first; no rows for
         fewer than five candidates.
-
-    Raises:
-        ValueError: If the study has several objectives.
     """
-    if len(study.directions) != 1:
-        raise ValueError(
-            f"`study` must have one objective, but {study.study_name!r} has "
-            f"{len(study.directions)}."
-        )
     trials = [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
     names = ["parameter", "importance"]
     if len(trials) < MIN_POINTS:
@@ -55,7 +47,7 @@ def choice_importances(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         found = get_param_importances(
-            _study_of(trials, study.direction),
+            _study_of(trials, study.directions[0]),
             evaluator=evaluator or PedAnovaImportanceEvaluator(),
             params=varied,
         )
@@ -63,14 +55,17 @@ def choice_importances(
 
 
 def _study_of(trials: list[FrozenTrial], direction: StudyDirection) -> optuna.Study:
-    """A study in memory with these trials alone."""
+    """A study in memory with these trials and their scores alone."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # It is not one the user made.
     try:
         made = optuna.create_study(direction=direction)
     finally:
         optuna.logging.set_verbosity(verbosity)
-    made.add_trials(trials)
+    made.add_trials(
+        create_trial(value=trial.values[0], params=trial.params, distributions=trial.distributions)
+        for trial in trials
+    )
     return made
 
 

@@ -15,19 +15,22 @@ from plotly.subplots import make_subplots
 
 from rfsearch.constraint import CONSTRAINT_KEYS
 from rfsearch.erf_effect import metric_label, trained_baselines, trained_candidates
+from rfsearch.front import cost_label
 from rfsearch.palette import BLACK, GREY, ORANGE, TARGET, TRAINED, VERMILLION
-from rfsearch.pareto import Direction, pareto_front
 from rfsearch.search_figures import funnel_steps
 from rfsearch.statistics import rank_correlation, trend
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from rfsearch.target import Range
 
 #: Candidates in a figure, at most; of more, the best and an even choice of the rest are drawn.
 MAX_POINTS = 2000
-_LAYOUT = {
+#: What the figures have in common.
+LAYOUT = {
     "template": "plotly_white",
     "margin": {"l": 60, "r": 20, "t": 60, "b": 55},
     "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.08, "x": 0},
@@ -56,11 +59,11 @@ def value_against_erf(
     for column, x in enumerate(panels, start=1):
         _add_trend(figure, x, trained["value"], column)
         figure.add_scatter(
-            x=_plain(x),
-            y=_plain(trained["value"]),
+            x=plain(x),
+            y=plain(trained["value"]),
             mode="markers",
             marker={"color": TRAINED, "size": 9, "opacity": 0.8},
-            text=_labels(trained, metric),
+            text=point_labels(trained, metric),
             hoverinfo="text",
             name="trained candidate",
             showlegend=column == 1,
@@ -69,7 +72,7 @@ def value_against_erf(
         )
     known = trained_baselines(frame).dropna(subset=["erf_trained"])
     for column, x in enumerate((known["erf_ratio_trained"], known["erf_trained"] / unit), start=1):
-        _add_baselines(figure, known, x, column == 1, row=1, col=column)
+        add_baselines(figure, known, x, column == 1, row=1, col=column)
     if effective is not None:
         top = effective.high if effective.high < math.inf else float(trained["erf_trained"].max())
         figure.add_vrect(
@@ -87,7 +90,7 @@ def value_against_erf(
     figure.update_xaxes(title_text=f"{label} after training", row=1, col=2)
     figure.update_yaxes(title_text=escape(metric), row=1, col=1)
     figure.update_annotations(font_size=13)
-    figure.update_layout(**_LAYOUT, height=430)
+    figure.update_layout(**LAYOUT, height=430)
     return figure
 
 
@@ -119,67 +122,23 @@ def _add_trend(figure: go.Figure, x: pd.Series, y: pd.Series, column: int) -> No
     )
 
 
-def _add_baselines(
+def add_baselines(
     figure: go.Figure, known: pd.DataFrame, x: pd.Series, in_legend: bool = True, **place: int
 ) -> None:
     """The networks that stand beside the candidates, if there are any."""
     if len(known):
         figure.add_scatter(
-            x=_plain(x),
-            y=_plain(known["value"]),
+            x=plain(x),
+            y=plain(known["value"]),
             mode="markers+text",
             marker={"color": ORANGE, "symbol": "x", "size": 11},
             text=[escape(name) for name in known["baseline"]],
             textposition="top center",
+            cliponaxis=False,  # Names at the edge of a panel.
             name="baseline",
             showlegend=in_legend,
             **place,
         )
-
-
-def trade_off(
-    frame: pd.DataFrame, cost: str = "params_m", direction: Direction = "maximize"
-) -> go.Figure:
-    """Value against a cost, with the front of candidates that no other beats in both.
-
-    Args:
-        frame: From `rfsearch.trials_dataframe`.
-        cost: Its column to pay with.
-        direction: Of the value.
-    """
-    names = {"params_m": "parameters (millions)", "flops_g": "10⁹ FLOPs", "train_seconds": "s"}
-    metric = metric_label(frame)
-    trained = trained_candidates(frame).dropna(subset=[cost])
-    front = pareto_front(trained, {cost: "minimize", "value": direction})
-    figure = go.Figure()
-    figure.add_scatter(
-        x=_plain(front[cost]),
-        y=_plain(front["value"]),
-        mode="lines+markers",
-        line={"color": VERMILLION, "shape": "hv"},
-        marker={"symbol": "diamond", "size": 13},
-        hoverinfo="skip",
-        name="not beaten in both",
-    )
-    points = shown(trained)
-    figure.add_scatter(
-        x=_plain(points[cost]),
-        y=_plain(points["value"]),
-        mode="markers",
-        marker={"color": TRAINED, "size": 8},
-        text=_labels(points, metric),
-        hoverinfo="text",
-        name="trained candidate",
-    )
-    known = trained_baselines(frame).dropna(subset=[cost])
-    _add_baselines(figure, known, known[cost])
-    figure.update_layout(
-        **_LAYOUT,
-        height=400,
-        xaxis={"title": names.get(cost, escape(cost)), "type": "log"},
-        yaxis_title=escape(metric),
-    )
-    return figure
 
 
 def feasibility(frame: pd.DataFrame) -> go.Figure:
@@ -196,8 +155,8 @@ def feasibility(frame: pd.DataFrame) -> go.Figure:
     for (name, rows), symbol in zip(groups.items(), cycle(_SYMBOLS), strict=False):
         if len(rows):
             figure.add_scatter(
-                x=_plain(rows["number"]),
-                y=_plain(rows["worst"]),
+                x=plain(rows["number"]),
+                y=plain(rows["worst"]),
                 mode="markers",
                 marker={
                     "color": TRAINED if name == "fits" else VERMILLION,
@@ -211,7 +170,7 @@ def feasibility(frame: pd.DataFrame) -> go.Figure:
             )
     figure.add_hline(y=0, line={"color": TARGET, "width": 2, "dash": "dash"})
     figure.update_layout(
-        **_LAYOUT,
+        **LAYOUT,
         height=400,
         xaxis_title="trial",
         yaxis_title="octaves off the target (≤ 0 fits)",
@@ -233,7 +192,7 @@ def funnel(frame: pd.DataFrame) -> go.Figure:
         )
     )
     figure.update_layout(
-        **_LAYOUT,
+        **LAYOUT,
         height=120 + 45 * len(steps),
         xaxis_title="candidates left",
         yaxis={"autorange": "reversed", "automargin": True},
@@ -251,7 +210,7 @@ def shown(trained: pd.DataFrame) -> pd.DataFrame:
     return trained.loc[sorted([*best.index, *rest.index[::step]])]
 
 
-def _plain(column: pd.Series) -> list[float | None]:
+def plain(column: pd.Series) -> list[float | None]:
     """Python numbers and None, of any column of numbers."""
     return [
         None if value != value else value
@@ -259,14 +218,16 @@ def _plain(column: pd.Series) -> list[float | None]:
     ]
 
 
-def _labels(frame: pd.DataFrame, metric: str) -> list[str]:
-    """What to say of each candidate under the pointer."""
+def point_labels(frame: pd.DataFrame, metric: str, costs: Sequence[str] = ()) -> list[str]:
+    """What to say of each candidate under the pointer; costs are further columns."""
     columns = ["number", "value", "trf_size", "erf_trained", "output_stride", "params_m"]
-    rows = frame[columns].to_dict(orient="records")
+    more = [cost for cost in costs if cost not in columns]
+    rows = frame[columns + more].to_dict(orient="records")
     return [
         f"trial {row['number']}<br>{escape(metric)} {row['value']:.3f}<br>"
         f"TRF {row['trf_size']} px, ERF {_number(row['erf_trained'])} px<br>"
         f"stride {row['output_stride']} px, {_number(row['params_m'])} M parameters"
+        + "".join(f"<br>{escape(cost_label(cost))} {_number(row[cost])}" for cost in more)
         for row in rows
     ]
 

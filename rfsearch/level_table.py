@@ -18,7 +18,8 @@ _TYPES = {"stride": "Int64", "trf_size": "Int64", "erf_expected": "Float64"}
 def levels_dataframe(study: optuna.Study) -> pd.DataFrame:
     """The output maps of all candidates: a row for each trial and level.
 
-    Sizes are in px. Columns: `number`, `state`, `value` (as Optuna has it), `level`; `stride`,
+    Sizes are in px. Columns: `number`, `state`, `value` (as Optuna has it; the
+    first of several objectives, which is the score), `level`; `stride`,
     `trf_size`, `erf_expected`; `erf_ratio_expected`; `part_low` and `part_high`, the object
     sizes that the level is for. Trials without the attribute `levels` have no row: a network with
     a single map is described by `rfsearch.trials_dataframe` alone.
@@ -43,7 +44,7 @@ def _rows(trial: FrozenTrial) -> list[tuple[Any, ...]]:
         return []
     try:
         levels = json.loads(text)
-        value = trial.value if len(trial.values or ()) == 1 else None
+        value = trial.values[0] if trial.values else None
         return [
             (
                 trial.number,

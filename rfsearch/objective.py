@@ -20,7 +20,13 @@ from rfsearch.diagnosis import diagnose_architecture
 from rfsearch.environment import environment_of
 from rfsearch.latency import measure_latency
 from rfsearch.loading_errors import LoadingError
-from rfsearch.objectives import DIRECTIONS, MEASURED, check_objectives, erf_misfit
+from rfsearch.objectives import (
+    DIRECTIONS,
+    MEASURED,
+    check_objectives,
+    erf_misfit,
+    name_objectives,
+)
 from rfsearch.recovery import RETRY_OF, first_number
 from rfsearch.rejection import end_rejected
 from rfsearch.trial_attributes import BATCH_HALVED, ENVIRONMENT
@@ -133,6 +139,8 @@ class Objective:
                 f"The study's directions must be {self.directions}, those of the objectives "
                 f"{', '.join(self.objectives)}, but are {found}."
             )
+        if len(found) > 1 and study.metric_names is None:
+            name_objectives(study, self.objectives)
 
     def _judge(self, trial: optuna.Trial) -> Values:
         try:

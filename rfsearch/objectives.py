@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    import optuna
+
     from rfsearch.constraint import RFConstraint
     from rfsearch.target import Range
 
@@ -51,6 +54,15 @@ def check_objectives(names: Sequence[str], constraint: RFConstraint | None = Non
             "`objectives`: 'erf_misfit' needs one of the gates 'expected' and 'measured', and a "
             "range of ERF sizes that is bounded on both sides."
         )
+
+
+def name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
+    """Note in a study what its values are, where Optuna's figures look for it too."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(names))
 
 
 def erf_misfit(size: float, ranges: dict[str, Range]) -> float:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from rfsearch.advice import ENOUGH_CANDIDATES
 from rfsearch.erf_effect import erf_correlations
+from rfsearch.front import cost_label
 from rfsearch.importances import choice_importances
 from rfsearch.level_table import levels_dataframe
 from rfsearch.report_text import duration
@@ -32,6 +33,7 @@ _CANDIDATE = (
 )
 _BASELINE = (("baseline", "network", "{}"), *_CANDIDATE[1:])
 _TOP = 10
+_FRONT = 30
 
 
 class Grid(NamedTuple):
@@ -49,6 +51,13 @@ def candidates(story: Story) -> Grid:
 def baselines(story: Story) -> Grid:
     """The known networks, the best first."""
     return _grid(story.baselines, _named(story, _BASELINE))
+
+
+def front(story: Story) -> Grid:
+    """The candidates on the Pareto front, the best score first; nothing with one objective."""
+    costs = [(cost, cost_label(cost), "{:.4g}") for cost in story.costs]
+    table = story.front.head(_FRONT if costs else 0)
+    return _grid(table, [*_named(story, _CANDIDATE[:2]), *costs, *_CANDIDATE[2:8]])
 
 
 def _named(story: Story, columns: tuple[tuple[str, str, str], ...]) -> list[tuple[str, str, str]]:

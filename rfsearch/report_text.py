@@ -9,6 +9,7 @@ import pandas as pd
 
 from rfsearch.erf_effect import candidates
 from rfsearch.feasible import wilson_interval
+from rfsearch.front import cost_label
 from rfsearch.savings import gate_savings
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def facts(story: Story) -> list[tuple[str, str]]:
     if len(trained):
         best = float(trained["value"].iloc[0])
         facts.insert(0, (f"best {story.metric}", f"{best:.3f}"))
+    if story.costs:
+        facts.append(("on the Pareto front", f"{len(story.front):,}"))
     seconds = float(own["train_seconds"].sum())
     facts.append(("training", duration(seconds)))
     saved = float(gate_savings(story.frame)["saved_seconds"].sum())
@@ -56,7 +59,8 @@ def found(story: Story) -> list[str]:
     interval = _interval(story, float(best["value"]))
     if interval:
         value += f" (95 % interval of its {story.num_valid:,} validation images {interval})"
-    sentences = [f"Trial {best['number']} is the best: {story.metric} {value}."]
+    praise = f"has the best {story.metric}:" if story.costs else f"is the best: {story.metric}"
+    sentences = [f"Trial {best['number']} {praise} {value}."]
     if pd.notna(best["erf_trained"]):
         sentence = (
             f"Its ERF is {best['erf_trained']:.0f} px after training, of a theoretical receptive "
@@ -67,6 +71,32 @@ def found(story: Story) -> list[str]:
                 f": {best['erf_trained'] / story.objects.high:.1f} times the largest object"
             )
         sentences.append(f"{sentence}.")
+    return sentences
+
+
+def on_the_front(story: Story) -> list[str]:
+    """What the Pareto front offers, and for which scores; nothing with one objective."""
+    if not story.costs:
+        return []
+    if story.front.empty:
+        return ["No candidate that fits was trained to the end."]
+    front, best = story.front, story.front.iloc[0]
+    names = [story.metric, *map(cost_label, story.costs)]
+    sentences = [
+        f"{len(front)} of {len(story.trained)} candidates are on the Pareto front of "
+        f"{', '.join(names[:-1])} and {names[-1]}: no other is better in one of these and as good "
+        "in all."
+    ]
+    for cost in story.costs:
+        known = front.dropna(subset=[cost])
+        ordered = known.sort_values(cost, ascending=story.objectives[cost] == "minimize")
+        if len(ordered) and ordered["number"].iloc[0] != best["number"]:
+            least = ordered.iloc[0]
+            sentences.append(
+                f"By {cost_label(cost)} trial {least['number']} is the best: {least[cost]:.3g}, "
+                f"with {story.metric} {least['value']:.3f}; trial {best['number']} with "
+                f"{best['value']:.3f} has {best[cost]:.3g}."
+            )
     return sentences
 
 

@@ -13,6 +13,8 @@ from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
 from rfsearch.erf_effect import metric_label, trained_baselines, trained_candidates
 from rfsearch.field_figures import ObjectSizes
+from rfsearch.front import front_rows
+from rfsearch.objective_columns import objectives_of, with_objectives
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rfsearch.erf_map import ErfMap
+    from rfsearch.pareto import Direction
     from rfsearch.target import Range
 
 #: Attribute of a study that holds what its experiment is, as JSON.
@@ -36,8 +39,8 @@ class Story:
     """A study with what is known of its experiment.
 
     Attributes:
-        study: With one objective.
-        frame: Its `rfsearch.trials_dataframe`.
+        study: Of several objectives the first one is the score.
+        frame: Its `rfsearch.trials_dataframe`, with a column for each objective.
         question: What the search was to answer; may be empty.
         constraint: What fits; None if it is not known.
         space: What was searched; None if it is not known.
@@ -63,15 +66,9 @@ class Story:
         """What the storage alone can tell: no question, and no images.
 
         Raises:
-            ValueError: If the study has several objectives, or what it says of its experiment
-                cannot be read.
+            ValueError: If what the study says of its experiment cannot be read.
         """
-        if len(study.directions) != 1:
-            raise ValueError(
-                f"A report needs a study with one objective, but {study.study_name!r} has "
-                f"{len(study.directions)}."
-            )
-        story = cls(study, trials_dataframe(study))
+        story = cls(study, with_objectives(trials_dataframe(study), study))
         text = study.user_attrs.get(_IDENTITY)
         if text is None:
             return story
@@ -94,8 +91,18 @@ class Story:
 
     @property
     def maximizes(self) -> bool:
-        """Whether larger values are better."""
-        return self.study.direction.name == "MAXIMIZE"
+        """Whether larger scores are better."""
+        return self.study.directions[0].name == "MAXIMIZE"
+
+    @cached_property
+    def objectives(self) -> dict[str, Direction]:
+        """Columns of all objectives, that of the score first, with their directions."""
+        return objectives_of(self.study)
+
+    @property
+    def costs(self) -> list[str]:
+        """Columns of the objectives beside the score."""
+        return list(self.objectives)[1:]
 
     @property
     def objects(self) -> ObjectSizes | None:
@@ -120,6 +127,12 @@ class Story:
         """Trials of known networks, the best first."""
         known = trained_baselines(self.frame)
         return known.sort_values("value", ascending=not self.maximizes, kind="stable")
+
+    @cached_property
+    def front(self) -> pd.DataFrame:
+        """Trials that no other beats in all objectives, the best score first."""
+        front = front_rows(self.frame)
+        return front.sort_values("value", ascending=not self.maximizes, kind="stable")
 
     @cached_property
     def examples(self) -> dict[str, int]:

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from rfsearch.baselines import enqueue_baselines
 from rfsearch.checkpoints import Checkpoints
 from rfsearch.experiment import Experiment
-from rfsearch.objectives import DIRECTIONS
+from rfsearch.objectives import DIRECTIONS, name_objectives
 from rfsearch.outage import DatabaseLostError
 from rfsearch.patient_storage import PatientStorage
 from rfsearch.recovery import end_lost, go_on, worker_name
@@ -28,8 +28,6 @@ from rfsearch.storage import open_storage
 #: Attributes of the study: the experiment it belongs to, and how that and its trials are written.
 _IDENTITY = "rfsearch_experiment"
 _FORMAT_KEY = "rfsearch_format"
-#: Attribute of the study: what its values are, where they are several.
-_OBJECTIVES = "rfsearch_objectives"
 #: Raised when trials that are stored mean something else than they did.
 _FORMAT = 1
 
@@ -164,9 +162,9 @@ def _end_running(study: optuna.Study) -> None:
 def _claim_objectives(
     study: optuna.Study, objectives: tuple[str, ...], place: str, remedy: str
 ) -> None:
-    known = tuple(study.user_attrs.get(_OBJECTIVES, ["score"] * len(study.directions)))
+    known = tuple(study.metric_names or ["score"] * len(study.directions))
     if len(known) == len(objectives) > 1 and not study.get_trials(deepcopy=False):
-        study.set_user_attr(_OBJECTIVES, objectives)
+        name_objectives(study, objectives)
     elif known != objectives:
         raise ValueError(
             f"{place}: has the objectives {', '.join(known)}, but the experiment "

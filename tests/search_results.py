@@ -10,6 +10,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rfsearch.constraint import RFConstraint
+from rfsearch.curves import CURVE
+from rfsearch.objectives import DIRECTIONS, name_objectives
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
 from rfsearch.trial_attributes import BASELINE, BASELINE_SCORE
@@ -18,10 +20,12 @@ SPACE = SearchSpace.load("toy")
 CONSTRAINT = RFConstraint(ScaleTarget(6, 10))
 
 
-def finished_trial(index: int, rng: np.random.Generator) -> FrozenTrial:
+def finished_trial(
+    index: int, rng: np.random.Generator, objectives: tuple[str, ...] = ("score",)
+) -> FrozenTrial:
     """Candidate `index` of the toy space: stopped by a gate, or trained.
 
-    The accuracy is a peak over the ERF size, and training seconds are a line in FLOPs.
+    The accuracy is a peak over the ERF size, training seconds and latency are lines in FLOPs.
     """
     architecture = SPACE[index]
     erf = architecture.expected_erf().size
@@ -55,35 +59,45 @@ def finished_trial(index: int, rng: np.random.Generator) -> FrozenTrial:
         "erf_trained": erf * 1.2,
         "erf_clipped": 0.0,
         "train_seconds": 10 + 1e3 * attributes["flops_g"],
+        "latency_ms": 1 + 1e2 * attributes["flops_g"] + rng.uniform(),
     }
     epochs = {epoch: value * (1 - 0.5**epoch) for epoch in (1, 2, 3)}
-    return create_trial(value=value, user_attrs=attributes, intermediate_values=epochs, **common)
+    if len(objectives) == 1:
+        common |= {"value": value, "intermediate_values": epochs}
+    else:
+        common["values"] = [value, *(attributes[name] for name in objectives[1:])]
+        attributes[CURVE] = {str(epoch): score for epoch, score in epochs.items()}
+    return create_trial(user_attrs=attributes, **common)
 
 
 def add_baseline(study: optuna.Study, value: float, name: str = "resnet18") -> None:
     """A trained network of timm, as `rfsearch.baselines` adds it."""
     attributes = {BASELINE: name, BASELINE_SCORE: value, "params_m": 11.0, "trf_size": 435}
     attributes |= {"erf_init": 200.0, "erf_trained": 180.0, "metric": "accuracy"}
+    epochs = {1: value / 2, 2: value}
+    if len(study.directions) > 1:
+        attributes[CURVE], epochs = {str(epoch): score for epoch, score in epochs.items()}, {}
     study.add_trial(
-        create_trial(
-            state=TrialState.PRUNED,
-            user_attrs=attributes,
-            intermediate_values={1: value / 2, 2: value},
-        )
+        create_trial(state=TrialState.PRUNED, user_attrs=attributes, intermediate_values=epochs)
     )
 
 
 def searched_study(
-    name: str = "made-up", trials: int = 60, storage: str | None = None
+    name: str = "made-up",
+    trials: int = 60,
+    storage: str | None = None,
+    objectives: tuple[str, ...] = ("score",),
 ) -> optuna.Study:
     """A study of the toy space with some trials stopped and some trained."""
     rng = np.random.default_rng(0)
     study = optuna.create_study(
         study_name=name,
         storage=storage,
-        direction="maximize",
+        directions=[DIRECTIONS[objective] for objective in objectives],
         sampler=optuna.samplers.RandomSampler(seed=0),
     )
     indices = rng.choice(SPACE.size, size=min(trials, SPACE.size), replace=False)
-    study.add_trials([finished_trial(int(index), rng) for index in indices])
+    study.add_trials([finished_trial(int(index), rng, objectives) for index in indices])
+    if len(objectives) > 1:
+        name_objectives(study, objectives)
     return study

@@ -58,6 +58,12 @@ def test_a_study_without_trials() -> None:
 
 def test_other_directions_cannot_be_compared() -> None:
     two = {d: optuna.create_study(direction=d) for d in ("minimize", "maximize")}
-    for studies in (two, {}, {"a": optuna.create_study(directions=["minimize"] * 2)}):
-        with pytest.raises(ValueError, match="same direction"):
+    for studies in (two, {}):
+        with pytest.raises(ValueError, match="same direction of the score, but got"):
             compare_studies(studies)
+
+
+def test_several_objectives_are_compared_by_the_score() -> None:
+    one, two = searched_study(), searched_study(objectives=("score", "params_m"))
+    found = compare_studies({"one": one, "two": two}).drop(columns="study")
+    pd.testing.assert_series_equal(found.loc[0], found.loc[1], check_names=False)

@@ -41,6 +41,17 @@ def test_the_copy_has_all_trials_and_says_what_fits() -> None:
         assert copied.user_attrs[FEASIBLE] == (trial.state == TrialState.COMPLETE)
 
 
+def test_several_objectives_are_copied_with_their_names_and_their_front() -> None:
+    study = searched_study(objectives=("score", "params_m"))
+    shown = dashboard_study(Story.of_study(study), MemoryArtifacts())
+    assert shown.directions == study.directions
+    assert shown.metric_names == ["score", "params_m"]
+    assert [trial.values for trial in shown.trials] == [trial.values for trial in study.trials]
+    assert {trial.number for trial in shown.best_trials} == {t.number for t in study.best_trials}
+    attributes = shown._storage.get_study_system_attrs(shown._study_id)
+    assert "Pareto front" in attributes["dashboard:plot_data:rf-front:0"]
+
+
 def test_maps_are_artifacts_of_the_best_and_of_examples() -> None:
     story = Story.of_study(searched_study())
     artifacts = MemoryArtifacts()

@@ -21,8 +21,12 @@ FIGURES = {
 }  # fmt: skip
 
 
-def full_story(name: str = "made-up", baseline: str = "resnet18") -> Story:
-    study = searched_study(name)
+def full_story(
+    name: str = "made-up",
+    baseline: str = "resnet18",
+    objectives: tuple[str, ...] = ("score",),
+) -> Story:
+    study = searched_study(name, objectives=objectives)
     add_baseline(study, 0.8, baseline)
     story = Story.of_study(study)
     image = (np.arange(48 * 48).reshape(48, 48) % 256).astype(np.uint8)
@@ -62,6 +66,43 @@ def test_it_answers_the_five_questions(html: str) -> None:
     assert {f'id="figure-{name}"' for name in FIGURES} <= set(re.findall(r'id="figure-\w+"', html))
     for words in ("Which? made-up", str(ObjectSizes(6, 10)), "resnet18", "108 candidates"):
         assert words in sections(html)
+
+
+def test_a_search_for_several_objectives_shows_its_front(tmp_path: Path) -> None:
+    story = full_story(objectives=("score", "latency_ms", "flops_g"))
+    html = render_report(story)
+    assert "best compromises between several objectives" in sections(html)
+    rows = re.findall(r"<h3>The candidates on the Pareto front</h3>.*?</table>", html, re.DOTALL)
+    cells = re.findall(r"<td>(.*?)</td>", rows[0])
+    expected = story.front[["number", "latency_ms", "flops_g"]].to_dict(orient="records")
+    shown = zip(cells[::10], cells[2::10], cells[3::10], strict=True)
+    assert [*shown] == [
+        (f"{row['number']}", f"{row['latency_ms']:.4g}", f"{row['flops_g']:.4g}")
+        for row in expected
+    ]
+    assert 'id="figure-curves"' in html
+    (tmp_path / "report.html").write_text(html, encoding="utf-8")
+    problems: list[str] = []
+    with browser_page(problems) as page:
+        page.goto((tmp_path / "report.html").as_uri())
+        page.wait_for_selector("#chart-front .main-svg")
+        points = page.locator("#chart-front .scatterlayer .points path").count()
+        page.set_viewport_size({"width": 400, "height": 800})
+        page.wait_for_function("document.body.scrollWidth <= document.body.clientWidth")
+    # Neither is known of the baseline's latency and FLOPs.
+    assert points == 2 * (len(story.front) + len(story.trained))
+    assert problems == []
+
+
+def test_with_params_as_an_objective_they_are_drawn_once() -> None:
+    html = render_report(full_story(objectives=("score", "params_m")))
+    assert 'id="figure-front"' in html
+    assert 'id="figure-trade_off"' not in html
+    assert "best score that can be had for the cost" in html
+
+
+def test_with_one_objective_there_is_no_front(html: str) -> None:
+    assert "Pareto" not in sections(html)
 
 
 def test_it_is_one_file_of_sane_size(html: str) -> None:

@@ -57,7 +57,6 @@ def test_the_study_is_not_changed() -> None:
     assert study.trials == before
 
 
-def test_several_objectives() -> None:
-    study = optuna.create_study(directions=["minimize", "maximize"], study_name="two")
-    with pytest.raises(ValueError, match="'two' has 2"):
-        choice_importances(study)
+def test_of_several_objectives_the_score_counts() -> None:
+    study = searched_study(objectives=("score", "params_m"))
+    assert choice_importances(study).equals(choice_importances(searched_study()))

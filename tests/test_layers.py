@@ -57,9 +57,10 @@ LAYERS: tuple[set[str], ...] = (
     {
         "advice", "analysis", "charts", "comparison", "dashboard", "erf_effect",
         "experiment_story", "export", "field_figures", "front", "html_report", "importances",
-        "interactive", "level_table", "model_card", "pareto", "plots", "progress", "report",
-        "report_tables", "report_text", "savings", "scale_plot", "search_figures", "statistics",
-        "story", "target_report", "trained_network",
+        "interactive", "interactive_front", "level_table", "model_card", "objective_columns",
+        "pareto", "plots", "progress", "report", "report_tables", "report_text", "savings",
+        "scale_plot", "search_figures", "statistics", "story", "target_report",
+        "trained_network",
     },
     {
         "cli", "cli_crew", "cli_dashboard", "cli_device", "cli_doctor", "cli_erf", "cli_errors",

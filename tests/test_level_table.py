@@ -32,6 +32,14 @@ def test_each_level_has_a_row() -> None:
     assert frame["value"].tolist() == [0.5, 0.5]
 
 
+def test_of_several_objectives_the_value_is_the_score() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    trial = study.ask()
+    trial.set_user_attr("levels", '{"P3": {"stride": 8}}')
+    study.tell(trial, (0.5, 3.0))
+    assert levels_dataframe(study)["value"].tolist() == [0.5]
+
+
 def test_networks_with_one_map_have_none() -> None:
     study = optuna.create_study()
     study.tell(study.ask(), 1.0)

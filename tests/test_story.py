@@ -7,10 +7,18 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from optuna.trial import TrialState, create_trial
 from search_results import CONSTRAINT, SPACE, add_baseline, searched_study
 
 from rfsearch.advice import erf_verdict, next_steps
-from rfsearch.report_text import against_baselines, difference_interval, facts, found
+from rfsearch.objectives import name_objectives
+from rfsearch.report_text import (
+    against_baselines,
+    difference_interval,
+    facts,
+    found,
+    on_the_front,
+)
 from rfsearch.story import Story
 
 TARGET = {
@@ -76,8 +84,45 @@ def test_an_experiment_that_cannot_be_read(identity: str) -> None:
 
 
 def test_several_objectives() -> None:
-    with pytest.raises(ValueError, match="has 2"):
-        Story.of_study(optuna.create_study(directions=["minimize"] * 2))
+    study = searched_study(objectives=("score", "params_m", "latency_ms"))
+    story = Story.of_study(study)
+    assert story.objectives == {
+        "value": "maximize", "params_m": "minimize", "latency_ms": "minimize",
+    }  # fmt: skip
+    assert set(story.front["number"]) == {trial.number for trial in study.best_trials}
+    assert story.front["value"].is_monotonic_decreasing
+    assert ("on the Pareto front", str(len(story.front))) in facts(story)
+    best, least = story.trained.iloc[0], story.front.sort_values("params_m").iloc[0]
+    said = text(on_the_front(story))
+    assert f"{len(story.front)} of {len(story.trained)} candidates are on" in said
+    assert f"trial {least['number']} is the best: {least['params_m']:.3g}" in said
+    assert f"trial {best['number']} with {best['value']:.3f} has {best['params_m']:.3g}" in said
+    assert f"Trial {best['number']} has the best accuracy" in text(found(story))
+    assert "Train longer" in text(next_steps(story))
+
+
+def test_objectives_of_somebody_else() -> None:
+    study = optuna.create_study(directions=["minimize", "maximize", "minimize"])
+    name_objectives(study, ["error", "params_m", "price | EUR"])
+    for values in ([3.0, 1.0, 5.0], [1.0, 2.0, 9.0], [4.0, 0.0, 9.0]):
+        study.add_trial(create_trial(values=values))
+    study.add_trial(create_trial(state=TrialState.FAIL))
+    story = Story.of_study(study)
+    price = "objective 3: price | EUR"
+    assert story.objectives == {"value": "minimize", "params_m": "maximize", price: "minimize"}
+    assert story.frame["params_m"].dropna().tolist() == [1, 2, 0]
+    assert story.frame[price].dropna().tolist() == [5, 9, 9]
+    assert story.front["number"].tolist() == [1, 0]
+    assert f"By {price} trial 0 is the best: 5, with score 3.000" in text(on_the_front(story))
+    assert on_the_front(Story.of_study(searched_study(trials=5))) == []
+    assert "params_m" not in Story.of_study(optuna.create_study(directions=["minimize"] * 2)).costs
+
+
+def test_nothing_on_the_front() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    assert on_the_front(Story.of_study(study)) == [
+        "No candidate that fits was trained to the end."
+    ]
 
 
 def test_examples_are_the_best_the_median_and_a_rejected_trial() -> None:
