@@ -96,7 +96,7 @@ def read_architecture(path: Path) -> Architecture:
             values = json.loads(values)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON file ({error}).") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: must be an architecture, but holds {json.dumps(values)[:40]}.")

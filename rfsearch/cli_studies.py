@@ -51,12 +51,13 @@ def find_study(folder: Path | None, storage: str | None, name: str | None) -> op
     import optuna
 
     from rfsearch.storage import open_storage
+    from rfsearch.study import storage_url
 
     if folder is not None:
         if storage is None and name is not None:
             raise ValueError("`--study` must go with `--storage`, but got no database.")
         home = (folder.parent if folder.suffix == ".toml" else folder).resolve()
-        storage, name = storage or f"sqlite:///{home / 'study.db'}", name or home.name
+        storage, name = storage or storage_url(home), name or home.name
     elif storage is None:
         raise ValueError("An experiment's folder or `--storage` must be given, but got neither.")
     _check_file(storage)
@@ -74,6 +75,8 @@ def find_study(folder: Path | None, storage: str | None, name: str | None) -> op
 
 def _check_file(storage: str) -> None:
     """SQLite would make a file that does not exist."""
-    path = storage.removeprefix("sqlite:///")
-    if path != storage and not Path(path).is_file():
-        raise ValueError(f"{path}: there is no study yet; `rfsearch run` makes one.")
+    from rfsearch.database_url import parse_url
+
+    url = parse_url(storage)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise ValueError(f"{url.database}: there is no study yet; `rfsearch run` makes one.")

@@ -124,7 +124,7 @@ def _input_format(file: Path) -> InputFormat:
         raise ValueError(
             f"{file}: cannot be read ({error.strerror}); give a folder of `rfsearch export`."
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not a JSON file ({error}).") from None
     if not isinstance(config, dict) or config.get("architecture") != ENTRY:
         raise ValueError(f"{file}: not the configuration of a network that rfsearch exported.")

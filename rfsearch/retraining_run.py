@@ -146,7 +146,11 @@ class Run:
             }
 
     def save(self, file: Path) -> None:
-        """Write everything that going on needs, at once."""
+        """Write everything that going on needs, at once.
+
+        Raises:
+            ValueError: If the disk is full or cannot be written; what was there stays.
+        """
         state = {
             "config": self.config.model_dump(mode="json"),
             "classes": list(self.loaders.class_names),
@@ -157,8 +161,13 @@ class Run:
             "best_weights": self.best_weights,
         }
         partial = file.with_name(f"{file.name}.partial")
-        torch.save(state, partial)
-        partial.replace(file)
+        try:
+            torch.save(state, partial)
+            partial.replace(file)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{file}: no checkpoint can be written ({reason}).") from None
 
     def restore(self, file: Path) -> None:
         """Take over what `save` wrote; it runs no code from the file."""

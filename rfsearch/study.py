@@ -14,6 +14,7 @@ from typing import Self
 
 import optuna
 from optuna.trial import TrialState
+from sqlalchemy.engine import URL
 
 from rfsearch.baselines import enqueue_baselines
 from rfsearch.checkpoints import Checkpoints
@@ -53,8 +54,8 @@ class StudyAddress:
 
 
 def storage_url(folder: Path) -> str:
-    """The experiment's own database."""
-    return f"sqlite:///{folder / 'study.db'}"
+    """The experiment's own database, whatever characters the folder's name has."""
+    return URL.create("sqlite", database=str(folder / "study.db")).render_as_string()
 
 
 @contextmanager

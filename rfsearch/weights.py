@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class WeightStore:
     def add(self, trial: optuna.Trial, model: nn.Module, value: float) -> None:
         """Keep a candidate's weights at the end of its training, if it is one of the best.
 
+        Where the disk is full or cannot be written it warns: the trial's result matters more.
+
         Args:
             trial: The candidate's trial, still running.
             model: The trained network.
@@ -54,15 +57,25 @@ class WeightStore:
             return
         if len(kept) >= self.keep and _rank(trial.study, value) <= kept[self.keep - 1][0]:
             return
+        try:
+            artifact = self._upload(trial, model)
+        except (OSError, safetensors.SafetensorError) as error:
+            warnings.warn(
+                f"{self.folder}: the weights of trial {trial.number} cannot be kept ({error}).",
+                stacklevel=2,
+            )
+            return
+        trial.set_user_attr(WEIGHTS, artifact)
+        self._remove(old for _, old in kept[self.keep - 1 :])
+
+    def _upload(self, trial: optuna.Trial, model: nn.Module) -> str:
         self.folder.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.safetensors"
             save_weights(model, file)
-            artifact = upload_artifact(
+            return upload_artifact(
                 artifact_store=self._store, file_path=str(file), study_or_trial=trial
             )
-        trial.set_user_attr(WEIGHTS, artifact)
-        self._remove(old for _, old in kept[self.keep - 1 :])
 
     def load(self, trial: FrozenTrial) -> dict[str, Tensor]:
         """The weights of a trial by name.

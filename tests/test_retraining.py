@@ -339,6 +339,22 @@ def test_what_breaks_while_it_trains_is_one_line_and_what_was_trained_is_kept(
     assert "epoch 3/3" in result.stderr
 
 
+def test_a_full_disk_ends_in_one_line(
+    exported: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        # As torch says it.
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
+
+    monkeypatch.setattr("torch.save", full)
+    out = tmp_path / "out"
+    result = train(exported, images, "--out", out, "--config", settings(tmp_path))
+    assert result.exit_code == 2
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith(f"error: {out / 'checkpoint.pt'}: no checkpoint can be written ([enf")
+    assert list(out.iterdir()) == []
+
+
 def test_an_interrupt_says_how_to_go_on(
     exported: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

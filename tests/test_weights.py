@@ -89,6 +89,25 @@ def test_nothing_to_keep(tmp_path: Path, keep: int, value: float) -> None:
     assert WEIGHTS not in trial.user_attrs
 
 
+@pytest.mark.parametrize("step", ["safetensors.torch.save_file", "shutil.copyfileobj"])
+def test_a_full_disk_keeps_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    store, study = WeightStore(tmp_path / "weights", 1), new_study()
+    train(store, study, 1)
+    before = files(store)
+    monkeypatch.setattr(step, full)
+    with pytest.warns(UserWarning, match=r"the weights of trial 1 cannot be kept \(.*No space"):
+        _, trial = train(store, study, 2)
+    assert WEIGHTS not in trial.user_attrs
+    assert trial.value == 2
+    monkeypatch.undo()
+    assert before <= files(store)
+
+
 def test_trials_that_failed_afterwards_make_room_first(tmp_path: Path) -> None:
     store, study = WeightStore(tmp_path / "weights", 2), new_study()
     train(store, study, 9, state=TrialState.FAIL)
