@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from rfsearch.architecture import Architecture
 from rfsearch.choices import StageChoices
+from rfsearch.limits import MAX_RECEPTIVE_FIELD
 from rfsearch.neck import check_divides, check_stages
 from rfsearch.neck_choices import NeckChoices
 from rfsearch.stem_choices import Params, StemChoices
@@ -48,6 +49,20 @@ class Candidates(FrozenData):
                     entry = {"stride": stride, "downsample": downsample}
                     lowered = example.model_copy(update=entry).lower(example.width)
                     check_divides(lowered, stride, number)
+        return self
+
+    @model_validator(mode="after")
+    def _sees_a_bounded_area(self) -> Self:
+        def magnitude(option: Any) -> int:
+            return option if isinstance(option, int) else 0
+
+        largest = {name: max(values, key=magnitude) for name, values in self.choices().items()}
+        size = self.from_params(largest).receptive_field().size
+        if size > MAX_RECEPTIVE_FIELD:
+            raise ValueError(
+                f"the receptive field of the candidate with the largest of all numbers must be at "
+                f"most {MAX_RECEPTIVE_FIELD:,} px, but got {size:,} px."
+            )
         return self
 
     @property

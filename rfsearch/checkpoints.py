@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -120,8 +121,18 @@ class Checkpoints:
 
     def of(self, number: int) -> Checkpoint:
         """That of the trial with this number and its retries."""
-        digest = hashlib.sha256(self.study_name.encode()).hexdigest()[:16]
-        return Checkpoint(self.folder / digest / f"trial-{number}")
+        return Checkpoint(self._home / f"trial-{number}")
+
+    def keep_only(self, numbers: Iterable[int]) -> None:
+        """Delete those of all trials but the ones with these numbers."""
+        kept = {self.of(number).folder for number in numbers}
+        for folder in self._home.glob("trial-*"):
+            if folder not in kept:
+                Checkpoint(folder).remove()
+
+    @property
+    def _home(self) -> Path:
+        return self.folder / hashlib.sha256(self.study_name.encode()).hexdigest()[:16]
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

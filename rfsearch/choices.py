@@ -17,6 +17,7 @@ from pydantic import PlainValidator, model_validator
 
 from rfsearch.blocks import KINDS
 from rfsearch.dilations import check_dilation, dilations
+from rfsearch.limits import check_combinations
 from rfsearch.stage_heads import Head, active_head_names
 from rfsearch.stages import (
     NO_EXPANSION,
@@ -82,6 +83,9 @@ class StageChoices(FrozenData):
 
     @model_validator(mode="after")
     def _can_be_counted(self) -> Self:
+        heads = [getattr(self, name) for name in _HEAD_FIELDS if name != "depth"]
+        check_combinations("how the stage begins", *heads)
+        check_combinations("its blocks", *(getattr(self, f) for f in ("depth", *_BLOCK_FIELDS)))
         shares_dilation = self.per_block == ("kernel_size",) and len(self.dilation) > 1
         if shares_dilation and 1 in self.kernel_size:
             raise ValueError(

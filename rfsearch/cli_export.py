@@ -8,13 +8,19 @@ from typing import Annotated
 import typer
 
 from rfsearch.cli_errors import user_mistakes
+from rfsearch.cli_search import StorageOption, StudyOption
+from rfsearch.cli_studies import find_study
 
 
 def export(
-    study: Annotated[Path, typer.Argument(help="The folder of an experiment that has run.")],
+    folder: Annotated[Path, typer.Argument(help="An experiment's folder or TOML file.")],
     out: Annotated[Path, typer.Option(help="A new or empty folder.")],
-    trial: Annotated[str, typer.Option(help="A trial's number, or best.")] = "best",
+    trial: Annotated[
+        str, typer.Option(help="A trial's number, or best: the best score.")
+    ] = "best",
     onnx: Annotated[bool, typer.Option(help="Also write model.onnx.")] = True,
+    storage: StorageOption = None,
+    study: StudyOption = None,
 ) -> None:
     """Write a trained network as a timm folder, torch.export and ONNX files with a model card."""
     with user_mistakes():
@@ -30,7 +36,8 @@ def export(
         check_empty(out)
         if onnx:
             require_onnx()
-        network = trained_network(Experiment.load(study, "cpu"), number)
+        experiment = Experiment.load(folder, "cpu")
+        network = trained_network(experiment, find_study(folder, storage, study), number)
         differences = write_network(network, out, onnx=onnx)
     print_written(out, differences, len(network.images))
 

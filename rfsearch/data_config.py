@@ -20,23 +20,22 @@ from pydantic import Field
 from rfsearch import package_images
 from rfsearch.boxed_images import coco_images, voc_images
 from rfsearch.datasets import DetectionData, ImageData, SegmentationData
+from rfsearch.limits import Amount, ImageSide, Seed
 from rfsearch.masked_images import masked_images
 from rfsearch.sources import digit_scenes, image_folder
 from rfsearch.tiles import AreaTiling, Tiling
 from rfsearch.validation import FrozenData
-
-Count = Annotated[int, Field(ge=1)]
 
 
 class DigitsConfig(FrozenData):
     """Scenes of a whole digit among fragments; see `rfsearch.sources.digit_scenes`."""
 
     source: Literal["digits"]
-    object_size: Count = 18
-    canvas_size: Count = 48
-    num_train: Annotated[int, Field(ge=2)] = 5000
-    num_valid: Count = 2000
-    seed: Annotated[int, Field(ge=0)] = 0
+    object_size: ImageSide = 18
+    canvas_size: ImageSide = 48
+    num_train: Annotated[Amount, Field(ge=2)] = 5000
+    num_valid: Amount = 2000
+    seed: Seed = 0
 
     def load(self, folder: Path) -> ImageData:
         """Make the scenes; `folder` does not matter."""
@@ -48,9 +47,9 @@ class FolderConfig(FrozenData):
 
     source: Literal["folder"]
     path: str
-    image_size: Count
+    image_size: ImageSide
     valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     in_memory: bool | None = None
 
     def load(self, folder: Path) -> ImageData:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rfsearch.image_files import read_image
+from rfsearch.limits import machine_memory
 from rfsearch.loading_errors import LoadingError, loading_errors
 
 #: Largest share of the memory, of the machine or of its GPU, that images are kept in.
@@ -115,17 +115,7 @@ def usual_workers() -> int:
 
 def fits_memory(num_bytes: int) -> bool:
     """Whether so much data may be kept in the memory of this machine, and of its GPU."""
-    limits = [_machine_memory()]
+    limits = [machine_memory()]
     if torch.cuda.is_available():
         limits.append(torch.cuda.get_device_properties(0).total_memory)
     return num_bytes <= MEMORY_SHARE * min(limits)
-
-
-def _machine_memory() -> int:
-    """Bytes; of the container if that has fewer."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return whole
-    return min(whole, int(limit)) if limit.isdigit() else whole

@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image
 
 from rfsearch.image_header import open_image
+from rfsearch.limits import check_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +41,7 @@ def read_pixels(file: Path, scale: float = 1.0) -> NDArray[np.uint8]:
     size = _resized(pixels.shape, scale)
     if size == pixels.shape[:2]:
         return pixels
+    _check_memory(file, size, pixels.shape[2])
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     resized = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
     return resized.reshape(*size, -1)
@@ -62,6 +64,7 @@ def read_numbers(file: Path, scale: float = 1.0) -> NDArray[np.int64]:
             f"{values.shape} and the type {values.dtype}."
         )
     height, width = _resized(values.shape, scale)
+    _check_memory(file, (height, width), 8)
     rows = ((np.arange(height) + 0.5) * values.shape[0] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * values.shape[1] / width).astype(int)
     return values[np.ix_(rows, columns)].astype(np.int64)
@@ -92,6 +95,11 @@ def _to_8_bit(values: NDArray[Any], file: Path) -> NDArray[np.uint8]:
         raise ValueError(f"{file}: must hold finite values, but its brightest pixel is {high}.")
     scaled = (values.astype(np.float64) - low) * (255 / max(high - low, 1e-12))
     return scaled.round().astype(np.uint8)
+
+
+def _check_memory(file: Path, size: tuple[int, int], bytes_per_pixel: int) -> None:
+    height, width = size
+    check_memory(height * width * bytes_per_pixel, f"{file}: {height}x{width} px after resizing")
 
 
 def _resized(shape: tuple[int, ...], scale: float) -> tuple[int, int]:

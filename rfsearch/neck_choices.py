@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, TypeAdapter, model_validator
 
+from rfsearch.limits import check_combinations
 from rfsearch.necks import ASPP, FPN, AnyNeck, Channels, Merge, NumLevels, Rates, UNet, Widths
 from rfsearch.stem_choices import ONE_OR_MORE, Params
 from rfsearch.validation import FrozenData
@@ -59,6 +60,9 @@ class NeckChoices(FrozenData):
 
     @model_validator(mode="after")
     def _has_what_its_kinds_need(self) -> Self:
+        for kind in self.kind:
+            options = (getattr(self, name) or (None,) for name in _FIELDS[kind])
+            check_combinations(f"{kind!r}", *options)
         for name in type(self).model_fields:
             kinds = [kind for kind, fields in _FIELDS.items() if name in fields]
             offered = [kind for kind in self.kind if kind in kinds]

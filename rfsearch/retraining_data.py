@@ -12,6 +12,7 @@ from pydantic import Field
 from timm.data import create_dataset, create_loader
 
 from rfsearch.image_files import read_8_bit
+from rfsearch.limits import BatchSize, Seed
 from rfsearch.sources import split_by_class
 from rfsearch.timm_entry import RESIZING
 from rfsearch.validation import FrozenData
@@ -39,9 +40,9 @@ class LoadingConfig(FrozenData):
         auto_augment: One of timm's policies, such as `"rand-m9-mstd0.5"`; empty for none.
     """
 
-    batch_size: Annotated[int, Field(ge=2, multiple_of=2)] = 64
+    batch_size: Annotated[BatchSize, Field(multiple_of=2)] = 64
     valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: Seed = 0
     min_scale: Annotated[float, Field(gt=0, le=1, strict=False)] = 0.8
     horizontal_flip: Share = 0.0
     color_jitter: Share = 0.0

@@ -17,6 +17,7 @@ from timm.utils import ModelEmaV3
 from torchmetrics.classification import MulticlassAccuracy
 
 from rfsearch.device_images import network_format
+from rfsearch.limits import Epochs, Seed
 from rfsearch.retraining_data import Loaders, LoadingConfig, Share
 from rfsearch.validation import FrozenData
 
@@ -42,7 +43,7 @@ class RetrainingConfig(FrozenData):
         loading: How images are read and varied.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 100
+    epochs: Epochs = 100
     optimizer: str = "adamw"
     learning_rate: Annotated[float, Field(gt=0, strict=False)] = 0.002
     weight_decay: Annotated[float, Field(ge=0, strict=False)] = 0.05
@@ -52,7 +53,7 @@ class RetrainingConfig(FrozenData):
     cutmix: Annotated[float, Field(ge=0, strict=False)] = 0.0
     label_smoothing: Share = 0.1
     ema_decay: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.9998
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     loading: LoadingConfig = LoadingConfig()
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from rfsearch.limits import check_memory
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -84,6 +86,7 @@ def make_scenes(
             "`0 < fragment_share <= 1` and `coverage >= 0` must hold, "
             f"but got {fragment_share=} and {coverage=}."
         )
+    _check_memory(len(objects), num_scenes, object_size, canvas_size, fragment_share, coverage)
     rng = np.random.default_rng(seed)
     pieces = _resize(objects, object_size)
     fragment = max(3, round(fragment_share * object_size))
@@ -97,6 +100,21 @@ def make_scenes(
         box[:2] = left + columns.min(), top + rows.min()
         box[2:] = np.ptp(columns) + 1, np.ptp(rows) + 1
     return Scenes(images=images, labels=labels[chosen].astype(np.int64), boxes=boxes)
+
+
+def _check_memory(
+    num_objects: int,
+    num_scenes: int,
+    object_size: int,
+    canvas_size: int,
+    fragment_share: float,
+    coverage: float,
+) -> None:
+    """Refuse scenes too many or too large to be held."""
+    fragments = coverage * (canvas_size / max(3.0, fragment_share * object_size)) ** 2
+    # Places of the fragments are five numbers of 8 bytes; objects are resized as floats.
+    num_bytes = num_scenes * (canvas_size**2 + 40 * fragments) + 9 * num_objects * object_size**2
+    check_memory(num_bytes, f"{num_scenes:,} scenes with {object_size=} and {canvas_size=}")
 
 
 def _litter(

@@ -14,6 +14,7 @@ import torch
 from rfsearch.datasets import ImageData
 from rfsearch.file_images import ImageFiles, fits_memory
 from rfsearch.image_files import is_grey
+from rfsearch.limits import check_memory
 from rfsearch.loading_errors import LoadingError
 from rfsearch.scenes import make_scenes
 
@@ -122,8 +123,11 @@ def image_folder(
         ImageFiles(tuple(paths[part].tolist()), (image_size, image_size), mode)
         for part in (~valid, valid)
     ]
+    num_bytes = sum(part.num_bytes for part in files)
     if in_memory is None:
-        in_memory = fits_memory(sum(part.num_bytes for part in files))
+        in_memory = fits_memory(num_bytes)
+    elif in_memory:
+        check_memory(num_bytes, f"{root}: {len(paths):,} images with {image_size=}")
     try:
         train_images, valid_images = (part[:] if in_memory else _read_once(part) for part in files)
     except LoadingError as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import cached_property
 from itertools import product
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
+from rfsearch.limits import check_combinations
 from rfsearch.stages import KernelSize
 from rfsearch.stems import Stem, StemKind, StemPool, Stride, Width
 from rfsearch.validation import FrozenData
@@ -44,6 +45,11 @@ class StemChoices(FrozenData):
     stride: Strides
     width: Widths
     pool: StemPools = ("none",)
+
+    @model_validator(mode="after")
+    def _can_be_listed(self) -> Self:
+        check_combinations("the choices", *self.values().values())
+        return self
 
     def values(self) -> dict[str, tuple[Any, ...]]:
         """The choices by parameter name, inactive ones included."""

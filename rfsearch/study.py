@@ -16,16 +16,20 @@ import optuna
 from optuna.trial import TrialState
 
 from rfsearch.baselines import enqueue_baselines
+from rfsearch.checkpoints import Checkpoints
 from rfsearch.experiment import Experiment
+from rfsearch.objectives import DIRECTIONS
 from rfsearch.outage import DatabaseLostError
 from rfsearch.patient_storage import PatientStorage
-from rfsearch.recovery import end_lost, worker_name
+from rfsearch.recovery import end_lost, go_on, worker_name
 from rfsearch.search_methods import make_pruner, make_sampler
 from rfsearch.storage import open_storage
 
 #: Attributes of the study: the experiment it belongs to, and how that and its trials are written.
 _IDENTITY = "rfsearch_experiment"
 _FORMAT_KEY = "rfsearch_format"
+#: Attribute of the study: what its values are, where they are several.
+_OBJECTIVES = "rfsearch_objectives"
 #: Raised when trials that are stored mean something else than they did.
 _FORMAT = 1
 
@@ -112,8 +116,9 @@ def open_study(
         experiment: The experiment.
         address: Where the study is; by default the experiment's own database.
         alone: Whether nobody else works on the study (see `exclusive`). Then trials that are
-            running were left so by a killed process, and are ended to be tried again; and the
-            sampler proposes the same candidates for the same seed.
+            running were left so by a killed process, and are ended to be tried again; checkpoints
+            of trials that will not be are deleted; and the sampler proposes the same candidates
+            for the same seed.
         wait: Seconds to wait for a database that cannot be reached yet.
 
     Raises:
@@ -127,12 +132,18 @@ def open_study(
         _check_no_other(storage, address.name, place)
     try:
         study = optuna.create_study(
-            study_name=address.name, storage=storage, direction="maximize", load_if_exists=True
+            study_name=address.name,
+            storage=storage,
+            directions=[DIRECTIONS[name] for name in experiment.config.search.objectives],
+            load_if_exists=True,
         )
         claim(study, experiment, place, remedy)
+        _claim_objectives(study, experiment.config.search.objectives, place, remedy)
         num_past = len(study.get_trials(deepcopy=False))
         if alone:
             _end_running(study)
+            checkpoints = Checkpoints(experiment.checkpoints, study.study_name)
+            checkpoints.keep_only(go_on(study.get_trials(deepcopy=False)))
         enqueue_baselines(study, experiment.baselines, experiment.config.training.seed)
     except DatabaseLostError as error:
         raise ValueError(str(error)) from None
@@ -140,7 +151,7 @@ def open_study(
     seed = experiment.config.search.seed + num_past
     if not alone:
         seed += zlib.crc32(worker_name().encode())
-    study.sampler = make_sampler(experiment, seed=seed)
+    study.sampler = make_sampler(experiment, seed=seed % 2**32)
     study.pruner = make_pruner(experiment)
     return study
 
@@ -148,6 +159,19 @@ def open_study(
 def _end_running(study: optuna.Study) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         end_lost(study, trial)
+
+
+def _claim_objectives(
+    study: optuna.Study, objectives: tuple[str, ...], place: str, remedy: str
+) -> None:
+    known = tuple(study.user_attrs.get(_OBJECTIVES, ["score"] * len(study.directions)))
+    if len(known) == len(objectives) > 1 and not study.get_trials(deepcopy=False):
+        study.set_user_attr(_OBJECTIVES, objectives)
+    elif known != objectives:
+        raise ValueError(
+            f"{place}: has the objectives {', '.join(known)}, but the experiment "
+            f"has {', '.join(objectives)}; {remedy} to start anew."
+        )
 
 
 def _check_no_other(storage: PatientStorage, name: str, place: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from scipy.ndimage import find_objects
 
 from rfsearch.datasets import IGNORED, Boxes, DetectionData, Instances, SegmentationData
+from rfsearch.limits import check_memory
 from rfsearch.tiles import TRAIN_STEP, AreaTiling, Split, split_images
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Share of an object that a tile must hold for the object to be learned or counted there.
 MIN_VISIBLE = 0.5
+#: What Python needs to know of a tile beside its pixels.
+_BYTES_PER_TILE = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,7 @@ def detection_data(
     Raises:
         ValueError: If a part has no tile, or no object.
     """
+    _check_memory([i.pixels.shape for i in images], tiling.image_size, 0, source)
     padded = [
         BoxedImage(_padded(i.pixels, tiling.image_size), i.corners, i.labels, i.ignored)
         for i in images
@@ -125,6 +129,7 @@ def segmentation_data(
         ValueError: If a part has no tile.
     """
     side = tiling.image_size
+    _check_memory([i.pixels.shape for i in images], side, 9, source)
     known = all(image.instances is not None for image in images)
     pixels = _same_channels([_padded(image.pixels, side) for image in images])
     classes = [_padded(image.classes, side, IGNORED) for image in images]
@@ -226,6 +231,16 @@ def _tiles(splits: list[Split], tiling: AreaTiling, source: str) -> tuple[list[T
 def _cut(places: list[tuple[int, tuple[int, int]]], side: int) -> Iterator[Tile]:
     for image, (top, left) in places:
         yield Tile(image, slice(top, top + side), slice(left, left + side))
+
+
+def _check_memory(shapes: Sequence[tuple[int, ...]], side: int, truth: int, source: str) -> None:
+    """Refuse tiles too many or too large to be held, with `truth` bytes for each pixel."""
+    places = sum(max(height, side) * max(width, side) for height, width, _ in shapes)
+    channels = max(shape[2] for shape in shapes)
+    # Each pixel is in the image and, where it is trained on, in several tiles.
+    copies = 1 + 1 / TRAIN_STEP**2
+    num_bytes = places * copies * (channels + truth + _BYTES_PER_TILE / side**2)
+    check_memory(num_bytes, f"{source}: tiles of {side}x{side} px from {len(shapes):,} images")
 
 
 def _padded(values: NDArray[Any], side: int, fill: int = 0) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
+from rfsearch.limits import ImageSide, Seed
 from rfsearch.validation import FrozenData
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ class AreaTiling(FrozenData):
         seed: Of the split.
     """
 
-    image_size: Annotated[int, Field(ge=8)]
+    image_size: Annotated[ImageSide, Field(ge=8)]
     scale: Annotated[float, Field(gt=0, le=16, strict=False)] = 1.0
     valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
     @property
     def by_image(self) -> bool:

@@ -5,36 +5,39 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from rfsearch.architecture import Architecture
 from rfsearch.device_images import Normalizer
 from rfsearch.export import Network
 from rfsearch.model_card import one_line
 from rfsearch.network_folder import InputFormat, create_network
-from rfsearch.study import claim, storage_url
+from rfsearch.study import claim
 from rfsearch.tasks import ClassificationTask
 from rfsearch.weights import WeightStore
 
 if TYPE_CHECKING:
+    import optuna
     from optuna.trial import FrozenTrial
 
     from rfsearch.experiment import Experiment
 
 
-def trained_network(experiment: Experiment, number: int | None = None) -> Network:
+def trained_network(
+    experiment: Experiment, study: optuna.Study, number: int | None = None
+) -> Network:
     """The network of a trial of an experiment's study.
 
     Args:
-        experiment: An experiment that has run.
-        number: The trial. None takes the best one.
+        experiment: An experiment that has run, with the weights in its folder.
+        study: The experiment's, wherever it is stored.
+        number: The trial. None takes the one with the best score, also of several objectives.
 
     Raises:
-        ValueError: If there is no such study or trial, or its candidate has not been trained to
-            the end, or its weights were not kept, or it does not classify images.
+        ValueError: If the study is another experiment's, or there is no such trial, or its
+            candidate has not been trained to the end, or its weights were not kept, or it does
+            not classify images.
     """
     task = experiment.task
     if not isinstance(task, ClassificationTask):
@@ -42,7 +45,7 @@ def trained_network(experiment: Experiment, number: int | None = None) -> Networ
             f"{experiment.folder}: only networks that classify can be exported, but this "
             f"experiment's score is {task.metric}."
         )
-    study = _open(experiment)
+    claim(study, experiment, f"study {one_line(study.study_name)}", "give the experiment's own")
     trial = _best(study, experiment) if number is None else _numbered(study, number)
     trials = study.get_trials(deepcopy=False)
     holder = trials[trial.user_attrs.get("duplicate_of", trial.number)]
@@ -62,33 +65,11 @@ def trained_network(experiment: Experiment, number: int | None = None) -> Networ
     )
 
 
-def _open(experiment: Experiment) -> optuna.Study:
-    """The study, to read; an experiment that has not run has none."""
-    path = experiment.folder / "study.db"
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no study; search first with `rfsearch run`.")
-    try:
-        study = optuna.load_study(
-            study_name=experiment.folder.name, storage=storage_url(experiment.folder)
-        )
-    except KeyError:
-        raise ValueError(f"{path}: holds no study {experiment.folder.name!r}.") from None
-    except (SQLAlchemyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: not a usable Optuna database ({reason}).") from None
-    claim(study, experiment, str(path), "move it away")
-    return study
-
-
 def _best(study: optuna.Study, experiment: Experiment) -> FrozenTrial:
     trained = [trial for trial in study.get_trials(deepcopy=False) if _is_trained(trial)]
     if not trained:
         raise ValueError(f"{experiment.folder}: no candidate has been trained to the end.")
-    if len(study.directions) > 1:
-        raise ValueError(
-            f"{experiment.folder}: no trial is the best of several objectives; give its number."
-        )
-    minimize = study.direction == StudyDirection.MINIMIZE
+    minimize = study.directions[0] == StudyDirection.MINIMIZE
     return (min if minimize else max)(trained, key=lambda trial: trial.values[0])
 
 

@@ -18,6 +18,7 @@ from rfsearch.augmentation import Batch, Variation
 from rfsearch.checkpoints import TrainingProgress
 from rfsearch.device_images import network_format
 from rfsearch.device_memory import Gradients, Learnable
+from rfsearch.limits import MAX_SIDE, BatchSize, Epochs, Seconds, Seed, Steps
 from rfsearch.scale_scores import ScaleScores
 from rfsearch.validation import FrozenData
 
@@ -34,9 +35,11 @@ class TrainingConfig(FrozenData):
     """How a candidate is trained.
 
     Attributes:
-        epochs: Passes over the training images. None where `seconds` is the only limit.
-        seconds: Time limit for training, validation included. None where `epochs` is the only
-            limit. Training ends at whichever comes first.
+        epochs: Most passes over the training images; 5 where no limit is given. Training ends at
+            whichever limit comes first, and the learning rate goes through its schedule on the
+            way there.
+        steps: Most updates. The last epoch may be incomplete; it is judged like the others.
+        seconds: Time limit for training, validation included.
         batch_size: Images per update.
         optimizer: A name known to `timm.optim.create_optimizer_v2`.
         learning_rate: Highest learning rate.
@@ -53,24 +56,44 @@ class TrainingConfig(FrozenData):
             candidates.
     """
 
-    epochs: Annotated[int, Field(ge=1)] | None = 5
-    seconds: Annotated[float, Field(gt=0, strict=False)] | None = None
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    epochs: Epochs | None = None
+    steps: Steps | None = None
+    seconds: Seconds | None = None
+    batch_size: BatchSize = 64
     optimizer: str = "adamw"
     learning_rate: Annotated[float, Field(gt=0, strict=False)] = 0.008
     weight_decay: Annotated[float, Field(ge=0, strict=False)] = 0.01
     scheduler: str = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.2
     horizontal_flip: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
-    max_shift: Annotated[int, Field(ge=0)] = 0
-    loader_workers: Annotated[int, Field(ge=0)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    max_shift: Annotated[int, Field(ge=0, le=MAX_SIDE)] = 0
+    loader_workers: Annotated[int, Field(ge=0, le=256)] | None = None
+    seed: Seed = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_unless_limited(cls, values: Any) -> Any:
+        """A default beside another limit could not be taken away: TOML has no null."""
+        if isinstance(values, dict) and not values.keys() & {"epochs", "steps", "seconds"}:
+            return values | {"epochs": 5}
+        return values
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:
-        if self.epochs is None and self.seconds is None:
-            raise ValueError("`epochs` or `seconds` must be given, but got neither.")
+        if self.epochs is None and self.steps is None and self.seconds is None:
+            raise ValueError("`epochs`, `steps` or `seconds` must be given, but got none of them.")
         return self
+
+    def updates_per_epoch(self, num_images: int) -> int:
+        """How many whole batches so many training images make; the rest is left out."""
+        return num_images // min(self.batch_size, num_images)
+
+    def max_epochs(self, num_images: int) -> int | None:
+        """Most epochs that are begun with so many images; None where time is the only limit."""
+        limits = [] if self.epochs is None else [self.epochs]
+        if self.steps is not None:
+            limits.append(math.ceil(self.steps / self.updates_per_epoch(num_images)))
+        return min(limits, default=None)
 
 
 class Scores(NamedTuple):
@@ -92,7 +115,7 @@ class TrainingResult(NamedTuple):
 
     Attributes:
         score: The task's metric on the validation images after the last epoch.
-        epochs: Epochs begun.
+        epochs: Epochs begun; the last one may be incomplete.
         seconds: Time of training and validation.
         by_scale: The score of small, medium and large objects.
         ap50: Average precision at an overlap of 50 %, for detection.
@@ -277,8 +300,10 @@ class _Batches:
         self.updates += 1
         used = 0.0
         if self.config.epochs is not None:
-            per_epoch = self.num_images // self.batch_size
+            per_epoch = self.config.updates_per_epoch(self.num_images)
             used = self.updates / (per_epoch * self.config.epochs)
+        if self.config.steps is not None:
+            used = max(used, self.updates / self.config.steps)
         if self.config.seconds is not None:
             used = max(used, seconds / self.config.seconds)
         return used

@@ -103,14 +103,16 @@ def searched(searched_once: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def exported_once(searched_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from experiments_on_folders import HAS_ONNX
+    from experiments_on_folders import HAS_ONNX, stored_study
 
     from rfsearch.experiment import Experiment
     from rfsearch.export import write_network
     from rfsearch.trained_network import trained_network
 
     folder = tmp_path_factory.mktemp("exported") / "network"
-    write_network(trained_network(Experiment.load(searched_once, "cpu")), folder, onnx=HAS_ONNX)
+    experiment = Experiment.load(searched_once, "cpu")
+    network = trained_network(experiment, stored_study(searched_once))
+    write_network(network, folder, onnx=HAS_ONNX)
     return folder
 
 

@@ -155,7 +155,8 @@ def test_a_search_goes_on_where_it_stopped(
     )
     before = run(folders[kind])
     after = run(folder)
-    assert after.iloc[: len(before)].equals(before)
+    lasting = before.columns.drop("pareto")  # A later trial may be better.
+    assert after.iloc[: len(before)][lasting].equals(before[lasting])
     assert after["train_seconds"].notna().sum() == 3
 
 

@@ -36,7 +36,7 @@ BEST, DUPLICATE, PRUNED, LOST = 0, 10, 1, 6
 
 def images(folder: Path) -> Tensor:
     """The experiment's validation images, normalised."""
-    return trained_network(Experiment.load(folder, "cpu")).images
+    return trained_network(Experiment.load(folder, "cpu"), stored_study(folder)).images
 
 
 def scores(folder: Path, exported: Path) -> Tensor:
@@ -124,9 +124,10 @@ def test_the_card_has_the_numbers(searched: Path, exported: Path) -> None:
 
 def test_best_is_the_best_and_a_duplicate_has_the_weights_of_its_original(searched: Path) -> None:
     experiment = Experiment.load(searched, "cpu")
-    best = trained_network(experiment)
+    study = stored_study(searched)
+    best = trained_network(experiment, study)
     assert best.origin.startswith(f"Trial {BEST} ")
-    duplicate = trained_network(experiment, DUPLICATE)
+    duplicate = trained_network(experiment, study, DUPLICATE)
     state = best.model.state_dict()
     for name, value in duplicate.model.state_dict().items():
         assert torch.equal(value, state[name])
@@ -237,7 +238,7 @@ def test_a_study_without_a_trained_trial(searched: Path, tmp_path: Path) -> None
     (searched / "study.db").unlink()
     options = ("--out", tmp_path / "out", "--no-onnx")
     line = refusal(rfsearch("export", searched, *options))
-    assert "study.db: there is no study; search first with `rfsearch run`." in line
+    assert "study.db: there is no study yet; `rfsearch run` makes one." in line
     study = open_study(Experiment.load(searched, "cpu"))
     study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
     line = refusal(rfsearch("export", searched, *options))
@@ -254,11 +255,34 @@ def test_a_database_of_another_experiment(searched: Path, tmp_path: Path) -> Non
     assert "study.db: not a usable Optuna database" in line
 
 
+def test_a_study_that_is_stored_elsewhere(searched: Path, tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    copy = optuna.create_study(study_name="../moved", storage=address, direction="maximize")
+    study = stored_study(searched)
+    for key, value in study.user_attrs.items():
+        copy.set_user_attr(key, value)
+    copy.add_trials(study.trials)
+    (searched / "study.db").unlink()
+    out = tmp_path / "out"
+    options = ("--storage", address, "--out", out, "--no-onnx")
+    line = refusal(rfsearch("export", searched, *options))
+    assert "`--study` must be one of ../moved, but got 'bright'." in line
+    result = rfsearch("export", searched, "--study", "../moved", *options)
+    assert result.exit_code == 0, result.output
+    assert "Trial 0 of the study `../moved`" in (out / "README.md").read_text()
+    assert "must go with `--storage`" in refusal(
+        rfsearch("export", searched, "--study", "a", "--out", tmp_path / "no", "--no-onnx")
+    )
+    nowhere = ("--storage", f"sqlite:///{tmp_path / 'no.db'}", "--out", tmp_path / "no")
+    assert "there is no study yet" in refusal(rfsearch("export", searched, *nowhere, "--no-onnx"))
+    assert not (tmp_path / "no.db").exists()
+
+
 def test_only_classifiers_are_exported(searched: Path) -> None:
     data: Any = SimpleNamespace(image_size=(16, 16))
     segmentation = replace(Experiment.load(searched, "cpu"), task=SegmentationTask(data))
     with pytest.raises(ValueError, match=r"only networks that classify .* score is miou"):
-        trained_network(segmentation)
+        trained_network(segmentation, stored_study(searched))
 
 
 def test_a_folder_that_is_not_empty(searched: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,18 @@ sys.path.append(str(FOLDER))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "workers"), [("postgresql", 6), ("sqlite", 4)])
+@pytest.mark.parametrize(("kind", "workers"), [("postgresql", 6), ("mysql", 6), ("sqlite", 4)])
 def test_a_search_comes_to_its_end_whole(kind: str, workers: int, tmp_path: Path) -> None:
     from postgres import server_programs
     from soak import run
 
     if kind == "postgresql" and server_programs() is None:
         pytest.skip("no PostgreSQL server (pg_ctl) is installed")
+    if kind == "mysql" and not (shutil.which("mariadbd") and find_spec("pymysql")):
+        pytest.skip("no MariaDB server (mariadbd), or not rfsearch[mysql], is installed")
     found: dict[str, Any] = run(kind, tmp_path, workers=workers, kill_every=4.0)
     assert found["kills"] >= 5
-    assert found["restarts"] == (2 if kind == "postgresql" else 0)
+    assert found["restarts"] == (0 if kind == "sqlite" else 2)
     assert found["failures"] == 0
     assert set(found["states"]) <= {"COMPLETE", "FAIL"}
     assert found["trained"] == 30
@@ -41,14 +44,6 @@ def test_a_search_comes_to_its_end_whole(kind: str, workers: int, tmp_path: Path
     assert found["most_losses"] <= 3
     assert (found["cells_missing"], found["rows"]) == (0, found["trials"])
     assert found["checkpoints_left"] == 0
-
-
-@pytest.mark.slow
-def test_a_trial_costs_little_beside_its_funnel() -> None:
-    from overhead import run
-
-    found = run(1000, "sqlite", 1)
-    assert 0 < found["cpu"] < 1500  # Milliseconds: 5 % of a trial of 30 s.
 
 
 # -- job files --------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -71,6 +72,13 @@ def trained(task: ClassificationTask) -> tuple[list[float], list[Any]]:
     return curve, list(network.state_dict().values())
 
 
+@pytest.fixture(autouse=True)
+def no_other_processes() -> None:
+    """Those of earlier tests end with the loaders that the tracebacks there still hold."""
+    gc.collect()
+    assert not multiprocessing.active_children()
+
+
 # -- the same as in memory --------------------------------------------------------------------
 
 
@@ -122,7 +130,7 @@ def test_images_are_streamed_where_they_exceed_a_share_of_the_memory(
 ) -> None:
     taken = 80 * 3 * 16 * 16
     for memory, is_kept in ((4 * taken, True), (4 * taken - 4, False)):
-        monkeypatch.setattr(file_images, "_machine_memory", lambda memory=memory: memory)
+        monkeypatch.setattr(file_images, "machine_memory", lambda memory=memory: memory)
         assert isinstance(read(folder, in_memory=None).train_images, torch.Tensor) == is_kept
 
 

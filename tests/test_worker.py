@@ -8,10 +8,11 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+import sqlalchemy
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from test_study import StubTask, stored_trials, with_search, write_experiment
 
-from rfsearch.checkpoints import Checkpoint
+from rfsearch.checkpoints import Checkpoint, Checkpoints
 from rfsearch.experiment import Experiment
 from rfsearch.model import SearchedNetwork
 from rfsearch.recovery import LOSSES, MAX_RETRIES, RETRY_OF, SIGN, end_lost
@@ -127,6 +128,24 @@ def test_a_candidate_that_kills_its_workers_is_given_up(folder: Path) -> None:
     assert trials[0].params not in [trial.params for trial in trials[MAX_RETRIES + 1 :]]
 
 
+def test_checkpoints_of_candidates_that_are_not_tried_again_are_removed(folder: Path) -> None:
+    experiment = acting(folder, lambda _: None)
+    mine = Checkpoints(experiment.checkpoints, "tiny")
+    others = Checkpoints(experiment.checkpoints, "another").of(0).folder
+    others.mkdir(parents=True)
+    for losses in range(MAX_RETRIES + 1):
+        experiment.space.suggest(open_study(experiment).ask())
+        mine.of(0).folder.mkdir(parents=True, exist_ok=True)
+        open_study(experiment)
+        assert mine.of(0).folder.exists() == (losses < MAX_RETRIES)
+    # Of a worker that was killed after its trial had ended.
+    study = open_study(experiment)
+    study.tell(study.ask(), 0.5)
+    mine.of(MAX_RETRIES + 1).folder.mkdir()
+    Worker(open_study(experiment, alone=False), experiment).work()
+    assert list(folder.glob("checkpoints/*/*")) == [others]
+
+
 def test_a_bug_fails_its_trial_and_keeps_its_traceback(folder: Path) -> None:
     def fail(_: int) -> None:
         raise RuntimeError("boom")
@@ -204,3 +223,48 @@ def test_a_retry_that_came_too_late_is_ended(folder: Path) -> None:
 
     Worker(study, experiment).work()
     assert states(stored_trials(folder)) == ["COMPLETE"] * 3 + ["FAIL"]
+
+
+# -- what a trial costs beside its funnel -----------------------------------------------------
+
+
+def statements_of_a_trial(folder: Path, stored: int) -> int:
+    """The most SQL statements of one trial, in a study that holds so many already."""
+    new = 4
+    write_experiment(
+        folder, with_search(feasible_only=True, sampler="tpe", trained_trials=stored + new)
+    )
+    widths = f"width = {list(range(4, 64))}\nkernel_size = [3, 5]"
+    text = (folder / "space.toml").read_text()
+    (folder / "space.toml").write_text(text.replace("width = 4\nkernel_size = [3, 5]", widths))
+    experiment = acting(folder, lambda _: None)
+    study, space = open_study(experiment), experiment.space
+    distributions = space.distributions()
+    for index in range(stored):
+        params = space.to_params(space[index])
+        study.add_trial(
+            create_trial(
+                value=0.1,
+                params={name: params[name] for name in distributions},
+                distributions=distributions,
+                user_attrs={"train_seconds": 1.0},
+            )
+        )
+    counts = [0]
+
+    def count(*_: object) -> None:
+        counts[-1] += 1
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", count)
+    try:
+        Worker(study, experiment, lambda *_: counts.append(0)).work()
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", count)
+    assert len(counts) == new + 1
+    return max(counts[:new])
+
+
+def test_statements_of_a_trial_are_few_however_many_are_stored(tmp_path: Path) -> None:
+    few, many = (statements_of_a_trial(tmp_path / str(n), stored=n) for n in (1, 31))
+    assert few < 200
+    assert many < few + 30  # Not one for each trial that is stored.

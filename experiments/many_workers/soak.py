@@ -1,6 +1,7 @@
 """A search whose workers are killed every few seconds, and whose database is restarted.
 
     python soak.py postgresql      # 6 workers; the server is restarted twice, once without warning
+    python soak.py mysql           # the same with MariaDB
     python soak.py sqlite          # 4 workers
 
 Workers are real processes with the real funnel and real trainings, made slower by a pause in each
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -198,9 +199,12 @@ def database(
     if kind == "sqlite":
         yield StudyAddress.of(folder), iter(())
         return
-    from postgres import postgres
+    from mariadb import MariaServer, mariadb
+    from postgres import PostgresServer, postgres
 
-    with postgres() as server:
+    opened: AbstractContextManager[MariaServer | PostgresServer]
+    opened = mariadb() if kind == "mysql" else postgres()
+    with opened as server:
 
         def restart(mode: str) -> None:
             server.stop(mode)
