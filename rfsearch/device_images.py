@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import torch
+from torch import nn
 
 from rfsearch.augmentation import UNVARIED
 from rfsearch.file_images import ImageFiles, count_values
@@ -79,10 +80,30 @@ class DeviceImages:
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """Channels last on CUDA alone: on a CPU, torch 2.15's oneDNN crashes in the backward pass of a
-    strided 1x1 convolution with channels last.
-    """
+    """Of images; on a CPU a network's first convolution brings them into its own format."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def network_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """Channels last, in which networks train fastest, wherever that is safe.
+
+    On a CPU with several threads, oneDNN (torch 2.14 and 2.15) crashes in the backward pass of a
+    strided 1x1 convolution with channels last, so that a network that has one does without.
+    """
+    on_cpu = device.type == "cpu"
+    return (
+        torch.contiguous_format
+        if on_cpu and any(map(_is_strided_1x1, model.modules()))
+        else torch.channels_last
+    )
+
+
+def _is_strided_1x1(module: nn.Module) -> bool:
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and any(stride > 1 for stride in module.stride)
+    )
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:

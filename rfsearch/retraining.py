@@ -84,7 +84,7 @@ def retrain(
     """Train a classifier in place, or go on from a checkpoint.
 
     The best weights are those with the best accuracy among the averaged weights after each epoch
-    and the weights before the first. On CUDA it computes in bfloat16 with channels last. It
+    and the weights before the first. On CUDA it computes in bfloat16. It
     seeds the global random generators of torch, numpy and Python for each epoch, so that on a
     CPU without worker processes an interrupted training ends as one in one go.
 

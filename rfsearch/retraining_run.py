@@ -16,6 +16,7 @@ from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torchmetrics.classification import MulticlassAccuracy
 
+from rfsearch.device_images import network_format
 from rfsearch.limits import Epochs, Seed
 from rfsearch.retraining_data import Loaders, LoadingConfig, Share
 from rfsearch.validation import FrozenData
@@ -79,8 +80,7 @@ class Run:
         self, model: nn.Module, loaders: Loaders, config: RetrainingConfig, device: torch.device
     ) -> None:
         self.device = device
-        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        self.model = model.to(device).to(memory_format=layout)
+        self.model = model.to(device).to(memory_format=network_format(model, device))
         self.loaders, self.config = loaders, config
         self.ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
         self.optimizer = create_optimizer_v2(

@@ -16,7 +16,7 @@ from timm.scheduler import create_scheduler_v2
 
 from rfsearch.augmentation import Batch, Variation
 from rfsearch.checkpoints import TrainingProgress
-from rfsearch.device_images import memory_format
+from rfsearch.device_images import network_format
 from rfsearch.device_memory import Gradients, Learnable
 from rfsearch.limits import MAX_SIDE, BatchSize, Epochs, Seconds, Seed, Steps
 from rfsearch.scale_scores import ScaleScores
@@ -182,7 +182,7 @@ def train(
         torch.OutOfMemoryError: If halves of batches do not fit into memory either.
     """
     start = time.perf_counter()
-    model.to(device).to(memory_format=memory_format(device))
+    model.to(device).to(memory_format=network_format(model, device))
     optimizer = create_optimizer_v2(
         model,
         opt=config.optimizer,

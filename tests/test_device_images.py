@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from rfsearch.device_images import DeviceImages, Normalizer
+from rfsearch.device_images import DeviceImages, Normalizer, network_format
 
 CPU = torch.device("cpu")
 
@@ -42,3 +43,20 @@ def test_chosen_images_are_taken() -> None:
     normalize = Normalizer.of(images)
     taken = DeviceImages(images, normalize, CPU).take(torch.tensor([7, 2]))
     assert torch.equal(taken, normalize(images)[[7, 2]])
+
+
+@pytest.mark.parametrize(
+    ("layer", "on_cpu"),
+    [
+        (nn.Conv2d(2, 4, 3, stride=2), torch.channels_last),
+        (nn.Conv2d(2, 4, 1), torch.channels_last),
+        (nn.Conv2d(2, 4, 1, stride=2), torch.contiguous_format),
+        (nn.Conv2d(2, 4, 1, stride=(1, 2)), torch.contiguous_format),
+    ],
+)
+def test_networks_whose_training_would_crash_do_without_channels_last(
+    layer: nn.Module, on_cpu: torch.memory_format
+) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(layer))
+    assert network_format(model, CPU) == on_cpu
+    assert network_format(model, torch.device("cuda")) == torch.channels_last

@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 
 import rfsearch as rfs
 from rfsearch.classification import ClassificationLesson
-from rfsearch.device_images import autocast, memory_format
+from rfsearch.device_images import autocast, memory_format, network_format
 from rfsearch.training import Scores, train
 
 
@@ -156,11 +156,12 @@ def plain(race: Race, model: nn.Module) -> float:
     return _loop(race, model, loader, step)
 
 
-def timm_style(race: Race, model: nn.Module) -> float:
+def timm_style(race: Race, model: nn.Module, layout: torch.memory_format | None = None) -> float:
     """timm's loader, which normalises batches on the device, and the step of its `train.py`.
 
-    With bfloat16 and channels last on CUDA, as ours.
+    With bfloat16 on CUDA, as ours; with channels last there, or if `layout` says so.
     """
+    layout = layout or memory_format(race.device)
     side = race.data.image_size[0]
     loader = create_loader(
         Pictures(race),
@@ -175,11 +176,11 @@ def timm_style(race: Race, model: nn.Module) -> float:
         pin_memory=race.device.type == "cuda",
         device=race.device,
     )
-    model.to(memory_format=memory_format(race.device))
+    model.to(memory_format=layout)
     losses = AverageMeter()
 
     def step(images: Any, labels: Any, optimizer: torch.optim.Optimizer) -> float:
-        images = images.contiguous(memory_format=memory_format(race.device))
+        images = images.contiguous(memory_format=layout)
         with autocast(race.device):
             loss = F.cross_entropy(model(images), labels)
         losses.update(loss.item(), len(images))
@@ -220,8 +221,14 @@ def _loop(
     return score
 
 
+def timm_in_our_layout(race: Race, model: nn.Module) -> float:
+    """timm's loop with the memory format of ours, which it has an option for."""
+    return timm_style(race, model, network_format(model, race.device))
+
+
 CONTENDERS: dict[str, Callable[[Race, nn.Module], float]] = {
     "ours": ours,
     "timm": timm_style,
+    "timm, our layout": timm_in_our_layout,
     "plain": plain,
 }

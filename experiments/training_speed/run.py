@@ -73,7 +73,9 @@ def main() -> None:
     config = rfs.TrainingConfig(epochs=given.epochs, batch_size=given.batch_size)
     task = rfs.ClassificationTask(data, config, device)
     images = given.epochs * (given.images // given.batch_size) * given.batch_size
-    lanes = [("ours", 0)] + [(name, w) for w in given.workers for name in ("timm", "plain")]
+    lanes = [("ours", 0)] + [
+        (name, w) for w in given.workers for name in CONTENDERS if name != "ours"
+    ]
     races = {lane: Race(data, config, device, workers=lane[1]) for lane in lanes}
     archs = candidates(given.candidates)
     races[lanes[0]].run(CONTENDERS["ours"], task.build(archs[0]))  # Sets up torch, untimed.
