@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _WEIGHTS, _OPTIMIZER, _PROGRESS = "weights.safetensors", "optimizer.pt", "progress.json"
+#: What the folder of a trial's checkpoint is called, before the number.
+_TRIAL = "trial-"
 
 
 class TrainingProgress(FrozenData):
@@ -120,8 +122,21 @@ class Checkpoints:
 
     def of(self, number: int) -> Checkpoint:
         """That of the trial with this number and its retries."""
+        return Checkpoint(self._folder / f"{_TRIAL}{number}")
+
+    def numbers(self) -> set[int]:
+        """Which trials there are checkpoints of."""
+        paths = self._folder.glob(f"{_TRIAL}*/last")
+        return {int(path.parent.name.removeprefix(_TRIAL)) for path in paths}
+
+    def remove(self) -> None:
+        """Delete all of them; the search is over."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _folder(self) -> Path:
         digest = hashlib.sha256(self.study_name.encode()).hexdigest()[:16]
-        return Checkpoint(self.folder / digest / f"trial-{number}")
+        return self.folder / digest
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

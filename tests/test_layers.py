@@ -51,8 +51,8 @@ LAYERS: tuple[set[str], ...] = (
     {
         "baselines", "curves", "data_config", "database_url", "devices", "environment",
         "experiment", "interrupts", "local_workers", "objective", "outage", "patient_storage",
-        "quota", "ray_workers", "recovery", "rejection", "rungs", "sampler", "search_methods",
-        "storage", "study", "weights", "worker",
+        "promotion", "quota", "ray_workers", "recovery", "rejection", "rungs", "sampler",
+        "search_methods", "storage", "study", "weights", "worker",
     },
     {
         "advice", "analysis", "charts", "comparison", "dashboard", "erf_effect",
