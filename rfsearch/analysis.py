@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 
 from rfsearch.constraint import CONSTRAINT_KEYS
 from rfsearch.pareto import undominated
-from rfsearch.trial_attributes import BASELINE_SCORE, ENVIRONMENT
+from rfsearch.promotion import goes_on
+from rfsearch.trial_attributes import BASELINE_SCORE, ENVIRONMENT, PROMOTED_FROM
 
 if TYPE_CHECKING:
     import optuna
@@ -50,6 +51,8 @@ _ATTRIBUTES = {
     "duplicate_of": "Int64",
     "levels": "string",
     "retry_of": "Int64",
+    "promoted_from": "Int64",
+    "promoted_to": "Int64",
     "findings": "string",
     "global_layers": "string",
     "rejected_by": "string",
@@ -91,7 +94,11 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     - `baseline`: name in timm of a network that is no candidate: it has no parameters and no
       expected ERF, and is no result of the search;
     - `duplicate_of`: number of the trial with the same architecture whose results it repeats;
-    - `retry_of`: number of the first of this candidate's trials that ended with their worker;
+    - `retry_of`: number of the first of this candidate's trials, which ended with its worker or
+      was stopped by the pruner;
+    - `promoted_from`: number of the trial of the same candidate that the pruner had stopped, and
+      that this one went on from when it had turned out to be promising: `train_seconds` are those
+      since; and `promoted_to` in the other one's row, where that is no result of the search;
     - `levels`: JSON with the receptive fields of every output map, where there are several; the
       other columns are of the last;
     - `findings`: kinds of what `diagnose` finds in closed form, separated by commas;
@@ -122,6 +129,7 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
             columns[name] = _attribute(trials, name, dtype)
         else:
             columns[name] = pd.Series(index=range(len(trials)), dtype=dtype)
+    columns["promoted_to"] = _promoted_to(trials)
     for ratio, size in _RATIOS.items():
         columns[ratio] = columns[size] / columns["trf_size"]
     for key in CONSTRAINT_KEYS.values():
@@ -141,6 +149,11 @@ def _parameter_names(trials: list[FrozenTrial]) -> list[str]:
 
 def _attribute(trials: list[FrozenTrial], name: str, dtype: str) -> pd.Series[Any]:
     return pd.Series([trial.user_attrs.get(name) for trial in trials], dtype=dtype)
+
+
+def _promoted_to(trials: list[FrozenTrial]) -> pd.Series[Any]:
+    later = {t.user_attrs.get(PROMOTED_FROM): t.number for t in trials if goes_on(t)}
+    return pd.Series([later.get(trial.number) for trial in trials], dtype="Int64")
 
 
 def _device(trial: FrozenTrial) -> str | None:

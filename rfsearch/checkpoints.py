@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _WEIGHTS, _OPTIMIZER, _PROGRESS = "weights.safetensors", "optimizer.pt", "progress.json"
+#: What the folder of a trial's checkpoint is called, before the number.
+_TRIAL = "trial-"
 
 
 class TrainingProgress(FrozenData):
@@ -121,18 +123,24 @@ class Checkpoints:
 
     def of(self, number: int) -> Checkpoint:
         """That of the trial with this number and its retries."""
-        return Checkpoint(self._home / f"trial-{number}")
+        return Checkpoint(self._folder / f"{_TRIAL}{number}")
+
+    def numbers(self) -> set[int]:
+        """Which trials there are checkpoints of."""
+        paths = self._folder.glob(f"{_TRIAL}*/last")
+        return {int(path.parent.name.removeprefix(_TRIAL)) for path in paths}
 
     def keep_only(self, numbers: Iterable[int]) -> None:
         """Delete those of all trials but the ones with these numbers."""
         kept = {self.of(number).folder for number in numbers}
-        for folder in self._home.glob("trial-*"):
+        for folder in self._folder.glob(f"{_TRIAL}*"):
             if folder not in kept:
                 Checkpoint(folder).remove()
 
     @property
-    def _home(self) -> Path:
-        return self.folder / hashlib.sha256(self.study_name.encode()).hexdigest()[:16]
+    def _folder(self) -> Path:
+        digest = hashlib.sha256(self.study_name.encode()).hexdigest()[:16]
+        return self.folder / digest
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -38,9 +38,24 @@ def candidates(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["baseline"].isna()]
 
 
+def whole_candidates(frame: pd.DataFrame) -> pd.DataFrame:
+    """The trials without those that a promoted one has gone on from, in whose row the rest is.
+
+    Its `train_seconds` become those of the whole training.
+    """
+    if "promoted_to" not in frame or frame["promoted_to"].isna().all():
+        return frame
+    seconds = dict(zip(frame["number"], frame["train_seconds"], strict=True))
+    for number, later in zip(frame["number"], frame["promoted_to"], strict=True):
+        if pd.notna(later) and later in seconds:
+            seconds[later] += seconds[number]
+    totals = frame["number"].map(seconds).astype(frame["train_seconds"].dtype)
+    return frame.assign(train_seconds=totals)[frame["promoted_to"].isna()]
+
+
 def trained_candidates(frame: pd.DataFrame) -> pd.DataFrame:
     """The candidates that were trained to the end, each once, baselines left out."""
-    own = candidates(frame)
+    own = candidates(whole_candidates(frame))
     return own[own["value"].notna() & own["duplicate_of"].isna()]
 
 

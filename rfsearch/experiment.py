@@ -124,6 +124,9 @@ class SearchConfig(FrozenData):
         measure_latency: Whether candidates are timed before training; other work on the device
             makes them look slower.
         keep_weights: Keep the weights of so many of the best trained candidates.
+        keep_checkpoints: Most trainings stopped by `"hyperband"` or `"successive_halving"` whose
+            state is kept while the search runs, to go on with those that are among the best third
+            when more have been compared. 0: none goes on.
         seed: Of the sampler.
     """
 
@@ -136,6 +139,7 @@ class SearchConfig(FrozenData):
     startup_trials: Amount = 10
     measure_latency: bool = False
     keep_weights: Annotated[int, Field(ge=0, le=10_000)] = 3
+    keep_checkpoints: Annotated[int, Field(ge=0, le=10_000)] = 20
     seed: Seed = 0
 
     @model_validator(mode="after")

@@ -14,7 +14,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from rfsearch.constraint import CONSTRAINT_KEYS
-from rfsearch.erf_effect import metric_label, trained_baselines, trained_candidates
+from rfsearch.erf_effect import (
+    metric_label,
+    trained_baselines,
+    trained_candidates,
+    whole_candidates,
+)
 from rfsearch.front import cost_label
 from rfsearch.palette import BLACK, GREY, ORANGE, TARGET, TRAINED, VERMILLION
 from rfsearch.search_figures import funnel_steps
@@ -145,7 +150,7 @@ def feasibility(frame: pd.DataFrame) -> go.Figure:
     """How far each trial was from fitting, in octaves at its worst gate: at most 0 fits."""
     keys = list(CONSTRAINT_KEYS.values())
     worst = frame[keys].max(axis=1)
-    known = frame.assign(worst=worst).dropna(subset=["worst"]).tail(MAX_POINTS)
+    known = whole_candidates(frame.assign(worst=worst)).dropna(subset=["worst"]).tail(MAX_POINTS)
     stopped_by = known["rejected_by"].where(known["worst"] > 0, None)
     figure = go.Figure()
     groups = {"fits": known[known["worst"] <= 0]}

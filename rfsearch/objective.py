@@ -29,7 +29,7 @@ from rfsearch.objectives import (
 )
 from rfsearch.recovery import RETRY_OF, first_number
 from rfsearch.rejection import end_rejected
-from rfsearch.trial_attributes import BATCH_HALVED, ENVIRONMENT
+from rfsearch.trial_attributes import BATCH_HALVED, ENVIRONMENT, PROMOTED_FROM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,18 +160,17 @@ class Objective:
             if earlier is not None:
                 return _repeat(trial, earlier)
             model = self.task.build(architecture)
-            trial.set_user_attr(ENVIRONMENT, environment_of(model, self.folder))
             levels = self.constraint.judged_levels(architecture)
             main = self.constraint.main_level(architecture)
-            try:
-                erf = {level: self.task.measure_erf(model, level) for level in levels}
-            except ValueError as error:  # No gradient reaches the input of a narrow network.
-                return _fail(trial, "measured", str(error))
-            trial.set_user_attr("erf_clipped", erf[main].clipped)
-            self.constraint.check_measured(trial, erf)
-            if self._needs_latency:
-                timed = measure_latency(model, self.task.input_size, (1,), min_seconds=0.1)
-                self.constraint.check_latency(trial, timed)
+            if PROMOTED_FROM in trial.user_attrs:
+                _take_over(trial, _stopped_trial(trial))
+                trial.set_user_attr(ENVIRONMENT, environment_of(model, self.folder))
+            else:
+                trial.set_user_attr(ENVIRONMENT, environment_of(model, self.folder))
+                try:
+                    self._check_measured(trial, model, levels, main)
+                except ValueError as error:  # No gradient reaches a narrow network's input.
+                    return _fail(trial, "measured", str(error))
         except optuna.TrialPruned:
             return end_rejected(trial)
         result = self._train(trial, model)
@@ -205,6 +204,16 @@ class Objective:
         trial.set_user_attr("global_layers", ",".join(architecture.global_layers))
         trial.set_user_attr("seed", task.training.seed)
         trial.set_user_attr("metric", task.metric)
+
+    def _check_measured(
+        self, trial: optuna.Trial, model: nn.Module, levels: Iterable[str], main: str
+    ) -> None:
+        erf = {level: self.task.measure_erf(model, level) for level in levels}
+        trial.set_user_attr("erf_clipped", erf[main].clipped)
+        self.constraint.check_measured(trial, erf)
+        if self._needs_latency:
+            timed = measure_latency(model, self.task.input_size, (1,), min_seconds=0.1)
+            self.constraint.check_latency(trial, timed)
 
     def _train(self, trial: optuna.Trial, model: nn.Module) -> TrainingResult:
         def report(epoch: int, score: float) -> None:
@@ -265,14 +274,25 @@ def _earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:
 def _repeat(trial: optuna.Trial, earlier: FrozenTrial) -> Values:
     """Take over the results of an equal candidate, which training again would only repeat."""
     trial.set_user_attr("duplicate_of", earlier.user_attrs.get("duplicate_of", earlier.number))
+    _take_over(trial, earlier)
+    first, *others = map(float, earlier.values)
+    return (first, *others) if others else first
+
+
+def _take_over(trial: optuna.Trial, earlier: FrozenTrial) -> None:
+    """What was measured of an equal candidate, and the constraints that follow from it."""
     for name in _RESULTS:
         if name in earlier.user_attrs:
             trial.set_user_attr(name, earlier.user_attrs[name])
     for key, octaves in earlier.constraints.items():
         if key not in trial.constraints:
             trial.set_constraint(key, octaves)
-    first, *others = map(float, earlier.values)
-    return (first, *others) if others else first
+
+
+def _stopped_trial(trial: optuna.Trial) -> FrozenTrial:
+    """The trial that this one goes on from."""
+    number = int(trial.user_attrs[PROMOTED_FROM])
+    return trial.study.get_trials(deepcopy=False)[number]
 
 
 def _fail(trial: optuna.Trial, gate: str, reason: str) -> Values:

@@ -5,6 +5,9 @@ stay below the budget: each of the running ones may yet be trained. So several w
 many candidates as one would. Baselines are in the queue from the start and use up nothing. Two
 that look in the same instant may both begin; `has_a_place` then lets the trial with the higher
 number step back.
+
+A trial that goes on with a candidate which the pruner had stopped trains no further candidate, and
+so needs no place in the budget of those.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
-from rfsearch.trial_attributes import BASELINE
+from rfsearch.trial_attributes import BASELINE, PROMOTED_FROM
 
 if TYPE_CHECKING:
     from rfsearch.experiment import Experiment
@@ -36,14 +39,14 @@ def next_step(trials: list[FrozenTrial], experiment: Experiment) -> Step:
     if any(t.state == TrialState.WAITING and BASELINE in t.user_attrs for t in trials):
         return Step.BEGIN
     candidates = [trial for trial in trials if BASELINE not in trial.user_attrs]
-    begun = sum(trial.state == TrialState.RUNNING for trial in candidates)
+    begun = sum(t.state == TrialState.RUNNING and _needs_a_place(t) for t in candidates)
     search = experiment.config.search
     full = (
         num_trained(candidates) + begun >= search.trained_trials
-        or sum(trial.state != TrialState.WAITING for trial in candidates) >= search.max_trials
         or (search.feasible_only and _is_exhausted(experiment, candidates))
-    )
-    if not full:
+    ) and not any(t.state == TrialState.WAITING and PROMOTED_FROM in t.user_attrs for t in trials)
+    over = sum(trial.state != TrialState.WAITING for trial in candidates) >= search.max_trials
+    if not (full or over):
         return Step.BEGIN
     # The last worker sees to it that the trials of dead ones end.
     is_any_running = any(trial.state == TrialState.RUNNING for trial in trials)
@@ -52,13 +55,9 @@ def next_step(trials: list[FrozenTrial], experiment: Experiment) -> Step:
 
 def has_a_place(number: int, trials: list[FrozenTrial], experiment: Experiment) -> bool:
     """Whether the running trial with this number is within the budget, by order of numbers."""
-    if BASELINE in trials[number].user_attrs:
+    if not _needs_a_place(trials[number]):
         return True
-    ahead = [
-        t
-        for t in trials[:number]
-        if t.state == TrialState.RUNNING and BASELINE not in t.user_attrs
-    ]
+    ahead = [t for t in trials[:number] if t.state == TrialState.RUNNING and _needs_a_place(t)]
     return num_trained(trials) + len(ahead) < experiment.config.search.trained_trials
 
 
@@ -74,11 +73,22 @@ def num_trained(trials: list[FrozenTrial]) -> int:
     """
     return sum(
         "train_seconds" in trial.user_attrs
-        and BASELINE not in trial.user_attrs
+        and _needs_a_place(trial)
         and trial.state.is_finished()
         and (trial.state != TrialState.FAIL or "rejected_by" in trial.user_attrs)
         for trial in trials
     )
+
+
+def _needs_a_place(trial: FrozenTrial) -> bool:
+    """Whether the trial may use up the budget of trained candidates."""
+    return not {BASELINE, PROMOTED_FROM} & trial.user_attrs.keys()
+
+
+def has_trials_left(trials: list[FrozenTrial], experiment: Experiment) -> bool:
+    """Whether there may be one more trial, whatever the budget of trained candidates."""
+    candidates = [trial for trial in trials if BASELINE not in trial.user_attrs]
+    return len(candidates) < experiment.config.search.max_trials
 
 
 def _is_exhausted(experiment: Experiment, trials: list[FrozenTrial]) -> bool:

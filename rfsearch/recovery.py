@@ -26,7 +26,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.outage import DatabaseLostError
-from rfsearch.trial_attributes import BASELINE
+from rfsearch.trial_attributes import BASELINE, PROMOTED_FROM
 
 if TYPE_CHECKING:
     import optuna
@@ -204,7 +204,8 @@ def put_back(study: optuna.Study, trial: FrozenTrial, *, lost: bool) -> bool:
     is_baseline = BASELINE in trial.user_attrs  # It has no parameters, but a name and a seed.
     if not (params or is_baseline) or losses > MAX_RETRIES:
         return False
-    kept = {name: trial.user_attrs[name] for name in (BASELINE, "seed")} if is_baseline else {}
+    names = (BASELINE, "seed") if is_baseline else (PROMOTED_FROM,)
+    kept = {name: trial.user_attrs[name] for name in names if name in trial.user_attrs}
     if rungs := num_rungs(trial):
         kept[RUNGS] = rungs
     study.enqueue_trial(params, user_attrs={RETRY_OF: first_number(trial), LOSSES: losses} | kept)

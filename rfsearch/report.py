@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rfsearch.analysis import trials_dataframe
-from rfsearch.erf_effect import metric_label
+from rfsearch.erf_effect import metric_label, whole_candidates
 from rfsearch.front import front_figure
 from rfsearch.plots import score_against_erf
 
@@ -68,6 +68,7 @@ def trained_table(frame: pd.DataFrame) -> Table:
     columns = (("trial", "name", "{}"), score, *_COLUMNS)
     for heading, *_ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
+    frame = whole_candidates(frame)
     trained = frame[frame["value"].notna() & frame["duplicate_of"].isna()]
     trained = trained.sort_values("value", ascending=False)
     trained = trained.assign(name=trained["baseline"].fillna(trained["number"].astype("string")))
@@ -94,6 +95,7 @@ def gate_summary(frame: pd.DataFrame) -> str:
         "training": "failed training",
         "baseline": "failed baselines",
     }
+    num_trials, frame = len(frame), whole_candidates(frame)
     counts = frame["rejected_by"].value_counts()
     again = int(frame["duplicate_of"].notna().sum())
     baselines = int((frame["baseline"].notna() & frame["value"].notna()).sum())
@@ -105,7 +107,9 @@ def gate_summary(frame: pd.DataFrame) -> str:
     parts += [
         f"{counts[gate]} stopped by {what}" for gate, what in names.items() if gate in counts
     ]
-    return f"{len(frame)} trials: {', '.join(parts)}"
+    if num_trials > len(frame):
+        parts.append(f"{num_trials - len(frame)} stopped and later gone on with")
+    return f"{num_trials} trials: {', '.join(parts)}"
 
 
 def _cell(value: object, form: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rfsearch.erf_effect import trained_candidates
+from rfsearch.erf_effect import trained_candidates, whole_candidates
 from rfsearch.statistics import MIN_POINTS, resample_counts
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def gate_savings(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     The estimate: training a candidate takes a time that is a line in its FLOPs, fitted to the
     candidates that were trained to the end, and never shorter or longer than any of those took.
     With fewer than five of those, or where FLOPs are not known, it is their mean. From
-    what the pruner stopped, the seconds that it had already taken are subtracted. It says
-    nothing of how good the stopped candidates would have been.
+    what the pruner stopped for good, the seconds that it had already taken are subtracted. It
+    says nothing of how good the stopped candidates would have been.
 
     Args:
         frame: From `rfsearch.trials_dataframe`.
@@ -52,6 +52,7 @@ def gate_savings(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         `saved_seconds` and its 95 % bootstrap interval `saved_low` to `saved_high`, over which
         candidates happened to be trained; NaN where none was.
     """
+    frame = whole_candidates(frame)
     stopped_by = frame["rejected_by"].where(frame["duplicate_of"].isna(), "repeated")
     trained = trained_candidates(frame).dropna(subset=["train_seconds"])
     rows = []

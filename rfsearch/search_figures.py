@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optuna.trial import TrialState
 
 from rfsearch.curves import curve_of
-from rfsearch.erf_effect import candidates, metric_label, trained_candidates
+from rfsearch.erf_effect import candidates, metric_label, trained_candidates, whole_candidates
 from rfsearch.palette import GREY, LIGHT_GREY, STOPPED, TARGET, TRAINED, VERMILLION
 from rfsearch.savings import STOPS
 from rfsearch.trial_attributes import BASELINE
@@ -29,7 +29,7 @@ _PER_OCTAVE = 4
 
 def funnel_steps(frame: pd.DataFrame) -> list[tuple[str, int]]:
     """How many trials were left after each gate that stopped some, from all to trained."""
-    frame = candidates(frame)
+    frame = candidates(whole_candidates(frame))
     stopped_by = frame["rejected_by"].where(frame["duplicate_of"].isna(), "repeated")
     counts = stopped_by.value_counts()
     left = len(frame)
@@ -81,6 +81,7 @@ def feasible_histogram(
         frame: From `rfsearch.trials_dataframe`.
         maximize: Whether larger values are better.
     """
+    frame = whole_candidates(frame)
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     tried = candidates(frame)["trf_size"].dropna()
@@ -155,10 +156,12 @@ def learning_curves(study: optuna.Study, frame: pd.DataFrame) -> Figure:
     maximize = study.directions[0].name == "MAXIMIZE"
     values = trained_candidates(frame).set_index("number")["value"].astype(float)
     best = (values.idxmax() if maximize else values.idxmin()) if len(values) else None
+    numbers = set(whole_candidates(frame)["number"])
     for trial in study.get_trials(deepcopy=False):
         curve = curve_of(trial)
         epochs = sorted(curve)
-        if not epochs or {"duplicate_of", BASELINE} & trial.user_attrs.keys():
+        is_apart = {"duplicate_of", BASELINE} & trial.user_attrs.keys()
+        if not epochs or is_apart or trial.number not in numbers:
             continue
         stopped = trial.state != TrialState.COMPLETE
         heights = [curve[epoch] for epoch in epochs]

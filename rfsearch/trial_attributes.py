@@ -9,5 +9,7 @@ BASELINE_SCORE = "baseline_score"
 #: JSON with the versions, the device and the git state that a trial ran with. With the study's
 #: experiment and the trial's seed and architecture it is all that its numbers depend on.
 ENVIRONMENT = "environment"
+#: Number of the trial of the same candidate that the pruner had stopped; of one that goes on.
+PROMOTED_FROM = "promoted_from"
 #: Whether batches did not fit into memory and were halved; of trials where they were.
 BATCH_HALVED = "batch_halved"

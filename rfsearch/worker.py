@@ -21,8 +21,10 @@ from rfsearch.checkpoints import Checkpoints
 from rfsearch.interrupts import Interrupts
 from rfsearch.objective import Objective, Values
 from rfsearch.outage import DatabaseLostError
+from rfsearch.promotion import Promotions, is_second
 from rfsearch.quota import Step, has_a_place, next_step
 from rfsearch.recovery import HEARTBEAT, RETRY_OF, Pulse, first_number, go_on, put_back
+from rfsearch.rungs import is_stopped
 from rfsearch.trial_attributes import BASELINE
 from rfsearch.weights import WeightStore
 
@@ -73,10 +75,16 @@ class Worker:
             DatabaseLostError: If the study's database has failed for good.
         """
         pulse = Pulse(self.study, self.heartbeat, self._remove_checkpoint)
+        promotions = Promotions(self.study, self.experiment, self._checkpoints)
         with self.interrupts, pulse:
             while True:
                 self.interrupts.raise_if_requested()
-                match next_step(self._trials(), self.experiment):
+                promotions.enqueue_next()
+                step = next_step(self._trials(), self.experiment)
+                if step == Step.END:  # What has ended meanwhile may have made others promising.
+                    promotions.enqueue_next()
+                    step = next_step(self._trials(), self.experiment)
+                match step:
                     case Step.BEGIN:
                         self._run_trial(pulse)
                     case Step.WAIT:
@@ -89,7 +97,11 @@ class Worker:
 
     def _run_trial(self, pulse: Pulse) -> None:
         trial = self.study.ask()
-        if not has_a_place(trial.number, self._trials(), self.experiment):
+        trials = self._trials()
+        if is_second(trial.number, trials):
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
+        if not has_a_place(trial.number, trials, self.experiment):
             self._step_back(trial)
             return
         pulse.begin(trial)
@@ -108,7 +120,8 @@ class Worker:
         finally:
             pulse.end()
         ended = self.study.tell(trial, values, state, skip_if_finished=True)
-        self._remove_checkpoint(ended)
+        if not is_stopped(ended):  # Else it may yet be promoted.
+            self._remove_checkpoint(ended)
         self.on_trial(self.study, ended)
 
     def _evaluate(self, trial: optuna.Trial) -> tuple[TrialState, Values | None]:
@@ -158,7 +171,7 @@ class Worker:
             trial.state == TrialState.WAITING and RETRY_OF in trial.user_attrs
             for trial in self._trials()
         ):
-            self._remove_checkpoint(self.study.tell(self.study.ask(), state=TrialState.FAIL))
+            self.study.tell(self.study.ask(), state=TrialState.FAIL)
 
     def _remove_checkpoint(self, trial: FrozenTrial) -> None:
         self._checkpoints.of(first_number(trial)).remove()

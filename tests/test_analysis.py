@@ -44,6 +44,8 @@ DTYPES = {
     "duplicate_of": "Int64",
     "levels": "string",
     "retry_of": "Int64",
+    "promoted_from": "Int64",
+    "promoted_to": "Int64",
     "findings": "string",
     "global_layers": "string",
     "rejected_by": "string",

@@ -51,16 +51,15 @@ LAYERS: tuple[set[str], ...] = (
     {
         "baselines", "curves", "data_config", "database_url", "devices", "environment",
         "experiment", "interrupts", "local_workers", "objective", "outage", "patient_storage",
-        "quota", "ray_workers", "recovery", "rejection", "rungs", "sampler", "search_methods",
-        "storage", "study", "weights", "worker",
+        "promotion", "quota", "ray_workers", "recovery", "rejection", "rungs", "sampler",
+        "search_methods", "storage", "study", "weights", "worker",
     },
     {
         "advice", "analysis", "charts", "comparison", "dashboard", "erf_effect",
         "experiment_story", "export", "field_figures", "front", "html_report", "importances",
         "interactive", "interactive_front", "level_table", "model_card", "objective_columns",
         "pareto", "plots", "progress", "report", "report_tables", "report_text", "savings",
-        "scale_plot", "search_figures", "statistics", "story", "target_report",
-        "trained_network",
+        "scale_plot", "search_figures", "statistics", "story", "target_report", "trained_network",
     },
     {
         "cli", "cli_crew", "cli_dashboard", "cli_device", "cli_doctor", "cli_erf", "cli_errors",

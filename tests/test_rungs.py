@@ -2,12 +2,18 @@ from __future__ import annotations
 
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
-from optuna.trial import FrozenTrial, TrialState
+from optuna.pruners._successive_halving import _is_trial_promotable_to_next_rung
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rfsearch.recovery import RETRY_OF, RUNGS, end_lost
 from rfsearch.rungs import Hyperband, SuccessiveHalving
 from rfsearch.training import TrainingConfig
+
+DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
 
 
 def new_study(pruner: BasePruner) -> optuna.Study:
@@ -94,6 +100,48 @@ def test_first_trials_are_stopped_as_optuna_would() -> None:
     stops = [[stopped_at(begun(study), *curve) for curve in curves] for study in (ours, theirs)]
     assert stops[0] == stops[1]
     assert {1, 3} <= set(stops[0])
+
+
+def stopped_trial(*curve: float) -> FrozenTrial:
+    """A trial that was stopped at the rung after its last epoch, 1 or 3."""
+    values = dict(enumerate(curve, start=1))
+    noted = {
+        f"completed_rung_{rung}": values[epoch]
+        for rung, epoch in enumerate((1, 3)[: 1 + len(curve) // 3])
+    }
+    return create_trial(state=TrialState.PRUNED, intermediate_values=values, system_attrs=noted)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.sampled_from(DIRECTIONS))
+def test_who_may_pass_is_who_would_be_let_pass_by_optuna(
+    scores: list[int], direction: StudyDirection
+) -> None:
+    study = optuna.create_study(direction=direction.name.lower())
+    study.add_trials([stopped_trial(score) for score in scores])
+    worst = -99.0 if direction == StudyDirection.MAXIMIZE else 99.0
+    standings = SuccessiveHalving(9).stopped(study)
+    assert len(standings) == len(scores)
+    for standing in standings:
+        value = standing.trial.intermediate_values[1]
+        for more in range(standing.missing + 1):
+            rivals = [*map(float, scores), *[worst] * more]
+            passes = _is_trial_promotable_to_next_rung(value, rivals, 3, direction)
+            assert passes == (more == standing.missing)
+
+
+def test_those_that_came_far_are_first_and_of_these_the_best() -> None:
+    study = new_study(SuccessiveHalving(9))
+    study.add_trials([stopped_trial(0.8), stopped_trial(0.1, 0.2, 0.3), stopped_trial(0.9)])
+    found = SuccessiveHalving(9).stopped(study)
+    assert [standing.trial.number for standing in found] == [1, 2, 0]
+    assert [(standing.better, standing.compared) for standing in found] == [(0, 1), (0, 3), (1, 3)]
+
+
+def test_a_whole_training_has_a_result() -> None:
+    study = new_study(SuccessiveHalving(3))
+    stops = [stopped_at(begun(study), *curve) for curve in [(0.1, 0.2, 0.9), (0.2, 0.3, 0.4)]]
+    assert stops == [None, None]
+    assert rung_values(study, 1) == [0.9, 0.4]
 
 
 @pytest.mark.parametrize(
