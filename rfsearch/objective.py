@@ -29,6 +29,7 @@ from rfsearch.objectives import (
 )
 from rfsearch.recovery import RETRY_OF, first_number
 from rfsearch.rejection import end_rejected
+from rfsearch.rungs import RungsOfCandidates, is_stopped
 from rfsearch.trial_attributes import BATCH_HALVED, ENVIRONMENT, PROMOTED_FROM
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ class Objective:
     trained (a value outside the space, a loss that is not finite, too little memory, images that
     cannot be read) ends as a failed trial whose attribute `reason` says why; the study goes on,
     and nothing of the candidate stays in memory. A candidate that an earlier trial has trained
-    with the same seed is not trained again: the trial repeats the earlier one's results
-    and names it in `duplicate_of`.
+    with the same seed is not trained again: the trial repeats the earlier one's results and names
+    it in `duplicate_of`. Where the pruner promotes stopped candidates, that goes for those too.
 
     Attributes:
         space: What may be proposed.
@@ -156,23 +157,25 @@ class Objective:
         trial.set_user_attr("findings", ",".join(finding.kind for finding in found))
         try:
             self.constraint.check(trial, architecture)
-            earlier = _earlier_trial(trial)
-            if earlier is not None:
-                return _repeat(trial, earlier)
-            model = self.task.build(architecture)
-            levels = self.constraint.judged_levels(architecture)
-            main = self.constraint.main_level(architecture)
-            if PROMOTED_FROM in trial.user_attrs:
-                _take_over(trial, _stopped_trial(trial))
-                trial.set_user_attr(ENVIRONMENT, environment_of(model, self.folder))
-            else:
-                trial.set_user_attr(ENVIRONMENT, environment_of(model, self.folder))
-                try:
-                    self._check_measured(trial, model, levels, main)
-                except ValueError as error:  # No gradient reaches a narrow network's input.
-                    return _fail(trial, "measured", str(error))
         except optuna.TrialPruned:
             return end_rejected(trial)
+        earlier = _earlier_trial(trial)
+        if earlier is not None:
+            return _repeat(trial, earlier)
+        model = self.task.build(architecture)
+        levels = self.constraint.judged_levels(architecture)
+        main = self.constraint.main_level(architecture)
+        is_promoted = PROMOTED_FROM in trial.user_attrs
+        if is_promoted:
+            _take_over(trial, _stopped_trial(trial))
+        trial.set_user_attr(ENVIRONMENT, environment_of(model, self.folder))
+        if not is_promoted:
+            try:
+                self._check_measured(trial, model, levels, main)
+            except ValueError as error:  # No gradient reaches the input of a narrow network.
+                return _fail(trial, "measured", str(error))
+            except optuna.TrialPruned:
+                return end_rejected(trial)
         result = self._train(trial, model)
         if self.weights is not None:
             self.weights.add(trial, model, result.score)
@@ -262,11 +265,15 @@ def score_attributes(result: TrainingResult) -> dict[str, float]:
 
 
 def _earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:
-    """A completed trial of the study with the same architecture and seed."""
+    """The last trial of the study that has judged an equal candidate with the same seed."""
     same = ("architecture", "seed")
-    for other in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        alike = all(other.user_attrs.get(key) == trial.user_attrs[key] for key in same)
-        if alike and "rejected_by" not in other.user_attrs:
+    promotes = isinstance(trial.study.pruner, RungsOfCandidates)
+    for other in reversed(trial.study.get_trials(deepcopy=False)):
+        is_trained = other.state == TrialState.COMPLETE and "rejected_by" not in other.user_attrs
+        if (is_trained or (promotes and is_stopped(other))) and (
+            first_number(other) != first_number(trial)
+            and all(other.user_attrs.get(key) == trial.user_attrs[key] for key in same)
+        ):
             return other
     return None
 
@@ -275,6 +282,8 @@ def _repeat(trial: optuna.Trial, earlier: FrozenTrial) -> Values:
     """Take over the results of an equal candidate, which training again would only repeat."""
     trial.set_user_attr("duplicate_of", earlier.user_attrs.get("duplicate_of", earlier.number))
     _take_over(trial, earlier)
+    if earlier.state == TrialState.PRUNED:
+        raise optuna.TrialPruned(f"Stopped in trial {earlier.number}.")
     first, *others = map(float, earlier.values)
     return (first, *others) if others else first
 

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rfsearch.analysis import trials_dataframe
-from rfsearch.erf_effect import metric_label, whole_candidates
+from rfsearch.erf_effect import metric_label, trained_candidates, whole_candidates
 from rfsearch.front import front_figure
 from rfsearch.plots import score_against_erf
 
@@ -99,7 +99,7 @@ def gate_summary(frame: pd.DataFrame) -> str:
     counts = frame["rejected_by"].value_counts()
     again = int(frame["duplicate_of"].notna().sum())
     baselines = int((frame["baseline"].notna() & frame["value"].notna()).sum())
-    parts = [f"{int(frame['value'].notna().sum()) - again - baselines} trained to the end"]
+    parts = [f"{len(trained_candidates(frame))} trained to the end"]
     if baselines:
         parts.append(f"{baselines} trained as baselines")
     if again:

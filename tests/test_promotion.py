@@ -168,7 +168,8 @@ def frame(halved: Search) -> pd.DataFrame:
 
 def check_every_epoch_once(trials: list[FrozenTrial], epochs: list[tuple[str, int]]) -> None:
     assert len(epochs) == len(set(epochs))
-    groups = by_candidate(trials).values()
+    trained = [trial for trial in trials if "duplicate_of" not in trial.user_attrs]
+    groups = by_candidate(trained).values()
     assert len(epochs) == sum(
         max(len(trial.intermediate_values) for trial in group) for group in groups
     )
@@ -227,6 +228,26 @@ def test_curve_and_weights_are_those_of_an_uninterrupted_training(
     weights = WeightStore(folder / "weights", 9).load(trial)
     assert model.state_dict().keys() == weights.keys()
     assert all(bool((tensor == weights[n]).all()) for n, tensor in model.state_dict().items())
+
+
+def test_a_stopped_candidate_that_is_proposed_again_is_not_trained_again(tmp_path: Path) -> None:
+    def propose_again(name: str, epoch: int) -> None:
+        if epoch == 1 and task.started[2:] == [name]:
+            study.enqueue_trial(study.trials[1].params)
+
+    experiment, task = load(write_search(tmp_path / "tiny"), propose_again)
+    study = new_study(experiment)
+    trials = work(study, experiment)
+    check_every_epoch_once(trials, task.epochs)
+    again = trials[3]
+    assert again.user_attrs["duplicate_of"] == 1
+    assert again.constraints == trials[1].constraints
+    frame = trials_dataframe(study)
+    assert frame.loc[3, ["state", "value", "rejected_by"]].tolist() == ["PRUNED", pd.NA, pd.NA]
+    assert gate_savings(frame)["stopped"].tolist() == [1, TRAINED - 1]
+    assert gate_summary(frame).startswith(
+        "16 trials: 1 trained to the end, 1 that had been trained before, 11 stopped by the pruner"
+    )
 
 
 def test_promotions_are_trials_too(tmp_path: Path) -> None:
