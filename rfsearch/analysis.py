@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from rfsearch.constraint import CONSTRAINT_KEYS
+from rfsearch.pareto import undominated
 from rfsearch.trial_attributes import BASELINE_SCORE, ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ _ATTRIBUTES = {
     "flops_g": "Float64",
     "latency_ms": "Float64",
     "peak_memory_mb": "Float64",
+    "erf_misfit": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
     "device": "string",
@@ -64,7 +68,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
 
     Sizes are in px; what a trial has not is missing. The columns, beside one for each parameter:
 
-    - `number`, `state`, and `value`, the score of candidates trained to the end;
+    - `number`, `state`, and `value`, the score of candidates trained to the end, which is the
+      first of several objectives;
     - `metric`, what that is: `accuracy`, `miou` (mean intersection over union) or `ap` (COCO's
       average precision);
     - `score_small`, `score_medium`, `score_large`: the same for objects below 32 px, below 96 px
@@ -81,6 +86,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     - `device`: name of what trained it; `batch_halved`: true where its memory was too small for
       whole batches, so that batch statistics are those of halves;
     - `latency_ms` and `peak_memory_mb` of one image, where candidates are timed;
+    - `erf_misfit`: octaves from `erf_trained` to the middle of the range that fits, where it is an
+      objective;
     - `baseline`: name in timm of a network that is no candidate: it has no parameters and no
       expected ERF, and is no result of the search;
     - `duplicate_of`: number of the trial with the same architecture whose results it repeats;
@@ -94,6 +101,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
       `expected`, `measured`, `latency`, `memory`, `pruner`, `space`, `training`, `baseline`, or
       missing; and `reason`;
     - the constraints in octaves, and `feasible`: whether all of them are at most 0;
+    - `pareto`: of candidates trained to the end that fit, whether no other is better in one of the
+      study's objectives and as good in all; with one objective, whether it is the best;
     - `duration_seconds`.
     """
     trials = study.get_trials(deepcopy=False)
@@ -119,6 +128,7 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
         values = [trial.constraints.get(key) for trial in trials]
         columns[key] = pd.Series(values, dtype="Float64")
     columns["feasible"] = pd.Series([_feasible(trial) for trial in trials], dtype="boolean")
+    columns["pareto"] = _pareto(study.directions, trials)
     columns["duration_seconds"] = pd.Series(
         [_duration(trial) for trial in trials], dtype="Float64"
     )
@@ -145,14 +155,31 @@ def _value(trial: FrozenTrial) -> float | None:
     # completed with a stand-in; neither is a result.
     if BASELINE_SCORE in trial.user_attrs:
         return float(trial.user_attrs[BASELINE_SCORE])
-    has_result = trial.state == TrialState.COMPLETE and "rejected_by" not in trial.user_attrs
-    return trial.values[0] if has_result and trial.values else None
+    return trial.values[0] if _has_result(trial) else None
+
+
+def _has_result(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.COMPLETE and "rejected_by" not in trial.user_attrs
 
 
 def _feasible(trial: FrozenTrial) -> bool | None:
     if not trial.constraints:
         return None
     return all(violation <= 0 for violation in trial.constraints.values())
+
+
+def _pareto(directions: list[StudyDirection], trials: list[FrozenTrial]) -> pd.Series[Any]:
+    signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions]
+    found = pd.Series(index=range(len(trials)), dtype="boolean")
+    part = [
+        place
+        for place, trial in enumerate(trials)
+        if _has_result(trial) and _feasible(trial) is not False
+    ]
+    if part:
+        losses = np.array([trials[place].values for place in part]) * signs
+        found[part] = undominated(losses)
+    return found
 
 
 def _duration(trial: FrozenTrial) -> float | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
+from rfsearch.curves import note_epoch
 from rfsearch.device_memory import free_memory
 from rfsearch.environment import environment_of
 from rfsearch.objective import score_attributes
@@ -111,7 +112,7 @@ def _measure_and_train(
 
     def report(epoch: int, score: float) -> None:
         after_epoch()
-        trial.report(score, epoch)
+        note_epoch(trial, epoch, score)
 
     start = time.perf_counter()
     result = task.train(model, report)

@@ -13,7 +13,9 @@ from rfsearch.cli_errors import user_mistakes
 def export(
     study: Annotated[Path, typer.Argument(help="The folder of an experiment that has run.")],
     out: Annotated[Path, typer.Option(help="A new or empty folder.")],
-    trial: Annotated[str, typer.Option(help="A trial's number, or best.")] = "best",
+    trial: Annotated[
+        str, typer.Option(help="A trial's number, or best: the best score.")
+    ] = "best",
     onnx: Annotated[bool, typer.Option(help="Also write model.onnx.")] = True,
 ) -> None:
     """Write a trained network as a timm folder, torch.export and ONNX files with a model card."""

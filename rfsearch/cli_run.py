@@ -129,10 +129,14 @@ def _search(
 
 def _print_results(study: optuna.Study, experiment: Experiment) -> None:
     from rfsearch.analysis import trials_dataframe
+    from rfsearch.front import front_table
     from rfsearch.report import gate_summary, trained_table, write_report
 
     frame = trials_dataframe(study)
     Console().print(trained_table(frame))
+    objectives = experiment.config.search.objectives
+    if len(objectives) > 1:
+        Console().print(front_table(frame, objectives))
     typer.echo(gate_summary(frame))
     for gate, allowed in experiment.constraint.ranges().items():
         typer.echo(f"{gate} gate: {allowed}")
@@ -142,3 +146,5 @@ def _print_results(study: optuna.Study, experiment: Experiment) -> None:
         refuse(f"{experiment.folder}: results cannot be written here ({error.strerror}).")
     typer.echo(f"table   {files.trials}")
     typer.echo(f"figure  {files.figure}")
+    if files.front is not None:
+        typer.echo(f"front   {files.front}")

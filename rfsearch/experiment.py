@@ -13,6 +13,7 @@ from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
 from rfsearch.data_config import DataConfig
 from rfsearch.datasets import TaskData
+from rfsearch.objectives import ObjectiveName, check_objectives
 from rfsearch.remedies import require_feasible
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
@@ -116,7 +117,8 @@ class SearchConfig(FrozenData):
         sampler: Optuna's sampler; `"gp"` needs the extra `rfsearch[samplers]`.
         feasible_only: Whether only candidates that pass the closed-form gates are proposed; else
             the sampler has to learn from those that fail.
-        pruner: Optuna's pruner of trials that train badly.
+        pruner: Optuna's pruner of trials that train badly; it has none for several objectives.
+        objectives: What is optimised, the score first. It is maximised, the others minimised.
         startup_trials: Random trials before the sampler takes over.
         measure_latency: Whether candidates are timed before training; other work on the device
             makes them look slower.
@@ -129,10 +131,21 @@ class SearchConfig(FrozenData):
     sampler: Literal["tpe", "random", "nsgaii", "gp"] = "tpe"
     feasible_only: bool = True
     pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"
+    objectives: Annotated[tuple[ObjectiveName, ...], Field(strict=False)] = ("score",)
     startup_trials: Count = 10
     measure_latency: bool = False
     keep_weights: Annotated[int, Field(ge=0)] = 3
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _has_no_pruner_of_several(self) -> Self:
+        check_objectives(self.objectives)
+        if len(self.objectives) > 1 and self.pruner != "none":
+            raise ValueError(
+                "`pruner` must be 'none' where there are several objectives, but got "
+                f"{self.pruner!r}."
+            )
+        return self
 
 
 class ExperimentConfig(FrozenData):
@@ -196,6 +209,10 @@ class Experiment:
         )
         data = config.data.load(file.parent)
         constraint = config.target.constraint(data)
+        try:
+            check_objectives(config.search.objectives, constraint)
+        except ValueError as error:
+            raise ValueError(f"{file}: search: {error}") from None
         require_feasible(space, constraint)
         return cls(
             folder=file.parent.resolve(),

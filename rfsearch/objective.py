@@ -14,10 +14,12 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.candidates import NotOfferedError
+from rfsearch.curves import is_pruned, note_epoch
 from rfsearch.device_memory import free_memory
 from rfsearch.diagnosis import diagnose_architecture
 from rfsearch.environment import environment_of
 from rfsearch.latency import measure_latency
+from rfsearch.objectives import DIRECTIONS, MEASURED, check_objectives, erf_misfit
 from rfsearch.recovery import RETRY_OF, first_number
 from rfsearch.rejection import end_rejected
 from rfsearch.trial_attributes import BATCH_HALVED, ENVIRONMENT
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from rfsearch.training import TrainingResult
     from rfsearch.weights import WeightStore
 
+#: Of one objective, or of several.
+Values = float | tuple[float, ...]
+
 #: Scores beside the value, where a task knows them.
 _SCORES = ("score_small", "score_medium", "score_large", "ap50")
 #: What a trial takes over from an earlier one with the same architecture.
@@ -42,6 +47,7 @@ _RESULTS = (
     "erf_init",
     "erf_clipped",
     "erf_trained",
+    "erf_misfit",
     "levels",
     "latency_ms",
     "peak_memory_mb",
@@ -77,6 +83,11 @@ class Objective:
         checkpoints: Where trainings leave their state after each epoch, for a retry to go on from.
             None: nowhere.
         folder: Of the experiment; the state of the git repository that it is in is noted.
+        objectives: What the trial's values are, the score first: see
+            `rfsearch.objectives.DIRECTIONS`. With several, no pruner is asked.
+
+    Raises:
+        ValueError: If the objectives are no such list.
     """
 
     space: SearchSpace
@@ -87,13 +98,24 @@ class Objective:
     measure_latency: bool = False
     checkpoints: Checkpoints | None = None
     folder: Path | None = None
+    objectives: tuple[str, ...] = ("score",)
 
-    def __call__(self, trial: optuna.Trial) -> float:
-        """Score of the trial's candidate; NaN, which Optuna records as failed, if it has none.
+    def __post_init__(self) -> None:
+        check_objectives(self.objectives, self.constraint)
+
+    @property
+    def directions(self) -> list[str]:
+        """Directions of the study's objectives, as `optuna.create_study` takes them."""
+        return [DIRECTIONS[name] for name in self.objectives]
+
+    def __call__(self, trial: optuna.Trial) -> Values:
+        """The trial's values, a bare number if it is one; NaN, a failed trial, if it has none.
 
         Raises:
             optuna.TrialPruned: If a gate or the study's pruner rejects the candidate.
+            ValueError: If there are several objectives, and the study has others.
         """
+        self._check_directions(trial.study)
         try:
             return self._judge(trial)
         except (FloatingPointError, torch.OutOfMemoryError) as error:
@@ -102,7 +124,15 @@ class Objective:
         free_memory()
         return _fail(trial, "training", reason)
 
-    def _judge(self, trial: optuna.Trial) -> float:
+    def _check_directions(self, study: optuna.Study) -> None:
+        found = [direction.name.lower() for direction in study.directions]
+        if max(len(found), len(self.objectives)) > 1 and found != self.directions:
+            raise ValueError(
+                f"The study's directions must be {self.directions}, those of the objectives "
+                f"{', '.join(self.objectives)}, but are {found}."
+            )
+
+    def _judge(self, trial: optuna.Trial) -> Values:
         try:
             architecture = self.space.suggest(trial)
         except NotOfferedError as error:
@@ -129,7 +159,7 @@ class Objective:
                 return _fail(trial, "measured", str(error))
             trial.set_user_attr("erf_clipped", erf[main].clipped)
             self.constraint.check_measured(trial, erf)
-            if self.measure_latency or self.constraint.needs_latency:
+            if self._needs_latency:
                 timed = measure_latency(model, self.task.input_size, (1,), min_seconds=0.1)
                 self.constraint.check_latency(trial, timed)
         except optuna.TrialPruned:
@@ -139,12 +169,22 @@ class Objective:
             self.weights.add(trial, model, result.score)
         trained = self._measure_trained(model, levels)
         trial.set_user_attr("erf_trained", trained[main])
+        if "erf_misfit" in self.objectives:
+            strides = {n: field.stride for n, field in architecture.receptive_fields().items()}
+            asked = self.constraint.level_ranges(strides).levels[main]
+            trial.set_user_attr("erf_misfit", erf_misfit(trained[main], dict(asked.ranges)))
         _log_trained_levels(trial, trained)
         for name, score in score_attributes(result).items():
             trial.set_user_attr(name, score)
         if result.halved:
             trial.set_user_attr(BATCH_HALVED, True)
-        return result.score
+        costs = [float(trial.user_attrs[name]) for name in self.objectives[1:]]
+        return (result.score, *costs) if costs else result.score
+
+    @property
+    def _needs_latency(self) -> bool:
+        wanted = self.measure_latency or any(name in self.objectives for name in MEASURED)
+        return wanted or self.constraint.needs_latency
 
     def _log_architecture(self, trial: optuna.Trial, architecture: Architecture) -> None:
         task = self.task
@@ -159,8 +199,8 @@ class Objective:
     def _train(self, trial: optuna.Trial, model: nn.Module) -> TrainingResult:
         def report(epoch: int, score: float) -> None:
             self.after_epoch()
-            trial.report(score, epoch)
-            if trial.should_prune():
+            note_epoch(trial, epoch, score)
+            if is_pruned(trial):
                 reason = f"{self.task.metric} of {score:.3f} after epoch {epoch}"
                 trial.set_user_attr("rejected_by", "pruner")
                 trial.set_user_attr("reason", reason)
@@ -212,7 +252,7 @@ def _earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:
     return None
 
 
-def _repeat(trial: optuna.Trial, earlier: FrozenTrial) -> float:
+def _repeat(trial: optuna.Trial, earlier: FrozenTrial) -> Values:
     """Take over the results of an equal candidate, which training again would only repeat."""
     trial.set_user_attr("duplicate_of", earlier.user_attrs.get("duplicate_of", earlier.number))
     for name in _RESULTS:
@@ -221,10 +261,12 @@ def _repeat(trial: optuna.Trial, earlier: FrozenTrial) -> float:
     for key, octaves in earlier.constraints.items():
         if key not in trial.constraints:
             trial.set_constraint(key, octaves)
-    return float(earlier.values[0])
+    first, *others = map(float, earlier.values)
+    return (first, *others) if others else first
 
 
-def _fail(trial: optuna.Trial, gate: str, reason: str) -> float:
+def _fail(trial: optuna.Trial, gate: str, reason: str) -> Values:
     trial.set_user_attr("rejected_by", gate)
     trial.set_user_attr("reason", reason)
-    return math.nan
+    several = len(trial.study.directions)
+    return (math.nan,) * several if several > 1 else math.nan

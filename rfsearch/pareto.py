@@ -41,13 +41,13 @@ def pareto_front(frame: pd.DataFrame, objectives: Mapping[str, Direction]) -> pd
     known = frame.dropna(subset=list(objectives))
     signs = [-1.0 if direction == "maximize" else 1.0 for direction in objectives.values()]
     losses = known[list(objectives)].to_numpy(dtype=float) * signs
-    front = known[_is_undominated(losses)]
+    front = known[undominated(losses)]
     first, direction = next(iter(objectives.items()))
     return front.sort_values(first, ascending=direction == "minimize", kind="stable")
 
 
-def _is_undominated(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows no other row dominates; smaller is better."""
+def undominated(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which rows no other row dominates; smaller is better. Equal rows do not dominate."""
     # A row can only be dominated by one that precedes it in lexicographic order.
     order = np.lexsort(losses.T[::-1])
     undominated = np.zeros(len(losses), dtype=bool)

@@ -39,10 +39,11 @@ MISSED = 5
 MAX_RETRIES = 3
 
 #: Attributes of trials: the worker's sign of life; the trial that was begun first; how many of the
-#: candidate's trials were lost.
+#: candidate's trials were lost; at how many rungs of successive halving they were compared.
 SIGN = "heartbeat"
 RETRY_OF = "retry_of"
 LOSSES = "losses"
+RUNGS = "rungs"
 
 
 def _ignore(trial: FrozenTrial) -> None:
@@ -186,8 +187,8 @@ def end_lost(
 def put_back(study: optuna.Study, trial: FrozenTrial, *, lost: bool) -> bool:
     """Let the candidate of a failed trial be tried again, by whichever worker is next.
 
-    The new trial knows the parameters and which trial was the first, where checkpoints lie. It
-    sets its own constraints.
+    The new trial knows the parameters and which trial was the first, where checkpoints lie, and
+    at which rungs the pruner has compared the candidate already. It sets its own constraints.
 
     Args:
         study: The study.
@@ -204,8 +205,23 @@ def put_back(study: optuna.Study, trial: FrozenTrial, *, lost: bool) -> bool:
     if not (params or is_baseline) or losses > MAX_RETRIES:
         return False
     kept = {name: trial.user_attrs[name] for name in (BASELINE, "seed")} if is_baseline else {}
+    if rungs := num_rungs(trial):
+        kept[RUNGS] = rungs
     study.enqueue_trial(params, user_attrs={RETRY_OF: first_number(trial), LOSSES: losses} | kept)
     return True
+
+
+def completed_rung(rung: int) -> str:
+    """Under which name Optuna's successive halving notes a trial's value at a rung, from 0."""
+    return f"completed_rung_{rung}"
+
+
+def num_rungs(trial: FrozenTrial) -> int:
+    """At how many rungs this trial and those that it goes on from were compared with others."""
+    rungs = int(trial.user_attrs.get(RUNGS, 0))
+    while completed_rung(rungs) in trial.system_attrs:
+        rungs += 1
+    return rungs
 
 
 def first_number(trial: FrozenTrial | optuna.Trial) -> int:

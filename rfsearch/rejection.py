@@ -6,7 +6,7 @@ The one rule: the trial has its constraints in octaves, whatever the sampler, an
   `study.best_trial`;
 - but where the sampler looks at completed trials alone (GP, NSGA-II, NSGA-III), it ends as
   **completed**, with the median of the completed trials that fit as a stand-in for the value that
-  was never measured. Its constraints keep it from being the best trial.
+  was never measured, objective by objective. Its constraints keep it from being the best trial.
 
 CMA-ES, QMC, grid and random sampling use no constraints; for them it is pruned.
 """
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 _LEARN_FROM_COMPLETED_TRIALS = (GPSampler, NSGAIISampler, NSGAIIISampler)
 
 
-def end_rejected(trial: optuna.Trial) -> float:
+def end_rejected(trial: optuna.Trial) -> float | tuple[float, ...]:
     """End the trial of a candidate that a gate has rejected, and whose constraints are set.
 
     Returns:
-        The stand-in value, for samplers that look at completed trials alone.
+        The stand-in value, one for each objective, for samplers that look at completed trials
+        alone.
 
     Raises:
         optuna.TrialPruned: For the others.
@@ -41,8 +42,13 @@ def end_rejected(trial: optuna.Trial) -> float:
     if not _learns_from_completed_trials(trial.study.sampler):
         raise optuna.TrialPruned(trial.user_attrs.get("reason", ""))
     completed = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    values = [other.values[0] for other in completed if _fits(other)]
-    return float(median_low(values)) if values else 0.0
+    known = [other.values for other in completed if _fits(other)]
+    first, *others = (
+        map(float, map(median_low, zip(*known, strict=True)))
+        if known
+        else (0.0 for _ in trial.study.directions)
+    )
+    return (first, *others) if others else first
 
 
 def _learns_from_completed_trials(sampler: BaseSampler) -> bool:

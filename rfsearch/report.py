@@ -11,6 +11,7 @@ from rich.table import Table
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.erf_effect import metric_label
+from rfsearch.front import front_figure
 from rfsearch.plots import score_against_erf
 
 if TYPE_CHECKING:
@@ -36,10 +37,14 @@ class ReportFiles(NamedTuple):
 
     trials: Path
     figure: Path
+    front: Path | None = None
 
 
 def write_report(study: optuna.Study, experiment: Experiment) -> ReportFiles:
-    """Write all trials as CSV and the figure as PNG into the experiment's folder."""
+    """Write all trials as CSV and the figures as PNG into the experiment's folder.
+
+    The Pareto front is a figure of a search for several objectives only.
+    """
     frame = trials_dataframe(study)
     folder = experiment.folder
     paths = ReportFiles(folder / "trials.csv", folder / "score_vs_erf.png")
@@ -47,6 +52,10 @@ def write_report(study: optuna.Study, experiment: Experiment) -> ReportFiles:
     ranges = experiment.constraint.ranges()
     effective = ranges.get("expected") or ranges.get("measured")
     score_against_erf(frame, effective).savefig(paths.figure, dpi=150)
+    objectives = experiment.config.search.objectives
+    if len(objectives) > 1:
+        paths = paths._replace(front=folder / "pareto_front.png")
+        front_figure(frame, objectives).savefig(folder / "pareto_front.png", dpi=150)
     return paths
 
 

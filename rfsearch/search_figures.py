@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from optuna.trial import TrialState
 
+from rfsearch.curves import curve_of
 from rfsearch.erf_effect import candidates, metric_label, trained_candidates
 from rfsearch.palette import GREY, LIGHT_GREY, STOPPED, TARGET, TRAINED, VERMILLION
 from rfsearch.savings import STOPS
@@ -151,15 +152,16 @@ def learning_curves(study: optuna.Study, frame: pd.DataFrame) -> Figure:
     """
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    maximize = study.direction.name == "MAXIMIZE"
+    maximize = study.directions[0].name == "MAXIMIZE"
     values = trained_candidates(frame).set_index("number")["value"].astype(float)
     best = (values.idxmax() if maximize else values.idxmin()) if len(values) else None
     for trial in study.get_trials(deepcopy=False):
-        epochs = sorted(trial.intermediate_values)
+        curve = curve_of(trial)
+        epochs = sorted(curve)
         if not epochs or {"duplicate_of", BASELINE} & trial.user_attrs.keys():
             continue
         stopped = trial.state != TrialState.COMPLETE
-        heights = [trial.intermediate_values[epoch] for epoch in epochs]
+        heights = [curve[epoch] for epoch in epochs]
         is_best = trial.number == best
         axes.plot(
             epochs,

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from optuna.pruners import (
-    BasePruner,
-    HyperbandPruner,
-    MedianPruner,
-    NopPruner,
-    SuccessiveHalvingPruner,
-)
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
+from rfsearch.rungs import Hyperband, SuccessiveHalving
 from rfsearch.sampler import RFSampler
 
 if TYPE_CHECKING:
@@ -25,11 +20,12 @@ _SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "nsgaii": lambda seed, startup: NSGAIISampler(seed=seed, population_size=max(2, startup)),
     "gp": lambda seed, startup: GPSampler(seed=seed, n_startup_trials=startup),
 }
-_PRUNERS: dict[str, Callable[[], BasePruner]] = {
-    "none": NopPruner,
-    "median": lambda: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
-    "hyperband": HyperbandPruner,
-    "successive_halving": SuccessiveHalvingPruner,
+#: Each for so many epochs, or None where their number is not known.
+_PRUNERS: dict[str, Callable[[int | None], BasePruner]] = {
+    "none": lambda _: NopPruner(),
+    "median": lambda _: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+    "hyperband": Hyperband,
+    "successive_halving": SuccessiveHalving,
 }
 
 
@@ -58,4 +54,6 @@ def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
 
 def make_pruner(experiment: Experiment) -> BasePruner:
     """The experiment's pruner."""
-    return _PRUNERS[experiment.config.search.pruner]()
+    num_images = len(experiment.task.data.train_images)
+    epochs = experiment.config.training.max_epochs(num_images)
+    return _PRUNERS[experiment.config.search.pruner](epochs)

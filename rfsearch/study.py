@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from rfsearch.baselines import enqueue_baselines
 from rfsearch.experiment import Experiment
+from rfsearch.objectives import DIRECTIONS
 from rfsearch.outage import DatabaseLostError
 from rfsearch.patient_storage import PatientStorage
 from rfsearch.recovery import end_lost, worker_name
@@ -26,6 +27,8 @@ from rfsearch.storage import open_storage
 #: Attributes of the study: the experiment it belongs to, and how that and its trials are written.
 _IDENTITY = "rfsearch_experiment"
 _FORMAT_KEY = "rfsearch_format"
+#: Attribute of the study: what its values are, where they are several.
+_OBJECTIVES = "rfsearch_objectives"
 #: Raised when trials that are stored mean something else than they did.
 _FORMAT = 1
 
@@ -127,9 +130,13 @@ def open_study(
         _check_no_other(storage, address.name, place)
     try:
         study = optuna.create_study(
-            study_name=address.name, storage=storage, direction="maximize", load_if_exists=True
+            study_name=address.name,
+            storage=storage,
+            directions=[DIRECTIONS[name] for name in experiment.config.search.objectives],
+            load_if_exists=True,
         )
         claim(study, experiment, place, remedy)
+        _claim_objectives(study, experiment.config.search.objectives, place, remedy)
         num_past = len(study.get_trials(deepcopy=False))
         if alone:
             _end_running(study)
@@ -148,6 +155,19 @@ def open_study(
 def _end_running(study: optuna.Study) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         end_lost(study, trial)
+
+
+def _claim_objectives(
+    study: optuna.Study, objectives: tuple[str, ...], place: str, remedy: str
+) -> None:
+    known = tuple(study.user_attrs.get(_OBJECTIVES, ["score"] * len(study.directions)))
+    if len(known) == len(objectives) > 1 and not study.get_trials(deepcopy=False):
+        study.set_user_attr(_OBJECTIVES, objectives)
+    elif known != objectives:
+        raise ValueError(
+            f"{place}: has the objectives {', '.join(known)}, but the experiment "
+            f"has {', '.join(objectives)}; {remedy} to start anew."
+        )
 
 
 def _check_no_other(storage: PatientStorage, name: str, place: str) -> None:

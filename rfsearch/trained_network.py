@@ -30,7 +30,7 @@ def trained_network(experiment: Experiment, number: int | None = None) -> Networ
 
     Args:
         experiment: An experiment that has run.
-        number: The trial. None takes the best one.
+        number: The trial. None takes the one with the best score, also of several objectives.
 
     Raises:
         ValueError: If there is no such study or trial, or its candidate has not been trained to
@@ -84,11 +84,7 @@ def _best(study: optuna.Study, experiment: Experiment) -> FrozenTrial:
     trained = [trial for trial in study.get_trials(deepcopy=False) if _is_trained(trial)]
     if not trained:
         raise ValueError(f"{experiment.folder}: no candidate has been trained to the end.")
-    if len(study.directions) > 1:
-        raise ValueError(
-            f"{experiment.folder}: no trial is the best of several objectives; give its number."
-        )
-    minimize = study.direction == StudyDirection.MINIMIZE
+    minimize = study.directions[0] == StudyDirection.MINIMIZE
     return (min if minimize else max)(trained, key=lambda trial: trial.values[0])
 
 

@@ -34,9 +34,11 @@ class TrainingConfig(FrozenData):
     """How a candidate is trained.
 
     Attributes:
-        epochs: Passes over the training images. None where `seconds` is the only limit.
-        seconds: Time limit for training, validation included. None where `epochs` is the only
-            limit. Training ends at whichever comes first.
+        epochs: Most passes over the training images; 5 where no limit is given. Training ends at
+            whichever limit comes first, and the learning rate goes through its schedule on the
+            way there.
+        steps: Most updates. The last epoch may be incomplete; it is judged like the others.
+        seconds: Time limit for training, validation included.
         batch_size: Images per update.
         optimizer: A name known to `timm.optim.create_optimizer_v2`.
         learning_rate: Highest learning rate.
@@ -51,7 +53,8 @@ class TrainingConfig(FrozenData):
             candidates.
     """
 
-    epochs: Annotated[int, Field(ge=1)] | None = 5
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
     seconds: Annotated[float, Field(gt=0, strict=False)] | None = None
     batch_size: Annotated[int, Field(ge=2)] = 64
     optimizer: str = "adamw"
@@ -63,11 +66,30 @@ class TrainingConfig(FrozenData):
     max_shift: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_unless_limited(cls, values: Any) -> Any:
+        """A default beside another limit could not be taken away: TOML has no null."""
+        if isinstance(values, dict) and not values.keys() & {"epochs", "steps", "seconds"}:
+            return values | {"epochs": 5}
+        return values
+
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:
-        if self.epochs is None and self.seconds is None:
-            raise ValueError("`epochs` or `seconds` must be given, but got neither.")
+        if self.epochs is None and self.steps is None and self.seconds is None:
+            raise ValueError("`epochs`, `steps` or `seconds` must be given, but got none of them.")
         return self
+
+    def updates_per_epoch(self, num_images: int) -> int:
+        """How many whole batches so many training images make; the rest is left out."""
+        return num_images // min(self.batch_size, num_images)
+
+    def max_epochs(self, num_images: int) -> int | None:
+        """Most epochs that are begun with so many images; None where time is the only limit."""
+        limits = [] if self.epochs is None else [self.epochs]
+        if self.steps is not None:
+            limits.append(math.ceil(self.steps / self.updates_per_epoch(num_images)))
+        return min(limits, default=None)
 
 
 class Scores(NamedTuple):
@@ -89,7 +111,7 @@ class TrainingResult(NamedTuple):
 
     Attributes:
         score: The task's metric on the validation images after the last epoch.
-        epochs: Epochs begun.
+        epochs: Epochs begun; the last one may be incomplete.
         seconds: Time of training and validation.
         by_scale: The score of small, medium and large objects.
         ap50: Average precision at an overlap of 50 %, for detection.
@@ -271,8 +293,10 @@ class _Batches:
         self.updates += 1
         used = 0.0
         if self.config.epochs is not None:
-            per_epoch = self.num_images // self.batch_size
+            per_epoch = self.config.updates_per_epoch(self.num_images)
             used = self.updates / (per_epoch * self.config.epochs)
+        if self.config.steps is not None:
+            used = max(used, self.updates / self.config.steps)
         if self.config.seconds is not None:
             used = max(used, seconds / self.config.seconds)
         return used

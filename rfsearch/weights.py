@@ -31,7 +31,7 @@ WEIGHTS = "weights"
 
 @dataclass(frozen=True)
 class WeightStore:
-    """The weights of the best trained candidates of a study.
+    """The weights of the best trained candidates of a study, by score.
 
     Attributes:
         folder: Where the files lie; it is made when the first one is kept.
@@ -47,7 +47,7 @@ class WeightStore:
         Args:
             trial: The candidate's trial, still running.
             model: The trained network.
-            value: What the trial is about to return.
+            value: What the trial is about to return, or the first of that: the score.
         """
         kept = self._best(trial.study)
         if math.isnan(value) or self.keep < 1:

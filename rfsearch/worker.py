@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
@@ -18,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rfsearch.baselines import run_baseline
 from rfsearch.checkpoints import Checkpoints
 from rfsearch.interrupts import Interrupts
-from rfsearch.objective import Objective
+from rfsearch.objective import Objective, Values
 from rfsearch.outage import DatabaseLostError
 from rfsearch.quota import Step, has_a_place, next_step
 from rfsearch.recovery import HEARTBEAT, RETRY_OF, Pulse, first_number, put_back
@@ -92,7 +93,7 @@ class Worker:
             return
         pulse.begin(trial)
         try:
-            state, value = self._evaluate(trial)
+            state, values = self._evaluate(trial)
         except UpdateFinishedTrialError:
             return  # Others took it for lost, and its candidate is in other hands now.
         except KeyboardInterrupt:
@@ -105,11 +106,11 @@ class Worker:
             raise
         finally:
             pulse.end()
-        ended = self.study.tell(trial, value, state, skip_if_finished=True)
+        ended = self.study.tell(trial, values, state, skip_if_finished=True)
         self._remove_checkpoint(ended)
         self.on_trial(self.study, ended)
 
-    def _evaluate(self, trial: optuna.Trial) -> tuple[TrialState, float | None]:
+    def _evaluate(self, trial: optuna.Trial) -> tuple[TrialState, Values | None]:
         experiment = self.experiment
         search = experiment.config.search
         objective = Objective(
@@ -121,22 +122,23 @@ class Worker:
             measure_latency=search.measure_latency,
             checkpoints=self._checkpoints,
             folder=experiment.folder,
+            objectives=search.objectives,
         )
         try:
             if BASELINE in trial.user_attrs:
-                value = run_baseline(
+                values: Values = run_baseline(
                     trial,
                     experiment.task,
                     self.interrupts.raise_if_requested,
                     experiment.folder,
                 )
             else:
-                value = objective(trial)
+                values = objective(trial)
         except optuna.TrialPruned:
             return TrialState.PRUNED, None
-        if value != value:  # NaN: it has none.
+        if np.isnan(values).any():  # It has none.
             return TrialState.FAIL, None
-        return TrialState.COMPLETE, value
+        return TrialState.COMPLETE, values
 
     def _hand_back(self, trial: optuna.Trial) -> None:
         ended = self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)

@@ -35,6 +35,7 @@ DTYPES = {
     "flops_g": "Float64",
     "latency_ms": "Float64",
     "peak_memory_mb": "Float64",
+    "erf_misfit": "Float64",
     "train_seconds": "Float64",
     "seed": "Int64",
     "device": "string",
@@ -57,6 +58,7 @@ DTYPES = {
     "latency_octaves": "Float64",
     "peak_memory_octaves": "Float64",
     "feasible": "boolean",
+    "pareto": "boolean",
     "duration_seconds": "Float64",
 }
 #: Columns in front of the parameters.

@@ -38,34 +38,40 @@ def stop_after(last: int, seen: list[int]) -> object:
     return report
 
 
-def interrupted(lesson: ClassificationLesson, checkpoint: Checkpoint, after: int) -> None:
+def interrupted(
+    lesson: ClassificationLesson,
+    checkpoint: Checkpoint,
+    after: int,
+    config: TrainingConfig = CONFIG,
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(
-            network(), lesson, CONFIG, device=CPU, checkpoint=checkpoint,
+            network(), lesson, config, device=CPU, checkpoint=checkpoint,
             report=stop_after(after, []),  # type: ignore[arg-type]
         )  # fmt: skip
 
 
 def resumed(
-    lesson: ClassificationLesson, checkpoint: Checkpoint
+    lesson: ClassificationLesson, checkpoint: Checkpoint, config: TrainingConfig = CONFIG
 ) -> tuple[TrainingResult, torch.nn.Module]:
     model = network()
-    return train(model, lesson, CONFIG, device=CPU, checkpoint=checkpoint), model
+    return train(model, lesson, config, device=CPU, checkpoint=checkpoint), model
 
 
 def optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters())
 
 
+@pytest.mark.parametrize("config", [CONFIG, TrainingConfig(steps=14, batch_size=16)])
 @pytest.mark.parametrize("after", [1, 3, 4])
 def test_a_resumed_training_ends_like_an_uninterrupted_one(
-    tmp_path: Path, lesson: ClassificationLesson, after: int
+    tmp_path: Path, lesson: ClassificationLesson, after: int, config: TrainingConfig
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(lesson, checkpoint, after)
-    result, model = resumed(lesson, checkpoint)
+    interrupted(lesson, checkpoint, after, config)
+    result, model = resumed(lesson, checkpoint, config)
     whole = network()
-    expected = train(whole, lesson, CONFIG, device=CPU)
+    expected = train(whole, lesson, config, device=CPU)
     assert (result.score, result.epochs) == (expected.score, 4)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name

@@ -190,8 +190,9 @@ def test_the_identity_is_json_and_leaves_out_question_and_search(folder: Path) -
     assert json.loads(json.dumps(first)) == first
     write(folder, top='question = "Why?"\nspace = "space.toml"', search="trained_trials = 7")
     assert Experiment.load(folder, "cpu").identity == first
-    write(folder, training="seed = 1")
-    assert Experiment.load(folder, "cpu").identity != first
+    for training in ("seed = 1", "steps = 9"):
+        write(folder, training=training)
+        assert Experiment.load(folder, "cpu").identity != first
 
 
 # -- what is wrong with a file ----------------------------------------------------------------

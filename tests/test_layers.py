@@ -28,8 +28,9 @@ LAYERS: tuple[set[str], ...] = (
     },
     {
         "baseline_names", "candidates", "choices", "constraint", "decisions", "effects",
-        "feasible", "feasible_graph", "findings", "level_ranges", "neck_choices", "remedies",
-        "rules", "space", "stage_heads", "stem_choices", "trial_attributes", "verdict", "ways",
+        "feasible", "feasible_graph", "findings", "level_ranges", "neck_choices", "objectives",
+        "remedies", "rules", "space", "stage_heads", "stem_choices", "trial_attributes",
+        "verdict", "ways",
     },
     {
         "builders", "coverage_probe", "diagnosis", "erf", "erf_average", "erf_crop", "erf_images",
@@ -48,14 +49,14 @@ LAYERS: tuple[set[str], ...] = (
         "tiles", "training",
     },
     {
-        "baselines", "data_config", "database_url", "devices", "environment", "experiment",
-        "interrupts", "local_workers", "objective", "outage", "patient_storage", "quota",
-        "ray_workers", "recovery", "rejection", "sampler", "search_methods", "storage", "study",
-        "weights", "worker",
+        "baselines", "curves", "data_config", "database_url", "devices", "environment",
+        "experiment", "interrupts", "local_workers", "objective", "outage", "patient_storage",
+        "quota", "ray_workers", "recovery", "rejection", "rungs", "sampler", "search_methods",
+        "storage", "study", "weights", "worker",
     },
     {
         "advice", "analysis", "charts", "comparison", "dashboard", "erf_effect",
-        "experiment_story", "export", "field_figures", "html_report", "importances",
+        "experiment_story", "export", "field_figures", "front", "html_report", "importances",
         "interactive", "level_table", "model_card", "pareto", "plots", "progress", "report",
         "report_tables", "report_text", "savings", "scale_plot", "search_figures", "statistics",
         "story", "target_report", "trained_network",

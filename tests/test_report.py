@@ -194,7 +194,7 @@ def test_the_summary_of_no_trials() -> None:
 def test_the_report_writes_all_trials_and_a_figure(tmp_path: Path) -> None:
     study = study_of(1, 2, 3)
     paths = write_report(study, experiment(tmp_path))
-    assert paths == (tmp_path / "trials.csv", tmp_path / "score_vs_erf.png")
+    assert paths == (tmp_path / "trials.csv", tmp_path / "score_vs_erf.png", None)
     frame = trials_dataframe(study)
     stored = pd.read_csv(paths.trials)
     assert list(stored.columns) == list(frame.columns)

@@ -247,8 +247,8 @@ def test_a_trial_that_a_killed_process_left_running_has_failed(folder: Path) -> 
     ("sampler", "pruner", "kinds"),
     [
         ("tpe", "median", ("TPESampler", "MedianPruner")),
-        ("random", "hyperband", ("RandomSampler", "HyperbandPruner")),
-        ("nsgaii", "successive_halving", ("NSGAIISampler", "SuccessiveHalvingPruner")),
+        ("random", "hyperband", ("RandomSampler", "Hyperband")),
+        ("nsgaii", "successive_halving", ("NSGAIISampler", "SuccessiveHalving")),
         ("tpe", "none", ("TPESampler", "NopPruner")),
         ("gp", "none", ("GPSampler", "NopPruner")),
     ],

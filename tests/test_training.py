@@ -339,15 +339,56 @@ def test_a_budget_in_seconds_ends_training(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("epochs", "seconds", "updates"), [(1000, 1e-9, 1), (2, 1e9, 4), (None, 1e-9, 1)]
+    ("limits", "updates"),
+    [
+        ({"epochs": 1000, "seconds": 1e-9}, 1),
+        ({"epochs": 2, "seconds": 1e9}, 4),
+        ({"epochs": None, "seconds": 1e-9}, 1),
+        ({"epochs": 2, "steps": 3}, 3),
+        ({"epochs": 2, "steps": 5}, 4),
+        ({"epochs": None, "steps": 5}, 5),
+        ({"epochs": None, "steps": 5, "seconds": 1e-9}, 1),
+    ],
 )
 def test_training_ends_at_whichever_limit_comes_first(
-    epochs: int | None, seconds: float, updates: int
+    limits: dict[str, Any], updates: int
 ) -> None:
     model = Watcher()
-    result = train(model, numbered_data(64), config(epochs=epochs, seconds=seconds), device=CPU)
+    result = train(model, numbered_data(64), config(**limits), device=CPU)
     assert len(model.sizes) == updates
     assert 0 <= result.score <= 1
+
+
+def history(model: nn.Module, **limits: Any) -> list[tuple[int, float]]:
+    """The epochs with their scores, of a training that is slow enough to have a curve."""
+    curve: list[tuple[int, float]] = []
+    slow = config(learning_rate=0.0005, **limits)
+    train(model, easy_data(), slow, device=CPU, report=lambda *one: curve.append(one))
+    return curve
+
+
+def test_as_many_steps_as_epochs_have_give_the_same_curve() -> None:
+    by_epochs, by_steps = tiny_model(), tiny_model()
+    curve = history(by_epochs, epochs=3)  # 128 images in batches of 32.
+    assert history(by_steps, epochs=None, steps=3 * 4) == curve
+    assert len({score for _, score in curve}) > 1
+    for ours, theirs in zip(by_epochs.parameters(), by_steps.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_last_epoch_that_is_incomplete_is_reported() -> None:
+    assert [epoch for epoch, _ in history(tiny_model(), epochs=None, steps=9)] == [1, 2, 3]
+    assert [epoch for epoch, _ in history(tiny_model(), epochs=None, steps=3)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("given", "epochs"),
+    [({}, 5), ({"steps": 9}, None), ({"seconds": 9}, None), ({"epochs": 2}, 2)],
+)
+def test_the_default_number_of_epochs_limits_no_other_budget(
+    given: dict[str, int], epochs: int | None
+) -> None:
+    assert TrainingConfig(**given).epochs == epochs
 
 
 def test_the_learning_rate_rises_then_falls() -> None:
@@ -429,6 +470,7 @@ def test_a_learning_rate_that_is_far_too_large_ends_training() -> None:
         ({"epoch": 3}, "epoch\n.*Extra inputs"),
         ({"epochs": 0}, "epochs\n.*greater than or equal to 1"),
         ({"epochs": 2.5}, "epochs\n.*valid integer"),
+        ({"steps": 0}, "steps\n.*greater than or equal to 1"),
         ({"seconds": 0}, "seconds\n.*greater than 0"),
         ({"batch_size": 1}, "batch_size\n.*greater than or equal to 2"),
         ({"learning_rate": -1.0}, "learning_rate\n.*greater than 0"),
@@ -437,7 +479,7 @@ def test_a_learning_rate_that_is_far_too_large_ends_training() -> None:
         ({"max_shift": -1}, "max_shift\n.*greater than or equal to 0"),
         ({"warmup": 1.0}, "warmup\n.*less than 1"),
         ({"seed": -1}, "seed\n.*greater than or equal to 0"),
-        ({"epochs": None}, "`epochs` or `seconds` must be given"),
+        ({"epochs": None}, "`epochs`, `steps` or `seconds` must be given"),
     ],
 )
 def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:
