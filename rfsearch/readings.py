@@ -15,7 +15,7 @@ from rfsearch.receptive_field import ReceptiveField
 from rfsearch.validation import FrozenData, parse
 
 #: A weight, its gradient and the two averages of Adam, in float32.
-_BYTES_PER_PARAMETER = 16
+BYTES_PER_PARAMETER = 16
 
 
 class Readings(FrozenData, ABC):
@@ -154,7 +154,7 @@ class Readings(FrozenData, ABC):
         """
         parameters = self.cost(input_size, in_chans, num_classes).parameters
         kept = batch_size * self._saved_values(FeatureMap(*input_size), in_chans)
-        return (_BYTES_PER_PARAMETER * parameters + bytes_per_activation * kept) / 2**20
+        return (BYTES_PER_PARAMETER * parameters + bytes_per_activation * kept) / 2**20
 
     def takes(self, input_size: tuple[int, int]) -> bool:
         """Whether height and width of images are multiples of `input_multiple`."""
