@@ -40,6 +40,7 @@ _ATTRIBUTES = {
     "output_stride": "Int64",
     "params_m": "Float64",
     "flops_g": "Float64",
+    "training_memory_mb": "Float64",
     "latency_ms": "Float64",
     "peak_memory_mb": "Float64",
     "erf_misfit": "Float64",
@@ -85,6 +86,7 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
       `trf_size`;
     - `erf_clipped`: share of the receptive field outside the measured input;
     - `output_stride`, `params_m` (millions), `flops_g` (10^9, a multiply-add is two),
+      `training_memory_mb` (MiB that an update of the weights is estimated to need),
       `train_seconds`, `seed`;
     - `device`: name of what trained it; `batch_halved`: true where its memory was too small for
       whole batches, so that batch statistics are those of halves;
@@ -104,9 +106,9 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     - `findings`: kinds of what `diagnose` finds in closed form, separated by commas;
     - `global_layers`: parts that mix the whole image, likewise; the sizes are those of the local
       field;
-    - `rejected_by`: `theoretical`, `output_stride`, `parameters`, `flops`, `gridding`,
-      `expected`, `measured`, `latency`, `memory`, `pruner`, `space`, `training`, `baseline`, or
-      missing; and `reason`;
+    - `rejected_by`: `theoretical`, `output_stride`, `parameters`, `flops`,
+      `training_memory`, `gridding`, `expected`, `measured`, `latency`, `memory`, `pruner`,
+      `space`, `training`, `baseline`, or missing; and `reason`;
     - the constraints in octaves, and `feasible`: whether all of them are at most 0;
     - `pareto`: of candidates trained to the end that fit, whether no other is better in one of the
       study's objectives and as good in all; with one objective, whether it is the best;

@@ -14,6 +14,7 @@ from rfsearch.neck import Body
 from rfsearch.necks import AnyNeck
 from rfsearch.notebook import Part, strip
 from rfsearch.readings import Readings
+from rfsearch.saved_activations import saved_values
 from rfsearch.stages import Stage
 from rfsearch.stems import Stem
 
@@ -102,6 +103,12 @@ class Architecture(Readings):
         return (
             self.neck.cost(body, size) if self.neck is not None else cost(Chain(body.parts), size)
         )
+
+    def _saved_values(self, size: FeatureMap, in_chans: int) -> float:
+        body = self.body(in_chans)
+        if self.neck is not None:
+            return self.neck.saved_values(body, size, in_chans)
+        return saved_values(Chain(body.parts), size, in_chans)
 
     def _repr_svg_(self) -> str:
         """A row of boxes for notebooks: stem, stages and neck, with strides and fields."""

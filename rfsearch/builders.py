@@ -17,6 +17,7 @@ from torch import nn
 
 from rfsearch.block_parts import BLUR_SIZE, BlockShape
 from rfsearch.blocks import BOTTLENECK_REDUCTION, inception_channels
+from rfsearch.expression import HEAD_WIDTH
 from rfsearch.stems import POOL_SIZE, POOL_STRIDE
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from rfsearch.stages import Stage
     from rfsearch.stems import Stem
 
-#: Channels of an attention head, where the width is divisible by it.
-HEAD_WIDTH = 32
 CONTEXTS: dict[str, type[nn.Module] | None] = {
     "none": None,
     "se": SEModule,

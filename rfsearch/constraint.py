@@ -33,6 +33,7 @@ CONSTRAINT_KEYS = {
     "output_stride": "output_stride_octaves",
     "parameters": "params_octaves",
     "flops": "flops_octaves",
+    "training_memory": "training_memory_octaves",
     "gridding": "gridding_octaves",
     "expected": "erf_expected_octaves",
     "measured": "erf_measured_octaves",
@@ -178,7 +179,7 @@ class RFConstraint:
 
     def is_feasible(self, architecture: Architecture) -> bool:
         """Whether the candidate passes the closed-form gates, and takes the budget's images."""
-        if self.budget is not None and not architecture.takes(self.budget.input_size):
+        if self.budget is not None and not self.budget.takes(architecture):
             return False
         return all(verdict.passes for verdict in self._each_verdict(architecture))
 

@@ -1,8 +1,9 @@
-"""What happens when a batch does not fit into the memory of the device that trains."""
+"""The memory of the device that trains, and what happens when a batch does not fit into it."""
 
 from __future__ import annotations
 
 import gc
+import os
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
 
 #: Fewer images are not halved: one image alone has no batch statistics to normalise with.
 _SMALLEST_BATCH = 4
+
+
+def fewest_images(batch_size: int) -> int:
+    """How many images of a batch must fit into memory together, as batches may be halved once."""
+    return batch_size if batch_size < _SMALLEST_BATCH else (batch_size + 1) // 2
+
+
+def device_memory(device: torch.device) -> float:
+    """All memory of a GPU, or of the machine for other devices, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 2**20
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def free_memory() -> None:
@@ -69,7 +82,7 @@ class Gradients:
                 loss.backward()
                 return loss.detach()
             except torch.OutOfMemoryError as error:
-                if batch.size < _SMALLEST_BATCH:
+                if fewest_images(batch.size) == batch.size:
                     raise torch.OutOfMemoryError(_reason(batch.size, error)) from None
             self.halved = True
             model.zero_grad()

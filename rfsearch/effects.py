@@ -10,6 +10,7 @@ from rfsearch.cost import FeatureMap, cost
 from rfsearch.expression import Node, receptive_field
 from rfsearch.gradients import read
 from rfsearch.moments import INPUT, Units
+from rfsearch.saved_activations import Saved, saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,11 +27,13 @@ class Situation(NamedTuple):
         channels: Channels of its input.
         units: Number of the distribution of its input's units.
         size: Height and width of its input.
+        held: Whether autograd keeps its input anyway.
     """
 
     channels: int
     units: int
     size: FeatureMap
+    held: bool
 
 
 class Effect(NamedTuple):
@@ -42,6 +45,7 @@ class Effect(NamedTuple):
         variance: To the variance of the expected ERF along an axis, in px^2 of its input.
         parameters: To the number of parameters.
         flops: To the floating-point operations.
+        saved: To the values that autograd keeps of an image.
         after: The situation behind it.
     """
 
@@ -50,6 +54,7 @@ class Effect(NamedTuple):
     variance: float
     parameters: int
     flops: int
+    saved: float
     after: Situation
 
     def then(self, following: Effect) -> Effect:
@@ -60,6 +65,7 @@ class Effect(NamedTuple):
             self.variance + self.stride**2 * following.variance,
             self.parameters + following.parameters,
             self.flops + following.flops,
+            self.saved + following.saved,
             following.after,
         )
 
@@ -70,22 +76,23 @@ class Effects:
     Args:
         erf: Whether the variance is wanted; else it is 0.
         cost: Whether parameters and operations are wanted; else they are 0.
+        saved: Whether what autograd keeps is wanted, which goes with costs; else it is 0.
     """
 
-    def __init__(self, *, erf: bool, cost: bool) -> None:
-        self._erf, self._cost = erf, cost
+    def __init__(self, *, erf: bool, cost: bool, saved: bool) -> None:
+        self._erf, self._cost, self._saved = erf, cost, saved
         self._units: list[Units] = []
         self._numbers: dict[object, int] = {}
-        self._known: dict[tuple[Node, int, FeatureMap], Effect | None] = {}
+        self._known: dict[tuple[Node, Situation], Effect | None] = {}
 
     def start(self, in_chans: int, input_size: tuple[int, int]) -> Situation:
         """The situation at the input image."""
         size = FeatureMap(*input_size) if self._cost else FeatureMap(0, 0)
-        return Situation(in_chans, self._number(INPUT), size)
+        return Situation(in_chans, self._number(INPUT), size, held=False)
 
     def of(self, nodes: Iterable[Node], before: Situation, channels: int) -> Effect | None:
         """Effect of nodes in a row that end with so many channels; None if they do not fit."""
-        effects = [Effect(0, 1, 0.0, 0, 0, before)]
+        effects = [Effect(0, 1, 0.0, 0, 0, 0, before)]
         for node in nodes:
             effect = self._one(node, effects[-1].after)
             if effect is None:
@@ -97,7 +104,9 @@ class Effects:
         return total._replace(after=total.after._replace(channels=kept))
 
     def _one(self, node: Node, before: Situation) -> Effect | None:
-        key = (node, before.units, before.size)
+        if not self._saved:  # Channels that matter stand in the node.
+            before = before._replace(channels=0)
+        key = (node, before)
         if key not in self._known:
             self._known[key] = self._compute(node, before)
         return self._known[key]
@@ -105,17 +114,21 @@ class Effects:
     def _compute(self, node: Node, before: Situation) -> Effect | None:
         field = receptive_field(node)
         variance, units, needs = 0.0, before.units, (0, 0, before.size)
+        kept = Saved(0, before.size, before.channels, before.held, input_held=False)
         if self._erf:
             reading = read(node, self._units[before.units])
             variance, units = reading.variance, self._number(reading.units)
         if self._cost:
             try:
                 needs = cost(node, before.size)
+                if self._saved:
+                    kept = saved(node, kept)
             except ValueError:
                 return None
         parameters, flops, size = needs
-        after = Situation(before.channels, units, size)
-        return Effect(field.size - 1, field.stride, variance, parameters, flops, after)
+        after = Situation(kept.channels, units, size, kept.held)
+        growth = field.size - 1
+        return Effect(growth, field.stride, variance, parameters, flops, kept.values, after)
 
     def _number(self, units: Units) -> int:
         """A number that units with nearly the same weight in a sum share."""

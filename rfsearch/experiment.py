@@ -13,6 +13,8 @@ from rfsearch.budget import Budget
 from rfsearch.constraint import RFConstraint
 from rfsearch.data_config import DataConfig
 from rfsearch.datasets import TaskData
+from rfsearch.device_images import bytes_per_activation
+from rfsearch.device_memory import device_memory, fewest_images
 from rfsearch.limits import Amount, Seed
 from rfsearch.objectives import ObjectiveName, check_objectives
 from rfsearch.remedies import require_feasible
@@ -45,6 +47,10 @@ class TargetConfig(FrozenData):
         max_output_stride: Largest stride of the output map, in px.
         max_params_m: Most parameters, in millions.
         max_flops_g: Most floating-point operations for one image, in 10^9.
+        max_training_memory_mb: Most memory that an update of the weights is estimated to need, in
+            MiB. `"device"` is what the device that trains has, a GPU's or the machine's, for half
+            a batch, since batches that do not fit are halved; of several workers each has its
+            own. `"off"` is no bound.
         max_latency_ms: Longest median time of a forward pass of one image, in ms on the device.
         max_peak_memory_mb: Most memory during that pass, in MiB.
         max_gridding: Largest share of the receptive field's pixels that nothing may touch.
@@ -59,6 +65,7 @@ class TargetConfig(FrozenData):
     max_output_stride: Count | None = None
     max_params_m: Positive | None = None
     max_flops_g: Positive | None = None
+    max_training_memory_mb: Positive | Literal["device", "off"] = "device"
     max_latency_ms: Positive | None = None
     max_peak_memory_mb: Positive | None = None
     max_gridding: Share | None = None
@@ -69,8 +76,8 @@ class TargetConfig(FrozenData):
             raise ValueError("`min_size` and `max_size` must be given together or not at all.")
         return self
 
-    def constraint(self, data: TaskData) -> RFConstraint:
-        """The constraint; object sizes that are not given come from the data.
+    def constraint(self, task: Task) -> RFConstraint:
+        """The constraint; object sizes that are not given come from the task's data.
 
         Raises:
             ValueError: If they are not known of the data either.
@@ -80,22 +87,33 @@ class TargetConfig(FrozenData):
         )
         needs_target = "rule" in (theoretical, effective)
         return RFConstraint(
-            self._target(data) if needs_target else None,
+            self._target(task.data) if needs_target else None,
             theoretical=theoretical,
             effective=effective,
-            budget=Budget(
-                max_output_stride=self.max_output_stride,
-                max_params_m=self.max_params_m,
-                max_flops_g=self.max_flops_g,
-                max_latency_ms=self.max_latency_ms,
-                max_peak_memory_mb=self.max_peak_memory_mb,
-                max_gridding=self.max_gridding,
-                input_size=data.image_size,
-                in_chans=data.in_chans,
-                num_classes=len(data.class_names),
-            ),
+            budget=self._budget(task),
             expected=self.expected,
             measured=self.measured,
+        )
+
+    def _budget(self, task: Task) -> Budget:
+        memory, batch_size = self.max_training_memory_mb, task.batch_size
+        if memory == "device":
+            # No candidate is refused that the device could train.
+            memory = device_memory(task.training_device)
+            batch_size = fewest_images(batch_size)
+        return Budget(
+            max_output_stride=self.max_output_stride,
+            max_params_m=self.max_params_m,
+            max_flops_g=self.max_flops_g,
+            max_training_memory_mb=None if memory == "off" else memory,
+            max_latency_ms=self.max_latency_ms,
+            max_peak_memory_mb=self.max_peak_memory_mb,
+            max_gridding=self.max_gridding,
+            input_size=task.input_size,
+            in_chans=task.in_chans,
+            num_classes=task.num_classes,
+            batch_size=batch_size,
+            bytes_per_activation=bytes_per_activation(task.training_device),
         )
 
     def _target(self, data: TaskData) -> ScaleTarget:
@@ -213,7 +231,8 @@ class Experiment:
             file.parent / config.space if config.space.endswith(".toml") else config.space
         )
         data = config.data.load(file.parent)
-        constraint = config.target.constraint(data)
+        task = task_for(data, config.training, device)
+        constraint = config.target.constraint(task)
         try:
             check_objectives(config.search.objectives, constraint)
         except ValueError as error:
@@ -224,7 +243,7 @@ class Experiment:
             config=config,
             space=space,
             constraint=constraint,
-            task=task_for(data, config.training, device),
+            task=task,
             baselines=baselines,
         )
 

@@ -158,6 +158,9 @@ class ImageLevel:
     node: Node
 
 
+#: Channels of an attention head, where the channels are divisible by it.
+HEAD_WIDTH = 32
+
 Window = Convolution | Pooling
 Pointwise = BatchNorm | LayerNorm | Scale | Relu | Activation | Gate | Attention
 Node = Window | Resize | Pointwise | Chain | Sum | Concat | ImageLevel

@@ -42,8 +42,9 @@ class FeasibleSet:
     """The candidates of a space that pass a constraint's closed-form gates.
 
     The theoretical receptive field and the output stride are exact in the graph. The expected ERF
-    and costs are binned with outward rounding, gridding is left out, necks that upsample have
-    outward bounds, and every candidate that is returned is checked exactly.
+    and costs are binned with outward rounding, gridding and bounds on costs that hardly any
+    candidate exceeds are left out, necks that upsample have outward bounds, and every candidate
+    that is returned is checked exactly.
 
     Attributes:
         candidates: What may be proposed.

@@ -3,8 +3,9 @@
 Its layers are the decisions of a space; a node is all that the rest of a candidate needs to know
 of its beginning. Quantities are carried exactly where they are small integers (theoretical
 receptive field, stride) and in bins where exact values would explode: the variance of the
-expected ERF in logarithmic bins, parameters and operations in linear ones. Rounding and bounds
-are outward, so no candidate that fits is lost; one that is found has to be checked.
+expected ERF in logarithmic bins, parameters, operations and the memory of an update in linear
+ones. Rounding and bounds are outward, so no candidate that fits is lost; one that is found has to
+be checked.
 
 Behind a neck that upsamples the graph knows the last stage, whose field every output's contains
 and exceeds by a bounded number of strides. It has no bounds of their expected ERF.
@@ -20,6 +21,7 @@ import numpy as np
 
 from rfsearch.decisions import decisions
 from rfsearch.effects import Effect, Effects, Situation
+from rfsearch.readings import BYTES_PER_PARAMETER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +40,8 @@ _VARIANCE_STEP, _SIZE_STEP = 0.12, 0.08
 #: Linear bins up to an upper bound.
 _LINEAR_BINS = 256
 _NO_VARIANCE = -(2**20)
+#: Random candidates that tell which bounds on costs matter.
+_SAMPLES = 100
 #: Longest table that numbers distinct values; more are sorted.
 _LONGEST_TABLE = 2**26
 
@@ -50,6 +54,7 @@ class Limits(NamedTuple):
     erf: tuple[float, float] = (0, math.inf)
     parameters: float = math.inf
     flops: float = math.inf
+    memory: float = math.inf
 
     @property
     def need_erf(self) -> bool:
@@ -59,7 +64,7 @@ class Limits(NamedTuple):
     @property
     def need_cost(self) -> bool:
         """Whether parameters and operations have to be carried."""
-        return self.parameters < math.inf or self.flops < math.inf
+        return min(self.parameters, self.flops, self.memory) < math.inf
 
 
 def limits_of(constraint: RFConstraint) -> Limits:
@@ -79,6 +84,29 @@ def limits_of(constraint: RFConstraint) -> Limits:
         erf=erf,
         parameters=1e6 * highs.get("parameters", math.inf),
         flops=1e9 * highs.get("flops", math.inf),
+        memory=2**20 * highs.get("training_memory", math.inf),
+    )
+
+
+def _binding(limits: Limits, space: Candidates, constraint: RFConstraint) -> Limits:
+    """The limits without those of costs that hardly any candidate exceeds.
+
+    To carry such costs takes time and saves the rejection of few ways, which are checked anyway.
+    """
+    if not limits.need_cost or constraint.budget is None:
+        return limits
+    budget, ranges = constraint.budget, constraint.ranges()
+    exceeded: set[str] = set()
+    rng = np.random.default_rng(0)
+    for _ in range(_SAMPLES):
+        architecture = space.sample(rng)
+        if budget.takes(architecture):
+            needs = budget.values(architecture)
+            exceeded |= {gate for gate in needs if needs[gate] > ranges[gate].high}
+    return limits._replace(
+        parameters=limits.parameters if "parameters" in exceeded else math.inf,
+        flops=limits.flops if "flops" in exceeded else math.inf,
+        memory=limits.memory if "training_memory" in exceeded else math.inf,
     )
 
 
@@ -121,20 +149,26 @@ class _Nodes(NamedTuple):
     variance: Integers
     parameters: Integers
     flops: Integers
+    memory: Integers
 
 
 class _Builder:
     def __init__(self, space: Candidates, constraint: RFConstraint, keep_sizes: bool) -> None:
         self.sequence = decisions(space)
         self.growths = np.array(self.sequence[-1].growths)
-        limits = limits_of(constraint)
+        limits = _binding(limits_of(constraint), space, constraint)
         # Of a neck that upsamples, variance and stride say nothing: nothing is lost for them.
         self.limits = limits._replace(erf=Limits().erf) if self.growths.all() else limits
         self.on_the_way = self.limits
         if self.growths.any():
             self.on_the_way = limits._replace(erf=Limits().erf, stride=math.inf)
         budget = constraint.budget
-        self.effects = Effects(erf=self.limits.need_erf, cost=self.limits.need_cost)
+        self.effects = Effects(
+            erf=self.limits.need_erf,
+            cost=self.limits.need_cost,
+            saved=self.limits.memory < math.inf,
+        )
+        self.bytes_per_value = budget.batch_size * budget.bytes_per_activation if budget else 0
         self.in_chans = budget.in_chans if budget else 3
         self.num_classes = budget.num_classes if budget else 0
         self.start = self.effects.start(self.in_chans, budget.input_size if budget else (224, 224))
@@ -145,7 +179,7 @@ class _Builder:
         self.numbers = {self.situations[0]: 0}
 
     def build(self) -> Graph:
-        nodes = _Nodes(*(np.array([value]) for value in (0, 1, 1, _NO_VARIANCE, 0, 0)))
+        nodes = _Nodes(*(np.array([value]) for value in (0, 1, 1, _NO_VARIANCE, 0, 0, 0)))
         layers = []
         for decision in self.sequence:
             layer, nodes = self._layer(decision, nodes, last=decision is self.sequence[-1])
@@ -153,7 +187,7 @@ class _Builder:
         return _pruned(layers, nodes.size)
 
     def _layer(self, decision: Decision, nodes: _Nodes, *, last: bool) -> tuple[Layer, _Nodes]:
-        columns: list[list[Integers]] = [[] for _ in range(8)]
+        columns: list[list[Integers]] = [[] for _ in range(9)]
         for number in np.unique(nodes.situation):
             situation, stage = self.situations[number]
             members = np.flatnonzero(nodes.situation == number)
@@ -174,7 +208,7 @@ class _Builder:
         if last:
             kept = self._accepted(_Nodes(*after), self.growths[option])
             source, option, size = source[kept], option[kept], after[1][kept]
-            after = [size if column == 1 else np.zeros_like(size) for column in range(6)]
+            after = [size if column == 1 else np.zeros_like(size) for column in range(7)]
         unique, target = _unique_rows(after)
         # Nodes are in the order of their situations, so edges are in the order of their sources.
         first = np.searchsorted(source, np.arange(len(nodes.size) + 1))
@@ -196,9 +230,10 @@ class _Builder:
         effects: list[Effect],
     ) -> list[Integers]:
         """Edges from some nodes by some effects: source, option, and the columns behind them."""
-        growth, factor, added, parameters, flops = (
-            np.array(column)[None, :] for column in list(zip(*effects, strict=True))[:5]
+        growth, factor, added, parameters, flops, saved = (
+            np.array(column)[None, :] for column in list(zip(*effects, strict=True))[:6]
         )
+        memory = BYTES_PER_PARAMETER * parameters + self.bytes_per_value * saved
         stride = nodes.stride[members][:, None]
         size = nodes.size[members][:, None] + stride * growth
         power = _variance(nodes.variance[members])[:, None] + stride**2 * added
@@ -210,6 +245,7 @@ class _Builder:
             self._variance_bin(power),
             nodes.parameters[members][:, None] + _linear_bin(parameters, limits.parameters),
             nodes.flops[members][:, None] + _linear_bin(flops, limits.flops),
+            nodes.memory[members][:, None] + _linear_bin(memory, limits.memory),
         )
         kept = (
             (columns[1] <= limits.size[1])
@@ -217,6 +253,7 @@ class _Builder:
             & (erf_range(np.sqrt(power), size)[0] <= limits.erf[1])
             & (columns[4] <= _LINEAR_BINS)
             & (columns[5] <= _LINEAR_BINS)
+            & (columns[6] <= _LINEAR_BINS)
         )
         rows, ways = np.nonzero(kept)
         behind = [column[kept].astype(np.int64) for column in columns]
@@ -254,6 +291,7 @@ class _Builder:
         head_flops = 2 * width * self.num_classes
         spent = nodes.parameters + _linear_bin(head_parameters, limits.parameters)
         computed = nodes.flops + _linear_bin(head_flops, limits.flops)
+        filled = nodes.memory + _linear_bin(BYTES_PER_PARAMETER * head_parameters, limits.memory)
         # Without such necks the upper bounds were checked on the way.
         highest = limits.erf[1] if self.growths.any() else math.inf
         fits_erf = (erf[1] >= limits.erf[0]) & (erf[0] <= highest)
@@ -264,6 +302,7 @@ class _Builder:
             & (~is_known | fits_erf | (not limits.need_erf))
             & (spent <= _LINEAR_BINS)
             & (computed <= _LINEAR_BINS)
+            & (filled <= _LINEAR_BINS)
         )
         return accepted
 

@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple
 
 from rfsearch.cost import Cost, FeatureMap, cost
 from rfsearch.expression import Chain, Node, Resize
+from rfsearch.saved_activations import saved_values
 from rfsearch.validation import FrozenData
 
 #: Side of the map that tells whether a part of a backbone divides sizes exactly, in units.
@@ -130,6 +131,11 @@ class Neck(FrozenData, ABC):
         """Parameters and FLOPs of backbone and neck; the size is that of the last output map."""
         (node,) = self.lower(body).values()
         return cost(node, size)
+
+    def saved_values(self, body: Body, size: FeatureMap, in_chans: int) -> float:
+        """Values that autograd keeps of one image, of backbone and neck."""
+        (node,) = self.lower(body).values()
+        return saved_values(node, size, in_chans)
 
 
 def enlarged(kind: str, factor: int) -> tuple[Resize, ...]:

@@ -14,6 +14,7 @@ from rfsearch.block_parts import conv_norm
 from rfsearch.cost import Cost, FeatureMap, cost
 from rfsearch.expression import Chain, Concat, Convolution, ImageLevel, Node, Relu, Sum
 from rfsearch.neck import Body, Neck, enlarged
+from rfsearch.saved_activations import saved_values
 
 Rate = Annotated[int, Field(ge=1, le=64)]
 Channels = Annotated[int, Field(ge=1, le=8192)]
@@ -78,6 +79,11 @@ class ASPP(Neck):
     def lower(self, body: Body) -> dict[str, Chain]:
         """The backbone and the branches."""
         return {f"C{body.last}": Chain((*body.parts, *self.follow(body.channels[-1])))}
+
+    def saved_values(self, body: Body, size: FeatureMap, in_chans: int) -> float:
+        """The factors of torchvision's dropout behind the mixing are kept too."""
+        height, width = cost(Chain(body.parts), size).output
+        return super().saved_values(body, size, in_chans) + height * width * self.width
 
 
 class UNet(Neck):
@@ -218,6 +224,15 @@ class FPN(Neck):
             level = cost(Chain(body.until(number)), size).output
             own = cost(self._convolution(3), level)
             total = Cost(total.parameters + own.parameters, total.flops + own.flops, own.output)
+        return total
+
+    def saved_values(self, body: Body, size: FeatureMap, in_chans: int) -> float:
+        """The finest level's, and the input of the last convolution of each coarser one."""
+        finest, *coarser = self.numbers(body.last)
+        total = saved_values(self.lower(body)[f"P{finest}"], size, in_chans)
+        for number in coarser:
+            height, width = cost(Chain(body.until(number)), size).output
+            total += height * width * self.width
         return total
 
 

@@ -204,6 +204,7 @@ class Objective:
         trial.set_user_attr("architecture", json.dumps(architecture.to_dict()))
         trial.set_user_attr("params_m", cost.parameters / 1e6)
         trial.set_user_attr("flops_g", cost.flops / 1e9)
+        trial.set_user_attr("training_memory_mb", task.training_memory(architecture))
         trial.set_user_attr("global_layers", ",".join(architecture.global_layers))
         trial.set_user_attr("seed", task.training.seed)
         trial.set_user_attr("metric", task.metric)

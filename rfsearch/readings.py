@@ -14,6 +14,9 @@ from rfsearch.expression import Chain, receptive_field
 from rfsearch.receptive_field import ReceptiveField
 from rfsearch.validation import FrozenData, parse
 
+#: A weight, its gradient and the two averages of Adam, in float32.
+BYTES_PER_PARAMETER = 16
+
 
 class Readings(FrozenData, ABC):
     """Data that lowers to one expression for each output map."""
@@ -40,6 +43,10 @@ class Readings(FrozenData, ABC):
     @abstractmethod
     def _body_cost(self, size: FeatureMap, in_chans: int) -> Cost:
         """Cost without a classifier, for one image."""
+
+    @abstractmethod
+    def _saved_values(self, size: FeatureMap, in_chans: int) -> float:
+        """Values that autograd keeps of one image, without a classifier."""
 
     # -- receptive fields ------------------------------------------------------------------
 
@@ -120,6 +127,34 @@ class Readings(FrozenData, ABC):
         body = self._body_cost(FeatureMap(*input_size), in_chans)
         weights = self.num_features * num_classes
         return Cost(body.parameters + weights + num_classes, body.flops + 2 * weights, body.output)
+
+    def training_memory(
+        self,
+        input_size: tuple[int, int],
+        batch_size: int,
+        in_chans: int = 3,
+        num_classes: int = 0,
+        bytes_per_activation: int = 4,
+    ) -> float:
+        """Memory of an update, in MiB: what weights, optimiser and the backward pass need.
+
+        Weights, their gradients and the two averages of Adam are float32; activations are what
+        autograd keeps between the passes, each tensor once. Not counted are what the kernels need
+        while they run, the images themselves, buffers, and what a task puts behind the network.
+
+        Args:
+            input_size: `(height, width)` of the images in px.
+            batch_size: Images of an update.
+            in_chans: Channels of the images.
+            num_classes: Outputs of the linear classifier; 0 for none.
+            bytes_per_activation: 4 for float32, 2 for bfloat16.
+
+        Raises:
+            ValueError: As for `cost`.
+        """
+        parameters = self.cost(input_size, in_chans, num_classes).parameters
+        kept = batch_size * self._saved_values(FeatureMap(*input_size), in_chans)
+        return (BYTES_PER_PARAMETER * parameters + bytes_per_activation * kept) / 2**20
 
     def takes(self, input_size: tuple[int, int]) -> bool:
         """Whether height and width of images are multiples of `input_multiple`."""

@@ -22,6 +22,7 @@ STOPS = {
     "output_stride": "output stride",
     "parameters": "parameters",
     "flops": "FLOPs",
+    "training_memory": "training memory",
     "gridding": "gridding",
     "expected": "expected ERF",
     "repeated": "trained before",

@@ -13,7 +13,7 @@ import torch
 from rfsearch.classification import ClassificationLesson
 from rfsearch.datasets import DetectionData, ImageData, SegmentationData, TaskData
 from rfsearch.detection import DetectionLesson, detector
-from rfsearch.device_images import Normalizer
+from rfsearch.device_images import Normalizer, bytes_per_activation
 from rfsearch.loading_errors import loading_errors
 from rfsearch.model import build_model
 from rfsearch.segmentation import SegmentationLesson, SegmentationNetwork
@@ -59,6 +59,17 @@ class Task(Protocol):
     @property
     def input_size(self) -> tuple[int, int]:
         """Height and width of an image in px."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images of an update."""
+
+    @property
+    def training_device(self) -> torch.device:
+        """Where candidates are trained."""
+
+    def training_memory(self, architecture: Architecture) -> float:
+        """Memory that an update needs at least, in MiB (`Architecture.training_memory`)."""
 
     def build(self, candidate: Architecture | str) -> nn.Module:
         """The network with the task's head, with weights that depend on the seed alone.
@@ -106,7 +117,8 @@ class _ImageTask(ABC, Generic[Data]):
             )
 
     @cached_property
-    def _device(self) -> torch.device:
+    def training_device(self) -> torch.device:
+        """The device to train on, CUDA where there is one and nothing else was asked for."""
         if self.device is not None:
             return torch.device(self.device)
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -126,6 +138,21 @@ class _ImageTask(ABC, Generic[Data]):
         """Height and width of an image in px."""
         return self.data.image_size
 
+    @property
+    def batch_size(self) -> int:
+        """Images of an update; there may be fewer than were asked for."""
+        return min(self.training.batch_size, len(self.data.train_images))
+
+    def training_memory(self, architecture: Architecture) -> float:
+        """Memory that an update needs at least, in MiB, without the task's own head."""
+        return architecture.training_memory(
+            self.input_size,
+            self.batch_size,
+            self.in_chans,
+            self.num_classes,
+            bytes_per_activation(self.training_device),
+        )
+
     def build(self, candidate: Architecture | str) -> nn.Module:
         """The network with the task's head, with weights that depend on the seed alone.
 
@@ -135,7 +162,7 @@ class _ImageTask(ABC, Generic[Data]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
             model = self._network(candidate)
-        return model.to(self._device)
+        return model.to(self.training_device)
 
     def train(
         self, model: nn.Module, report: Report | None = None, checkpoint: Checkpoint | None = None
@@ -151,7 +178,7 @@ class _ImageTask(ABC, Generic[Data]):
                 model,
                 self._lesson,
                 self.training,
-                device=self._device,
+                device=self.training_device,
                 report=report,
                 checkpoint=checkpoint,
             )
@@ -207,7 +234,7 @@ class ClassificationTask(_ImageTask[ImageData]):
 
     def _make_lesson(self) -> Lesson:
         return ClassificationLesson(
-            self.data, self._device, self.training.batch_size, self.training.loader_workers
+            self.data, self.training_device, self.training.batch_size, self.training.loader_workers
         )
 
     def _network(self, candidate: Architecture | str) -> nn.Module:
@@ -222,7 +249,7 @@ class SegmentationTask(_ImageTask[SegmentationData]):
     _place: ClassVar[str] = "backbone"
 
     def _make_lesson(self) -> Lesson:
-        return SegmentationLesson(self.data, self._device, self.training.batch_size)
+        return SegmentationLesson(self.data, self.training_device, self.training.batch_size)
 
     def _network(self, candidate: Architecture | str) -> nn.Module:
         return SegmentationNetwork(self._backbone(candidate), self.num_classes)
@@ -243,7 +270,7 @@ class DetectionTask(_ImageTask[DetectionData]):
             )
 
     def _make_lesson(self) -> Lesson:
-        return DetectionLesson(self.data, self._device, self.training.batch_size)
+        return DetectionLesson(self.data, self.training_device, self.training.batch_size)
 
     def _network(self, candidate: Architecture | str) -> nn.Module:
         model: nn.Module = detector(self._backbone(candidate), self.num_classes)

@@ -11,6 +11,7 @@ _QUANTITIES = {
     "output_stride": "output stride",
     "parameters": "model size",
     "flops": "cost",
+    "training_memory": "training memory",
     "gridding": "touched share",
     "expected": "expected ERF",
     "measured": "ERF",

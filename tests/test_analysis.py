@@ -33,6 +33,7 @@ DTYPES = {
     "output_stride": "Int64",
     "params_m": "Float64",
     "flops_g": "Float64",
+    "training_memory_mb": "Float64",
     "latency_ms": "Float64",
     "peak_memory_mb": "Float64",
     "erf_misfit": "Float64",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from helpers import architecture, stage_dict
@@ -41,8 +42,11 @@ def test_values_are_those_of_the_architecture() -> None:
         "max_output_stride",
         "max_params_m",
         "max_flops_g",
+        "max_training_memory_mb",
         "max_latency_ms",
         "max_peak_memory_mb",
+        "batch_size",
+        "bytes_per_activation",
     ],
 )
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
@@ -64,6 +68,22 @@ def test_verdicts_say_by_how_much_the_budget_is_exceeded() -> None:
         "output_stride_octaves",
         "params_octaves",
     ]
+
+
+def test_training_memory_is_that_of_the_update() -> None:
+    budget = Budget(
+        max_training_memory_mb=1, batch_size=8, bytes_per_activation=2, in_chans=1, num_classes=5
+    )
+    needed = ARCH.training_memory((224, 224), 8, 1, 5, bytes_per_activation=2)
+    assert budget.values(ARCH) == {"training_memory": needed}
+    constraint = RFConstraint(theoretical=None, effective=None, budget=budget)
+    (verdict,) = constraint.verdicts(ARCH)
+    assert CONSTRAINT_KEYS[verdict.gate] == "training_memory_octaves"
+    assert verdict.octaves == pytest.approx(math.log2(needed))
+    assert re.match(
+        r"training memory of [\d.]+ MiB is [\d.]+ MiB above the .* of 1 MiB", str(verdict)
+    )
+    assert not constraint.is_feasible(ARCH)
 
 
 def test_gridding_is_the_share_that_is_not_touched() -> None:

@@ -4,7 +4,9 @@ import gc
 import math
 import weakref
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -19,7 +21,7 @@ from rfsearch.augmentation import Batch, Variation
 from rfsearch.baselines import enqueue_baselines, run_baseline
 from rfsearch.classification import ClassificationLesson
 from rfsearch.datasets import IGNORED, SegmentationData
-from rfsearch.device_memory import Gradients
+from rfsearch.device_memory import Gradients, device_memory, fewest_images
 from rfsearch.objective import Objective
 from rfsearch.segmentation import SegmentationLesson
 from rfsearch.training import Lesson, TrainingConfig, train
@@ -240,7 +242,7 @@ class LimitedTask(WatchedTask):
         first = len(self.models) == 1
         limit = (16 if self.halves else 8) if first else 1000
         lesson = Limited(self._lesson, limit)
-        return train(model, lesson, self.training, device=self._device, report=report)
+        return train(model, lesson, self.training, device=self.training_device, report=report)
 
 
 def limited_task(device: str = "cpu", **options: Any) -> LimitedTask:
@@ -308,6 +310,29 @@ def test_a_baseline_that_does_not_fit_says_so() -> None:
     assert trial.user_attrs["rejected_by"] == "baseline"
     assert trial.user_attrs["reason"].startswith("A batch of 16 images does not fit into memory")
     assert task.models[0]() is None
+
+
+@pytest.mark.parametrize("batch_size", range(2, 12))
+def test_the_fewest_images_are_those_that_training_falls_back_to(batch_size: int) -> None:
+    for limit, trains in (
+        (fewest_images(batch_size), True),
+        (fewest_images(batch_size) - 1, False),
+    ):
+        gradients = Gradients(Limited(easy_lesson(), limit))
+        with nullcontext() if trains else pytest.raises(torch.OutOfMemoryError):
+            gradients.add(classifier(), batch_of(*range(batch_size)))
+
+
+def test_the_memory_of_the_machine_is_that_of_linux() -> None:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    (total,) = (line.split()[1] for line in lines if line.startswith("MemTotal:"))
+    assert device_memory(CPU) == pytest.approx(int(total) / 1024)
+
+
+@pytest.mark.gpu
+def test_the_memory_of_the_gpu_is_the_devices() -> None:
+    total = torch.cuda.mem_get_info()[1]
+    assert device_memory(torch.device("cuda")) == pytest.approx(total / 2**20, rel=0.02)
 
 
 @pytest.mark.gpu

@@ -5,12 +5,15 @@ import math
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from rfsearch.device_memory import device_memory
 from rfsearch.experiment import Experiment, ExperimentConfig
 from rfsearch.space import SearchSpace
 from rfsearch.target import Range
@@ -160,7 +163,7 @@ def test_a_target_without_sizes_comes_from_the_boxes(folder: Path) -> None:
 def test_ranges_can_be_given_or_turned_off(
     folder: Path, target: str, ranges: dict[str, Range]
 ) -> None:
-    write(folder, target=f"{target}\nmeasured = false")
+    write(folder, target=f'{target}\nmeasured = false\nmax_training_memory_mb = "off"')
     assert Experiment.load(folder, "cpu").constraint.ranges() == ranges
 
 
@@ -177,6 +180,37 @@ def test_costs_can_be_bounded(folder: Path) -> None:
     assert budget is not None
     assert (budget.input_size, budget.in_chans) == (loaded.task.input_size, loaded.task.in_chans)
     assert budget.num_classes == loaded.task.num_classes
+
+
+def test_an_update_may_need_as_much_memory_as_the_device_has(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, training="batch_size = 9")
+    budget = Experiment.load(folder, "cpu").constraint.budget
+    assert budget is not None
+    assert budget.max_training_memory_mb == device_memory(torch.device("cpu"))
+    assert (budget.batch_size, budget.bytes_per_activation) == (5, 4)  # A batch can be halved.
+    gpu = SimpleNamespace(total_memory=80 * 2**30)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: gpu)
+    loaded = Experiment.load(folder, "cuda:1")
+    budget = loaded.constraint.budget
+    assert budget is not None
+    assert budget.max_training_memory_mb == 80 * 2**10
+    assert budget.bytes_per_activation == 2
+    # Workers on different devices share a study.
+    assert loaded.identity == Experiment.load(folder, "cpu").identity
+
+
+def test_the_memory_of_an_update_can_be_bounded(folder: Path) -> None:
+    target = "min_size = 5\nmax_size = 6\nmax_training_memory_mb = 50"
+    write(folder, target=target, training="batch_size = 1000")
+    loaded = Experiment.load(folder, "cpu")
+    assert loaded.constraint.ranges()["training_memory"] == Range(0, 50, "MiB")
+    budget, images = loaded.constraint.budget, loaded.task.data.train_images
+    assert budget is not None
+    assert budget.batch_size == loaded.task.batch_size == len(images)
+    arch = loaded.space[0]
+    assert budget.values(arch) == {"training_memory": loaded.task.training_memory(arch)}
 
 
 def test_a_folder_without_boxes_needs_no_sizes_if_ranges_are_given(folder: Path) -> None:

@@ -74,6 +74,13 @@ CONSTRAINTS = {
             max_params_m=0.004, max_flops_g=0.004, input_size=(33, 41), in_chans=1, num_classes=7
         ),
     ),
+    "training memory": RFConstraint(
+        theoretical=None,
+        effective=(9, 25),
+        budget=Budget(
+            max_training_memory_mb=0.5, batch_size=3, input_size=(33, 41), num_classes=7
+        ),
+    ),
     "gridding": RFConstraint(
         theoretical=(9, None), effective=None, budget=Budget(max_gridding=0.05)
     ),
@@ -144,6 +151,36 @@ def test_counts_beyond_64_bits() -> None:
 def test_histogram_is_that_of_enumeration(space: SearchSpace, name: str) -> None:
     sizes = Counter(a.receptive_field().size for a in fitting(space, CONSTRAINTS[name]))
     assert space.feasible(CONSTRAINTS[name]).histogram() == dict(sorted(sizes.items()))
+
+
+def test_bounds_that_no_candidate_exceeds_cost_nothing() -> None:
+    gates = {"theoretical": (15, 31), "effective": None}
+    budget = Budget(max_params_m=1e6, max_flops_g=1e6, max_training_memory_mb=1e6)
+    bounded, free = (MIXED.feasible(RFConstraint(**gates, budget=each)) for each in (budget, None))
+    assert bounded.count == free.count
+    nodes = [[len(layer.first) for layer in each._ways.layers] for each in (bounded, free)]
+    assert nodes[0] == nodes[1]
+
+
+def test_networks_that_are_too_large_for_the_images_do_not_fit() -> None:
+    space = SearchSpace(
+        stem={"kernel_size": 3, "stride": 1, "width": 4},
+        stages=[
+            {
+                "block": "plain",
+                "depth": 1,
+                "width": 4,
+                "stride": [1, 4],
+                "downsample": ["conv", "avg_pool"],
+            }
+        ],
+    )
+    budget = Budget(max_training_memory_mb=1e6, input_size=(3, 3))
+    constraint = RFConstraint(theoretical=None, effective=None, budget=budget)
+    fits = [arch for arch in space if constraint.is_feasible(arch)]
+    assert 0 < len(fits) == space.feasible(constraint).count < space.size
+    with pytest.raises(ValueError, match="must fit into its padded input"):
+        constraint.verdicts(next(arch for arch in space if arch not in fits))
 
 
 def test_a_large_set_with_an_erf_gate_says_that_its_count_is_a_bound() -> None:

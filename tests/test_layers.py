@@ -18,7 +18,7 @@ LAYERS: tuple[set[str], ...] = (
     {
         "activations", "cost", "coverage", "erf_map", "expected_erf", "expression", "gradients",
         "limits", "moments", "notebook", "palette", "poolings", "profiles", "receptive_field",
-        "rectifiers", "unit_grid", "validation",
+        "rectifiers", "saved_activations", "unit_grid", "validation",
     },
     {
         "annotations", "annotations_coco", "annotations_csv", "annotations_masks",

@@ -176,6 +176,7 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
         "params_m",
         "seed",
         "train_seconds",
+        "training_memory_mb",
         "trf_size",
     }
     assert {type(value) for value in attrs.values()} == {str, int, float}
@@ -185,6 +186,7 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
     model = task.build(arch)
     assert attrs["params_m"] == sum(p.numel() for p in model.parameters()) / 1e6
     assert attrs["flops_g"] == arch.cost((16, 16), 1, 2).flops / 1e9
+    assert attrs["training_memory_mb"] == arch.training_memory((16, 16), 32, 1, 2)
     assert attrs["erf_init"] == task.measure_erf(model).size
     assert attrs["erf_clipped"] == 0
     assert 0 < attrs["erf_trained"] <= 11
