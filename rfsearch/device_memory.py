@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
-import os
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+
+from rfsearch.limits import machine_memory
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,7 +27,7 @@ def device_memory(device: torch.device) -> float:
     """All memory of a GPU, or of the machine for other devices, in MiB."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / 2**20
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return machine_memory() / 2**20
 
 
 def free_memory() -> None:
