@@ -18,6 +18,7 @@ from rfsearch.device_memory import free_memory
 from rfsearch.diagnosis import diagnose_architecture
 from rfsearch.environment import environment_of
 from rfsearch.latency import measure_latency
+from rfsearch.limits import check_memory
 from rfsearch.recovery import RETRY_OF, first_number
 from rfsearch.rejection import end_rejected
 from rfsearch.trial_attributes import BATCH_HALVED, ENVIRONMENT
@@ -109,7 +110,7 @@ class Objective:
             return _fail(trial, "space", str(error))
         try:
             self._log_architecture(trial, architecture)
-        except ValueError as error:  # The image is too small for the network.
+        except ValueError as error:  # Image or memory are too small for the network.
             return _fail(trial, "space", str(error))
         target = self.constraint.target
         found = diagnose_architecture(architecture, target, self.task.input_size)
@@ -155,6 +156,7 @@ class Objective:
         trial.set_user_attr("global_layers", ",".join(architecture.global_layers))
         trial.set_user_attr("seed", task.training.seed)
         trial.set_user_attr("metric", task.metric)
+        check_memory(4 * cost.parameters, "The weights of this network")
 
     def _train(self, trial: optuna.Trial, model: nn.Module) -> TrainingResult:
         def report(epoch: int, score: float) -> None:
