@@ -208,7 +208,7 @@ def put_back(study: optuna.Study, trial: FrozenTrial, *, lost: bool) -> bool:
     return True
 
 
-def go_on(trials: Iterable[FrozenTrial]) -> set[int]:
+def unfinished_numbers(trials: Iterable[FrozenTrial]) -> set[int]:
     """Numbers of the trials whose checkpoints may be needed: they run, or will be tried again."""
     return {first_number(trial) for trial in trials if not trial.state.is_finished()}
 

@@ -21,7 +21,7 @@ from rfsearch.checkpoints import Checkpoints
 from rfsearch.experiment import Experiment
 from rfsearch.outage import DatabaseLostError
 from rfsearch.patient_storage import PatientStorage
-from rfsearch.recovery import end_lost, go_on, worker_name
+from rfsearch.recovery import end_lost, unfinished_numbers, worker_name
 from rfsearch.search_methods import make_pruner, make_sampler
 from rfsearch.storage import open_storage
 
@@ -137,7 +137,7 @@ def open_study(
         if alone:
             _end_running(study)
             checkpoints = Checkpoints(experiment.checkpoints, study.study_name)
-            checkpoints.keep_only(go_on(study.get_trials(deepcopy=False)))
+            checkpoints.keep_only(unfinished_numbers(study.get_trials(deepcopy=False)))
         enqueue_baselines(study, experiment.baselines, experiment.config.training.seed)
     except DatabaseLostError as error:
         raise ValueError(str(error)) from None
