@@ -15,6 +15,7 @@ import timm
 from safetensors import SafetensorError
 from timm.models import save_for_hf
 
+from rfsearch.limits import MAX_SIDE
 from rfsearch.timm_entry import ENTRY, RESIZING
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _input_format(file: Path) -> InputFormat:
     try:
         stated = config["pretrained_cfg"]
         _, height, width = stated["input_size"]
-        return InputFormat(
+        form = InputFormat(
             (height, width),
             tuple(stated["mean"]),
             tuple(stated["std"]),
@@ -139,3 +140,9 @@ def _input_format(file: Path) -> InputFormat:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: incomplete ({error!r}).") from None
+    for side in form.input_size:
+        if type(side) is not int or not 1 <= side <= MAX_SIDE:
+            raise ValueError(
+                f"{file}: images must have sides of 1 to {MAX_SIDE} px, but got {side!r}."
+            )
+    return form

@@ -19,6 +19,7 @@ from rfsearch.device_memory import free_memory
 from rfsearch.diagnosis import diagnose_architecture
 from rfsearch.environment import environment_of
 from rfsearch.latency import measure_latency
+from rfsearch.limits import check_memory
 from rfsearch.loading_errors import LoadingError
 from rfsearch.objectives import (
     DIRECTIONS,
@@ -150,7 +151,7 @@ class Objective:
             return _fail(trial, "space", str(error))
         try:
             self._log_architecture(trial, architecture)
-        except ValueError as error:  # The image is too small for the network.
+        except ValueError as error:  # Image or memory are too small for the network.
             return _fail(trial, "space", str(error))
         target = self.constraint.target
         found = diagnose_architecture(architecture, target, self.task.input_size)
@@ -208,6 +209,7 @@ class Objective:
         trial.set_user_attr("global_layers", ",".join(architecture.global_layers))
         trial.set_user_attr("seed", task.training.seed)
         trial.set_user_attr("metric", task.metric)
+        check_memory(4 * cost.parameters, "The weights of this network")
 
     def _check_measured(
         self, trial: optuna.Trial, model: nn.Module, levels: Iterable[str], main: str

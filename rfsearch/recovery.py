@@ -225,7 +225,7 @@ def num_rungs(trial: FrozenTrial) -> int:
     return rungs
 
 
-def go_on(trials: Iterable[FrozenTrial]) -> set[int]:
+def unfinished_numbers(trials: Iterable[FrozenTrial]) -> set[int]:
     """Numbers of the trials whose checkpoints may be needed: they run, or will be tried again."""
     return {first_number(trial) for trial in trials if not trial.state.is_finished()}
 

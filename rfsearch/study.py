@@ -22,7 +22,7 @@ from rfsearch.experiment import Experiment
 from rfsearch.objectives import DIRECTIONS, name_objectives
 from rfsearch.outage import DatabaseLostError
 from rfsearch.patient_storage import PatientStorage
-from rfsearch.recovery import end_lost, first_number, go_on, worker_name
+from rfsearch.recovery import end_lost, first_number, unfinished_numbers, worker_name
 from rfsearch.rungs import is_stopped
 from rfsearch.search_methods import make_pruner, make_sampler
 from rfsearch.storage import open_storage
@@ -144,9 +144,8 @@ def open_study(
             _end_running(study)
             checkpoints = Checkpoints(experiment.checkpoints, study.study_name)
             trials = study.get_trials(deepcopy=False)
-            checkpoints.keep_only(
-                go_on(trials) | {first_number(t) for t in trials if is_stopped(t)}
-            )
+            stopped = {first_number(trial) for trial in trials if is_stopped(trial)}
+            checkpoints.keep_only(unfinished_numbers(trials) | stopped)
         enqueue_baselines(study, experiment.baselines, experiment.config.training.seed)
     except DatabaseLostError as error:
         raise ValueError(str(error)) from None

@@ -23,7 +23,14 @@ from rfsearch.objective import Objective, Values
 from rfsearch.outage import DatabaseLostError
 from rfsearch.promotion import Promotions, is_second
 from rfsearch.quota import Step, has_a_place, next_step
-from rfsearch.recovery import HEARTBEAT, RETRY_OF, Pulse, first_number, go_on, put_back
+from rfsearch.recovery import (
+    HEARTBEAT,
+    RETRY_OF,
+    Pulse,
+    first_number,
+    put_back,
+    unfinished_numbers,
+)
 from rfsearch.rungs import is_stopped
 from rfsearch.trial_attributes import BASELINE
 from rfsearch.weights import WeightStore
@@ -92,7 +99,7 @@ class Worker:
                         time.sleep(_POLL * random.uniform(0.5, 1.5))
                     case Step.END:
                         self._end_what_waits()
-                        self._checkpoints.keep_only(go_on(self._trials()))
+                        self._checkpoints.keep_only(unfinished_numbers(self._trials()))
                         return
 
     def _run_trial(self, pulse: Pulse) -> None:

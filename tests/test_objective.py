@@ -566,3 +566,16 @@ def test_a_network_through_which_no_gradient_comes_does_not_end_the_study() -> N
     (trained,) = search(Dead(*options, device="cpu", from_measurement=2), FITS)
     assert trained.state == TrialState.FAIL
     assert trained.user_attrs["reason"] == "After training: No gradient reaches the input."
+
+
+def test_a_network_larger_than_the_memory_is_not_built() -> None:
+    block = {"block": "plain", "depth": [63, 64], "width": 8192, "kernel_size": 101}
+    space = SearchSpace(stem={"kernel_size": 3, "stride": 1, "width": 4}, stages=[block])
+    (trial,) = search(
+        stub_task(),
+        constraint=RFConstraint(theoretical=None, effective=None),
+        space=space,
+        num_trials=1,
+    )
+    assert trial.user_attrs["rejected_by"] == "space"
+    assert "The weights of this network must fit into the memory" in trial.user_attrs["reason"]

@@ -105,8 +105,8 @@ def mariadb() -> Iterator[MariaServer]:
         raise FileNotFoundError("no MariaDB server (mariadbd) is installed")
     with tempfile.TemporaryDirectory(prefix="rfsearch-maria-") as name:
         server = MariaServer(Path(name))
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.stop("immediate")
