@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 #: Width of a bin of the variance, and of sizes that need not be exact: of their logarithm.
 _VARIANCE_STEP, _SIZE_STEP = 0.12, 0.08
-#: Linear bins up to an upper bound.
-_LINEAR_BINS = 256
+#: Linear bins up to an upper bound. More enlarge the graph, and hardly fewer ways fail the check.
+_LINEAR_BINS = 64
 _NO_VARIANCE = -(2**20)
 #: Random candidates that tell which bounds on costs matter.
 _SAMPLES = 100

@@ -136,18 +136,23 @@ class Readings(FrozenData, ABC):
         num_classes: int = 0,
         bytes_per_activation: int = 4,
     ) -> float:
-        """Memory of an update, in MiB: what weights, optimiser and the backward pass need.
+        """Estimated memory of an update, in MiB: weights, optimiser, what the backward pass needs.
 
         Weights, their gradients and the two averages of Adam are float32; activations are what
         autograd keeps between the passes, each tensor once. Not counted are what the kernels need
-        while they run, the images themselves, buffers, and what a task puts behind the network.
+        while they run, gradients of activations, the images themselves, buffers, and what a task
+        puts behind the network; and weights have no gradients yet when most activations are kept.
+        Of 18 random networks of nine shipped spaces, the peak of an update (AdamW, 8 images of
+        64 px, float32, CPU, as torch's profiler counts tensors) was 0.87 to 1.17 times that, in
+        the median 1.01 times.
 
         Args:
             input_size: `(height, width)` of the images in px.
             batch_size: Images of an update.
             in_chans: Channels of the images.
             num_classes: Outputs of the linear classifier; 0 for none.
-            bytes_per_activation: 4 for float32, 2 for bfloat16.
+            bytes_per_activation: 4 for float32, 2 for bfloat16, which then is too few for layers
+                that autocast keeps in float32, such as layer normalisation.
 
         Raises:
             ValueError: As for `cost`.

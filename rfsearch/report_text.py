@@ -22,7 +22,11 @@ def asked(story: Story) -> list[tuple[str, str]]:
     if story.objects is not None:
         rows.append(("objects", str(story.objects)))
     if story.constraint is not None:
-        rows += [(f"{gate} gate", str(r)) for gate, r in story.constraint.ranges().items()]
+        gates = {gate: str(allowed) for gate, allowed in story.constraint.ranges().items()}
+        if story.settings.get("target", {}).get("max_training_memory_mb") == "device":
+            # Not what the machine has that writes the report.
+            gates["training_memory"] = "at most what the device of the worker has"
+        rows += [(f"{gate} gate", allowed) for gate, allowed in gates.items()]
     if story.space is not None:
         rows.append(("search space", f"{story.space.size:,} candidates"))
     settings = story.settings

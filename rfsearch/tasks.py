@@ -69,7 +69,7 @@ class Task(Protocol):
         """Where candidates are trained."""
 
     def training_memory(self, architecture: Architecture) -> float:
-        """Memory that an update needs at least, in MiB (`Architecture.training_memory`)."""
+        """Estimated memory of an update, in MiB (`Architecture.training_memory`)."""
 
     def build(self, candidate: Architecture | str) -> nn.Module:
         """The network with the task's head, with weights that depend on the seed alone.
@@ -144,7 +144,7 @@ class _ImageTask(ABC, Generic[Data]):
         return min(self.training.batch_size, len(self.data.train_images))
 
     def training_memory(self, architecture: Architecture) -> float:
-        """Memory that an update needs at least, in MiB, without the task's own head."""
+        """Estimated memory of an update, in MiB, without the task's own head."""
         return architecture.training_memory(
             self.input_size,
             self.batch_size,

@@ -55,6 +55,7 @@ DTYPES = {
     "output_stride_octaves": "Float64",
     "params_octaves": "Float64",
     "flops_octaves": "Float64",
+    "training_memory_octaves": "Float64",
     "gridding_octaves": "Float64",
     "erf_expected_octaves": "Float64",
     "erf_measured_octaves": "Float64",

@@ -85,6 +85,7 @@ def test_everything_is_loaded(folder: Path) -> None:
     assert loaded.space == SearchSpace.load(folder / "space.toml")
     assert loaded.constraint.ranges() == {
         "theoretical": Range(9, math.inf),
+        "training_memory": Range(0, device_memory(torch.device("cpu")), "MiB"),
         "expected": Range(6, 18),
         "measured": Range(6, 18),
     }

@@ -14,6 +14,7 @@ from rfsearch.advice import erf_verdict, next_steps
 from rfsearch.objectives import name_objectives
 from rfsearch.report_text import (
     against_baselines,
+    asked,
     difference_interval,
     facts,
     found,
@@ -62,6 +63,15 @@ def test_bounds_may_stand_instead_of_objects() -> None:
     assert list(story.constraint.ranges()) == ["theoretical"]
     assert story.objects is None
     assert story.effective is None
+
+
+def test_the_memory_of_a_device_is_not_that_of_the_reader() -> None:
+    on_devices = with_identity(searched_study(), max_training_memory_mb="device")
+    assert ("training_memory gate", "at most what the device of the worker has") in asked(
+        Story.of_study(on_devices)
+    )
+    other = dict(asked(Story.of_study(with_identity(searched_study()))))
+    assert "training_memory gate" not in other
 
 
 def test_objects_that_only_the_data_knows() -> None:
