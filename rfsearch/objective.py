@@ -94,7 +94,8 @@ class Objective:
             None: nowhere.
         folder: Of the experiment; the state of the git repository that it is in is noted.
         objectives: What the trial's values are, the score first: see
-            `rfsearch.objectives.DIRECTIONS`. With several, no pruner is asked.
+            `rfsearch.objectives.DIRECTIONS`. With several, no pruner is asked, and a
+            study without metric names gets these.
 
     Raises:
         ValueError: If the objectives are no such list.

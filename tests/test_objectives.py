@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,18 @@ import optuna
 import pytest
 from helpers import TINY_SPACE, refusal, rfsearch
 from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
+from test_cli_worker import start
 from test_objective import CONSTRAINT, SPACE, stub_task
 
 import rfsearch as rfs
-from rfsearch.curves import curve_of
+from rfsearch.curves import curve_of, note_epoch
+from rfsearch.experiment import Experiment
 from rfsearch.front import front_figure, front_table
-from rfsearch.objectives import erf_misfit
-from rfsearch.study import storage_url
+from rfsearch.objectives import erf_misfit, name_objectives
+from rfsearch.recovery import RETRY_OF, SIGN
+from rfsearch.story import Story
+from rfsearch.study import open_study, storage_url
 from rfsearch.target import Range
 
 SAMPLERS = {
@@ -29,6 +36,7 @@ SAMPLERS = {
 }
 EXPERIMENT = """
 space = "space.toml"
+baselines = BASELINES
 [target]
 min_size = 4
 max_size = 8
@@ -39,7 +47,7 @@ canvas_size = 16
 num_train = 32
 num_valid = 16
 [training]
-epochs = 2
+epochs = EPOCHS
 batch_size = 16
 [search]
 trained_trials = 3
@@ -47,10 +55,11 @@ startup_trials = 2
 """
 
 
-def write(folder: Path, search: str) -> Path:
+def write(folder: Path, search: str, *, baselines: tuple[str, ...] = (), epochs: int = 2) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "space.toml").write_text(TINY_SPACE)
-    (folder / "experiment.toml").write_text(EXPERIMENT + search)
+    text = EXPERIMENT.replace("BASELINES", str([*baselines])).replace("EPOCHS", str(epochs))
+    (folder / "experiment.toml").write_text(text + search)
     return folder
 
 
@@ -109,6 +118,17 @@ def test_a_repeated_candidate_repeats_all_values() -> None:
     first, second = study.trials
     assert second.user_attrs["duplicate_of"] == 0
     assert first.values == second.values
+
+
+def test_the_study_knows_what_its_values_are() -> None:
+    names = ("score", "params_m")
+    assert search(RandomSampler(seed=0), names, 1).metric_names == [*names]
+    assert search(RandomSampler(seed=0), ("score",), 1).metric_names is None
+    objective = rfs.Objective(SPACE, CONSTRAINT, stub_task(), objectives=names)
+    named = optuna.create_study(directions=objective.directions)
+    name_objectives(named, ["accuracy", "size"])
+    named.optimize(objective, 1)
+    assert named.metric_names == ["accuracy", "size"]
 
 
 def test_with_one_objective_the_front_is_the_best() -> None:
@@ -209,6 +229,67 @@ def test_a_whole_search_and_going_on(tmp_path: Path) -> None:
     write(folder, "")
     line = refusal(rfsearch("run", folder, "--device", "cpu"))
     assert "has the objectives score, params_m, but the experiment has score;" in line
+
+
+def test_a_killed_run_goes_on_and_its_results_are_shown_and_exported(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "tiny", 'objectives = ["score", "params_m"]', baselines=("test_resnet",)
+    )
+    experiment = Experiment.load(folder, "cpu")
+    study = open_study(experiment)
+    baseline, candidate = study.ask(), study.ask()
+    architecture = experiment.space.suggest(candidate)
+    for killed in (baseline, candidate):
+        note_epoch(killed, 1, 0.9)
+    done = rfsearch("run", folder, "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    trials = study.trials
+    assert [trial.state.name for trial in trials] == ["FAIL"] * 2 + ["PRUNED"] + ["COMPLETE"] * 3
+    again = trials[3]
+    assert (again.user_attrs[RETRY_OF], len(again.values)) == (1, 2)
+    assert experiment.space.from_params(again.params) == architecture
+    assert list(curve_of(again)) == list(curve_of(trials[2])) == [1, 2]
+    best = max(trials[3:], key=lambda trial: trial.values[0])
+    page = tmp_path / "report.html"
+    assert rfsearch("report", folder, "--out", page).exit_code == 0
+    assert "The candidates on the Pareto front" in page.read_text(encoding="utf-8")
+    (known,) = Story.of_study(study).baselines["baseline"]
+    assert known == "test_resnet"
+    out = tmp_path / "network"
+    assert rfsearch("export", folder, "--out", out, "--no-onnx").exit_code == 0
+    assert f"| validation accuracy | {best.values[0]:.4f} |" in (out / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_crew_whose_worker_is_killed_in_the_middle_of_a_training(tmp_path: Path) -> None:
+    folder = write(tmp_path / "crew", 'objectives = ["score", "params_m"]', epochs=300)
+    process = start("run", folder, "--workers", 2, "--heartbeat", 1)
+    try:
+        while not (begun := in_the_middle(folder)):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.2)
+        worker = int(begun[0].user_attrs[SIGN].split()[0].rpartition(":")[2])
+        os.kill(worker, signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=500)
+    finally:
+        process.kill()
+    assert process.returncode == 0, stderr
+    assert "Pareto front" in stdout
+    trials = optuna.load_study(study_name="crew", storage=storage_url(folder)).trials
+    (again,) = (t for t in trials if t.user_attrs.get(RETRY_OF) == begun[0].number)
+    assert trials[begun[0].number].state == TrialState.FAIL
+    assert again.params == begun[0].params
+    # It may repeat the other worker's results, where both had proposed the same.
+    assert len(again.values) == 2
+
+
+def in_the_middle(folder: Path) -> list[FrozenTrial]:
+    """Running trials whose networks were trained for some epochs."""
+    if not list(folder.glob("checkpoints/*/*/last")):
+        return []
+    study = optuna.load_study(study_name=folder.name, storage=storage_url(folder))
+    running = study.get_trials(states=(TrialState.RUNNING,))
+    return [trial for trial in running if len(curve_of(trial)) > 1 and SIGN in trial.user_attrs]
 
 
 @pytest.mark.parametrize(
