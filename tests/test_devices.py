@@ -17,7 +17,8 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr(
-        "torch.cuda.get_device_properties", lambda number: SimpleNamespace(uuid=f"GPU-{number}")
+        "torch.cuda.get_device_properties",
+        lambda number: SimpleNamespace(uuid=f"GPU-{number}", total_memory=2**33),
     )
 
 
