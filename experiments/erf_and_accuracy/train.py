@@ -6,6 +6,7 @@ there already is not trained again.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -40,11 +41,11 @@ def train_all(folder: Path, side: int, seed: int) -> None:
         pruner=NopPruner(),
         load_if_exists=True,
     )
-    done = [trial.params for trial in study.get_trials(states=(TrialState.COMPLETE,))]
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    done = {trial.user_attrs["architecture"] for trial in trials}
     for architecture in space:
-        params = space.to_params(architecture)
-        if params not in done:
-            study.enqueue_trial(params)
+        if json.dumps(architecture.to_dict()) not in done:
+            study.enqueue_trial(space.to_params(architecture))
             study.optimize(rfs.Objective(space, everything, task), n_trials=1)
 
 

@@ -1,0 +1,232 @@
+"""How much training do samplers need, with and without the receptive field? Replays on a table.
+
+Every candidate was trained once (`../erf_and_accuracy/train.py .`), so a search that would train
+it looks its accuracy up, and hundreds of searches take minutes. Prints tables, draws figure.png.
+
+Run: python replay.py [SEEDS]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+from matplotlib.figure import Figure
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+
+import rfsearch as rfs
+from rfsearch.palette import BLACK, BLUE, GREY, ORANGE, PURPLE, VERMILLION
+
+HERE = Path(__file__).parent
+STORAGE = f"sqlite:///{HERE / 'study.db'}"
+IMAGE_SIDES = (18, 26, 36)
+#: Distinct candidates that a search may train, and trials of any kind that it may make.
+TRAININGS = 40
+TRIALS = 200
+#: In one training: 4 epochs of 4,000.
+IMAGES = 16_000
+VALIDATION_IMAGES = 1000
+#: ERF over the largest object: nothing, the default rule, and others.
+RULES = (
+    (0, np.inf), (1, 3), (0.75, 3), (0.75, 2), (1, 2), (1, 1.5), (1, 4), (1.25, 2.5),
+    (1.5, 3), (0.5, 1.5),
+)  # fmt: skip
+
+Check = Callable[[optuna.Trial, rfs.Architecture], None]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to search: what proposes candidates, and what is asked of them before training."""
+
+    sampler: Callable[[int], BaseSampler]
+    check: Check
+
+
+@dataclass
+class Course:
+    """What a search has found after each training."""
+
+    gflops: list[float] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
+
+    def add(self, gflops: float, value: float) -> None:
+        self.gflops.append(gflops + (self.gflops[-1] if self.gflops else 0))
+        self.best.append(max(value, self.best[-1] if self.best else value))
+
+    def first(self, accuracy: float) -> int | None:
+        """Trainings until the accuracy was reached."""
+        reached = [number for number, best in enumerate(self.best, 1) if best >= accuracy]
+        return reached[0] if reached else None
+
+
+def nothing(trial: optuna.Trial, architecture: rfs.Architecture) -> None:
+    pass
+
+
+def methods(
+    space: rfs.SearchSpace, whole: rfs.RFConstraint, theory: rfs.RFConstraint
+) -> dict[str, Method]:
+    def tpe(seed: int) -> BaseSampler:
+        return TPESampler(seed=seed)
+
+    def prune(trial: optuna.Trial, architecture: rfs.Architecture) -> None:
+        if any(verdict.octaves > 0 for verdict in whole.verdicts(architecture)):
+            raise optuna.TrialPruned
+
+    return {
+        "random": Method(lambda seed: RandomSampler(seed=seed), nothing),
+        "TPE": Method(tpe, nothing),
+        "TPE, pruned": Method(tpe, prune),
+        "TPE, constraints": Method(tpe, whole.check),
+        "RFSampler, TRF": Method(
+            lambda seed: rfs.RFSampler(space, theory, tpe(seed), seed=seed), nothing
+        ),
+        "RFSampler, TRF and ERF": Method(
+            lambda seed: rfs.RFSampler(space, whole, tpe(seed), seed=seed), nothing
+        ),
+    }
+
+
+STYLES = {
+    "random": (GREY, ":"),
+    "TPE": (BLACK, "-"),
+    "TPE, pruned": (ORANGE, "--"),
+    "TPE, constraints": (PURPLE, "-."),
+    "RFSampler, TRF": (BLUE, "--"),
+    "RFSampler, TRF and ERF": (VERMILLION, "-"),
+}
+
+
+def search(
+    space: rfs.SearchSpace,
+    method: Method,
+    table: dict[rfs.Architecture, tuple[float, float]],
+    seed: int,
+) -> Course:
+    """Search once; a candidate costs its training when it is proposed first, and nothing later."""
+    course, tried = Course(), set()
+
+    def objective(trial: optuna.Trial) -> float:
+        architecture = space.suggest(trial)
+        method.check(trial, architecture)
+        value, gflops = table[architecture]
+        if architecture not in tried:
+            tried.add(architecture)
+            course.add(gflops, value)
+        if len(tried) == TRAININGS:
+            trial.study.stop()
+        return value
+
+    study = optuna.create_study(direction="maximize", sampler=method.sampler(seed))
+    study.optimize(objective, n_trials=TRIALS)
+    return course
+
+
+def load_table(side: int) -> dict[rfs.Architecture, tuple[float, float]]:
+    """Accuracy, and 10^9 operations of a training (three passes over each image)."""
+    study = optuna.load_study(study_name=f"side {side}, seed 0", storage=STORAGE)
+    return {
+        rfs.Architecture.from_dict(json.loads(trial.user_attrs["architecture"])): (
+            trial.values[0],
+            3 * IMAGES * trial.user_attrs["flops_g"],
+        )
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    }
+
+
+def report(side: int, courses: dict[str, list[Course]]) -> pd.DataFrame:
+    """Trainings and compute to reach what plain TPE ends with (the median of its searches).
+
+    Less one standard error of an accuracy, since smaller differences are chance.
+    """
+    best = float(np.median([course.best[-1] for course in courses["TPE"]]))
+    bar = best - np.sqrt(best * (1 - best) / VALIDATION_IMAGES)
+    rows = []
+    for name, found in courses.items():
+        firsts = [course.first(bar) for course in found]
+        # A search that never reaches the bar has spent all it had, and more would be needed.
+        trainings = [first or np.inf for first in firsts]
+        compute = [
+            course.gflops[first - 1] if first else np.inf
+            for course, first in zip(found, firsts, strict=True)
+        ]
+        rows.append((
+            side, bar, name,
+            np.mean([first is not None for first in firsts]),
+            np.median(trainings),
+            np.median(compute),
+            np.median([course.best[min(9, len(course.best) - 1)] for course in found]),
+        ))  # fmt: skip
+    columns = ["side", "bar", "method", "reached", "trainings", "GFLOPs", "best of 10"]
+    frame = pd.DataFrame(rows, columns=columns)
+    plain = frame.loc[frame["method"] == "TPE", "GFLOPs"].iloc[0]
+    return frame.assign(times_less=plain / frame["GFLOPs"])
+
+
+def rules(table: dict[rfs.Architecture, tuple[float, float]], largest: float) -> pd.DataFrame:
+    """What each range of ERF over object leaves, and how soon uniform draws from it are good.
+
+    Good is the best twentieth of all candidates. Draws without repetition from `fit` candidates of
+    which `good` are good meet the first after (fit + 1) / (good + 1) trainings on average.
+    """
+    ratios = {arch: arch.expected_erf().size / largest for arch in table}
+    ranked = sorted(table, key=lambda arch: -table[arch][0])
+    best = set(ranked[: round(0.05 * len(ranked))])
+    rows = []
+    for low, high in RULES:
+        fit = [arch for arch, ratio in ratios.items() if low <= ratio <= high]
+        good = len(best.intersection(fit))
+        rows.append((low, high, len(fit), good, (len(fit) + 1) / (good + 1) if good else np.inf))
+    return pd.DataFrame(rows, columns=["from", "to", "fit", "good", "trainings to a good one"])
+
+
+def draw(results: dict[int, dict[str, list[Course]]]) -> None:
+    figure = Figure(figsize=(10.5, 3.4), layout="constrained")
+    for axes, (side, courses) in zip(
+        np.ravel(figure.subplots(1, len(results))), results.items(), strict=True
+    ):
+        for name, found in courses.items():
+            longest = max(len(course.best) for course in found)
+            best = [
+                course.best + course.best[-1:] * (longest - len(course.best)) for course in found
+            ]
+            color, line = STYLES[name]
+            axes.plot(range(1, longest + 1), np.mean(best, axis=0), line, color=color, label=name)
+        axes.set(title=f"digits of {side} px", xlabel="trained candidates")
+    figure.axes[0].set_ylabel("best accuracy so far, mean")
+    figure.axes[-1].legend(fontsize="small")
+    figure.savefig(HERE / "figure.png", dpi=120)
+
+
+def main(seeds: int) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    space = rfs.SearchSpace.load(HERE / "space.toml")
+    results = {}
+    for side in IMAGE_SIDES:
+        table = load_table(side)
+        sizes = rfs.digit_scenes(object_size=side, num_train=1000, num_valid=1).object_sizes
+        assert sizes is not None
+        target = rfs.ScaleTarget.from_sizes(sizes)
+        whole = rfs.RFConstraint(target, measured=False)
+        theory = rfs.RFConstraint(target, effective=None)
+        ways = methods(space, whole, theory)
+        results[side] = {
+            name: [search(space, method, table, seed) for seed in range(seeds)]
+            for name, method in ways.items()
+        }
+        print(f"{whole.ranges()}: {space.feasible(whole).count} of {space.size} fit")
+        print(rules(table, target.max_size).round(1).to_string(index=False))
+        print(report(side, results[side]).round(3).to_string(index=False), flush=True)
+    draw(results)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
