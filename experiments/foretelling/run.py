@@ -1,7 +1,7 @@
 """Does the expected ERF foretell the trained one, and accuracy? Beside other zero-cost proxies.
 
-Reads the trials of `../search_cost` and `../erf_and_accuracy`, whose candidates are all trained
-(`../erf_and_accuracy/train.py`). Prints tables and draws figure.png. Run: python run.py
+Reads the trials of four spaces whose candidates are all trained (`../erf_and_accuracy/train.py`).
+Prints tables and draws figure.png. Run: python run.py
 """
 
 from __future__ import annotations
@@ -21,19 +21,31 @@ from torch import Tensor, nn
 
 import rfsearch as rfs
 from rfsearch.device_images import Normalizer
-from rfsearch.palette import BLUE, VERMILLION
+from rfsearch.palette import BLUE, GREY, ORANGE, VERMILLION
 from rfsearch.statistics import rank_correlation
 
 HERE = Path(__file__).parent
-TABLES = ("search_cost", "erf_and_accuracy")
+#: Folders of the spaces.
+TABLES = {
+    "equal": "erf_and_accuracy",
+    "centred": "search_cost",
+    "too large": "search_cost/too_large",
+    "dilations": "dilation_search",
+}
 IMAGE_SIDES = (18, 26, 36)
 #: Images that NASWOT compares.
 IMAGES = 64
 
 
-def synflow(model: nn.Module, size: tuple[int, int, int]) -> float:
+def network(arch: rfs.Architecture) -> nn.Module:
+    torch.manual_seed(0)
+    return rfs.build_model(arch, in_chans=1, num_classes=10)
+
+
+@cache
+def synflow(arch: rfs.Architecture, size: tuple[int, int, int]) -> float:
     """Tanaka et al., 2020, as a proxy: Abdelfattah et al., 2021. log10, since it spans decades."""
-    model = model.double().eval()
+    model = network(arch).double().eval()
     with torch.no_grad():
         for value in model.state_dict().values():
             value.abs_()
@@ -72,7 +84,7 @@ def target_of(side: int) -> rfs.ScaleTarget:
 
 
 def rows(table: str, side: int) -> Iterator[dict[str, object]]:
-    storage = f"sqlite:///{HERE.parent / table / 'study.db'}"
+    storage = f"sqlite:///{HERE.parent / TABLES[table] / 'study.db'}"
     study = optuna.load_study(study_name=f"side {side}, seed 0", storage=storage)
     effective = rfs.RFConstraint(target_of(side)).ranges()["expected"]
     middle = np.sqrt(effective.low * effective.high)
@@ -80,8 +92,6 @@ def rows(table: str, side: int) -> Iterator[dict[str, object]]:
         attrs = trial.user_attrs
         arch = rfs.Architecture.from_dict(json.loads(attrs["architecture"]))
         images = images_of(side)
-        torch.manual_seed(0)
-        models = [rfs.build_model(arch, in_chans=1, num_classes=10) for _ in range(2)]
         expected = arch.expected_erf().size
         yield {
             "table": table,
@@ -95,8 +105,8 @@ def rows(table: str, side: int) -> Iterator[dict[str, object]]:
             "ERF, octaves from its middle": -abs(np.log2(expected / middle)),
             "parameters": attrs["params_m"],
             "FLOPs": attrs["flops_g"],
-            "synflow": synflow(models[0], tuple(images.shape[1:])),
-            "NASWOT": naswot(models[1], images),
+            "synflow": synflow(arch, tuple(images.shape[1:])),
+            "NASWOT": naswot(network(arch), images),
         }
 
 
@@ -116,7 +126,7 @@ def of_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
     for (table, side), part in frame.groupby(["table", "side"]):
         texts = {name: str(rank_correlation(part[name], part["accuracy"])) for name in PROXIES}
         found.append({"table": table, "side": side, "candidates": len(part), **texts})
-    return pd.DataFrame(found).set_index(["table", "side"]).T
+    return pd.DataFrame(found).set_index(["table", "side"])
 
 
 def of_trained_erf(frame: pd.DataFrame) -> pd.DataFrame:
@@ -130,7 +140,7 @@ def of_trained_erf(frame: pd.DataFrame) -> pd.DataFrame:
         }
         spread = " ".join(f"{value:.2f}" for value in ratio)
         found.append({"table": table, "side": side, **texts, "trained / expected": spread})
-    return pd.DataFrame(found).set_index(["table", "side"]).T
+    return pd.DataFrame(found).set_index(["table", "side"])
 
 
 def parabola(sizes: pd.Series, accuracy: pd.Series) -> str:
@@ -156,30 +166,28 @@ def by_size(frame: pd.DataFrame) -> pd.DataFrame:
         kinds = ("trf", "erf_expected", "erf_init", "erf_trained")
         texts = {kind: parabola(part[kind], part["accuracy"]) for kind in kinds}
         found.append({"table": table, "side": side, **texts})
-    return pd.DataFrame(found).set_index(["table", "side"]).T
+    return pd.DataFrame(found).set_index(["table", "side"])
 
 
 def draw(frame: pd.DataFrame) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for table, marker, color in zip(TABLES, "os", (BLUE, VERMILLION), strict=True):
+    looks = zip(TABLES, "so^D", (BLUE, GREY, ORANGE, VERMILLION), strict=True)
+    for table, marker, color in looks:
         part = frame[frame["table"] == table]
-        label = table.replace("_", " ")
-        left.plot(
-            part["erf_expected"], part["erf_trained"], marker, color=color, alpha=0.5, label=label
-        )
-        right.plot(
-            part["ERF, octaves from its middle"], part["accuracy"], marker, color=color, alpha=0.5
-        )
+        look = {"marker": marker, "color": color, "alpha": 0.4, "markersize": 4, "linestyle": ""}
+        left.plot(part["erf_expected"], part["erf_trained"], label=table, **look)
+        right.plot(part["ERF, octaves from its middle"], part["accuracy"], **look)
     ends = [frame["erf_expected"].min(), frame["erf_expected"].max()]
-    left.plot(ends, ends, color="0.5", linewidth=1, label="equal")
+    left.plot(ends, ends, color="0.5", linewidth=1, label="equal sizes")
     left.set(xscale="log", yscale="log", xlabel="expected ERF (px)", ylabel="trained ERF (px)")
-    left.legend()
+    left.legend(fontsize="small")
     right.set(xlabel="expected ERF, octaves from the middle of the range", ylabel="accuracy")
     figure.savefig(HERE / "figure.png", dpi=120)
 
 
 if __name__ == "__main__":
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     results = pd.DataFrame([row for t in TABLES for side in IMAGE_SIDES for row in rows(t, side)])
     for summary in (of_accuracy, by_size, of_trained_erf):
         print(summary(results).to_string(), end="\n\n")

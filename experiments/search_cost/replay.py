@@ -1,7 +1,8 @@
-"""How much training do samplers need, with and without the receptive field? Replays on a table.
+"""How much training do samplers need, with and without the receptive field? Replays on tables.
 
-Every candidate was trained once (`../erf_and_accuracy/train.py .`), so a search that would train
-it looks its accuracy up, and hundreds of searches take minutes. Prints tables, draws figure.png.
+Every candidate of both spaces was trained once (`../erf_and_accuracy/train.py`), so a search that
+would train it looks its accuracy up, and hundreds of searches take minutes. Prints tables and
+draws figure.png.
 
 Run: python replay.py [SEEDS]
 """
@@ -25,7 +26,8 @@ import rfsearch as rfs
 from rfsearch.palette import BLACK, BLUE, GREY, ORANGE, PURPLE, VERMILLION
 
 HERE = Path(__file__).parent
-STORAGE = f"sqlite:///{HERE / 'study.db'}"
+#: Folder of each space: receptive fields from too small to too large, and mostly too large.
+SPACES = {"centred": HERE, "too large": HERE / "too_large"}
 IMAGE_SIDES = (18, 26, 36)
 #: Distinct candidates that a search may train, and trials of any kind that it may make.
 TRAININGS = 40
@@ -130,9 +132,10 @@ def search(
     return course
 
 
-def load_table(side: int) -> dict[rfs.Architecture, tuple[float, float]]:
+def load_table(folder: Path, side: int) -> dict[rfs.Architecture, tuple[float, float]]:
     """Accuracy, and 10^9 operations of a training (three passes over each image)."""
-    study = optuna.load_study(study_name=f"side {side}, seed 0", storage=STORAGE)
+    storage = f"sqlite:///{folder / 'study.db'}"
+    study = optuna.load_study(study_name=f"side {side}, seed 0", storage=storage)
     return {
         rfs.Architecture.from_dict(json.loads(trial.user_attrs["architecture"])): (
             trial.values[0],
@@ -188,11 +191,10 @@ def rules(table: dict[rfs.Architecture, tuple[float, float]], largest: float) ->
     return pd.DataFrame(rows, columns=["from", "to", "fit", "good", "trainings to a good one"])
 
 
-def draw(results: dict[int, dict[str, list[Course]]]) -> None:
-    figure = Figure(figsize=(10.5, 3.4), layout="constrained")
-    for axes, (side, courses) in zip(
-        np.ravel(figure.subplots(1, len(results))), results.items(), strict=True
-    ):
+def draw(results: dict[tuple[str, int], dict[str, list[Course]]]) -> None:
+    figure = Figure(figsize=(10.5, 6.4), layout="constrained")
+    panels = np.ravel(figure.subplots(len(SPACES), len(IMAGE_SIDES)))
+    for axes, ((space, side), courses) in zip(panels, results.items(), strict=True):
         for name, found in courses.items():
             longest = max(len(course.best) for course in found)
             best = [
@@ -200,32 +202,41 @@ def draw(results: dict[int, dict[str, list[Course]]]) -> None:
             ]
             color, line = STYLES[name]
             axes.plot(range(1, longest + 1), np.mean(best, axis=0), line, color=color, label=name)
-        axes.set(title=f"digits of {side} px", xlabel="trained candidates")
-    figure.axes[0].set_ylabel("best accuracy so far, mean")
-    figure.axes[-1].legend(fontsize="small")
+        axes.set(title=f"{space}, digits of {side} px", xlabel="trained candidates")
+    for axes in panels[:: len(IMAGE_SIDES)]:
+        axes.set_ylabel("best accuracy so far, mean")
+    panels[-1].legend(fontsize="small")
     figure.savefig(HERE / "figure.png", dpi=120)
+
+
+def compare(folder: Path, side: int, seeds: int) -> dict[str, list[Course]]:
+    """Search one space for objects of one size in every way; prints what came of it."""
+    space, table = rfs.SearchSpace.load(folder / "space.toml"), load_table(folder, side)
+    sizes = rfs.digit_scenes(object_size=side, num_train=1000, num_valid=1).object_sizes
+    assert sizes is not None
+    target = rfs.ScaleTarget.from_sizes(sizes)
+    whole = rfs.RFConstraint(target, measured=False)
+    theory = rfs.RFConstraint(target, effective=None)
+    courses = {
+        name: [search(space, method, table, seed) for seed in range(seeds)]
+        for name, method in methods(space, whole, theory).items()
+    }
+    fit = space.feasible(whole).count
+    print(f"\n{folder.name}, {side} px, {whole.ranges()}: {fit} of {space.size} fit")
+    print(rules(table, target.max_size).round(1).to_string(index=False))
+    print(report(side, courses).round(3).to_string(index=False), flush=True)
+    return courses
 
 
 def main(seeds: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space = rfs.SearchSpace.load(HERE / "space.toml")
-    results = {}
-    for side in IMAGE_SIDES:
-        table = load_table(side)
-        sizes = rfs.digit_scenes(object_size=side, num_train=1000, num_valid=1).object_sizes
-        assert sizes is not None
-        target = rfs.ScaleTarget.from_sizes(sizes)
-        whole = rfs.RFConstraint(target, measured=False)
-        theory = rfs.RFConstraint(target, effective=None)
-        ways = methods(space, whole, theory)
-        results[side] = {
-            name: [search(space, method, table, seed) for seed in range(seeds)]
-            for name, method in ways.items()
+    draw(
+        {
+            (name, side): compare(folder, side, seeds)
+            for name, folder in SPACES.items()
+            for side in IMAGE_SIDES
         }
-        print(f"{whole.ranges()}: {space.feasible(whole).count} of {space.size} fit")
-        print(rules(table, target.max_size).round(1).to_string(index=False))
-        print(report(side, results[side]).round(3).to_string(index=False), flush=True)
-    draw(results)
+    )
 
 
 if __name__ == "__main__":

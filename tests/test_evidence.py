@@ -1,0 +1,72 @@
+"""The experiments that give evidence, in a tiny size."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from helpers import TINY_SPACE
+
+import rfsearch as rfs
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+sys.path += [
+    str(EXPERIMENTS / name) for name in ("erf_and_accuracy", "search_cost", "foretelling")
+]
+
+import figure  # noqa: E402
+import replay  # noqa: E402
+import run as foretelling  # noqa: E402
+import train  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """All candidates of a tiny space, trained on a few scenes with objects of one size."""
+    scenes, path = rfs.digit_scenes, tmp_path_factory.mktemp("evidence")
+    (path / "space.toml").write_text(TINY_SPACE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rfs, "digit_scenes", lambda **kw: scenes(
+            object_size=12, canvas_size=16, num_train=64, num_valid=32, seed=kw.get("seed", 0)
+        ))  # fmt: skip
+        train.train_all(path, 26, 0)
+        yield path
+
+
+def test_every_candidate_is_trained_once(folder: Path) -> None:
+    train.train_all(folder, 26, 0)
+    study = optuna.load_study(study_name=train.study_name(26, 0), storage=train.storage_of(folder))
+    space = rfs.SearchSpace.load(folder / "space.toml")
+    assert len(study.trials) == space.size
+    assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
+
+
+def test_tables_follow_from_the_trials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = rfs.SearchSpace.load(folder / "space.toml")
+    monkeypatch.setattr(figure, "STORAGE", train.storage_of(folder))
+    assert figure.by_ratio(figure.trials())["trainings"].sum() == space.size
+    assert set(replay.load_table(folder, 26)) == set(space)
+    monkeypatch.setitem(foretelling.TABLES, "tiny", str(folder))
+    rows = list(foretelling.rows("tiny", 26))
+    assert len(rows) == space.size
+    assert all(np.isfinite([row[name] for name in foretelling.PROXIES]).all() for row in rows)
+
+
+def test_searches_are_replayed_within_their_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "TRAININGS", 10)
+    space = rfs.SearchSpace.load(EXPERIMENTS / "search_cost" / "space.toml")
+    table = {arch: (1 / arch.expected_erf().size, 1.0) for arch in space}
+    target = rfs.ScaleTarget(10, 20)
+    whole = rfs.RFConstraint(target, measured=False)
+    theory = rfs.RFConstraint(target, effective=None)
+    best_that_fits = max(table[arch][0] for arch in space if space.feasible(whole).contains(arch))
+    for name, method in replay.methods(space, whole, theory).items():
+        course = replay.search(space, method, table, seed=0)
+        assert course.best == sorted(course.best)
+        assert course.gflops == list(range(1, len(course.best) + 1))
+        if name in ("TPE, pruned", "TPE, constraints", "RFSampler, TRF and ERF"):
+            assert course.best[-1] <= best_that_fits
