@@ -11,7 +11,8 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage, get_storage
-from sqlalchemy.engine import URL
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
 from rfsearch.database_url import GRPC, parse_url, shown, without_password
@@ -93,8 +94,23 @@ def _connect(url: URL) -> BaseStorage:
         return _connect_to_proxy(url)
     # Optuna takes braces for fields to fill in.
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    storage = RDBStorage(text, engine_kwargs=_engine_options(url))
+    if storage.engine.name == "sqlite":
+        event.listen(storage.engine, "before_execute", _lock_for_update)
     # `get_storage` adds the cache that a bare `RDBStorage` lacks.
-    return get_storage(RDBStorage(text, engine_kwargs=_engine_options(url)))
+    return get_storage(storage)
+
+
+def _lock_for_update(connection: Connection, statement: Any, *_: Any) -> None:
+    """Lock the database where others lock rows.
+
+    SQLAlchemy leaves `FOR UPDATE` out for SQLite, which knows no such thing. Then two workers can
+    both read that a trial waits, or has no end yet, before either writes: both would run it, or
+    both put it back.
+    """
+    locks = getattr(statement, "_for_update_arg", None) is not None
+    if locks and not connection.connection.in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _engine_options(url: URL) -> dict[str, Any]:

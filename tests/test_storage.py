@@ -5,11 +5,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
 import pytest
 import sqlalchemy
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from rfsearch.storage import open_storage
@@ -48,6 +50,33 @@ def refusal(address: str) -> str:
 
 
 # -- SQLite -----------------------------------------------------------------------------------
+
+
+def test_a_trial_is_taken_by_one_and_ended_by_one(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'a.db'}"
+    study = optuna.create_study(study_name="a", storage=open_storage(address))
+    for x in range(rounds := 60):
+        study.enqueue_trial({"x": x})
+    together, taken, ended = threading.Barrier(2), list[int](), list[int]()
+
+    def work() -> None:
+        mine = optuna.load_study(study_name="a", storage=open_storage(address))
+        for _ in range(rounds // 2):
+            together.wait()
+            taken.append(mine.ask().number)
+        for number in range(rounds):
+            together.wait()
+            with suppress(ValueError, UpdateFinishedTrialError):
+                mine.tell(number, state=TrialState.FAIL)
+                ended.append(number)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(rounds))
+    assert sorted(ended) == list(range(rounds))
 
 
 def test_sqlite_lets_others_read_while_one_writes(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import pandas as pd
@@ -40,6 +40,10 @@ from rfsearch.study import StudyAddress, open_study
 from rfsearch.tasks import ClassificationTask
 from rfsearch.training import TrainingResult
 from rfsearch.worker import Worker
+
+if TYPE_CHECKING:
+    from mariadb import MariaServer
+    from postgres import PostgresServer
 
 HERE = Path(__file__).parent
 #: Seconds.
@@ -191,6 +195,17 @@ def findings(trials: list[FrozenTrial], frame: pd.DataFrame, folder: Path) -> di
     }
 
 
+def server_of(kind: str) -> AbstractContextManager[MariaServer | PostgresServer]:
+    """A new server; only the one that is meant needs its packages."""
+    if kind == "mysql":
+        from mariadb import mariadb
+
+        return mariadb()
+    from postgres import postgres
+
+    return postgres()
+
+
 @contextmanager
 def database(
     kind: str, folder: Path
@@ -199,12 +214,7 @@ def database(
     if kind == "sqlite":
         yield StudyAddress.of(folder), iter(())
         return
-    from mariadb import MariaServer, mariadb
-    from postgres import PostgresServer, postgres
-
-    opened: AbstractContextManager[MariaServer | PostgresServer]
-    opened = mariadb() if kind == "mysql" else postgres()
-    with opened as server:
+    with server_of(kind) as server:
 
         def restart(mode: str) -> None:
             server.stop(mode)

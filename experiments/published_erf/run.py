@@ -1,0 +1,140 @@
+"""Our ERF numbers beside those of RepLKNet's published procedure, for published networks.
+
+The published loop and its reading of the map (log10(A + 1), squares around the image's middle) are
+written anew here from its description, and run on the same weights and the same noise as ours.
+Prints a table of shares of the image's area in %.
+
+Run: python experiments/published_erf/run.py [NETWORK ...]
+     python experiments/published_erf/run.py --trained FOLDER_OF_IMAGES [NETWORK ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import rfsearch as rfs
+from rfsearch.erf_initialisation import calibrate, switch_branches_on
+
+#: Name, layer to look at (the last map where it is empty), and side of the images in px.
+NETWORKS = (
+    ("resnet50", "", 224),
+    ("resnet101", "", 224),
+    ("convnext_tiny", "", 224),
+    ("resnet50", "layer1", 256),
+    ("resnet50", "", 512),
+    ("resnet101", "", 512),
+)
+SHARES = (0.2, 0.3, 0.5, 0.99)
+IMAGES = {224: 20, 256: 20, 512: 4}
+#: As published, for trained networks.
+TRAINED_SIDE, TRAINED_IMAGES = 1024, 50
+
+
+def network(name: str, *, ready: bool) -> nn.Module:
+    """With random weights as timm gives it, or with branches on and batch statistics set."""
+    torch.manual_seed(0)
+    model: nn.Module = timm.create_model(name, num_classes=0, global_pool="").eval()
+    if ready:
+        switch_branches_on(model)
+        calibrate(model, [torch.randn(8, 3, 256, 256)], lambda net, images: net(images))
+    return model
+
+
+def published_map(model: nn.Module, layer: str, images: Tensor) -> NDArray[np.float64]:
+    """Positive gradients of the rectified unit at half of the map, one image at a time."""
+    kept: list[Tensor] = []
+    module = model.get_submodule(layer)
+    hook = module.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    maps = []
+    for image in images:
+        one = image[None].clone().requires_grad_()
+        model(one)
+        output = kept.pop()
+        unit = output[:, :, output.shape[2] // 2, output.shape[3] // 2]
+        (gradient,) = torch.autograd.grad(unit.relu().sum(), one)
+        maps.append(gradient.relu().sum((0, 1)).double().numpy())
+    hook.remove()
+    return np.mean(maps, axis=0)
+
+
+def published_ratio(values: NDArray[np.float64], share: float) -> float:
+    """Area of the smallest square around the image's middle with more than `share` of the mass."""
+    middle = len(values) // 2
+    distance = np.abs(np.arange(len(values)) - middle)
+    reach = np.maximum(distance[:, None], distance)
+    for number in range(1, middle):
+        if values[reach <= number].sum() > share * values.sum():
+            return float((2 * number + 1) ** 2 / values.size)
+    return float("nan")
+
+
+def percents(ratios: Iterator[float]) -> str:
+    return " / ".join(f"{100 * ratio:.3g}" for ratio in ratios)
+
+
+def compare(name: str, layer: str, side: int) -> dict[str, object]:
+    """One row: the published procedure on the network as it comes, and both on the same one."""
+    images = torch.randn(IMAGES[side], 3, side, side, generator=torch.Generator().manual_seed(0))
+    raw = published_map(network(name, ready=False), layer, images)
+    model = network(name, ready=True)
+    published = published_map(model, layer, images)
+    ours = rfs.measure_erf(
+        model, side, images, layer=layer or None, relative_error=None, replknet=True
+    )
+    return {
+        "network": f"{name} {layer}".strip(),
+        "side": side,
+        "published, as it comes": percents(published_ratio(np.log10(raw + 1), t) for t in SHARES),
+        "published, ready": percents(published_ratio(np.log10(published + 1), t) for t in SHARES),
+        "ours, their definition": percents(ours.replknet_area_ratio(t) for t in SHARES),
+        "published, ready, no logarithm": percents(published_ratio(published, t) for t in SHARES),
+        "ours": percents(ours.area_ratio(t) for t in SHARES),
+        "sigma": round(ours.sigma, 1),
+        "ERF size": ours.size,
+        "clipped": round(ours.clipped, 2),
+    }
+
+
+def trained(name: str, images: Path) -> dict[str, object]:
+    """A published network with its published weights on real images, by both definitions."""
+    erf = rfs.measure_erf(
+        name,
+        TRAINED_SIDE,
+        images,
+        num_images=TRAINED_IMAGES,
+        relative_error=None,
+        pretrained=True,
+        replknet=True,
+    )
+    return {
+        "network": name,
+        "ours, their definition": percents(erf.replknet_area_ratio(t) for t in SHARES),
+        "ours": percents(erf.area_ratio(t) for t in SHARES),
+        "ERF size": erf.size,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("networks", nargs="*")
+    parser.add_argument("--trained", type=Path, metavar="FOLDER")
+    options = parser.parse_args()
+    if options.trained:
+        names = options.networks or ["resnet101", "resnet152"]
+        rows = [trained(name, options.trained) for name in names]
+    else:
+        rows = [compare(*one) for one in NETWORKS if one[0] in (options.networks or one[0])]
+    print(pd.DataFrame(rows).T.to_string())
+
+
+if __name__ == "__main__":
+    main()
