@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from rfsearch.curves import note_epoch
 from rfsearch.device_memory import free_memory
 from rfsearch.environment import environment_of
+from rfsearch.latency import time_one_image
 from rfsearch.loading_errors import LoadingError
 from rfsearch.objective import score_attributes
 from rfsearch.timm_network import TimmNetwork
@@ -59,7 +60,12 @@ def _counts(trial: FrozenTrial) -> bool:
 
 
 def run_baseline(
-    trial: optuna.Trial, task: Task, after_epoch: Callable[[], None], folder: Path | None = None
+    trial: optuna.Trial,
+    task: Task,
+    after_epoch: Callable[[], None],
+    folder: Path | None = None,
+    *,
+    timed: bool = False,
 ) -> float:
     """Train the baseline that a trial is about.
 
@@ -70,6 +76,7 @@ def run_baseline(
         task: What to train for.
         after_epoch: Called after each epoch; an exception that it raises ends the training.
         folder: Of the experiment; the state of the git repository that it is in is noted.
+        timed: Whether its latency and memory are measured, as the candidates' are.
 
     Returns:
         NaN, for a failed trial, if it cannot be trained.
@@ -78,7 +85,7 @@ def run_baseline(
         optuna.TrialPruned: When it is trained.
     """
     try:
-        _measure_and_train(trial, task, after_epoch, folder)
+        _measure_and_train(trial, task, after_epoch, folder, timed)
     except (ValueError, RuntimeError, FloatingPointError, LoadingError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
     else:
@@ -90,7 +97,11 @@ def run_baseline(
 
 
 def _measure_and_train(
-    trial: optuna.Trial, task: Task, after_epoch: Callable[[], None], folder: Path | None
+    trial: optuna.Trial,
+    task: Task,
+    after_epoch: Callable[[], None],
+    folder: Path | None,
+    timed: bool,
 ) -> None:
     name = trial.user_attrs[BASELINE]
     described = TimmNetwork(name, task.in_chans, task.num_classes)
@@ -110,6 +121,9 @@ def _measure_and_train(
         erf_init=float(erf.size),
         erf_clipped=erf.clipped,
     )
+    if timed:
+        latency = time_one_image(model, task.input_size)
+        _note(trial, latency_ms=latency.latency_ms, peak_memory_mb=latency.peak_memory_mb)
 
     def report(epoch: int, score: float) -> None:
         after_epoch()

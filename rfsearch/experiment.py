@@ -139,8 +139,8 @@ class SearchConfig(FrozenData):
         pruner: Optuna's pruner of trials that train badly; it has none for several objectives.
         objectives: What is optimised, the score first. It is maximised, the others minimised.
         startup_trials: Random trials before the sampler takes over.
-        measure_latency: Whether candidates are timed before training; other work on the device
-            makes them look slower.
+        measure_latency: Whether candidates and baselines are timed before training; other work
+            on the device makes them look slower.
         keep_weights: Keep the weights of so many of the best trained candidates.
         keep_checkpoints: Most trainings stopped by `"hyperband"` or `"successive_halving"` whose
             state is kept while the search runs, to go on with those that are among the best third

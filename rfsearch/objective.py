@@ -18,7 +18,7 @@ from rfsearch.curves import is_pruned, note_epoch
 from rfsearch.device_memory import free_memory
 from rfsearch.diagnosis import diagnose_architecture
 from rfsearch.environment import environment_of
-from rfsearch.latency import measure_latency
+from rfsearch.latency import time_one_image
 from rfsearch.limits import check_memory
 from rfsearch.loading_errors import LoadingError
 from rfsearch.objectives import (
@@ -196,7 +196,8 @@ class Objective:
         return (result.score, *costs) if costs else result.score
 
     @property
-    def _needs_latency(self) -> bool:
+    def needs_latency(self) -> bool:
+        """Whether networks are timed before they are trained."""
         wanted = self.measure_latency or any(name in self.objectives for name in MEASURED)
         return wanted or self.constraint.needs_latency
 
@@ -218,8 +219,8 @@ class Objective:
         erf = {level: self.task.measure_erf(model, level) for level in levels}
         trial.set_user_attr("erf_clipped", erf[main].clipped)
         self.constraint.check_measured(trial, erf)
-        if self._needs_latency:
-            timed = measure_latency(model, self.task.input_size, (1,), min_seconds=0.1)
+        if self.needs_latency:
+            timed = time_one_image(model, self.task.input_size)
             self.constraint.check_latency(trial, timed)
 
     def _train(self, trial: optuna.Trial, model: nn.Module) -> TrainingResult:

@@ -152,6 +152,7 @@ class Worker:
                     experiment.task,
                     self.interrupts.raise_if_requested,
                     experiment.folder,
+                    timed=objective.needs_latency,
                 )
             else:
                 values = objective(trial)

@@ -145,6 +145,19 @@ def test_an_unknown_name_is_one_line(tmp_path: Path) -> None:
     assert "resnet18" in line
 
 
+@pytest.mark.parametrize("timed", [True, False])
+def test_they_are_timed_where_the_candidates_are(tmp_path: Path, timed: bool) -> None:
+    text = f'baselines = ["{SMALL}"]\n' + with_search(measure_latency=timed)
+    experiment = Experiment.load(write_experiment(tmp_path / "tiny", text), device="cpu")
+    study = open_study(experiment)
+    Worker(study, experiment).work()
+    frame = trials_dataframe(study)
+    seen = frame[frame["baseline"].notna() | frame["value"].notna()]
+    assert seen["baseline"].notna().sum() == 1
+    for column in ("latency_ms", "peak_memory_mb"):
+        assert (seen[column].notna() == timed).all()
+
+
 def test_architectures_are_built_as_before() -> None:
     assert task().build(architecture()).architecture == architecture()
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import timm
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 import rfsearch as rfs
 from rfsearch.erf_initialisation import calibrate, switch_branches_on
@@ -39,26 +40,27 @@ IMAGES = {224: 20, 256: 20, 512: 4}
 TRAINED_SIDE, TRAINED_IMAGES = 1024, 50
 
 
-def network(name: str, *, ready: bool) -> nn.Module:
+def network(name: str, *, ready: bool) -> Any:
     """With random weights as timm gives it, or with branches on and batch statistics set."""
     torch.manual_seed(0)
-    model: nn.Module = timm.create_model(name, num_classes=0, global_pool="").eval()
+    model: Any = timm.create_model(name).eval()
     if ready:
         switch_branches_on(model)
         calibrate(model, [torch.randn(8, 3, 256, 256)], lambda net, images: net(images))
     return model
 
 
-def published_map(model: nn.Module, layer: str, images: Tensor) -> NDArray[np.float64]:
+def published_map(model: Any, layer: str, images: Tensor) -> NDArray[np.float64]:
     """Positive gradients of the rectified unit at half of the map, one image at a time."""
     kept: list[Tensor] = []
-    module = model.get_submodule(layer)
-    hook = module.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    hook = model.get_submodule(layer).register_forward_hook(
+        lambda _module, _inputs, output: kept.append(output)
+    )
     maps = []
     for image in images:
         one = image[None].clone().requires_grad_()
-        model(one)
-        output = kept.pop()
+        last = model.forward_features(one)
+        output = kept.pop() if layer else last
         unit = output[:, :, output.shape[2] // 2, output.shape[3] // 2]
         (gradient,) = torch.autograd.grad(unit.relu().sum(), one)
         maps.append(gradient.relu().sum((0, 1)).double().numpy())

@@ -1,0 +1,88 @@
+"""What does a search of dilations alone find, against one of all that makes a receptive field?
+
+Every candidate of `space.toml` and of `../search_cost` was trained once
+(`../erf_and_accuracy/train.py`), so that searches are replayed. Prints a table for each size of
+the objects. Run: python run.py [SEEDS]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+
+import rfsearch as rfs
+
+HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "search_cost"))
+import replay  # noqa: E402  # from the folder above
+
+IMAGE_SIDES = (18, 26, 36)
+IMAGE_SIZE = (48, 48)
+#: Distinct candidates that each search trains.
+TRAININGS = 20
+#: Folder of each space, and the ways to search it.
+WAYS = {
+    "dilations": (HERE, ("TPE", "RFSampler, TRF and ERF")),
+    "all choices": (replay.HERE, ("TPE", "RFSampler, TRF and ERF")),
+}
+
+Row = tuple[str, int, float, float, float]
+
+
+def constraints(side: int, given: rfs.Architecture) -> tuple[rfs.RFConstraint, rfs.RFConstraint]:
+    """With and without the gates of ERF; none may cost more than the given network."""
+    sizes = rfs.digit_scenes(object_size=side, num_train=1000, num_valid=1).object_sizes
+    assert sizes is not None
+    target = rfs.ScaleTarget.from_sizes(sizes)
+    flops = given.cost(IMAGE_SIZE, in_chans=1, num_classes=10).flops
+    budget = rfs.Budget(max_flops_g=flops / 1e9, input_size=IMAGE_SIZE, in_chans=1, num_classes=10)
+    whole = rfs.RFConstraint(target, budget=budget, measured=False)
+    return whole, rfs.RFConstraint(target, effective=None, budget=budget)
+
+
+def rows(side: int, seeds: int, given: rfs.Architecture) -> list[Row]:
+    """For each way: candidates, what is found in 5 and in 20 trainings, and 10^12 operations."""
+    found = []
+    whole, theory = constraints(side, given)
+    for name, (folder, ways) in WAYS.items():
+        space = rfs.SearchSpace.load(folder / "space.toml")
+        table = replay.load_table(folder, side)
+        for way in ways:
+            method = replay.methods(space, whole, theory)[way]
+            courses = [replay.search(space, method, table, seed) for seed in range(seeds)]
+            best = np.array(
+                [[c.best[min(n, len(c.best)) - 1] for n in (5, TRAININGS)] for c in courses]
+            )
+            spent = float(np.median([c.gflops[-1] for c in courses])) / 1000
+            count = space.feasible(whole).count if "ERF" in way else space.size
+            found.append((f"{name}: {way}", count, *np.median(best, axis=0), spent))
+    return found
+
+
+def given_network() -> rfs.Architecture:
+    """The network whose dilations are searched, with none."""
+    space = rfs.SearchSpace.load(HERE / "space.toml")
+    return min(space, key=lambda arch: arch.receptive_field().size)
+
+
+def main(seeds: int) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    replay.TRAININGS = TRAININGS
+    given = given_network()
+    for side in IMAGE_SIDES:
+        table = replay.load_table(HERE, side)
+        print(f"\ndigits of {side} px; given: ERF of {given.expected_erf().size:g} px, ", end="")
+        print(f"accuracy {table[given][0]:.3f}; best of all {len(table)} dilations: ", end="")
+        print(f"{max(value for value, _ in table.values()):.3f}")
+        columns = ["searched", "candidates", "best of 5", f"best of {TRAININGS}", "TFLOPs"]
+        print(
+            pd.DataFrame(rows(side, seeds, given), columns=columns).round(3).to_string(index=False)
+        )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
