@@ -27,7 +27,8 @@ from rfsearch.erf_local import keep_local
 from rfsearch.erf_map import ErfMap
 from rfsearch.erf_read import Read, output_map, reader
 from rfsearch.erf_unit import find_unit
-from rfsearch.timm_models import checked_size, seeded_model
+from rfsearch.timm_models import seeded_model
+from rfsearch.validation import checked_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

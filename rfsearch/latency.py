@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rfsearch.timm_models import checked_size, create_model, input_channels
+from rfsearch.timm_models import create_model, input_channels
+from rfsearch.validation import checked_size
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -12,7 +12,7 @@ from rfsearch.cost import Cost, FeatureMap
 from rfsearch.expected_erf import ExpectedERF
 from rfsearch.expression import Chain, receptive_field
 from rfsearch.receptive_field import ReceptiveField
-from rfsearch.validation import FrozenData, parse
+from rfsearch.validation import FrozenData, checked_size, parse
 
 #: A weight, its gradient and the two averages of Adam, in float32.
 BYTES_PER_PARAMETER = 16
@@ -108,11 +108,13 @@ class Readings(FrozenData, ABC):
 
     # -- costs -----------------------------------------------------------------------------
 
-    def cost(self, input_size: tuple[int, int], in_chans: int = 3, num_classes: int = 0) -> Cost:
+    def cost(
+        self, input_size: int | tuple[int, int], in_chans: int = 3, num_classes: int = 0
+    ) -> Cost:
         """Parameters and FLOPs for one image, the classifier included if there are classes.
 
         Args:
-            input_size: `(height, width)` of the image in px.
+            input_size: Side or `(height, width)` of the image in px.
             in_chans: Channels of the image.
             num_classes: Outputs of the linear classifier; 0 for none.
 
@@ -123,14 +125,15 @@ class Readings(FrozenData, ABC):
             ValueError: If the image is too small for the network, or its size is no multiple of
                 `input_multiple`.
         """
-        self.check_input_size(input_size)
-        body = self._body_cost(FeatureMap(*input_size), in_chans)
+        size = checked_size(input_size)
+        self.check_input_size(size)
+        body = self._body_cost(FeatureMap(*size), in_chans)
         weights = self.num_features * num_classes
         return Cost(body.parameters + weights + num_classes, body.flops + 2 * weights, body.output)
 
     def training_memory(
         self,
-        input_size: tuple[int, int],
+        input_size: int | tuple[int, int],
         batch_size: int,
         in_chans: int = 3,
         num_classes: int = 0,
@@ -147,7 +150,7 @@ class Readings(FrozenData, ABC):
         the median 1.01 times.
 
         Args:
-            input_size: `(height, width)` of the images in px.
+            input_size: Side or `(height, width)` of the images in px.
             batch_size: Images of an update.
             in_chans: Channels of the images.
             num_classes: Outputs of the linear classifier; 0 for none.
@@ -158,7 +161,7 @@ class Readings(FrozenData, ABC):
             ValueError: As for `cost`.
         """
         parameters = self.cost(input_size, in_chans, num_classes).parameters
-        kept = batch_size * self._saved_values(FeatureMap(*input_size), in_chans)
+        kept = batch_size * self._saved_values(FeatureMap(*checked_size(input_size)), in_chans)
         return (BYTES_PER_PARAMETER * parameters + bytes_per_activation * kept) / 2**20
 
     def takes(self, input_size: tuple[int, int]) -> bool:

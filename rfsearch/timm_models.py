@@ -102,18 +102,3 @@ def input_channels(model: nn.Module) -> int:
     if first is None or (stated and first.in_channels > _MOST_CHANNELS):
         return channels
     return first.in_channels
-
-
-def checked_size(input_size: int | tuple[int, int]) -> tuple[int, int]:
-    """An input size as `(height, width)` in px.
-
-    Raises:
-        ValueError: If it is not one or two positive numbers.
-    """
-    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(
-            "`input_size` must be a side or (height, width) of at least 1 px, "
-            f"but got {input_size}."
-        )
-    return size

@@ -12,13 +12,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rfsearch.timm_models import checked_size, create_model, input_channels
+from rfsearch.timm_models import create_model, input_channels
 from rfsearch.trace_call import Axis, Dependence, Record, attach, dependence_of
 from rfsearch.trace_layers import Layers, meta_twin, named_tensors
 from rfsearch.trace_layout import Factor, Source, Span
 from rfsearch.trace_mode import TracingMode, refuse_stale_views, tracing
 from rfsearch.trace_result import TracedMap, TracedModel, traced_map
 from rfsearch.unit_grid import PIXELS
+from rfsearch.validation import checked_size
 
 
 def trace_receptive_field(

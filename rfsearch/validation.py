@@ -101,3 +101,18 @@ def _tags(model: type[BaseModel]) -> set[Any]:
     """Values of a model's fields that have one possible value, such as `Literal["digits"]`."""
     literals = (get_args(field.annotation) for field in model.model_fields.values())
     return {values[0] for values in literals if len(values) == 1 and isinstance(values[0], str)}
+
+
+def checked_size(input_size: int | tuple[int, int]) -> tuple[int, int]:
+    """An input size as `(height, width)` in px.
+
+    Raises:
+        ValueError: If it is not one or two positive numbers.
+    """
+    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(
+            "`input_size` must be a side or (height, width) of at least 1 px, "
+            f"but got {input_size}."
+        )
+    return size

@@ -51,6 +51,12 @@ def test_classifier_is_counted() -> None:
     assert whole.output == body.output == SIZE
 
 
+def test_a_side_stands_for_a_square() -> None:
+    network = architecture(stage_dict())
+    assert network.cost(32) == network.cost((32, 32))
+    assert network.training_memory(32, 4) == network.training_memory((32, 32), 4)
+
+
 def test_channels_of_the_image_are_counted() -> None:
     arch = architecture(kernel_size=5, width=8)
     difference = arch.cost(SIZE, in_chans=3).parameters - arch.cost(SIZE, in_chans=1).parameters

@@ -7,7 +7,7 @@ import pytest
 import timm
 from torch import nn
 
-from rfsearch.timm_models import checked_size, create_model, input_channels
+from rfsearch.timm_models import create_model, input_channels
 
 
 def test_known_name() -> None:
@@ -77,14 +77,3 @@ def test_mistakes_in_a_model_are_not_about_weights(monkeypatch: pytest.MonkeyPat
 )
 def test_input_channels(model: nn.Module, channels: int) -> None:
     assert input_channels(model) == channels
-
-
-@pytest.mark.parametrize(("given", "size"), [(5, (5, 5)), ((3, 4), (3, 4)), ([3, 4], (3, 4))])
-def test_size(given: Any, size: tuple[int, int]) -> None:
-    assert checked_size(given) == size
-
-
-@pytest.mark.parametrize("given", [0, (3, 0), (1, 2, 3)])
-def test_impossible_size(given: Any) -> None:
-    with pytest.raises(ValueError, match="`input_size` must be a side or"):
-        checked_size(given)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field, ValidationError
 
-from rfsearch.validation import FrozenData, describe_place, parse, read_toml
+from rfsearch.validation import FrozenData, checked_size, describe_place, parse, read_toml
 
 
 class Inner(FrozenData):
@@ -103,3 +103,14 @@ def test_read_something_else(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ValueError, match=r"data\.toml: not a TOML file \(") as caught:
         read_toml(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "size"), [(5, (5, 5)), ((3, 4), (3, 4)), ([3, 4], (3, 4))])
+def test_size(given: Any, size: tuple[int, int]) -> None:
+    assert checked_size(given) == size
+
+
+@pytest.mark.parametrize("given", [0, (3, 0), (1, 2, 3)])
+def test_impossible_size(given: Any) -> None:
+    with pytest.raises(ValueError, match="`input_size` must be a side or"):
+        checked_size(given)

@@ -32,7 +32,6 @@ TABLES = {
     "too large": "search_cost/too_large",
     "dilations": "dilation_search",
 }
-IMAGE_SIDES = (18, 26, 36)
 #: Images that NASWOT compares.
 IMAGES = 64
 
@@ -83,9 +82,18 @@ def target_of(side: int) -> rfs.ScaleTarget:
     return rfs.ScaleTarget.from_sizes(sizes)
 
 
+def storage(table: str) -> str:
+    return f"sqlite:///{HERE.parent / TABLES[table] / 'study.db'}"
+
+
+def sides(table: str) -> list[int]:
+    """Sides of the digits for which the space was trained, in px."""
+    names = optuna.get_all_study_names(storage(table))
+    return sorted(int(name.split()[1].rstrip(",")) for name in names if name.endswith("seed 0"))
+
+
 def rows(table: str, side: int) -> Iterator[dict[str, object]]:
-    storage = f"sqlite:///{HERE.parent / TABLES[table] / 'study.db'}"
-    study = optuna.load_study(study_name=f"side {side}, seed 0", storage=storage)
+    study = optuna.load_study(study_name=f"side {side}, seed 0", storage=storage(table))
     effective = rfs.RFConstraint(target_of(side)).ranges()["expected"]
     middle = np.sqrt(effective.low * effective.high)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
@@ -188,7 +196,7 @@ def draw(frame: pd.DataFrame) -> None:
 
 if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    results = pd.DataFrame([row for t in TABLES for side in IMAGE_SIDES for row in rows(t, side)])
+    results = pd.DataFrame([row for t in TABLES for side in sides(t) for row in rows(t, side)])
     for summary in (of_accuracy, by_size, of_trained_erf):
         print(summary(results).to_string(), end="\n\n")
     draw(results)

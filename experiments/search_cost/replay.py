@@ -26,9 +26,8 @@ import rfsearch as rfs
 from rfsearch.palette import BLACK, BLUE, GREY, ORANGE, PURPLE, VERMILLION
 
 HERE = Path(__file__).parent
-#: Folder of each space: receptive fields from too small to too large, and mostly too large.
-SPACES = {"centred": HERE, "too large": HERE / "too_large"}
-IMAGE_SIDES = (18, 26, 36)
+#: Folder and sides of digits; fields from too small to too large, or mostly too large.
+SPACES = {"centred": (HERE, (18, 26, 36)), "too large": (HERE / "too_large", (18,))}
 #: Distinct candidates that a search may train, and trials of any kind that it may make.
 TRAININGS = 40
 TRIALS = 200
@@ -192,8 +191,8 @@ def rules(table: dict[rfs.Architecture, tuple[float, float]], largest: float) ->
 
 
 def draw(results: dict[tuple[str, int], dict[str, list[Course]]]) -> None:
-    figure = Figure(figsize=(10.5, 6.4), layout="constrained")
-    panels = np.ravel(figure.subplots(len(SPACES), len(IMAGE_SIDES)))
+    figure = Figure(figsize=(9.5, 6.8), layout="constrained")
+    panels = np.ravel(figure.subplots(2, len(results) // 2))
     for axes, ((space, side), courses) in zip(panels, results.items(), strict=True):
         for name, found in courses.items():
             longest = max(len(course.best) for course in found)
@@ -203,7 +202,7 @@ def draw(results: dict[tuple[str, int], dict[str, list[Course]]]) -> None:
             color, line = STYLES[name]
             axes.plot(range(1, longest + 1), np.mean(best, axis=0), line, color=color, label=name)
         axes.set(title=f"{space}, digits of {side} px", xlabel="trained candidates")
-    for axes in panels[:: len(IMAGE_SIDES)]:
+    for axes in panels[:: len(results) // 2]:
         axes.set_ylabel("best accuracy so far, mean")
     panels[-1].legend(fontsize="small")
     figure.savefig(HERE / "figure.png", dpi=120)
@@ -233,8 +232,8 @@ def main(seeds: int) -> None:
     draw(
         {
             (name, side): compare(folder, side, seeds)
-            for name, folder in SPACES.items()
-            for side in IMAGE_SIDES
+            for name, (folder, sides) in SPACES.items()
+            for side in sides
         }
     )
 
