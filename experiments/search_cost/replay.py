@@ -177,7 +177,8 @@ def rules(table: dict[rfs.Architecture, tuple[float, float]], largest: float) ->
     """What each range of ERF over object leaves, and how soon uniform draws from it are good.
 
     Good is the best twentieth of all candidates. Draws without repetition from `fit` candidates of
-    which `good` are good meet the first after (fit + 1) / (good + 1) trainings on average.
+    which `good` are good meet the first after (fit + 1) / (good + 1) trainings on average. `best`
+    is the best accuracy that is left.
     """
     ratios = {arch: arch.expected_erf().size / largest for arch in table}
     ranked = sorted(table, key=lambda arch: -table[arch][0])
@@ -186,8 +187,10 @@ def rules(table: dict[rfs.Architecture, tuple[float, float]], largest: float) ->
     for low, high in RULES:
         fit = [arch for arch, ratio in ratios.items() if low <= ratio <= high]
         good = len(best.intersection(fit))
-        rows.append((low, high, len(fit), good, (len(fit) + 1) / (good + 1) if good else np.inf))
-    return pd.DataFrame(rows, columns=["from", "to", "fit", "good", "trainings to a good one"])
+        trainings = (len(fit) + 1) / (good + 1) if good else np.inf
+        rows.append((low, high, len(fit), good, trainings, max(table[arch][0] for arch in fit)))
+    columns = ["from", "to", "fit", "good", "trainings to a good one", "best"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def draw(results: dict[tuple[str, int], dict[str, list[Course]]]) -> None:
@@ -222,7 +225,7 @@ def compare(folder: Path, side: int, seeds: int) -> dict[str, list[Course]]:
     }
     fit = space.feasible(whole).count
     print(f"\n{folder.name}, {side} px, {whole.ranges()}: {fit} of {space.size} fit")
-    print(rules(table, target.max_size).round(1).to_string(index=False))
+    print(rules(table, target.max_size).round(3).to_string(index=False))
     print(report(side, courses).round(3).to_string(index=False), flush=True)
     return courses
 
