@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rfsearch.target import Range
+from rfsearch.ranges import Range
 
 if TYPE_CHECKING:
     from rfsearch.architecture import Architecture

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rfsearch.budget import Budget
 from rfsearch.level_ranges import FIELD_GATES, LevelRanges, level_ranges
-from rfsearch.target import Range, ScaleTarget, pixel_range
+from rfsearch.ranges import Range, pixel_range
+from rfsearch.target import ScaleTarget
 from rfsearch.verdict import Verdict
 
 if TYPE_CHECKING:

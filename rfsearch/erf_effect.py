@@ -9,7 +9,7 @@ import pandas as pd
 from rfsearch.statistics import rank_correlation
 
 if TYPE_CHECKING:
-    from rfsearch.target import Range
+    from rfsearch.ranges import Range
 
 #: Columns that may foretell the value, with what they are called.
 PREDICTORS = {

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from rfsearch.target import Range
+    from rfsearch.ranges import Range
 
 #: Candidates in a figure, at most; of more, the best and an even choice of the rest are drawn.
 MAX_POINTS = 2000

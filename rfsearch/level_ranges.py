@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from rfsearch.target import Range, ScaleTarget
+from rfsearch.ranges import Range
+from rfsearch.target import ScaleTarget
 from rfsearch.verdict import Verdict
 
 #: Gates that look at receptive fields, each map having its own; the others look at the network.

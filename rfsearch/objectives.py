@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import optuna
 
     from rfsearch.constraint import RFConstraint
-    from rfsearch.target import Range
+    from rfsearch.ranges import Range
 
 ObjectiveName = Literal[
     "score", "latency_ms", "peak_memory_mb", "params_m", "flops_g", "erf_misfit"
@@ -75,7 +75,7 @@ def erf_misfit(size: float, ranges: dict[str, Range]) -> float:
         size: In px.
         ranges: By gate, one of `expected` and `measured` among them, with two bounds.
 
-    >>> from rfsearch.target import Range
+    >>> from rfsearch.ranges import Range
     >>> erf_misfit(64, {"expected": Range(16, 64)})
     1.0
     """

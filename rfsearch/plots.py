@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from rfsearch.erf_map import ErfMap
-    from rfsearch.target import Range
+    from rfsearch.ranges import Range
 
 #: Squares on a map: share of the |gradient|, and line style.
 _SQUARES = ((0.5, "solid"), (0.95, "dashed"))

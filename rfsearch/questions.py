@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from rfsearch.target import MAX_SCALE_RATIO, REACH_PER_STRIDE, Range, ScaleTarget
+from rfsearch.ranges import Range
+from rfsearch.target import MAX_SCALE_RATIO, REACH_PER_STRIDE, ScaleTarget
 
 
 class Answer(NamedTuple):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rfsearch.erf_map import ErfMap
     from rfsearch.pareto import Direction
-    from rfsearch.target import Range
+    from rfsearch.ranges import Range
 
 #: Attribute of a study that holds what its experiment is, as JSON.
 _IDENTITY = "rfsearch_experiment"

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from rfsearch.object_scales import ObjectScales, ScaleSummary
 from rfsearch.questions import Needs
-from rfsearch.target import MAX_SCALE_RATIO, Range, ScaleTarget
+from rfsearch.ranges import Range
+from rfsearch.target import MAX_SCALE_RATIO, ScaleTarget
 
 if TYPE_CHECKING:
     from rich.console import Console

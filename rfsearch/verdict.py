@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from rfsearch.target import Range
+from rfsearch.ranges import Range
 
 _QUANTITIES = {
     "theoretical": "theoretical RF",

@@ -8,7 +8,7 @@ from helpers import architecture, stage_dict
 
 from rfsearch.budget import Budget
 from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
-from rfsearch.target import Range
+from rfsearch.ranges import Range
 
 ARCH = architecture(stage_dict("plain", 8, 2, (3, 3)))
 BUDGET = Budget(

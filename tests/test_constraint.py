@@ -11,8 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.architecture import Architecture
 from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
+from rfsearch.ranges import Range
 from rfsearch.space import SearchSpace
-from rfsearch.target import Range, ScaleTarget
+from rfsearch.target import ScaleTarget
 from rfsearch.verdict import Verdict
 
 #: Its theoretical field is 25 px and its expected ERF 21 px.

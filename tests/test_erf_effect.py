@@ -15,8 +15,8 @@ from rfsearch.erf_effect import (
     trained_baselines,
     trained_candidates,
 )
+from rfsearch.ranges import Range
 from rfsearch.statistics import rank_correlation
-from rfsearch.target import Range
 
 FRAME = trials_dataframe(searched_study())
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from rfsearch.device_memory import device_memory
 from rfsearch.experiment import Experiment, ExperimentConfig
+from rfsearch.ranges import Range
 from rfsearch.space import SearchSpace
-from rfsearch.target import Range
 from rfsearch.validation import parse, read_toml
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

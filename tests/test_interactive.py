@@ -13,7 +13,7 @@ from rfsearch.analysis import trials_dataframe
 from rfsearch.erf_effect import trained_candidates
 from rfsearch.objective_columns import objectives_of, with_objectives
 from rfsearch.pareto import pareto_front
-from rfsearch.target import Range
+from rfsearch.ranges import Range
 
 FRAME = trials_dataframe(searched_study())
 TRAINED = trained_candidates(FRAME)

@@ -17,8 +17,8 @@ import rfsearch
 LAYERS: tuple[set[str], ...] = (
     {
         "activations", "cost", "coverage", "erf_map", "expected_erf", "expression", "gradients",
-        "limits", "moments", "notebook", "palette", "poolings", "profiles", "receptive_field",
-        "rectifiers", "saved_activations", "unit_grid", "validation",
+        "limits", "moments", "notebook", "palette", "poolings", "profiles", "ranges",
+        "receptive_field", "rectifiers", "saved_activations", "unit_grid", "validation",
     },
     {
         "annotations", "annotations_coco", "annotations_csv", "annotations_masks",

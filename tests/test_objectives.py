@@ -23,10 +23,10 @@ from rfsearch.curves import curve_of, note_epoch
 from rfsearch.experiment import Experiment
 from rfsearch.front import front_figure, front_table
 from rfsearch.objectives import erf_misfit, name_objectives
+from rfsearch.ranges import Range
 from rfsearch.recovery import RETRY_OF, SIGN
 from rfsearch.story import Story
 from rfsearch.study import open_study, storage_url
-from rfsearch.target import Range
 
 SAMPLERS = {
     "tpe": lambda: TPESampler(seed=0, n_startup_trials=3),

@@ -15,7 +15,7 @@ from rfsearch.analysis import trials_dataframe
 from rfsearch.erf_effect import metric_label
 from rfsearch.erf_map import Center, ErfMap
 from rfsearch.plots import erf_heat_map, score_against_erf
-from rfsearch.target import Range
+from rfsearch.ranges import Range
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rfsearch.constraint import RFConstraint
 from rfsearch.experiment import TargetConfig
 from rfsearch.questions import Answer, Needs
-from rfsearch.target import Range, ScaleTarget
+from rfsearch.ranges import Range
+from rfsearch.target import ScaleTarget
 from rfsearch.validation import parse
 
 TARGET = ScaleTarget(12, 30)

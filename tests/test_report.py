@@ -23,9 +23,9 @@ from rfsearch.datasets import ImageData
 from rfsearch.experiment import Experiment, ExperimentConfig
 from rfsearch.model import SearchedNetwork
 from rfsearch.objective import Objective
+from rfsearch.ranges import Range
 from rfsearch.report import gate_summary, trained_table, write_report
 from rfsearch.space import SearchSpace
-from rfsearch.target import Range
 from rfsearch.tasks import ClassificationTask
 from rfsearch.training import TrainingResult
 

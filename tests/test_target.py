@@ -12,15 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from rfsearch.ranges import Range, pixel_range
 from rfsearch.target import (
     ERF_PER_OBJECT,
     MAX_SCALE_RATIO,
     MIN_TRF_PER_OBJECT,
     OBJECT_PER_STRIDE,
     REACH_PER_STRIDE,
-    Range,
     ScaleTarget,
-    pixel_range,
 )
 
 INF = math.inf

@@ -21,7 +21,7 @@ sys.path.append(str(HERE.parent / "search_cost"))
 import replay  # noqa: E402  # from the folder above
 
 #: Sides of the digits in px.
-IMAGE_SIDES = (18, 26, 36)
+IMAGE_SIDES = (26,)
 IMAGE_SIZE = (48, 48)
 #: Distinct candidates that each search trains.
 TRAININGS = 20
