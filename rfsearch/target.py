@@ -5,9 +5,10 @@ The rule, in one place. Let `largest` be the side of the largest object in px:
 - ERF size between `ERF_PER_OBJECT[0]` and `ERF_PER_OBJECT[1]` times `largest`;
 - theoretical receptive field at least `MIN_TRF_PER_OBJECT` times `largest`.
 
-The constants come from sweeps over receptive fields at equal parameters and equal training on
-digits among fragments of digits: accuracy peaked at an ERF of 1.2 to 2.9 tight boxes and fell on
-both sides for small objects. They are a start, not a law.
+The constants come from digits among fragments of digits. At equal parameters and equal training
+the best networks had an ERF of 1.4 to 2.7 tight boxes, and above 3 accuracy fell, for objects of
+12, 18 and 24 px (`experiments/erf_and_accuracy`, three seeds). `experiments/search_cost` shows what
+narrower and wider ranges would save and lose. They are a start, not a law.
 
 A pyramid's levels share the objects by the side of an object in strides of the level:
 

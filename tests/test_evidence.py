@@ -20,6 +20,7 @@ sys.path += [
 
 import figure  # noqa: E402
 import replay  # noqa: E402
+import rules  # noqa: E402
 import run as foretelling  # noqa: E402
 import train  # noqa: E402
 
@@ -54,6 +55,16 @@ def test_tables_follow_from_the_trials(folder: Path, monkeypatch: pytest.MonkeyP
     rows = list(foretelling.rows("tiny", 26))
     assert len(rows) == space.size
     assert all(np.isfinite([row[name] for name in foretelling.PROXIES]).all() for row in rows)
+
+
+def test_a_rule_saves_what_it_leaves_out(folder: Path) -> None:
+    (table,) = rules.tables("tiny", folder)
+    assert len(table.ratios) == rfs.SearchSpace.load(folder / "space.toml").size
+    known = rules.Table("known", np.arange(1.0, 41.0), np.arange(40.0) % 20)  # Best: 20 and 40.
+    assert known.judge(0, 99) == (1, 0)
+    assert known.judge(20, 20) == (pytest.approx(41 / 3), 0)
+    assert known.judge(1, 20) == (pytest.approx(41 / 3 * 2 / 21), 0)
+    assert known.judge(1, 19) == (0, 1)
 
 
 def test_searches_are_replayed_within_their_ranges(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,11 +34,6 @@ TRIALS = 200
 #: In one training: 4 epochs of 4,000.
 IMAGES = 16_000
 VALIDATION_IMAGES = 1000
-#: ERF over the largest object: nothing, the default rule, and others.
-RULES = (
-    (0, np.inf), (1, 3), (0.75, 3), (0.75, 2), (1, 2), (1, 1.5), (1, 4), (1.25, 2.5),
-    (1.5, 3), (0.5, 1.5),
-)  # fmt: skip
 
 Check = Callable[[optuna.Trial, rfs.Architecture], None]
 
@@ -176,26 +171,6 @@ def report(side: int, courses: dict[str, list[Course]]) -> pd.DataFrame:
     return frame.assign(times_less=spent / frame["GFLOPs"])
 
 
-def rules(table: dict[rfs.Architecture, tuple[float, float]], largest: float) -> pd.DataFrame:
-    """What each range of ERF over object leaves, and how soon uniform draws from it are good.
-
-    Good is the best twentieth of all candidates. Draws without repetition from `fit` candidates of
-    which `good` are good meet the first after (fit + 1) / (good + 1) trainings on average. `best`
-    is the best accuracy that is left.
-    """
-    ratios = {arch: arch.expected_erf().size / largest for arch in table}
-    ranked = sorted(table, key=lambda arch: -table[arch][0])
-    best = set(ranked[: round(0.05 * len(ranked))])
-    rows = []
-    for low, high in RULES:
-        fit = [arch for arch, ratio in ratios.items() if low <= ratio <= high]
-        good = len(best.intersection(fit))
-        trainings = (len(fit) + 1) / (good + 1) if good else np.inf
-        rows.append((low, high, len(fit), good, trainings, max(table[arch][0] for arch in fit)))
-    columns = ["from", "to", "fit", "good", "trainings to a good one", "best"]
-    return pd.DataFrame(rows, columns=columns)
-
-
 def draw(results: dict[tuple[str, int], dict[str, list[Course]]]) -> None:
     figure = Figure(figsize=(9.5, 6.8), layout="constrained")
     panels = np.ravel(figure.subplots(2, len(results) // 2))
@@ -228,7 +203,6 @@ def compare(folder: Path, side: int, seeds: int) -> dict[str, list[Course]]:
     }
     fit = space.feasible(whole).count
     print(f"\n{folder.name}, {side} px, {whole.ranges()}: {fit} of {space.size} fit")
-    print(rules(table, target.max_size).round(3).to_string(index=False))
     print(report(side, courses).round(3).to_string(index=False), flush=True)
     return courses
 

@@ -1,0 +1,113 @@
+"""Which range of ERF over object saves most, and what does it lose? On all trained spaces.
+
+A candidate's accuracy is its mean over seeds; good is the best twentieth of a table. Draws without
+repetition from `fit` candidates of which `good` are good meet the first after
+(fit + 1) / (good + 1) trainings on average: a rule saves the ratio of that without and with it.
+
+Run: python rules.py
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+from numpy.typing import NDArray
+from optuna.trial import TrialState
+
+import rfsearch as rfs
+
+HERE = Path(__file__).parent
+#: Folders of the spaces (`../erf_and_accuracy/train.py` trained all of their candidates).
+TABLES = {
+    "equal": HERE.parent / "erf_and_accuracy",
+    "dilations": HERE.parent / "dilation_search",
+    "centred": HERE,
+    "too large": HERE / "too_large",
+}
+#: ERF over the largest object, from and to.
+RULES = (
+    (1, 2), (1, 3), (1, 3.5), (1, 4), (0.75, 3), (1.25, 2.5), (1.25, 3), (1.25, 3.5),
+    (1.5, 3), (1.5, 3.5), (1.5, 4), (2, 4),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """All candidates of a space, trained for objects of one size.
+
+    Attributes:
+        name: Of the space, and the side of the digits in px.
+        ratios: Expected ERF over the largest object, one for each candidate.
+        accuracies: Mean over seeds, alike.
+    """
+
+    name: str
+    ratios: NDArray[np.float64]
+    accuracies: NDArray[np.float64]
+
+    def judge(self, low: float, high: float) -> tuple[float, float]:
+        """How many times fewer trainings it takes to a good candidate; and the best one's loss."""
+        fit = (self.ratios >= low) & (self.ratios <= high)
+        num_good = max(2, round(0.05 * len(fit)))
+        bar = np.sort(self.accuracies)[-num_good]
+        left = np.count_nonzero(self.accuracies[fit] >= bar)
+        freely = (len(fit) + 1) / (num_good + 1)
+        saved = freely * (left + 1) / (np.count_nonzero(fit) + 1) if left else 0.0
+        return saved, self.accuracies.max() - self.accuracies[fit].max()
+
+
+def largest_object(side: int) -> float:
+    sizes = rfs.digit_scenes(object_size=side, num_train=1000, num_valid=1).object_sizes
+    assert sizes is not None
+    return rfs.ScaleTarget.from_sizes(sizes).max_size
+
+
+def tables(name: str, folder: Path) -> Iterator[Table]:
+    """One for each size of the digits."""
+    storage = f"sqlite:///{folder / 'study.db'}"
+    values: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    expected: dict[str, float] = {}
+    for study_name in optuna.get_all_study_names(storage):
+        side = int(study_name.split()[1].rstrip(","))  # "side 18, seed 0"
+        study = optuna.load_study(study_name=study_name, storage=storage)
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            architecture = trial.user_attrs["architecture"]
+            expected[architecture] = trial.user_attrs["erf_expected"]
+            values[side][architecture].append(trial.values[0])
+    for side, found in sorted(values.items()):
+        ratios = np.array([expected[architecture] for architecture in found])
+        accuracies = np.array([np.mean(found[architecture]) for architecture in found])
+        yield Table(f"{name}, {side} px", ratios / largest_object(side), accuracies)
+
+
+def compare(known: list[Table]) -> pd.DataFrame:
+    """For each rule and table: the saving, and the loss where there is one."""
+    rows = []
+    for low, high in RULES:
+        judged = [table.judge(low, high) for table in known]
+        cells = {
+            table.name: f"{saved:.1f}" + (f" (-{lost:.3f})" if lost > 0 else "")
+            for table, (saved, lost) in zip(known, judged, strict=True)
+        }
+        savings = np.array([saved for saved, _ in judged])
+        mean = np.exp(np.log(savings).mean()) if savings.all() else np.nan
+        rows.append({"ERF / object": f"{low:g} to {high:g}", **cells, "mean": f"{mean:.2f}"})
+    return pd.DataFrame(rows).set_index("ERF / object")
+
+
+if __name__ == "__main__":
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    trained = [table for name, folder in TABLES.items() for table in tables(name, folder)]
+    shares = {
+        table.name: f"{np.mean((table.ratios >= 1) & (table.ratios <= 3)):.0%} of "
+        f"{len(table.ratios)} fit"
+        for table in trained
+    }
+    print(pd.Series(shares).to_string(), end="\n\n")
+    print(compare(trained).T.to_string())
