@@ -1,13 +1,14 @@
 """Train every candidate of a folder's `space.toml` on objects of three sizes, without any gate.
 
-Run: python train.py FOLDER [SEED ...]. The trials go to `study.db` in the folder, and what is
-there already is not trained again.
+Run: python train.py FOLDER [--seeds 0 1] [--sides 18 26 36]. The trials go to `study.db` in the
+folder, and what is there already is not trained again.
 """
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import json
-import sys
 from pathlib import Path
 
 import optuna
@@ -50,7 +51,11 @@ def train_all(folder: Path, side: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--sides", type=int, nargs="+", default=IMAGE_SIDES)
+    options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for number in map(int, sys.argv[2:] or ["0"]):
-        for image_side in IMAGE_SIDES:
-            train_all(Path(sys.argv[1]), image_side, number)
+    for seed, side in itertools.product(options.seeds, options.sides):
+        train_all(options.folder, side, seed)
