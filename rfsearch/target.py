@@ -7,8 +7,8 @@ The rule, in one place. Let `largest` be the side of the largest object in px:
 
 The constants come from digits among fragments of digits. At equal parameters and equal training
 the best networks had an ERF of 1.4 to 2.7 tight boxes, and above 3 accuracy fell, for objects of
-12, 18 and 24 px (`experiments/erf_and_accuracy`, three seeds). `experiments/search_cost` shows what
-narrower and wider ranges would save and lose. They are a start, not a law.
+12, 18 and 24 px (`experiments/erf_and_accuracy`, three seeds). What narrower and wider ranges
+would save and lose is in `experiments/search_cost`. They are a start, not a law.
 
 A pyramid's levels share the objects by the side of an object in strides of the level:
 
