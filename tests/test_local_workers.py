@@ -76,7 +76,8 @@ def test_progress_resets_the_count(tmp_path: Path) -> None:
 def test_what_a_worker_says_at_last_is_passed_on(
     tmp_path: Path, code: int, kind: type[Exception], message: str
 ) -> None:
-    words = "import sys; print('hm'); print('error: no such space', file=sys.stderr)"
+    # In one piece, as `typer.echo` does: two workers say it at the same time.
+    words = r"import sys; print('hm'); sys.stderr.write('error: no such space\n')"
     with (
         workers(tmp_path, f"{words}; sys.exit({code})") as crew,
         pytest.raises(kind, match=message),
