@@ -1,8 +1,8 @@
 """What does a search of dilations alone find, against one of all that makes a receptive field?
 
 Every candidate of `space.toml` and of `../search_cost` was trained once
-(`../erf_and_accuracy/train.py`), so that searches are replayed. Prints a table for each size of
-the objects. Run: python run.py [SEEDS]
+(`../erf_and_accuracy/train.py`), so that searches are replayed. Prints a table and draws
+figure.png. Run: python run.py [SEEDS]
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pandas as pd
+from matplotlib.figure import Figure
 
 import rfsearch as rfs
+from rfsearch.palette import BLUE, VERMILLION
+from rfsearch.target import ERF_PER_OBJECT
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "search_cost"))
 import replay  # noqa: E402  # from the folder above
 
-#: Sides of the digits in px.
-IMAGE_SIDES = (26,)
+#: Of the digits, in px.
+SIDE = 26
 IMAGE_SIZE = (48, 48)
 #: Distinct candidates that each search trains.
 TRAININGS = 20
@@ -34,9 +37,9 @@ WAYS = {
 Row = tuple[str, int, float, float, float]
 
 
-def constraints(side: int, given: rfs.Architecture) -> tuple[rfs.RFConstraint, rfs.RFConstraint]:
+def constraints(given: rfs.Architecture) -> tuple[rfs.RFConstraint, rfs.RFConstraint]:
     """With and without the gates of ERF; none may cost more than the given network."""
-    sizes = rfs.digit_scenes(object_size=side, num_train=1000, num_valid=1).object_sizes
+    sizes = rfs.digit_scenes(object_size=SIDE, num_train=1000, num_valid=1).object_sizes
     assert sizes is not None
     target = rfs.ScaleTarget.from_sizes(sizes)
     flops = given.cost(IMAGE_SIZE, in_chans=1, num_classes=10).flops
@@ -45,13 +48,13 @@ def constraints(side: int, given: rfs.Architecture) -> tuple[rfs.RFConstraint, r
     return whole, rfs.RFConstraint(target, effective=None, budget=budget)
 
 
-def rows(side: int, seeds: int, given: rfs.Architecture) -> list[Row]:
+def rows(seeds: int, given: rfs.Architecture) -> list[Row]:
     """For each way: candidates, what is found in 5 and in 20 trainings, and 10^12 operations."""
     found = []
-    whole, theory = constraints(side, given)
+    whole, theory = constraints(given)
     for name, (folder, ways) in WAYS.items():
         space = rfs.SearchSpace.load(folder / "space.toml")
-        table = replay.load_table(folder, side)
+        table = replay.load_table(folder, SIDE)
         for way in ways:
             method = replay.methods(space, whole, theory)[way]
             courses = [replay.search(space, method, table, seed) for seed in range(seeds)]
@@ -70,19 +73,32 @@ def given_network() -> rfs.Architecture:
     return min(space, key=lambda arch: arch.receptive_field().size)
 
 
+def draw(table: dict[rfs.Architecture, tuple[float, float]], given: rfs.Architecture) -> None:
+    """Accuracy of all patterns of dilations against their expected ERF over the largest object."""
+    target = constraints(given)[0].target
+    assert target is not None
+    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(*ERF_PER_OBJECT, color="0.9", label="default range")
+    ratios = [arch.expected_erf().size / target.max_size for arch in table]
+    axes.plot(ratios, [value for value, _ in table.values()], "o", color=BLUE, alpha=0.6)
+    place = given.expected_erf().size / target.max_size
+    axes.plot(place, table[given][0], "*", color=VERMILLION, markersize=14, label="no dilation")
+    axes.set(xlabel="expected ERF / largest object", ylabel="accuracy")
+    axes.legend(fontsize="small")
+    figure.savefig(HERE / "figure.png", dpi=120)
+
+
 def main(seeds: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     replay.TRAININGS = TRAININGS
-    given = given_network()
-    for side in IMAGE_SIDES:
-        table = replay.load_table(HERE, side)
-        print(f"\ndigits of {side} px; given: ERF of {given.expected_erf().size:g} px, ", end="")
-        print(f"accuracy {table[given][0]:.3f}; best of all {len(table)} dilations: ", end="")
-        print(f"{max(value for value, _ in table.values()):.3f}")
-        columns = ["searched", "candidates", "best of 5", f"best of {TRAININGS}", "TFLOPs"]
-        print(
-            pd.DataFrame(rows(side, seeds, given), columns=columns).round(3).to_string(index=False)
-        )
+    given, table = given_network(), replay.load_table(HERE, SIDE)
+    best = max(value for value, _ in table.values())
+    print(f"digits of {SIDE} px; given: ERF of {given.expected_erf().size:g} px, ", end="")
+    print(f"accuracy {table[given][0]:.3f}; best of all {len(table)} dilations: {best:.3f}")
+    draw(table, given)
+    columns = ["searched", "candidates", "best of 5", f"best of {TRAININGS}", "TFLOPs"]
+    print(pd.DataFrame(rows(seeds, given), columns=columns).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":
