@@ -32,7 +32,9 @@ def look_until_ended(crew: LocalWorkers, finished: int = 0) -> None:
 
 
 def test_it_ends_when_all_have_ended(tmp_path: Path) -> None:
-    with workers(tmp_path, "import os; print(os.environ['RFSEARCH_TEST'])") as crew:
+    # In one piece: both may say it at the same time.
+    says = r"import os, sys; sys.stdout.write(os.environ['RFSEARCH_TEST'] + '\n')"
+    with workers(tmp_path, says) as crew:
         look_until_ended(crew)
     assert (tmp_path / "workers.log").read_text() == "x\nx\n"
 
