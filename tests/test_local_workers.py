@@ -79,7 +79,7 @@ def test_what_a_worker_says_at_last_is_passed_on(
     tmp_path: Path, code: int, kind: type[Exception], message: str
 ) -> None:
     # In one piece, as `typer.echo` does: two workers say it at the same time.
-    words = r"import sys; print('hm'); sys.stderr.write('error: no such space\n')"
+    words = r"import sys; sys.stderr.write('hm\n'); sys.stderr.write('error: no such space\n')"
     with (
         workers(tmp_path, f"{words}; sys.exit({code})") as crew,
         pytest.raises(kind, match=message),
