@@ -111,6 +111,7 @@ def rows(table: str, side: int) -> Iterator[dict[str, object]]:
             "trf": float(arch.receptive_field().size),
             "ERF, octaves outside the range": -max(0.0, effective.violation(expected)),
             "ERF, octaves from its middle": -abs(np.log2(expected / middle)),
+            "gaps": -arch.coverage().missing,
             "parameters": attrs["params_m"],
             "FLOPs": attrs["flops_g"],
             "synflow": synflow(arch, tuple(images.shape[1:])),
@@ -121,6 +122,7 @@ def rows(table: str, side: int) -> Iterator[dict[str, object]]:
 PROXIES = (
     "ERF, octaves outside the range",
     "ERF, octaves from its middle",
+    "gaps",
     "parameters",
     "FLOPs",
     "synflow",
