@@ -39,11 +39,9 @@ Row = tuple[str, int, float, float, float]
 
 def constraints(given: rfs.Architecture) -> tuple[rfs.RFConstraint, rfs.RFConstraint]:
     """With and without the gates of ERF; none may cost more than the given network."""
-    sizes = rfs.digit_scenes(object_size=SIDE, num_train=1000, num_valid=1).object_sizes
-    assert sizes is not None
-    target = rfs.ScaleTarget.from_sizes(sizes)
     flops = given.cost(IMAGE_SIZE, in_chans=1, num_classes=10).flops
     budget = rfs.Budget(max_flops_g=flops / 1e9, input_size=IMAGE_SIZE, in_chans=1, num_classes=10)
+    target = replay.target_of(SIDE)
     whole = rfs.RFConstraint(target, budget=budget, measured=False)
     return whole, rfs.RFConstraint(target, effective=None, budget=budget)
 
@@ -75,14 +73,13 @@ def given_network() -> rfs.Architecture:
 
 def draw(table: dict[rfs.Architecture, tuple[float, float]], given: rfs.Architecture) -> None:
     """Accuracy of all patterns of dilations against their expected ERF over the largest object."""
-    target = constraints(given)[0].target
-    assert target is not None
+    largest = replay.target_of(SIDE).max_size
     figure = Figure(figsize=(5.5, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.axvspan(*ERF_PER_OBJECT, color="0.9", label="default range")
-    ratios = [arch.expected_erf().size / target.max_size for arch in table]
+    ratios = [arch.expected_erf().size / largest for arch in table]
     axes.plot(ratios, [value for value, _ in table.values()], "o", color=BLUE, alpha=0.6)
-    place = given.expected_erf().size / target.max_size
+    place = given.expected_erf().size / largest
     axes.plot(place, table[given][0], "*", color=VERMILLION, markersize=14, label="no dilation")
     axes.set(xlabel="expected ERF / largest object", ylabel="accuracy")
     axes.legend(fontsize="small")

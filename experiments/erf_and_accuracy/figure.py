@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 import pandas as pd
 from matplotlib.figure import Figure
-from train import IMAGE_SIDES, storage_of, study_name
+from train import IMAGE_SIDES, object_sizes, storage_of, study_name
 
 import rfsearch as rfs
 from rfsearch.erf_effect import per_object, trained_candidates
@@ -28,13 +28,11 @@ def trials() -> pd.DataFrame:
     known = set(optuna.get_all_study_names(STORAGE))
     frames = []
     for side in sorted(IMAGE_SIDES):
-        sizes = rfs.digit_scenes(object_size=side, num_train=1000, num_valid=1).object_sizes
-        assert sizes is not None
         seed = 0
         while (name := study_name(side, seed)) in known:
             study = optuna.load_study(study_name=name, storage=STORAGE)
             frame = trained_candidates(rfs.trials_dataframe(study))
-            object_size = float(np.median(sizes))
+            object_size = float(np.median(object_sizes(side)))
             frames.append(per_object(frame, object_size).assign(object_size=object_size))
             seed += 1
     return pd.concat(frames, ignore_index=True)

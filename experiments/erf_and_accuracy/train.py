@@ -11,7 +11,9 @@ import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.pruners import NopPruner
 from optuna.trial import TrialState
 
@@ -27,6 +29,17 @@ def storage_of(folder: Path) -> str:
 
 def study_name(side: int, seed: int) -> str:
     return f"side {side}, seed {seed}"
+
+
+def object_sizes(side: int) -> NDArray[np.float64]:
+    """Sides of the tight boxes of digits whose image has this side, all in px."""
+    sizes = rfs.digit_scenes(object_size=side, num_train=1000, num_valid=1).object_sizes
+    assert sizes is not None
+    return np.asarray(sizes)
+
+
+def target_of(side: int) -> rfs.ScaleTarget:
+    return rfs.ScaleTarget.from_sizes(object_sizes(side))
 
 
 def train_all(folder: Path, side: int, seed: int) -> None:

@@ -7,6 +7,7 @@ Prints tables and draws figure.png. Run: python run.py
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,9 @@ from rfsearch.palette import BLUE, GREY, ORANGE, VERMILLION
 from rfsearch.statistics import rank_correlation
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "erf_and_accuracy"))
+from train import storage_of, study_name, target_of  # noqa: E402  # from the folder beside
+
 #: Folders of the spaces.
 TABLES = {
     "equal": "erf_and_accuracy",
@@ -75,15 +79,8 @@ def images_of(side: int) -> Tensor:
     return Normalizer.of(data.train_images)(data.train_images[:IMAGES])
 
 
-@cache
-def target_of(side: int) -> rfs.ScaleTarget:
-    sizes = rfs.digit_scenes(object_size=side, num_train=1000, num_valid=1).object_sizes
-    assert sizes is not None
-    return rfs.ScaleTarget.from_sizes(sizes)
-
-
 def storage(table: str) -> str:
-    return f"sqlite:///{HERE.parent / TABLES[table] / 'study.db'}"
+    return storage_of(HERE.parent / TABLES[table])
 
 
 def sides(table: str) -> list[int]:
@@ -93,7 +90,7 @@ def sides(table: str) -> list[int]:
 
 
 def rows(table: str, side: int) -> Iterator[dict[str, object]]:
-    study = optuna.load_study(study_name=f"side {side}, seed 0", storage=storage(table))
+    study = optuna.load_study(study_name=study_name(side, 0), storage=storage(table))
     effective = rfs.RFConstraint(target_of(side)).ranges()["expected"]
     middle = np.sqrt(effective.low * effective.high)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):

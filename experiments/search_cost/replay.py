@@ -26,6 +26,9 @@ import rfsearch as rfs
 from rfsearch.palette import BLACK, BLUE, GREY, ORANGE, PURPLE, VERMILLION
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "erf_and_accuracy"))
+from train import storage_of, study_name, target_of  # noqa: E402  # from the folder beside
+
 #: Folder and sides of digits; fields from too small to too large, or mostly too large.
 SPACES = {"centred": (HERE, (18, 26, 36)), "too large": (HERE / "too_large", (18,))}
 #: Distinct candidates that a search may train, and trials of any kind that it may make.
@@ -128,8 +131,7 @@ def search(
 
 def load_table(folder: Path, side: int) -> dict[rfs.Architecture, tuple[float, float]]:
     """Accuracy, and 10^9 operations of a training (three passes over each image)."""
-    storage = f"sqlite:///{folder / 'study.db'}"
-    study = optuna.load_study(study_name=f"side {side}, seed 0", storage=storage)
+    study = optuna.load_study(study_name=study_name(side, 0), storage=storage_of(folder))
     return {
         rfs.Architecture.from_dict(json.loads(trial.user_attrs["architecture"])): (
             trial.values[0],
@@ -192,9 +194,7 @@ def draw(results: dict[tuple[str, int], dict[str, list[Course]]]) -> None:
 def compare(folder: Path, side: int, seeds: int) -> dict[str, list[Course]]:
     """Search one space for objects of one size in every way; prints what came of it."""
     space, table = rfs.SearchSpace.load(folder / "space.toml"), load_table(folder, side)
-    sizes = rfs.digit_scenes(object_size=side, num_train=1000, num_valid=1).object_sizes
-    assert sizes is not None
-    target = rfs.ScaleTarget.from_sizes(sizes)
+    target = target_of(side)
     whole = rfs.RFConstraint(target, measured=False)
     theory = rfs.RFConstraint(target, effective=None)
     courses = {

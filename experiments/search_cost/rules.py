@@ -9,6 +9,7 @@ Run: python rules.py
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from optuna.trial import TrialState
 
-import rfsearch as rfs
-
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "erf_and_accuracy"))
+from train import storage_of, target_of  # noqa: E402  # from the folder beside
+
 #: Folders of the spaces (`../erf_and_accuracy/train.py` trained all of their candidates).
 TABLES = {
     "equal": HERE.parent / "erf_and_accuracy",
@@ -62,15 +64,9 @@ class Table:
         return saved, self.accuracies.max() - self.accuracies[fit].max()
 
 
-def largest_object(side: int) -> float:
-    sizes = rfs.digit_scenes(object_size=side, num_train=1000, num_valid=1).object_sizes
-    assert sizes is not None
-    return rfs.ScaleTarget.from_sizes(sizes).max_size
-
-
 def tables(name: str, folder: Path) -> Iterator[Table]:
     """One for each size of the digits."""
-    storage = f"sqlite:///{folder / 'study.db'}"
+    storage = storage_of(folder)
     values: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     expected: dict[str, float] = {}
     for study_name in optuna.get_all_study_names(storage):
@@ -83,7 +79,7 @@ def tables(name: str, folder: Path) -> Iterator[Table]:
     for side, found in sorted(values.items()):
         ratios = np.array([expected[architecture] for architecture in found])
         accuracies = np.array([np.mean(found[architecture]) for architecture in found])
-        yield Table(f"{name}, {side} px", ratios / largest_object(side), accuracies)
+        yield Table(f"{name}, {side} px", ratios / target_of(side).max_size, accuracies)
 
 
 def compare(known: list[Table]) -> pd.DataFrame:
