@@ -24,7 +24,8 @@ class LocalWorkers:
         command: What starts a worker. It ends with code 0 when the search is over.
         number: How many to start.
         log: File that takes in what they say.
-        environment: Variables beside this process's own.
+        environment: Variables beside this process's own. Unless either of them sets
+            `OMP_NUM_THREADS`, several workers share the CPU's cores among them.
         grace: Seconds that a worker has to end after SIGTERM.
     """
 
@@ -39,7 +40,7 @@ class LocalWorkers:
         self.command = command
         self.number = number
         self.log = log
-        self._environment = os.environ | environment
+        self._environment = _threads(number) | os.environ | environment
         self._grace = grace
         self._running: list[subprocess.Popen[bytes]] = []
         self._deaths = 0
@@ -125,3 +126,11 @@ class LocalWorkers:
     def _last_words(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1].removeprefix("error: ") if lines else ""
+
+
+def _threads(number: int) -> dict[str, str]:
+    """Threads of each worker; by themselves all would use all cores, and slow each other down."""
+    if number == 1:
+        return {}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"OMP_NUM_THREADS": str(max(1, (cores or 1) // number))}

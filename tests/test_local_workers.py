@@ -39,6 +39,23 @@ def test_it_ends_when_all_have_ended(tmp_path: Path) -> None:
     assert (tmp_path / "workers.log").read_text() == "x\nx\n"
 
 
+def threads_of_each(tmp_path: Path, number: int) -> list[str]:
+    says = r"import os, sys; sys.stdout.write(os.environ.get('OMP_NUM_THREADS', 'all') + '\n')"
+    with workers(tmp_path, says, number=number) as crew:
+        look_until_ended(crew)
+    return (tmp_path / "workers.log").read_text().split()
+
+
+def test_workers_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert threads_of_each(tmp_path, 1) == ["all"]
+    assert threads_of_each(tmp_path, 2) == ["3"] * 2
+    assert threads_of_each(tmp_path, 8) == ["1"] * 8
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert threads_of_each(tmp_path, 2) == ["5"] * 2
+
+
 def test_killed_workers_are_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "started"
     folder.mkdir()
