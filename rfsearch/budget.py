@@ -37,8 +37,6 @@ class Budget:
             MiB; see `Architecture.training_memory`.
         max_latency_ms: Longest median time of a forward pass of one image, in ms on the device.
         max_peak_memory_mb: Most memory during that pass, in MiB; see `measure_latency`.
-        max_gridding: Largest share of the pixels inside the theoretical receptive field, along an
-            axis, that no path touches; in [0, 1).
         input_size: `(height, width)` of an image in px.
         in_chans: Channels of an image.
         num_classes: Outputs of the classifier; 0 for none.
@@ -46,8 +44,7 @@ class Budget:
         bytes_per_activation: Of the training: 4 for float32, 2 for bfloat16.
 
     Raises:
-        ValueError: If a bound, `batch_size` or `bytes_per_activation` is not positive, or
-            `max_gridding` not a share below 1.
+        ValueError: If a bound, `batch_size` or `bytes_per_activation` is not positive.
     """
 
     max_output_stride: int | None = None
@@ -56,7 +53,6 @@ class Budget:
     max_training_memory_mb: float | None = None
     max_latency_ms: float | None = None
     max_peak_memory_mb: float | None = None
-    max_gridding: float | None = None
     input_size: tuple[int, int] = (224, 224)
     in_chans: int = 3
     num_classes: int = 0
@@ -68,21 +64,15 @@ class Budget:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"`{name} > 0` must hold, but got {value}.")
-        if self.max_gridding is not None and not 0 <= self.max_gridding < 1:
-            raise ValueError(f"`0 <= max_gridding < 1` must hold, but got {self.max_gridding}.")
 
     def ranges(self) -> dict[str, Range]:
         """What is allowed, by gate, for the bounds in closed form that are on."""
-        found = _ranges(
+        return _ranges(
             output_stride=(self.max_output_stride, "px"),
             parameters=(self.max_params_m, "M parameters"),
             flops=(self.max_flops_g, "GFLOPs"),
             training_memory=(self.max_training_memory_mb, "MiB"),
         )
-        if self.max_gridding is not None:
-            # Of what is touched, whose octaves are finite where nothing may be missing.
-            found["gridding"] = Range(1 - self.max_gridding, math.inf, "of the RF")
-        return found
 
     def measured_ranges(self) -> dict[str, Range]:
         """What is allowed, by gate, for the bounds on what is measured that are on."""
@@ -125,9 +115,6 @@ class Budget:
                 self.num_classes,
                 self.bytes_per_activation,
             )
-        if self.max_gridding is not None:
-            seen = architecture.coverage()
-            needs["gridding"] = 1 - seen.missing / seen.size
         return {gate: needs[gate] for gate in self.ranges()}
 
 

@@ -12,6 +12,7 @@ follows from that (`rfsearch.level_ranges`); a gate's verdict is that of the wor
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rfsearch.budget import Budget
 from rfsearch.level_ranges import FIELD_GATES, LevelRanges, level_ranges
 from rfsearch.ranges import Range, pixel_range
-from rfsearch.target import ScaleTarget
+from rfsearch.target import MAX_GRIDDING, ScaleTarget
 from rfsearch.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -69,11 +70,14 @@ class RFConstraint:
     """Which receptive fields fit.
 
     Attributes:
-        target: The object scales, whose default rule gives both ranges. It may be None where
-            both ranges are given.
+        target: The object scales, from which the default rule follows (`rfsearch.target`). It may
+            be None where both ranges are given.
         theoretical: `(low, high)` in px for the theoretical receptive field instead of the
             default rule; a `high` of None is no upper bound. None turns the gate off.
         effective: The same for the ERF size, expected and measured.
+        max_gridding: Largest share of the pixels inside the theoretical receptive field, along an
+            axis, that no path touches, in [0, 1). None turns the gate off; so does the default
+            rule where both ranges are given, or off.
         budget: What a candidate may cost beside that. None is no bound. With a bound on what is
             measured, `check_latency` must be called for every trial that passes `check_measured`.
         expected: Whether the expected ERF is a gate.
@@ -81,12 +85,14 @@ class RFConstraint:
             every trial that passes `check`.
 
     Raises:
-        ValueError: If bounds are not ordered, or a range is neither given nor follows.
+        ValueError: If bounds are not ordered, a range is neither given nor follows, or
+            `max_gridding` is not a share below 1.
     """
 
     target: ScaleTarget | None = None
     theoretical: Bounds | str | None = "rule"
     effective: Bounds | str | None = "rule"
+    max_gridding: float | str | None = "rule"
     budget: Budget | None = None
     expected: bool = True
     measured: bool = True
@@ -97,6 +103,7 @@ class RFConstraint:
             if isinstance(bounds, list):  # As read from a file; a tuple can be hashed.
                 object.__setattr__(self, name, tuple(bounds))
             self._range(name)
+        self._touched()
 
     def ranges(self) -> dict[str, Range]:
         """What each gate that is on lets pass, from the cheapest to the dearest."""
@@ -108,6 +115,7 @@ class RFConstraint:
         found = {
             "theoretical": self._range("theoretical"),
             **(self.budget.ranges() if self.budget else {}),
+            "gridding": self._touched(),
             "expected": effective if self.expected else None,
             "measured": effective if self.measured else None,
             **(self.budget.measured_ranges() if self.budget else {}),
@@ -125,6 +133,20 @@ class RFConstraint:
         if self.target is None:
             raise ValueError(f"`{name}` must be given where there is no target.")
         return Range(*getattr(self.target, name))
+
+    def _touched(self) -> Range | None:
+        """The share that is touched, whose octaves are finite where nothing may be missing."""
+        share = self.max_gridding
+        if share == "rule":
+            share = MAX_GRIDDING if "rule" in (self.theoretical, self.effective) else None
+        if share is None:
+            return None
+        if isinstance(share, str) or not 0 <= share < 1:
+            raise ValueError(
+                "`max_gridding` must be None, 'rule', or a share in [0, 1), but got "
+                f"{self.max_gridding!r}."
+            )
+        return Range(1 - share, math.inf, "of the RF")
 
     # -- levels ----------------------------------------------------------------------------
 
@@ -176,6 +198,9 @@ class RFConstraint:
         if self.budget is not None:
             for gate, value in self.budget.values(architecture).items():
                 yield Verdict(gate, value, self.ranges()[gate])
+        if "gridding" in self.ranges():
+            touched = 1 - architecture.coverage().gridding
+            yield Verdict("gridding", touched, self.ranges()["gridding"])
         yield from asked.verdicts("expected", lambda at: architecture.expected_erf(at).size)
 
     def is_feasible(self, architecture: Architecture) -> bool:

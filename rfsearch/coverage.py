@@ -56,6 +56,11 @@ class Coverage(NamedTuple):
         return self.size - self.mask.bit_count()
 
     @property
+    def gridding(self) -> float:
+        """Share of the pixels of the theoretical receptive field that are never touched."""
+        return self.missing / self.size
+
+    @property
     def pixels(self) -> tuple[int, ...]:
         """The touched pixels of unit 0, in ascending order.
 

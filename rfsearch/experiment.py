@@ -42,6 +42,9 @@ class TargetConfig(FrozenData):
         max_size: Largest object in px. None takes the 95 % quantile of the data's boxes.
         theoretical: `[low, high]` in px instead of the default rule, or `"off"`.
         effective: The same for the ERF size.
+        max_gridding: Largest share of the receptive field's pixels, along an axis, that nothing
+            touches, instead of the default rule, or `"off"`. The rule is off where both ranges
+            are given, or off.
         expected: Whether the expected ERF is a gate.
         measured: Whether the measured ERF is a gate.
         max_output_stride: Largest stride of the output map, in px.
@@ -53,13 +56,13 @@ class TargetConfig(FrozenData):
             own. `"off"` is no bound.
         max_latency_ms: Longest median time of a forward pass of one image, in ms on the device.
         max_peak_memory_mb: Most memory during that pass, in MiB.
-        max_gridding: Largest share of the receptive field's pixels that nothing may touch.
     """
 
     min_size: Pixels | None = None
     max_size: Pixels | None = None
     theoretical: PixelBounds | Literal["rule", "off"] = "rule"
     effective: PixelBounds | Literal["rule", "off"] = "rule"
+    max_gridding: Share | Literal["rule", "off"] = "rule"
     expected: bool = True
     measured: bool = True
     max_output_stride: Count | None = None
@@ -68,7 +71,6 @@ class TargetConfig(FrozenData):
     max_training_memory_mb: Positive | Literal["device", "off"] = "device"
     max_latency_ms: Positive | None = None
     max_peak_memory_mb: Positive | None = None
-    max_gridding: Share | None = None
 
     @model_validator(mode="after")
     def _has_both_or_none(self) -> Self:
@@ -90,6 +92,7 @@ class TargetConfig(FrozenData):
             self._target(task.data) if needs_target else None,
             theoretical=theoretical,
             effective=effective,
+            max_gridding=None if self.max_gridding == "off" else self.max_gridding,
             budget=self._budget(task),
             expected=self.expected,
             measured=self.measured,
@@ -108,7 +111,6 @@ class TargetConfig(FrozenData):
             max_training_memory_mb=None if memory == "off" else memory,
             max_latency_ms=self.max_latency_ms,
             max_peak_memory_mb=self.max_peak_memory_mb,
-            max_gridding=self.max_gridding,
             input_size=task.input_size,
             in_chans=task.in_chans,
             num_classes=task.num_classes,
@@ -133,12 +135,14 @@ class SearchConfig(FrozenData):
     Attributes:
         trained_trials: Stop after so many candidates were trained.
         max_trials: Stop after so many trials of any kind.
-        sampler: Optuna's sampler; `"gp"` needs the extra `rfsearch[samplers]`.
+        sampler: Optuna's sampler. `"auto"` is the Gaussian process `"gp"` where at most 200
+            candidates are trained, all fit, and there is one objective and no pruner, else
+            `"tpe"`.
         feasible_only: Whether only candidates that pass the closed-form gates are proposed; else
             the sampler has to learn from those that fail.
         pruner: Optuna's pruner of trials that train badly; it has none for several objectives.
         objectives: What is optimised, the score first. It is maximised, the others minimised.
-        startup_trials: Random trials before the sampler takes over.
+        startup_trials: Random trials before the sampler takes over; at least 10 for `"nsgaii"`.
         measure_latency: Whether candidates and baselines are timed before training; other work
             on the device makes them look slower.
         keep_weights: Keep the weights of so many of the best trained candidates.
@@ -150,11 +154,11 @@ class SearchConfig(FrozenData):
 
     trained_trials: Amount = 20
     max_trials: Amount = 1000
-    sampler: Literal["tpe", "random", "nsgaii", "gp"] = "tpe"
+    sampler: Literal["auto", "gp", "tpe", "nsgaii", "random"] = "auto"
     feasible_only: bool = True
     pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"
     objectives: Annotated[tuple[ObjectiveName, ...], Field(strict=False)] = ("score",)
-    startup_trials: Amount = 10
+    startup_trials: Amount = 5
     measure_latency: bool = False
     keep_weights: Annotated[int, Field(ge=0, le=10_000)] = 3
     keep_checkpoints: Annotated[int, Field(ge=0, le=10_000)] = 20

@@ -186,6 +186,7 @@ def _constraint(target: dict[str, Any]) -> RFConstraint | None:
         objects,
         theoretical,
         effective,
+        None if target.get("max_gridding") == "off" else target.get("max_gridding"),
         Budget(max_output_stride=target.get("max_output_stride")),
         expected=target["expected"],
         measured=target["measured"],

@@ -3,12 +3,14 @@
 The rule, in one place. Let `largest` be the side of the largest object in px:
 
 - ERF size between `ERF_PER_OBJECT[0]` and `ERF_PER_OBJECT[1]` times `largest`;
-- theoretical receptive field at least `MIN_TRF_PER_OBJECT` times `largest`.
+- theoretical receptive field at least `MIN_TRF_PER_OBJECT` times `largest`;
+- at most `MAX_GRIDDING` of the pixels inside the theoretical receptive field left untouched.
 
 The constants come from digits among fragments of digits. At equal parameters and equal training
 the best networks had an ERF of 1.4 to 2.7 tight boxes, and above 3 accuracy fell, for objects of
-12, 18 and 24 px (`experiments/erf_and_accuracy`, three seeds). What narrower and wider ranges
-would save and lose is in `experiments/search_cost`. They are a start, not a law.
+12, 18 and 24 px (`experiments/erf_and_accuracy`, three seeds). What narrower and wider ranges,
+and fewer or more untouched pixels, would save and lose is in `experiments/search_cost`. They are
+a start, not a law.
 
 A pyramid's levels share the objects by the side of an object in strides of the level:
 
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
 ERF_PER_OBJECT = (1.0, 3.0)
 #: Theoretical receptive field over the size of the largest object: lowest that fits.
 MIN_TRF_PER_OBJECT = 1.5
+#: Largest share of the pixels inside the theoretical receptive field, along an axis, that no path
+#: touches.
+MAX_GRIDDING = 0.1
 #: Largest over smallest object that one receptive field can fit.
 MAX_SCALE_RATIO = 3.0
 #: Side of an object over the stride of the pyramid's level that is meant for it.

@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from rfsearch.constraint import RFConstraint
+from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
 from rfsearch.curves import CURVE
 from rfsearch.objectives import DIRECTIONS, name_objectives
 from rfsearch.space import SearchSpace
@@ -43,11 +43,10 @@ def finished_trial(
     }
     verdicts = CONSTRAINT.verdicts(architecture)
     failed = [verdict for verdict in verdicts if not verdict.passes]
-    keys = {"theoretical": "trf_octaves", "expected": "erf_expected_octaves"}
     common: dict[str, Any] = {
         "params": SPACE.to_params(architecture),
         "distributions": SPACE.distributions(),
-        "constraints": {keys[verdict.gate]: verdict.octaves for verdict in verdicts},
+        "constraints": {CONSTRAINT_KEYS[verdict.gate]: verdict.octaves for verdict in verdicts},
     }
     common["params"] = {name: common["params"][name] for name in common["distributions"]}
     if failed:

@@ -86,28 +86,6 @@ def test_training_memory_is_that_of_the_update() -> None:
     assert not constraint.is_feasible(ARCH)
 
 
-def test_gridding_is_the_share_that_is_not_touched() -> None:
-    gaps = architecture(stage_dict("plain", kernels=(3, 3), dilation=4), kernel_size=1)
-    # 5 of 17 pixels: -8, -4, 0, 4 and 8.
-    budget = Budget(max_gridding=0.5)
-    assert budget.values(gaps) == {"gridding": pytest.approx(5 / 17)}
-    constraint = RFConstraint(theoretical=None, effective=None, budget=budget)
-    (verdict,) = constraint.verdicts(gaps)
-    assert CONSTRAINT_KEYS[verdict.gate] == "gridding_octaves"
-    assert verdict.octaves == pytest.approx(math.log2(0.5 * 17 / 5))
-    assert str(verdict).startswith("touched share of 0.294118 of the RF is 0.205882 of the RF bel")
-    assert constraint.is_feasible(ARCH)
-    none = RFConstraint(theoretical=None, effective=None, budget=Budget(max_gridding=0))
-    assert none.is_feasible(ARCH)
-    assert not none.is_feasible(gaps)
-
-
-@pytest.mark.parametrize("value", [-0.1, 1, math.nan])
-def test_gridding_is_a_share(value: float) -> None:
-    with pytest.raises(ValueError, match=f"`0 <= max_gridding < 1` must hold, but got {value}"):
-        Budget(max_gridding=value)
-
-
 def test_what_is_measured_is_no_closed_form_gate() -> None:
     budget = Budget(max_latency_ms=5, max_peak_memory_mb=100)
     assert budget.ranges() == budget.values(ARCH) == {}

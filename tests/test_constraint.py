@@ -13,7 +13,7 @@ from rfsearch.architecture import Architecture
 from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
 from rfsearch.ranges import Range
 from rfsearch.space import SearchSpace
-from rfsearch.target import ScaleTarget
+from rfsearch.target import MAX_GRIDDING, ScaleTarget
 from rfsearch.verdict import Verdict
 
 #: Its theoretical field is 25 px and its expected ERF 21 px.
@@ -95,6 +95,7 @@ def test_ranges_follow_the_target() -> None:
     target = ScaleTarget(20, 40)
     assert RFConstraint(target).ranges() == {
         "theoretical": target.theoretical,
+        "gridding": Range(1 - MAX_GRIDDING, math.inf, "of the RF"),
         "expected": target.effective,
         "measured": target.effective,
     }
@@ -113,12 +114,13 @@ def test_ranges_can_be_overridden_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("options", "gates"),
     [
-        ({}, ["theoretical", "expected", "measured"]),
-        ({"theoretical": None}, ["expected", "measured"]),
-        ({"effective": None}, ["theoretical"]),
-        ({"expected": False}, ["theoretical", "measured"]),
-        ({"measured": False}, ["theoretical", "expected"]),
-        ({"expected": False, "measured": False}, ["theoretical"]),
+        ({}, ["theoretical", "gridding", "expected", "measured"]),
+        ({"theoretical": None}, ["gridding", "expected", "measured"]),
+        ({"effective": None}, ["theoretical", "gridding"]),
+        ({"max_gridding": None}, ["theoretical", "expected", "measured"]),
+        ({"expected": False}, ["theoretical", "gridding", "measured"]),
+        ({"measured": False}, ["theoretical", "gridding", "expected"]),
+        ({"expected": False, "measured": False}, ["theoretical", "gridding"]),
         ({"theoretical": None, "effective": None}, []),
     ],
 )
@@ -298,3 +300,34 @@ def test_tpe_runs_without_warnings_and_learns() -> None:
     trials = search(optuna.samplers.TPESampler(seed=0, n_startup_trials=15), 60).trials
     complete = [trial.state == TrialState.COMPLETE for trial in trials]
     assert sum(complete[30:]) > sum(complete[:30])
+
+
+# -- gridding --------------------------------------------------------------------------------
+
+#: It touches 5 of 17 pixels: -8, -4, 0, 4 and 8.
+GAPS = architecture(stage_dict("plain", kernels=(3, 3), dilation=4), kernel_size=1)
+
+
+def test_gridding_is_the_share_that_is_not_touched() -> None:
+    constraint = RFConstraint(theoretical=None, effective=None, max_gridding=0.5)
+    (verdict,) = constraint.verdicts(GAPS)
+    assert CONSTRAINT_KEYS[verdict.gate] == "gridding_octaves"
+    assert verdict.octaves == pytest.approx(math.log2(0.5 * 17 / 5))
+    assert str(verdict).startswith("touched share of 0.294118 of the RF is 0.205882 of the RF bel")
+    assert constraint.is_feasible(SMALL)
+    none = RFConstraint(theoretical=None, effective=None, max_gridding=0)
+    assert none.is_feasible(SMALL)
+    assert not none.is_feasible(GAPS)
+
+
+def test_the_rule_for_gaps_goes_with_that_for_sizes() -> None:
+    target = ScaleTarget(5, 5)
+    assert not RFConstraint(target, effective=None).is_feasible(GAPS)
+    assert RFConstraint(target, effective=None, max_gridding=None).is_feasible(GAPS)
+    assert RFConstraint(target, theoretical=(1, None), effective=None).is_feasible(GAPS)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, math.nan, "none"])
+def test_gridding_is_a_share(share: float | str) -> None:
+    with pytest.raises(ValueError, match=r"`max_gridding` must be .* share in \[0, 1\), but got"):
+        RFConstraint(theoretical=None, effective=None, max_gridding=share)

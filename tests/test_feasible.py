@@ -81,9 +81,7 @@ CONSTRAINTS = {
             max_training_memory_mb=0.5, batch_size=3, input_size=(33, 41), num_classes=7
         ),
     ),
-    "gridding": RFConstraint(
-        theoretical=(9, None), effective=None, budget=Budget(max_gridding=0.05)
-    ),
+    "gridding": RFConstraint(theoretical=(9, None), effective=None, max_gridding=0.05),
     "nothing fits": RFConstraint(theoretical=(1, 2), effective=None),
 }
 

@@ -122,7 +122,7 @@ def test_gaps_are_those_of_the_last_stage_where_a_neck_upsamples() -> None:
         stages=[stage],
         neck={"kind": ["none", "unet"], "widths": [[8]]},
     )
-    constraint = RFConstraint(theoretical=None, effective=None, budget=Budget(max_gridding=0.01))
+    constraint = RFConstraint(theoretical=None, effective=None, max_gridding=0.01)
     fits = [arch for arch in space if constraint.is_feasible(arch)]
     assert {arch.stages[0].blocks[0].dilation for arch in fits} == {1}
     assert {arch.neck is None for arch in fits} == {True, False}

@@ -27,6 +27,7 @@ TARGET = {
     "max_size": 10.0,
     "theoretical": "rule",
     "effective": "rule",
+    "max_gridding": "rule",
     "expected": True,
     "measured": True,
 }

@@ -20,6 +20,7 @@ from rfsearch.checkpoints import Checkpoint
 from rfsearch.experiment import Experiment, SearchConfig
 from rfsearch.model import SearchedNetwork
 from rfsearch.quota import is_finished, num_trained
+from rfsearch.search_methods import sampler_name
 from rfsearch.study import exclusive, open_study, storage_url, together
 from rfsearch.tasks import ClassificationTask
 from rfsearch.training import TrainingResult
@@ -259,6 +260,21 @@ def test_sampler_and_pruner_are_those_of_the_file(
     (folder / "experiment.toml").write_text(with_search(sampler=sampler, pruner=pruner))
     study = open_study(Experiment.load(folder, "cpu"))
     assert (type(study.sampler).__name__, type(study.pruner).__name__) == kinds
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"trained_trials": 200}, "gp"),
+        ({"trained_trials": 201}, "tpe"),
+        ({"pruner": "hyperband"}, "tpe"),
+        ({"objectives": ("score", "params_m")}, "tpe"),
+        ({"feasible_only": False}, "tpe"),
+        ({"sampler": "random"}, "random"),
+    ],
+)
+def test_which_sampler_is_chosen(settings: dict[str, Any], name: str) -> None:
+    assert sampler_name(SearchConfig(**settings)) == name
 
 
 def test_by_default_only_candidates_that_fit_are_proposed(folder: Path) -> None:
