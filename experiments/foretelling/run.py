@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ import optuna
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor, nn
 
 import rfsearch as rfs
@@ -89,11 +90,26 @@ def sides(table: str) -> list[int]:
     return sorted(int(name.split()[1].rstrip(",")) for name in names if name.endswith("seed 0"))
 
 
+def trials(table: str, side: int, seed: int) -> list[FrozenTrial]:
+    study = optuna.load_study(study_name=study_name(side, seed), storage=storage(table))
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def accuracies(table: str, side: int) -> dict[str, float]:
+    """Mean over the seeds of the trainings, for each architecture."""
+    found = defaultdict[str, list[float]](list)
+    names = optuna.get_all_study_names(storage(table))
+    for seed in (int(n.split()[-1]) for n in names if n.startswith(f"side {side},")):
+        for trial in trials(table, side, seed):
+            found[trial.user_attrs["architecture"]].append(trial.values[0])
+    return {architecture: float(np.mean(values)) for architecture, values in found.items()}
+
+
 def rows(table: str, side: int) -> Iterator[dict[str, object]]:
-    study = optuna.load_study(study_name=study_name(side, 0), storage=storage(table))
+    mean = accuracies(table, side)
     effective = rfs.RFConstraint(target_of(side)).ranges()["expected"]
     middle = np.sqrt(effective.low * effective.high)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+    for trial in trials(table, side, 0):
         attrs = trial.user_attrs
         arch = rfs.Architecture.from_dict(json.loads(attrs["architecture"]))
         images = images_of(side)
@@ -101,7 +117,7 @@ def rows(table: str, side: int) -> Iterator[dict[str, object]]:
         yield {
             "table": table,
             "side": side,
-            "accuracy": trial.values[0],
+            "accuracy": mean[attrs["architecture"]],
             "erf_expected": expected,
             "erf_init": attrs["erf_init"],
             "erf_trained": attrs["erf_trained"],

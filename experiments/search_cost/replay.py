@@ -1,29 +1,33 @@
 """How much training do samplers need, with and without the receptive field? Replays on tables.
 
-Every candidate of both spaces was trained once (`../erf_and_accuracy/train.py`), so a search that
-would train it looks its accuracy up, and hundreds of searches take minutes. Prints tables and
-draws figure.png.
+Every candidate of both spaces was trained (`../erf_and_accuracy/train.py`), so a search that would
+train it looks its accuracy up, and hundreds of searches take minutes. Prints tables and draws
+figure.png.
 
-Run: python replay.py [SEEDS]
+Run: python replay.py [SEARCHES]   # of each way, for each seed of the trainings
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 import rfsearch as rfs
-from rfsearch.palette import BLACK, BLUE, GREY, ORANGE, PURPLE, VERMILLION
+from rfsearch.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
@@ -34,9 +38,13 @@ SPACES = {"centred": (HERE, (18, 26, 36)), "too large": (HERE / "too_large", (18
 #: Distinct candidates that a search may train, and trials of any kind that it may make.
 TRAININGS = 40
 TRIALS = 200
+#: Trials in a row that repeat a candidate, after which nothing new is expected.
+REPEATS = 20
 #: In one training: 4 epochs of 4,000.
 IMAGES = 16_000
 VALIDATION_IMAGES = 1000
+#: Random trials before the sampler inside of `RFSampler` takes over, as `rfsearch run` has it.
+STARTUP = 5
 
 Check = Callable[[optuna.Trial, rfs.Architecture], None]
 
@@ -73,8 +81,17 @@ def nothing(trial: optuna.Trial, architecture: rfs.Architecture) -> None:
 def methods(
     space: rfs.SearchSpace, whole: rfs.RFConstraint, theory: rfs.RFConstraint
 ) -> dict[str, Method]:
+    """Optuna's samplers with their own defaults, and inside of `RFSampler` with those of a run."""
+
     def tpe(seed: int) -> BaseSampler:
         return TPESampler(seed=seed)
+
+    def within(constraint: rfs.RFConstraint, base: type[BaseSampler]) -> Method:
+        def sampler(seed: int) -> BaseSampler:
+            inner = base(seed=seed, n_startup_trials=STARTUP)
+            return rfs.RFSampler(space, constraint, inner, seed=seed, n_startup_trials=STARTUP)
+
+        return Method(sampler, constraint.check)
 
     def prune(trial: optuna.Trial, architecture: rfs.Architecture) -> None:
         if any(verdict.octaves > 0 for verdict in whole.verdicts(architecture)):
@@ -85,12 +102,10 @@ def methods(
         "TPE": Method(tpe, nothing),
         "TPE, pruned": Method(tpe, prune),
         "TPE, constraints": Method(tpe, whole.check),
-        "RFSampler, TRF": Method(
-            lambda seed: rfs.RFSampler(space, theory, tpe(seed), seed=seed), nothing
-        ),
-        "RFSampler, TRF and ERF": Method(
-            lambda seed: rfs.RFSampler(space, whole, tpe(seed), seed=seed), nothing
-        ),
+        "GP": Method(lambda seed: GPSampler(seed=seed), nothing),
+        "RFSampler(TPE), TRF": within(theory, TPESampler),
+        "RFSampler(TPE)": within(whole, TPESampler),
+        "RFSampler(GP)": within(whole, GPSampler),
     }
 
 
@@ -99,8 +114,10 @@ STYLES = {
     "TPE": (BLACK, "-"),
     "TPE, pruned": (ORANGE, "--"),
     "TPE, constraints": (PURPLE, "-."),
-    "RFSampler, TRF": (BLUE, "--"),
-    "RFSampler, TRF and ERF": (VERMILLION, "-"),
+    "GP": (GREEN, "-"),
+    "RFSampler(TPE), TRF": (BLUE, "--"),
+    "RFSampler(TPE)": (BLUE, "-"),
+    "RFSampler(GP)": (VERMILLION, "-"),
 }
 
 
@@ -111,16 +128,18 @@ def search(
     seed: int,
 ) -> Course:
     """Search once; a candidate costs its training when it is proposed first, and nothing later."""
-    course, tried = Course(), set()
+    course, tried, repeats = Course(), set(), 0
 
     def objective(trial: optuna.Trial) -> float:
+        nonlocal repeats
         architecture = space.suggest(trial)
         method.check(trial, architecture)
         value, gflops = table[architecture]
-        if architecture not in tried:
+        repeats = repeats + 1 if architecture in tried else 0
+        if not repeats:
             tried.add(architecture)
             course.add(gflops, value)
-        if len(tried) == TRAININGS:
+        if len(tried) == TRAININGS or repeats == REPEATS:
             trial.study.stop()
         return value
 
@@ -129,9 +148,17 @@ def search(
     return course
 
 
-def load_table(folder: Path, side: int) -> dict[rfs.Architecture, tuple[float, float]]:
+def training_seeds(folder: Path, side: int) -> list[int]:
+    """Seeds with which the candidates were trained."""
+    found = (name.split(", seed ") for name in optuna.get_all_study_names(storage_of(folder)))
+    return sorted(int(seed) for of_side, seed in found if of_side == f"side {side}")
+
+
+def load_table(
+    folder: Path, side: int, seed: int = 0
+) -> dict[rfs.Architecture, tuple[float, float]]:
     """Accuracy, and 10^9 operations of a training (three passes over each image)."""
-    study = optuna.load_study(study_name=study_name(side, 0), storage=storage_of(folder))
+    study = optuna.load_study(study_name=study_name(side, seed), storage=storage_of(folder))
     return {
         rfs.Architecture.from_dict(json.loads(trial.user_attrs["architecture"])): (
             trial.values[0],
@@ -141,49 +168,73 @@ def load_table(folder: Path, side: int) -> dict[rfs.Architecture, tuple[float, f
     }
 
 
-def report(side: int, courses: dict[str, list[Course]]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Searches:
+    """Searches of one way on one table.
+
+    Attributes:
+        case: Name of the space, and the side of the digits in px.
+        training_seed: With which the table's candidates were trained.
+        way: How it was searched.
+        courses: One for each search.
+    """
+
+    case: tuple[str, int]
+    training_seed: int
+    way: str
+    courses: list[Course]
+
+    def best(self, number: int) -> float:
+        """Accuracy after so many trainings, the median of the searches."""
+        return float(np.median([c.best[min(number, len(c.best)) - 1] for c in self.courses]))
+
+
+def report(found: list[Searches]) -> pd.DataFrame:
     """Trainings and compute to reach what plain TPE ends with (the median of its searches).
 
     Less one standard error of an accuracy, since smaller differences are chance. `TPE needs` is
-    the other way round: trainings of plain TPE to reach what a way has found after 10.
+    the other way round: trainings of plain TPE to reach what a way has found after 10. All of
+    that on each table by itself; the columns are medians over all searches.
     """
-    plain = courses["TPE"]
-    best = float(np.median([course.best[-1] for course in plain]))
-    bar = best - np.sqrt(best * (1 - best) / VALIDATION_IMAGES)
+    plain = {one.training_seed: one for one in found if one.way == "TPE"}
+    bars = {seed: one.best(TRAININGS) for seed, one in plain.items()}
+    bars = {
+        seed: best - np.sqrt(best * (1 - best) / VALIDATION_IMAGES) for seed, best in bars.items()
+    }
     rows = []
-    for name, found in courses.items():
-        firsts = [course.first(bar) for course in found]
-        # A search that never reaches the bar has spent all it had, and more would be needed.
-        compute = [
-            course.gflops[first - 1] if first else np.inf
-            for course, first in zip(found, firsts, strict=True)
-        ]
-        of_ten = float(np.median([course.best[min(9, len(course.best) - 1)] for course in found]))
+    for way in STYLES:
+        firsts, compute, needs, ten = [], [], [], []
+        for one in (one for one in found if one.way == way):
+            ten.append(one.best(10))
+            for course in one.courses:
+                first = course.first(bars[one.training_seed])
+                # A search that never reaches the bar has spent all it had: more would be needed.
+                firsts.append(first or np.inf)
+                compute.append(course.gflops[first - 1] if first else np.inf)
+            reference = plain[one.training_seed].courses
+            needs += [course.first(ten[-1]) or np.inf for course in reference]
         rows.append((
-            side, bar, name,
-            np.mean([first is not None for first in firsts]),
-            np.median([first or np.inf for first in firsts]),
-            np.median(compute),
-            of_ten,
-            np.median([course.first(of_ten) or np.inf for course in plain]),
+            way, np.isfinite(firsts).mean(), np.median(firsts), np.median(compute),
+            np.mean(ten), np.median(needs),
         ))  # fmt: skip
-    columns = ["side", "bar", "way", "reached", "trainings", "GFLOPs", "best of 10", "TPE needs"]
+    columns = ["way", "reached", "trainings", "GFLOPs", "best of 10", "TPE needs"]
     frame = pd.DataFrame(rows, columns=columns)
     spent = frame.loc[frame["way"] == "TPE", "GFLOPs"].iloc[0]
-    return frame.assign(times_less=spent / frame["GFLOPs"])
+    bar = float(np.mean(list(bars.values())))
+    return frame.assign(bar=bar, times_less=spent / frame["GFLOPs"])
 
 
-def draw(results: dict[tuple[str, int], dict[str, list[Course]]]) -> None:
+def draw(results: dict[tuple[str, int], list[Searches]]) -> None:
     figure = Figure(figsize=(9.5, 6.8), layout="constrained")
     panels = np.ravel(figure.subplots(2, len(results) // 2))
-    for axes, ((space, side), courses) in zip(panels, results.items(), strict=True):
-        for name, found in courses.items():
-            longest = max(len(course.best) for course in found)
+    for axes, ((space, side), found) in zip(panels, results.items(), strict=True):
+        for way, (color, line) in STYLES.items():
+            courses = [course for one in found if one.way == way for course in one.courses]
+            longest = max(len(course.best) for course in courses)
             best = [
-                course.best + course.best[-1:] * (longest - len(course.best)) for course in found
+                course.best + course.best[-1:] * (longest - len(course.best)) for course in courses
             ]
-            color, line = STYLES[name]
-            axes.plot(range(1, longest + 1), np.mean(best, axis=0), line, color=color, label=name)
+            axes.plot(range(1, longest + 1), np.mean(best, axis=0), line, color=color, label=way)
         axes.set(title=f"{space}, digits of {side} px", xlabel="trained candidates")
     for axes in panels[:: len(results) // 2]:
         axes.set_ylabel("best accuracy so far, mean")
@@ -191,32 +242,47 @@ def draw(results: dict[tuple[str, int], dict[str, list[Course]]]) -> None:
     figure.savefig(HERE / "figure.png", dpi=120)
 
 
-def compare(folder: Path, side: int, seeds: int) -> dict[str, list[Course]]:
-    """Search one space for objects of one size in every way; prints what came of it."""
-    space, table = rfs.SearchSpace.load(folder / "space.toml"), load_table(folder, side)
+def constraints(side: int) -> tuple[rfs.RFConstraint, rfs.RFConstraint]:
+    """The default rule, as far as it is known before training, and its theoretical range alone."""
     target = target_of(side)
-    whole = rfs.RFConstraint(target, measured=False)
-    theory = rfs.RFConstraint(target, effective=None)
-    courses = {
-        name: [search(space, method, table, seed) for seed in range(seeds)]
-        for name, method in methods(space, whole, theory).items()
-    }
-    fit = space.feasible(whole).count
-    print(f"\n{folder.name}, {side} px, {whole.ranges()}: {fit} of {space.size} fit")
-    print(report(side, courses).round(3).to_string(index=False), flush=True)
-    return courses
+    theory = rfs.RFConstraint(target, effective=None, max_gridding=None)
+    return rfs.RFConstraint(target, measured=False), theory
 
 
-def main(seeds: int) -> None:
+def search_often(case: tuple[str, int], training_seed: int, way: str, number: int) -> Searches:
+    """Search one table in one way."""
+    torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    draw(
-        {
-            (name, side): compare(folder, side, seeds)
-            for name, (folder, sides) in SPACES.items()
-            for side in sides
-        }
-    )
+    warnings.simplefilter("ignore", ExperimentalWarning)
+    (name, side), folder = case, SPACES[case[0]][0]
+    space = rfs.SearchSpace.load(folder / "space.toml")
+    method = methods(space, *constraints(side))[way]
+    table = load_table(folder, side, training_seed)
+    courses = [search(space, method, table, seed) for seed in range(number)]
+    return Searches((name, side), training_seed, way, courses)
+
+
+def jobs(number: int) -> Iterator[tuple[tuple[str, int], int, str, int]]:
+    for name, (folder, sides) in SPACES.items():
+        for side in sides:
+            for seed in training_seeds(folder, side):
+                yield from (((name, side), seed, way, number) for way in STYLES)
+
+
+def main(number: int) -> None:
+    with ProcessPoolExecutor() as pool:
+        found = list(pool.map(search_often, *zip(*jobs(number), strict=True)))
+    cases = list(dict.fromkeys(one.case for one in found))
+    results = {case: [one for one in found if one.case == case] for case in cases}
+    for (name, side), searches in results.items():
+        space = rfs.SearchSpace.load(SPACES[name][0] / "space.toml")
+        whole, _ = constraints(side)
+        seeds = sorted({one.training_seed for one in searches})
+        print(f"\n{name}, {side} px, trained with seeds {seeds}, {whole.ranges()}: ", end="")
+        print(f"{space.feasible(whole).count} of {space.size} fit")
+        print(report(searches).round(3).to_string(index=False), flush=True)
+    draw(results)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)

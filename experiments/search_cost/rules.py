@@ -1,4 +1,4 @@
-"""Which range of ERF over object saves most, and what does it lose? On all trained spaces.
+"""Which range of ERF over object saves most, and what does it lose? With and without gaps.
 
 A candidate's accuracy is its mean over seeds; good is the best twentieth of a table. Draws without
 repetition from `fit` candidates of which `good` are good meet the first after
@@ -9,10 +9,12 @@ Run: python rules.py
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,9 @@ import optuna
 import pandas as pd
 from numpy.typing import NDArray
 from optuna.trial import TrialState
+
+import rfsearch as rfs
+from rfsearch.target import ERF_PER_OBJECT, MAX_GRIDDING
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
@@ -37,6 +42,8 @@ RULES = (
     (1, 2), (1, 3), (1, 3.5), (1, 4), (0.75, 3), (1.25, 2.5), (1.25, 3), (1.25, 3.5),
     (1.5, 3), (1.5, 3.5), (1.5, 4), (2, 4),
 )  # fmt: skip
+#: Largest share of the receptive field's pixels that is never touched.
+GAPS = (0, 0.05, 0.1, 0.2, 0.4, 1)
 
 
 @dataclass(frozen=True)
@@ -46,16 +53,18 @@ class Table:
     Attributes:
         name: Of the space, and the side of the digits in px.
         ratios: Expected ERF over the largest object, one for each candidate.
+        gaps: Share of the receptive field's pixels that are never touched, alike.
         accuracies: Mean over seeds, alike.
     """
 
     name: str
     ratios: NDArray[np.float64]
+    gaps: NDArray[np.float64]
     accuracies: NDArray[np.float64]
 
-    def judge(self, low: float, high: float) -> tuple[float, float]:
+    def judge(self, low: float, high: float, most: float) -> tuple[float, float]:
         """How many times fewer trainings it takes to a good candidate; and the best one's loss."""
-        fit = (self.ratios >= low) & (self.ratios <= high)
+        fit = (self.ratios >= low) & (self.ratios <= high) & (self.gaps <= most)
         num_good = max(2, round(0.05 * len(fit)))
         bar = np.sort(self.accuracies)[-num_good]
         left = np.count_nonzero(self.accuracies[fit] >= bar)
@@ -79,21 +88,28 @@ def tables(name: str, folder: Path) -> Iterator[Table]:
     for side, found in sorted(values.items()):
         ratios = np.array([expected[architecture] for architecture in found])
         accuracies = np.array([np.mean(found[architecture]) for architecture in found])
-        yield Table(f"{name}, {side} px", ratios / target_of(side).max_size, accuracies)
+        gaps = np.array([gridding(architecture) for architecture in found])
+        yield Table(f"{name}, {side} px", ratios / target_of(side).max_size, gaps, accuracies)
 
 
-def compare(known: list[Table]) -> pd.DataFrame:
+@cache
+def gridding(architecture: str) -> float:
+    return rfs.Architecture.from_dict(json.loads(architecture)).coverage().gridding
+
+
+def compare(known: list[Table], rules: Sequence[tuple[float, float, float]]) -> pd.DataFrame:
     """For each rule and table: the saving, and the loss where there is one."""
     rows = []
-    for low, high in RULES:
-        judged = [table.judge(low, high) for table in known]
+    for low, high, most in rules:
+        judged = [table.judge(low, high, most) for table in known]
         cells = {
             table.name: f"{saved:.1f}" + (f" (-{lost:.3f})" if lost > 0 else "")
             for table, (saved, lost) in zip(known, judged, strict=True)
         }
         savings = np.array([saved for saved, _ in judged])
         mean = np.exp(np.log(savings).mean()) if savings.all() else np.nan
-        rows.append({"ERF / object": f"{low:g} to {high:g}", **cells, "mean": f"{mean:.2f}"})
+        rule = f"{low:g} to {high:g}, gaps {most:g}"
+        rows.append({"ERF / object": rule, **cells, "mean": f"{mean:.2f}"})
     return pd.DataFrame(rows).set_index("ERF / object")
 
 
@@ -106,4 +122,7 @@ if __name__ == "__main__":
         for table in trained
     }
     print(pd.Series(shares).to_string(), end="\n\n")
-    print(compare(trained).T.to_string())
+    for most in (1, MAX_GRIDDING):
+        print(compare(trained, [(*rule, most) for rule in RULES]).T.to_string(), end="\n\n")
+    bounds = [(*ERF_PER_OBJECT, most) for most in GAPS]
+    print(compare(trained, bounds).T.to_string())
