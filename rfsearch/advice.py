@@ -146,7 +146,7 @@ def _about_choices(story: Story) -> Iterator[str]:
 
 def _about_proposals(story: Story) -> Iterator[str]:
     frame = candidates(story.frame)
-    stopped = float(frame["rejected_by"].isin(["theoretical", "expected"]).mean())
+    stopped = float(frame["rejected_by"].isin(["theoretical", "gridding", "expected"]).mean())
     if stopped > _MANY:
         yield (
             f"Let the sampler propose only what fits (feasible_only = true, the default): the "

@@ -15,7 +15,7 @@ from rich.table import Table
 from rfsearch.object_scales import ObjectScales, ScaleSummary
 from rfsearch.questions import Needs
 from rfsearch.ranges import Range
-from rfsearch.target import MAX_SCALE_RATIO, ScaleTarget
+from rfsearch.target import MAX_GRIDDING, MAX_SCALE_RATIO, ScaleTarget
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -145,6 +145,7 @@ class TargetReport:
             ("target", f"{target.min_size:g} to {target.max_size:g} px"),
             ("theoretical RF", str(self.needs.theoretical(target))),
             ("ERF size", str(self.needs.effective(target))),
+            ("gridding", f"at most {MAX_GRIDDING:.0%} of the pixels inside the theoretical RF"),
         ]
 
     def _advice(self) -> list[str]:

@@ -183,11 +183,12 @@ def test_run_with_an_unknown_key(folder: Path) -> None:
 def test_run_with_a_target_that_no_candidate_meets(folder: Path) -> None:
     with (folder / "experiment.toml").open() as file:
         text = file.read()
-    text = text.replace("max_size = 6", "max_size = 60").replace("min_size = 5", "min_size = 50")
+    text = text.replace("max_size = 6", "max_size = 16").replace("min_size = 5", "min_size = 15")
     (folder / "experiment.toml").write_text(text)
     line = refusal(run(folder))
-    assert "No candidate of the space passes all gates (theoretical at least 90 px" in line
-    assert "theoretical receptive fields reach from 5 to 23 px. It would with dilation 6" in line
+    assert "No candidate of the space passes all gates (theoretical at least 24 px" in line
+    assert "theoretical receptive fields reach from 5 to 23 px. It would with " in line
+    assert "stride 2 in the stem" in line
     assert not (folder / "study.db").exists()
 
 
@@ -261,8 +262,9 @@ def test_space_counts_what_fits(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     space, constraint = SearchSpace.load(folder / "space.toml"), RFConstraint(ScaleTarget(5, 6))
     fitting = sum(constraint.is_feasible(architecture) for architecture in space)
-    assert result.stdout.splitlines()[-4:] == [
+    assert result.stdout.splitlines()[-5:] == [
         "theoretical range at least 9 px",
+        "gridding range    at least 0.9 of the RF",
         "expected range    6 to 18 px",
         "within TRF range  7 (0.583 of all, exact)",
         f"feasible          {fitting} ({fitting / 12:.3g} of all, exact)",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +21,6 @@ import optuna
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
@@ -253,7 +251,6 @@ def search_often(case: tuple[str, int], training_seed: int, way: str, number: in
     """Search one table in one way."""
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", ExperimentalWarning)
     (name, side), folder = case, SPACES[case[0]][0]
     space = rfs.SearchSpace.load(folder / "space.toml")
     method = methods(space, *constraints(side))[way]
