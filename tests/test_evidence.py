@@ -47,6 +47,7 @@ def test_every_candidate_is_trained_once(folder: Path) -> None:
 
 
 def test_tables_follow_from_the_trials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert replay.training_seeds(folder, 26) == [0]
     space = rfs.SearchSpace.load(folder / "space.toml")
     monkeypatch.setattr(figure, "STORAGE", train.storage_of(folder))
     assert figure.by_ratio(figure.trials())["trainings"].sum() == space.size
@@ -60,11 +61,14 @@ def test_tables_follow_from_the_trials(folder: Path, monkeypatch: pytest.MonkeyP
 def test_a_rule_saves_what_it_leaves_out(folder: Path) -> None:
     (table,) = rules.tables("tiny", folder)
     assert len(table.ratios) == rfs.SearchSpace.load(folder / "space.toml").size
-    known = rules.Table("known", np.arange(1.0, 41.0), np.arange(40.0) % 20)  # Best: 20 and 40.
-    assert known.judge(0, 99) == (1, 0)
-    assert known.judge(20, 20) == (pytest.approx(41 / 3), 0)
-    assert known.judge(1, 20) == (pytest.approx(41 / 3 * 2 / 21), 0)
-    assert known.judge(1, 19) == (0, 1)
+    ratios, gaps = np.arange(1.0, 41.0), np.arange(40) / 40
+    known = rules.Table("known", ratios, gaps, np.arange(40.0) % 20)  # Best: 20 and 40.
+    assert known.judge(0, 99, 1) == (1, 0)
+    assert known.judge(20, 20, 1) == (pytest.approx(41 / 3), 0)
+    assert known.judge(1, 20, 1) == (pytest.approx(41 / 3 * 2 / 21), 0)
+    assert known.judge(1, 19, 1) == (0, 1)
+    assert known.judge(0, 99, 0.5) == (pytest.approx(41 / 3 * 2 / 22), 0)
+    assert known.judge(0, 99, 0.4) == (0, 3)
 
 
 def test_searches_are_replayed_within_their_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,11 +77,29 @@ def test_searches_are_replayed_within_their_ranges(monkeypatch: pytest.MonkeyPat
     table = {arch: (1 / arch.expected_erf().size, 1.0) for arch in space}
     target = rfs.ScaleTarget(10, 20)
     whole = rfs.RFConstraint(target, measured=False)
-    theory = rfs.RFConstraint(target, effective=None)
+    theory = rfs.RFConstraint(target, effective=None, max_gridding=None)
     best_that_fits = max(table[arch][0] for arch in space if space.feasible(whole).contains(arch))
     for name, method in replay.methods(space, whole, theory).items():
         course = replay.search(space, method, table, seed=0)
         assert course.best == sorted(course.best)
         assert course.gflops == list(range(1, len(course.best) + 1))
-        if name in ("TPE, pruned", "TPE, constraints", "RFSampler, TRF and ERF"):
+        if name in ("TPE, pruned", "TPE, constraints", "RFSampler(TPE)", "RFSampler(GP)"):
             assert course.best[-1] <= best_that_fits
+
+
+def test_a_report_of_searches_is_that_of_each_table() -> None:
+    """Searches of two tables, the second of which is easier for all ways."""
+
+    def searches(seed: int, way: str, *best: float) -> replay.Searches:
+        courses = [replay.Course([1.0, 2.0, 3.0], list(best))] * 3
+        return replay.Searches(("made up", 1), seed, way, courses)
+
+    found = []
+    for way in replay.STYLES:
+        fast = way == "RFSampler(GP)"
+        found.append(searches(0, way, *((0.5, 0.5, 0.5) if fast else (0.1, 0.3, 0.5))))
+        found.append(searches(1, way, *((0.9, 0.9, 0.9) if fast else (0.5, 0.7, 0.9))))
+    frame = replay.report(found).set_index("way")
+    assert frame.loc["TPE", ["reached", "trainings", "times_less"]].tolist() == [1, 3, 1]
+    assert frame.loc["RFSampler(GP)", ["reached", "trainings", "times_less"]].tolist() == [1, 1, 3]
+    assert frame.loc["RFSampler(GP)", ["best of 10", "TPE needs"]].tolist() == [0.7, 3]
