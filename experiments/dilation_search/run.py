@@ -66,12 +66,10 @@ def rows(searches: int, given: rfs.Architecture) -> list[Row]:
                 for table in tables(folder)
                 for seed in range(searches)
             ]
-            best = np.array(
-                [[c.best[min(n, len(c.best)) - 1] for n in (5, TRAININGS)] for c in courses]
-            )
+            best = [np.median([c.after(n) for c in courses]) for n in (5, TRAININGS)]
             spent = float(np.median([c.gflops[-1] for c in courses])) / 1000
             count = space.feasible(whole).count if "RFSampler" in way else space.size
-            found.append((f"{name}: {way}", count, *np.median(best, axis=0), spent))
+            found.append((f"{name}: {way}", count, *map(float, best), spent))
     return found
 
 

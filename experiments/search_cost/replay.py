@@ -66,6 +66,10 @@ class Course:
         self.gflops.append(gflops + (self.gflops[-1] if self.gflops else 0))
         self.best.append(max(value, self.best[-1] if self.best else value))
 
+    def after(self, number: int) -> float:
+        """Accuracy after so many trainings; 0 where nothing that fits was found."""
+        return self.best[min(number, len(self.best)) - 1] if self.best else 0.0
+
     def first(self, accuracy: float) -> int | None:
         """Trainings until the accuracy was reached."""
         reached = [number for number, best in enumerate(self.best, 1) if best >= accuracy]
@@ -184,7 +188,7 @@ class Searches:
 
     def best(self, number: int) -> float:
         """Accuracy after so many trainings, the median of the searches."""
-        return float(np.median([c.best[min(number, len(c.best)) - 1] for c in self.courses]))
+        return float(np.median([course.after(number) for course in self.courses]))
 
 
 def report(found: list[Searches]) -> pd.DataFrame:
@@ -228,11 +232,9 @@ def draw(results: dict[tuple[str, int], list[Searches]]) -> None:
     for axes, ((space, side), found) in zip(panels, results.items(), strict=True):
         for way, (color, line) in STYLES.items():
             courses = [course for one in found if one.way == way for course in one.courses]
-            longest = max(len(course.best) for course in courses)
-            best = [
-                course.best + course.best[-1:] * (longest - len(course.best)) for course in courses
-            ]
-            axes.plot(range(1, longest + 1), np.mean(best, axis=0), line, color=color, label=way)
+            numbers = range(1, max(len(course.best) for course in courses) + 1)
+            best = [np.mean([course.after(number) for course in courses]) for number in numbers]
+            axes.plot(numbers, best, line, color=color, label=way)
         axes.set(title=f"{space}, digits of {side} px", xlabel="trained candidates")
     for axes in panels[:: len(results) // 2]:
         axes.set_ylabel("best accuracy so far, mean")
