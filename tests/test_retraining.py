@@ -326,7 +326,7 @@ def test_what_breaks_while_it_trains_is_one_line_and_what_was_trained_is_kept(
         result = train(exported, data, *options)
     assert result.exit_code == 2, result.output
     assert "epoch 1/3" in result.stderr
-    assert "epoch 2/3" not in result.stderr
+    assert "epoch 3/3" not in result.stderr  # What was read ahead may be enough for the second.
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ")
     assert message in last

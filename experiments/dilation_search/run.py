@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import rfsearch as rfs
 from rfsearch.palette import BLUE, VERMILLION
-from rfsearch.target import ERF_PER_OBJECT
+from rfsearch.target import ERF_PER_OBJECT, MAX_GRIDDING
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "search_cost"))
@@ -85,8 +85,11 @@ def draw(means: dict[rfs.Architecture, float], given: rfs.Architecture) -> None:
     figure = Figure(figsize=(5.5, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.axvspan(*ERF_PER_OBJECT, color="0.9", label="default range")
-    ratios = [arch.expected_erf().size / largest for arch in means]
-    axes.plot(ratios, list(means.values()), "o", color=BLUE, alpha=0.6)
+    for gaps, fill, label in ((False, BLUE, "few gaps"), (True, "none", "many gaps")):
+        some = [arch for arch in means if (arch.coverage().gridding > MAX_GRIDDING) == gaps]
+        ratios = [arch.expected_erf().size / largest for arch in some]
+        values = [means[arch] for arch in some]
+        axes.plot(ratios, values, "o", color=BLUE, markerfacecolor=fill, label=label)
     place = given.expected_erf().size / largest
     axes.plot(place, means[given], "*", color=VERMILLION, markersize=14, label="no dilation")
     axes.set(xlabel="expected ERF / largest object", ylabel="accuracy")
