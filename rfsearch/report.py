@@ -86,6 +86,11 @@ def gate_summary(frame: pd.DataFrame) -> str:
     """
     names = {
         "theoretical": "the theoretical RF",
+        "output_stride": "the output stride",
+        "parameters": "the number of parameters",
+        "flops": "the FLOPs",
+        "training_memory": "the training memory",
+        "gridding": "gridding",
         "expected": "the expected ERF",
         "measured": "the measured ERF",
         "latency": "the latency",

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.checkpoints import Checkpoint
-from rfsearch.constraint import RFConstraint
+from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
 from rfsearch.data_config import DigitsConfig
 from rfsearch.datasets import ImageData
 from rfsearch.experiment import Experiment, ExperimentConfig
@@ -239,3 +239,10 @@ def test_the_figure_shows_the_erf_gate_that_is_on(
     constraint = RFConstraint(theoretical=(7, None), **options)
     write_report(study_of(), replace(experiment(tmp_path), constraint=constraint))
     assert drawn == [expected]
+
+
+@pytest.mark.parametrize("gate", CONSTRAINT_KEYS)
+def test_every_gate_is_in_the_summary(gate: str) -> None:
+    columns = {"value": [0.5, None], "rejected_by": [None, gate], "duplicate_of": None}
+    summary = gate_summary(pd.DataFrame(columns | {"baseline": None}))
+    assert summary.startswith("2 trials: 1 trained to the end, 1 stopped by ")
