@@ -2,7 +2,7 @@
 
 The published loop and its reading of the map (log10(A + 1), squares around the image's middle) are
 written anew here from its description, and run on the same weights and the same noise as ours.
-Prints a table of shares of the image's area in %.
+Prints a table of shares of the image's area in %, and draws figure.png.
 
 Run: python experiments/published_erf/run.py [NETWORK ...]
      python experiments/published_erf/run.py --trained FOLDER_OF_IMAGES [NETWORK ...]
@@ -11,7 +11,7 @@ Run: python experiments/published_erf/run.py [NETWORK ...]
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 import rfsearch as rfs
 from rfsearch.erf_initialisation import calibrate, switch_branches_on
+from rfsearch.palette import BLACK, BLUE, GREY, ORANGE, VERMILLION
 
 #: Name, layer to look at (the last map where it is empty), and side of the images in px.
 NETWORKS = (
@@ -35,6 +37,14 @@ NETWORKS = (
     ("resnet101", "", 512),
 )
 SHARES = (0.2, 0.3, 0.5, 0.99)
+#: Readings of the ERF, with colour, mark and size in the figure.
+READINGS = {
+    "published, as it comes": (GREY, "v", 7),
+    "published, ready": (BLACK, "o", 11),
+    "ours, their definition": (ORANGE, "o", 6),
+    "published, ready, no logarithm": (BLUE, "s", 9),
+    "ours": (VERMILLION, "D", 5),
+}
 IMAGES = {224: 20, 256: 20, 512: 4}
 #: As published, for trained networks.
 TRAINED_SIDE, TRAINED_IMAGES = 1024, 50
@@ -79,7 +89,7 @@ def published_ratio(values: NDArray[np.float64], share: float) -> float:
     return float("nan")
 
 
-def percents(ratios: Iterator[float]) -> str:
+def percents(ratios: Iterable[float]) -> str:
     return " / ".join(f"{100 * ratio:.3g}" for ratio in ratios)
 
 
@@ -95,11 +105,11 @@ def compare(name: str, layer: str, side: int) -> dict[str, object]:
     return {
         "network": f"{name} {layer}".strip(),
         "side": side,
-        "published, as it comes": percents(published_ratio(np.log10(raw + 1), t) for t in SHARES),
-        "published, ready": percents(published_ratio(np.log10(published + 1), t) for t in SHARES),
-        "ours, their definition": percents(ours.replknet_area_ratio(t) for t in SHARES),
-        "published, ready, no logarithm": percents(published_ratio(published, t) for t in SHARES),
-        "ours": percents(ours.area_ratio(t) for t in SHARES),
+        "published, as it comes": [published_ratio(np.log10(raw + 1), t) for t in SHARES],
+        "published, ready": [published_ratio(np.log10(published + 1), t) for t in SHARES],
+        "ours, their definition": [ours.replknet_area_ratio(t) for t in SHARES],
+        "published, ready, no logarithm": [published_ratio(published, t) for t in SHARES],
+        "ours": [ours.area_ratio(t) for t in SHARES],
         "sigma": round(ours.sigma, 1),
         "ERF size": ours.size,
         "clipped": round(ours.clipped, 2),
@@ -119,10 +129,25 @@ def trained(name: str, images: Path) -> dict[str, object]:
     )
     return {
         "network": name,
-        "ours, their definition": percents(erf.replknet_area_ratio(t) for t in SHARES),
-        "ours": percents(erf.area_ratio(t) for t in SHARES),
+        "ours, their definition": [erf.replknet_area_ratio(t) for t in SHARES],
+        "ours": [erf.area_ratio(t) for t in SHARES],
         "ERF size": erf.size,
     }
+
+
+def draw(frame: pd.DataFrame) -> None:
+    """The share of the area that holds half of the map, by every reading."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    networks = [f"{row['network']}, {row['side']} px" for _, row in frame.iterrows()]
+    for reading, (color, mark, size) in READINGS.items():
+        values = [100 * ratios[SHARES.index(0.5)] for ratios in frame[reading]]
+        axes.plot(values, networks, mark, color=color, markersize=size, label=reading)
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlabel="% of the image's area that holds half of the map (t = 50 %)")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
+    figure.savefig(Path(__file__).parent / "figure.png", dpi=120)
 
 
 def main() -> None:
@@ -135,7 +160,11 @@ def main() -> None:
         rows = [trained(name, options.trained) for name in names]
     else:
         rows = [compare(*one) for one in NETWORKS if one[0] in (options.networks or one[0])]
-    print(pd.DataFrame(rows).T.to_string())
+    frame = pd.DataFrame(rows)
+    shown = frame.columns.intersection(list(READINGS))
+    print(frame.assign(**frame[shown].map(percents)).T.to_string())
+    if not options.trained:
+        draw(frame)
 
 
 if __name__ == "__main__":
