@@ -172,7 +172,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_trial_back(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_crew_replaces_a_worker_that_was_killed(tmp_path: Path) -> None:
-    folder = many_candidates(tmp_path / "crew", trained_trials=8)
+    folder = many_candidates(tmp_path / "crew", trained_trials=60)
     process = start("run", folder, "--workers", 2, "--heartbeat", 1)
     try:
         while count_complete(folder) < 1:
