@@ -13,6 +13,7 @@ from rfsearch.analysis import trials_dataframe
 from rfsearch.erf_effect import metric_label, trained_candidates, whole_candidates
 from rfsearch.front import front_figure
 from rfsearch.plots import score_against_erf
+from rfsearch.savings import STOPS
 
 if TYPE_CHECKING:
     import optuna
@@ -84,18 +85,7 @@ def gate_summary(frame: pd.DataFrame) -> str:
     >>> gate_summary(pd.DataFrame(gates | {"duplicate_of": None, "baseline": None}))
     '2 trials: 1 trained to the end, 1 stopped by the expected ERF'
     """
-    names = {
-        "theoretical": "the theoretical RF",
-        "output_stride": "the output stride",
-        "parameters": "the number of parameters",
-        "flops": "the FLOPs",
-        "training_memory": "the training memory",
-        "gridding": "gridding",
-        "expected": "the expected ERF",
-        "measured": "the measured ERF",
-        "latency": "the latency",
-        "memory": "the peak memory",
-        "pruner": "the pruner",
+    names = {gate: f"the {what}" for gate, what in STOPS.items()} | {
         "space": "values outside the space",
         "training": "failed training",
         "baseline": "failed baselines",
