@@ -47,7 +47,7 @@ def test_every_candidate_is_trained_once(folder: Path) -> None:
 
 
 def test_tables_follow_from_the_trials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert replay.training_seeds(folder, 26) == [0]
+    assert train.trained_seeds(folder) == {26: [0]}
     space = rfs.SearchSpace.load(folder / "space.toml")
     monkeypatch.setattr(figure, "STORAGE", train.storage_of(folder))
     assert figure.by_ratio(figure.trials())["trainings"].sum() == space.size

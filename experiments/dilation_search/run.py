@@ -1,6 +1,6 @@
 """What does a search of dilations alone find, against one of all that makes a receptive field?
 
-Every candidate of `space.toml` and of `../search_cost` was trained once
+Every candidate of `space.toml` and of `../search_cost` was trained
 (`../erf_and_accuracy/train.py`), so that searches are replayed. Prints a table and draws
 figure.png. Run: python run.py [SEARCHES]
 """
@@ -49,7 +49,7 @@ def constraints(given: rfs.Architecture) -> tuple[rfs.RFConstraint, rfs.RFConstr
 
 def tables(folder: Path) -> list[dict[rfs.Architecture, tuple[float, float]]]:
     """Accuracies and operations, for each seed of the trainings."""
-    seeds = replay.training_seeds(folder, SIDE)
+    seeds = replay.trained_seeds(folder)[SIDE]
     return [replay.load_table(folder, SIDE, seed) for seed in seeds]
 
 
@@ -58,12 +58,12 @@ def rows(searches: int, given: rfs.Architecture) -> list[Row]:
     found = []
     whole, theory = constraints(given)
     for name, (folder, ways) in WAYS.items():
-        space = rfs.SearchSpace.load(folder / "space.toml")
+        space, known = rfs.SearchSpace.load(folder / "space.toml"), tables(folder)
         for way in ways:
             method = replay.methods(space, whole, theory)[way]
             courses = [
                 replay.search(space, method, table, seed)
-                for table in tables(folder)
+                for table in known
                 for seed in range(searches)
             ]
             best = [np.median([c.after(n) for c in courses]) for n in (5, TRAININGS)]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.pruners import NopPruner
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 import rfsearch as rfs
 
@@ -29,6 +30,30 @@ def storage_of(folder: Path) -> str:
 
 def study_name(side: int, seed: int) -> str:
     return f"side {side}, seed {seed}"
+
+
+def trained_seeds(folder: Path) -> dict[int, list[int]]:
+    """Seeds with which a folder's candidates were trained, for each size of the digits."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for name in optuna.get_all_study_names(storage_of(folder)):
+        side, seed = name.removeprefix("side ").split(", seed ")
+        found[int(side)].append(int(seed))
+    return {side: sorted(seeds) for side, seeds in sorted(found.items())}
+
+
+def trained(folder: Path, side: int, seed: int) -> list[FrozenTrial]:
+    """The trainings of one study."""
+    study = optuna.load_study(study_name=study_name(side, seed), storage=storage_of(folder))
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def mean_accuracies(folder: Path, side: int) -> dict[str, float]:
+    """Mean over the seeds, for each architecture as JSON."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for seed in trained_seeds(folder)[side]:
+        for trial in trained(folder, side, seed):
+            found[trial.user_attrs["architecture"]].append(trial.values[0])
+    return {architecture: float(np.mean(values)) for architecture, values in found.items()}
 
 
 def object_sizes(side: int) -> NDArray[np.float64]:
@@ -55,8 +80,7 @@ def train_all(folder: Path, side: int, seed: int) -> None:
         pruner=NopPruner(),
         load_if_exists=True,
     )
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    done = {trial.user_attrs["architecture"] for trial in trials}
+    done = {trial.user_attrs["architecture"] for trial in trained(folder, side, seed)}
     for architecture in space:
         if json.dumps(architecture.to_dict()) not in done:
             study.enqueue_trial(space.to_params(architecture))

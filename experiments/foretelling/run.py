@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,6 @@ import optuna
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor, nn
 
 import rfsearch as rfs
@@ -28,7 +26,7 @@ from rfsearch.statistics import rank_correlation
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
-from train import storage_of, study_name, target_of  # noqa: E402  # from the folder beside
+from train import mean_accuracies, target_of, trained, trained_seeds  # noqa: E402  # from the folder beside
 
 #: Folders of the spaces.
 TABLES = {
@@ -80,36 +78,15 @@ def images_of(side: int) -> Tensor:
     return Normalizer.of(data.train_images)(data.train_images[:IMAGES])
 
 
-def storage(table: str) -> str:
-    return storage_of(HERE.parent / TABLES[table])
-
-
-def sides(table: str) -> list[int]:
-    """Sides of the digits for which the space was trained, in px."""
-    names = optuna.get_all_study_names(storage(table))
-    return sorted(int(name.split()[1].rstrip(",")) for name in names if name.endswith("seed 0"))
-
-
-def trials(table: str, side: int, seed: int) -> list[FrozenTrial]:
-    study = optuna.load_study(study_name=study_name(side, seed), storage=storage(table))
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-
-
-def accuracies(table: str, side: int) -> dict[str, float]:
-    """Mean over the seeds of the trainings, for each architecture."""
-    found = defaultdict[str, list[float]](list)
-    names = optuna.get_all_study_names(storage(table))
-    for seed in (int(n.split()[-1]) for n in names if n.startswith(f"side {side},")):
-        for trial in trials(table, side, seed):
-            found[trial.user_attrs["architecture"]].append(trial.values[0])
-    return {architecture: float(np.mean(values)) for architecture, values in found.items()}
+def folder_of(table: str) -> Path:
+    return HERE.parent / TABLES[table]
 
 
 def rows(table: str, side: int) -> Iterator[dict[str, object]]:
-    mean = accuracies(table, side)
+    means = mean_accuracies(folder_of(table), side)
     effective = rfs.RFConstraint(target_of(side)).ranges()["expected"]
     middle = np.sqrt(effective.low * effective.high)
-    for trial in trials(table, side, 0):
+    for trial in trained(folder_of(table), side, 0):
         attrs = trial.user_attrs
         arch = rfs.Architecture.from_dict(json.loads(attrs["architecture"]))
         images = images_of(side)
@@ -117,7 +94,7 @@ def rows(table: str, side: int) -> Iterator[dict[str, object]]:
         yield {
             "table": table,
             "side": side,
-            "accuracy": mean[attrs["architecture"]],
+            "accuracy": means[attrs["architecture"]],
             "erf_expected": expected,
             "erf_init": attrs["erf_init"],
             "erf_trained": attrs["erf_trained"],
@@ -211,7 +188,9 @@ def draw(frame: pd.DataFrame) -> None:
 
 if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    results = pd.DataFrame([row for t in TABLES for side in sides(t) for row in rows(t, side)])
+    results = pd.DataFrame(
+        row for t in TABLES for side in trained_seeds(folder_of(t)) for row in rows(t, side)
+    )
     for summary in (of_accuracy, by_size, of_trained_erf):
         print(summary(results).to_string(), end="\n\n")
     draw(results)

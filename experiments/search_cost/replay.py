@@ -22,14 +22,13 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
 
 import rfsearch as rfs
 from rfsearch.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
-from train import storage_of, study_name, target_of  # noqa: E402  # from the folder beside
+from train import target_of, trained, trained_seeds  # noqa: E402  # from the folder beside
 
 #: Folder and sides of digits; fields from too small to too large, or mostly too large.
 SPACES = {"centred": (HERE, (18, 26, 36)), "too large": (HERE / "too_large", (18,))}
@@ -150,23 +149,16 @@ def search(
     return course
 
 
-def training_seeds(folder: Path, side: int) -> list[int]:
-    """Seeds with which the candidates were trained."""
-    found = (name.split(", seed ") for name in optuna.get_all_study_names(storage_of(folder)))
-    return sorted(int(seed) for of_side, seed in found if of_side == f"side {side}")
-
-
 def load_table(
     folder: Path, side: int, seed: int = 0
 ) -> dict[rfs.Architecture, tuple[float, float]]:
     """Accuracy, and 10^9 operations of a training (three passes over each image)."""
-    study = optuna.load_study(study_name=study_name(side, seed), storage=storage_of(folder))
     return {
         rfs.Architecture.from_dict(json.loads(trial.user_attrs["architecture"])): (
             trial.values[0],
             3 * IMAGES * trial.user_attrs["flops_g"],
         )
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        for trial in trained(folder, side, seed)
     }
 
 
@@ -264,7 +256,7 @@ def search_often(case: tuple[str, int], training_seed: int, way: str, number: in
 def jobs(number: int) -> Iterator[tuple[tuple[str, int], int, str, int]]:
     for name, (folder, sides) in SPACES.items():
         for side in sides:
-            for seed in training_seeds(folder, side):
+            for seed in trained_seeds(folder)[side]:
                 yield from (((name, side), seed, way, number) for way in STYLES)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,14 +20,13 @@ import numpy as np
 import optuna
 import pandas as pd
 from numpy.typing import NDArray
-from optuna.trial import TrialState
 
 import rfsearch as rfs
 from rfsearch.target import ERF_PER_OBJECT, MAX_GRIDDING
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
-from train import storage_of, target_of  # noqa: E402  # from the folder beside
+from train import mean_accuracies, target_of, trained, trained_seeds  # noqa: E402  # from the folder beside
 
 #: Folders of the spaces (`../erf_and_accuracy/train.py` trained all of their candidates).
 TABLES = {
@@ -75,20 +73,12 @@ class Table:
 
 def tables(name: str, folder: Path) -> Iterator[Table]:
     """One for each size of the digits."""
-    storage = storage_of(folder)
-    values: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    expected: dict[str, float] = {}
-    for study_name in optuna.get_all_study_names(storage):
-        side = int(study_name.split()[1].rstrip(","))  # "side 18, seed 0"
-        study = optuna.load_study(study_name=study_name, storage=storage)
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            architecture = trial.user_attrs["architecture"]
-            expected[architecture] = trial.user_attrs["erf_expected"]
-            values[side][architecture].append(trial.values[0])
-    for side, found in sorted(values.items()):
-        ratios = np.array([expected[architecture] for architecture in found])
-        accuracies = np.array([np.mean(found[architecture]) for architecture in found])
-        gaps = np.array([gridding(architecture) for architecture in found])
+    for side, seeds in trained_seeds(folder).items():
+        attributes = [trial.user_attrs for trial in trained(folder, side, seeds[0])]
+        ratios = np.array([known["erf_expected"] for known in attributes])
+        gaps = np.array([gridding(known["architecture"]) for known in attributes])
+        means = mean_accuracies(folder, side)
+        accuracies = np.array([means[known["architecture"]] for known in attributes])
         yield Table(f"{name}, {side} px", ratios / target_of(side).max_size, gaps, accuracies)
 
 
