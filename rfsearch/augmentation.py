@@ -84,12 +84,14 @@ class Batch(NamedTuple):
         variation: How they are varied.
         pixels: `(images, channels, height, width)`, uint8, on the device; None where the device
             has all images.
+        masks: `(images, height, width)`, uint8, on the device; None there too, or without any.
     """
 
     chosen: Tensor
     numbers: tuple[int, ...]
     variation: Variation = UNVARIED
     pixels: Tensor | None = None
+    masks: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -100,8 +102,12 @@ class Batch(NamedTuple):
         """The first half, which may be one image larger, and the second."""
         middle = (self.size + 1) // 2
         numbers = (self.numbers[:middle], self.numbers[middle:])
-        pixels = (None, None) if self.pixels is None else self.pixels.chunk(2)
-        both = zip(self.chosen.chunk(2), numbers, self.variation.chunk(2), pixels, strict=True)
+        pixels, masks = (
+            (None, None) if values is None else values.chunk(2)
+            for values in (self.pixels, self.masks)
+        )
+        variations = self.variation.chunk(2)
+        both = zip(self.chosen.chunk(2), numbers, variations, pixels, masks, strict=True)
         return [Batch(*half) for half in both]
 
 

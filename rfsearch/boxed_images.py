@@ -18,7 +18,7 @@ import numpy as np
 
 from rfsearch.annotations_coco import read_coco
 from rfsearch.annotations_voc import read_voc
-from rfsearch.image_pixels import read_pixels
+from rfsearch.pixel_reader import PixelReader
 from rfsearch.tile_data import BoxedImage, detection_data
 
 if TYPE_CHECKING:
@@ -77,14 +77,16 @@ def boxed_data(
             skipped[reason] += 1
         elif one.image is not None:
             objects[one.image].append(one)
-    found = []
+    there = []
     for image, of_image in zip(annotations.images, objects, strict=True):
         file = folder / image.file
         if file.is_file():
-            found.append(_boxed(file, of_image, index, tiling.scale, skipped))
+            there.append((file, of_image))
         else:
             skipped["image whose file is missing"] += 1
             skipped["object on such an image"] += len(of_image)
+    reader = PixelReader.of([file for file, _ in there], tiling, masks=False)
+    found = [_boxed(file, of_image, index, reader, skipped) for file, of_image in there]
     _warn(annotations.source, skipped)
     if not found:
         raise ValueError(f"{annotations.source}: none of its images is in {folder}.")
@@ -106,12 +108,12 @@ def _boxed(
     file: Path,
     objects: list[AnnotatedObject],
     index: dict[str, int],
-    scale: float,
+    reader: PixelReader,
     skipped: Counter[str],
 ) -> BoxedImage:
-    pixels = read_pixels(file, scale)
+    pixels = reader.pixels(file)
     height, width = pixels.shape[:2]
-    corners = np.array([one.box for one in objects], float).reshape(-1, 4) * scale
+    corners = np.array([one.box for one in objects], float).reshape(-1, 4) * reader.scale
     corners = corners.clip(0, [width, height, width, height])
     inside = (corners[:, 2:] > corners[:, :2]).all(axis=1)
     skipped["box outside its image"] += int((~inside).sum())

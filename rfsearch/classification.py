@@ -54,9 +54,9 @@ class ClassificationLesson(ImageLesson):
         if not len(self.valid):
             raise ValueError("There must be at least one image to evaluate, but there is none.")
         predicted = torch.empty_like(self.valid_labels)
-        for part, images in self.valid.batches(4 * self.batch_size):
+        for part in self.valid.batches(4 * self.batch_size):
             with autocast(self.device):
-                predicted[part] = model(images).argmax(dim=1)
+                predicted[part.place] = model(part.images).argmax(dim=1)
         accuracy = multiclass_accuracy(
             predicted, self.valid_labels, self.num_classes, average="micro"
         )

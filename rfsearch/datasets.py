@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from torch import Tensor
+
+from rfsearch.read_ahead import ReadLater
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from rfsearch.file_images import ImageFiles
-
+#: Images or masks in memory, or read whenever they are needed where they are too many for it.
+Pixels = Tensor | ReadLater
 #: Class of the pixels of a mask that are neither learned nor counted.
 IGNORED = 255
 
@@ -19,7 +22,7 @@ IGNORED = 255
 class _Sized:
     """What follows from the images alone."""
 
-    train_images: Tensor | ImageFiles
+    train_images: Pixels
 
     @property
     def in_chans(self) -> int:
@@ -37,8 +40,7 @@ class ImageData(_Sized):
     """Images with one label each.
 
     Attributes:
-        train_images: `(images, channels, height, width)`, uint8; files where they are too many
-            for the memory.
+        train_images: `(images, channels, height, width)`, uint8.
         train_labels: `(images,)`, int64, from 0.
         valid_images: As `train_images`.
         valid_labels: As `train_labels`.
@@ -47,9 +49,9 @@ class ImageData(_Sized):
         valid_sizes: Side of the object of each validation image in px, where they are known.
     """
 
-    train_images: Tensor | ImageFiles
+    train_images: Pixels
     train_labels: Tensor
-    valid_images: Tensor | ImageFiles
+    valid_images: Pixels
     valid_labels: Tensor
     class_names: tuple[str, ...]
     object_sizes: NDArray[np.float64] | None = None
@@ -65,7 +67,7 @@ class Instances(NamedTuple):
         sizes: Side of each object's tight box in px, in order of the numbers.
     """
 
-    numbers: Tensor
+    numbers: Pixels
     sizes: NDArray[np.float64]
 
 
@@ -83,10 +85,10 @@ class SegmentationData(_Sized):
         valid_instances: The objects of the validation images, where they are known.
     """
 
-    train_images: Tensor
-    train_masks: Tensor
-    valid_images: Tensor
-    valid_masks: Tensor
+    train_images: Pixels
+    train_masks: Pixels
+    valid_images: Pixels
+    valid_masks: Pixels
     class_names: tuple[str, ...]
     object_sizes: NDArray[np.float64] | None = None
     valid_instances: Instances | None = None
@@ -119,9 +121,9 @@ class DetectionData(_Sized):
         object_sizes: Sides of the training objects' boxes in px.
     """
 
-    train_images: Tensor
+    train_images: Pixels
     train_boxes: tuple[Boxes, ...]
-    valid_images: Tensor
+    valid_images: Pixels
     valid_boxes: tuple[Boxes, ...]
     class_names: tuple[str, ...]
     object_sizes: NDArray[np.float64] | None = None

@@ -134,8 +134,14 @@ class DetectionLesson(ImageLesson):
     their images.
     """
 
-    def __init__(self, data: DetectionData, device: torch.device, batch_size: int = 64) -> None:
-        super().__init__(data, device, batch_size)
+    def __init__(
+        self,
+        data: DetectionData,
+        device: torch.device,
+        batch_size: int = 64,
+        workers: int | None = None,
+    ) -> None:
+        super().__init__(data, device, batch_size, workers)
         self.train_targets = [_to_learn(boxes, device) for boxes in data.train_boxes]
         self.valid_targets = [_to_find(boxes) for boxes in data.valid_boxes]
 
@@ -157,9 +163,9 @@ class DetectionLesson(ImageLesson):
     def evaluate(self, model: nn.Module) -> Scores:
         """Average precision on the validation images."""
         metric = MeanAveragePrecision(backend="faster_coco_eval")
-        for part, images in self.valid.batches(self.batch_size):
-            found = [{k: v.cpu() for k, v in image.items()} for image in model(images)]
-            metric.update(found, self.valid_targets[part])
+        for part in self.valid.batches(self.batch_size):
+            found = [{k: v.cpu() for k, v in image.items()} for image in model(part.images)]
+            metric.update(found, self.valid_targets[part.place])
         values = {key: float(value) for key, value in metric.compute().items() if key in _KEYS}
         ap, ap50, *by_scale = (math.nan if values[key] < 0 else values[key] for key in _KEYS)
         return Scores(ap, ScaleScores(*by_scale), ap50)

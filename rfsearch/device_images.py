@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from rfsearch.augmentation import UNVARIED
-from rfsearch.file_images import ImageFiles, count_values
+from rfsearch.datasets import IGNORED
+from rfsearch.read_ahead import ReadLater, count_values
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from rfsearch.augmentation import Batch, Variation
+    from rfsearch.augmentation import Batch
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,12 @@ class Normalizer:
     std: Tensor
 
     @classmethod
-    def of(cls, images: Tensor | ImageFiles) -> Self:
+    def of(cls, images: Tensor | ReadLater) -> Self:
         """Statistics of images `(images, channels, height, width)`, uint8.
 
         They are computed from whole numbers, the same wherever the images are.
         """
-        known = images.value_counts if isinstance(images, ImageFiles) else count_values(images)
+        known = images.value_counts if isinstance(images, ReadLater) else count_values(images)
         counts = known.double()
         number, values = counts.sum(dim=1, keepdim=True), torch.arange(256)
         mean = (counts * values).sum(dim=1, keepdim=True) / number
@@ -49,34 +48,108 @@ class Normalizer:
         return (images.float() - self.mean) / self.std
 
 
-class DeviceImages:
-    """uint8 images `(images, channels, height, width)`, moved to the device as a whole."""
+class ImagePart(NamedTuple):
+    """Some of the images, in order.
 
-    def __init__(self, images: Tensor, normalize: Normalizer, device: torch.device) -> None:
-        self.pixels = images.to(device)
+    Attributes:
+        place: Which of them.
+        images: Normalised, `(images, channels, height, width)`.
+        masks: `(images, height, width)`, uint8; None where there are none.
+    """
+
+    place: slice
+    images: Tensor
+    masks: Tensor | None
+
+
+class Images(ABC):
+    """Images for a device, normalised and varied when they are used there.
+
+    Args:
+        normalize: Statistics of the training images.
+        device: Where they are used.
+    """
+
+    def __init__(self, normalize: Normalizer, device: torch.device) -> None:
         self.normalize = normalize.to(device)
+        self.device = device
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def load(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """Bring the images of these batches to the device, where they are not yet."""
+
+    @abstractmethod
+    def batches(self, size: int) -> Iterator[ImagePart]:
+        """All images in order, normalised, with their places and masks."""
+
+    def of(self, batch: Batch) -> Tensor:
+        """The images of a batch from `load`, normalised and varied.
+
+        What moves in has the mean colour.
+        """
+        images = self.normalize(self._pixels(batch))
+        return self._ready(batch.variation.apply(images, fill=0.0))
+
+    def masks_of(self, batch: Batch) -> Tensor:
+        """The masks of a batch from `load`, varied; what moves in is ignored."""
+        return batch.variation.apply(self._masks(batch), fill=IGNORED)
+
+    def _ready(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=memory_format(self.device))
+
+    @abstractmethod
+    def _pixels(self, batch: Batch) -> Tensor:
+        """`(images, channels, height, width)`, uint8."""
+
+    @abstractmethod
+    def _masks(self, batch: Batch) -> Tensor:
+        """`(images, height, width)`, uint8."""
+
+
+class DeviceImages(Images):
+    """uint8 images `(images, channels, height, width)`, moved to the device as a whole.
+
+    Args:
+        images: The images.
+        normalize: Statistics of the training images.
+        device: Where to.
+        masks: What is known of each pixel, `(images, height, width)`, where that is learned.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        normalize: Normalizer,
+        device: torch.device,
+        masks: Tensor | None = None,
+    ) -> None:
+        super().__init__(normalize, device)
+        self.pixels = images.to(device)
+        self.masks = None if masks is None else masks.to(device)
 
     def __len__(self) -> int:
         return len(self.pixels)
-
-    def take(self, index: Tensor | slice, variation: Variation = UNVARIED) -> Tensor:
-        """Some of the images, normalised and varied; what moves in has the mean colour."""
-        images = variation.apply(self.normalize(self.pixels[index]), fill=0.0)
-        return images.contiguous(memory_format=memory_format(images.device))
 
     def load(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """The batches as they are: the device has their images."""
         return batches
 
-    def of(self, batch: Batch) -> Tensor:
-        """The images of a batch, normalised and varied."""
-        return self.take(batch.chosen, batch.variation)
-
-    def batches(self, size: int) -> Iterator[tuple[slice, Tensor]]:
-        """All images in order, normalised, with their places."""
+    def batches(self, size: int) -> Iterator[ImagePart]:
+        """All images in order, normalised, with their places and masks."""
         for start in range(0, len(self), size):
             part = slice(start, start + size)
-            yield part, self.take(part)
+            masks = None if self.masks is None else self.masks[part]
+            yield ImagePart(part, self._ready(self.normalize(self.pixels[part])), masks)
+
+    def _pixels(self, batch: Batch) -> Tensor:
+        return self.pixels[batch.chosen]
+
+    def _masks(self, batch: Batch) -> Tensor:
+        assert self.masks is not None, "there are no masks"
+        return self.masks[batch.chosen]
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from rfsearch.augmentation import Batch
 
+#: Largest share of the memory, of the machine or of its GPU, that images are kept in.
+MEMORY_SHARE = 0.25
 #: Fewer images are not halved: one image alone has no batch statistics to normalise with.
 _SMALLEST_BATCH = 4
 
@@ -28,6 +30,14 @@ def device_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / 2**20
     return machine_memory() / 2**20
+
+
+def fits_memory(num_bytes: float) -> bool:
+    """Whether so much data may be kept in the memory of this machine, and of its GPU."""
+    limits = [machine_memory()]
+    if torch.cuda.is_available():
+        limits.append(torch.cuda.get_device_properties(0).total_memory)
+    return num_bytes <= MEMORY_SHARE * min(limits)
 
 
 def free_memory() -> None:

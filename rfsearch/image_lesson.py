@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rfsearch.device_images import DeviceImages, Normalizer
-from rfsearch.file_images import ImageFiles
+from torch import Tensor
+
+from rfsearch.device_images import DeviceImages, Images, Normalizer
+from rfsearch.read_ahead import ReadLater
 from rfsearch.streamed_images import StreamedImages
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from rfsearch.augmentation import Batch
-    from rfsearch.datasets import TaskData
+    from rfsearch.datasets import Pixels, TaskData
 
 
 class ImageLesson:
@@ -22,9 +23,10 @@ class ImageLesson:
 
     Args:
         data: The images.
-        device: Where they are moved to: as a whole, or where they are files, in batches.
+        device: Where they are moved to: as a whole, or where they are read later, in batches.
         batch_size: Images of a training batch.
-        workers: Processes that read files; None for as many as are usual.
+        workers: Processes that read; None for as many as are usual.
+        masks: What is known of each pixel of the images for training and for validation.
     """
 
     def __init__(
@@ -33,14 +35,19 @@ class ImageLesson:
         device: torch.device,
         batch_size: int = 64,
         workers: int | None = None,
+        masks: tuple[Pixels | None, Pixels | None] = (None, None),
     ) -> None:
         normalize = Normalizer.of(data.train_images)
-        self.train, self.valid = (
-            StreamedImages(images, normalize, device, workers)
-            if isinstance(images, ImageFiles)
-            else DeviceImages(images, normalize, device)
-            for images in (data.train_images, data.valid_images)
-        )
+
+        def images_of(pixels: Pixels, masks: Pixels | None) -> Images:
+            if isinstance(pixels, ReadLater):
+                assert not isinstance(masks, Tensor), "masks are read with their images"
+                return StreamedImages(pixels, normalize, device, workers, masks)
+            assert not isinstance(masks, ReadLater), "masks are kept with their images"
+            return DeviceImages(pixels, normalize, device, masks)
+
+        self.train = images_of(data.train_images, masks[0])
+        self.valid = images_of(data.valid_images, masks[1])
         self.device = device
         self.num_classes = len(data.class_names)
         self.batch_size = batch_size

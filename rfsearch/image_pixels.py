@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,20 +33,33 @@ def read_pixels(file: Path, scale: float = 1.0) -> NDArray[np.uint8]:
         ValueError: If it is not a readable image of one or three channels; it names the file.
     """
     values = _read(file, as_colours=True)
-    if values.ndim == 2:
-        values = values[..., None]
-    if values.ndim != 3 or values.shape[2] not in (1, 3, 4) or values.dtype.kind not in "uif":
-        raise ValueError(
-            f"{file}: must be an image in grey or RGB, but has the shape {values.shape}."
-        )
-    pixels = _to_8_bit(values[..., :3], file)
+    channels = _channels(file, values.shape, values.dtype.kind)
+    pixels = _to_8_bit(values.reshape(*values.shape[:2], -1)[..., :channels], file)
     size = _resized(pixels.shape, scale)
     if size == pixels.shape[:2]:
         return pixels
-    _check_memory(file, size, pixels.shape[2])
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    _check_memory(file, size, channels)
+    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
     resized = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
     return resized.reshape(*size, -1)
+
+
+def pixel_shape(file: Path, scale: float = 1.0) -> tuple[int, int, int]:
+    """Height, width and channels of what `read_pixels` would read, by the file's header alone.
+
+    Raises:
+        ValueError: If it is not an image of one or three channels; it names the file.
+    """
+    try:
+        with _open_single(file) as image:
+            size, channels = (image.height, image.width), 1 if _is_grey(image.mode) else 3
+    except ValueError:
+        if not _is_tiff(file):
+            raise
+        with _open_tiff(file) as tiff:
+            shape, kind = tiff.series[0].shape, np.dtype(tiff.series[0].dtype).kind
+        size, channels = (shape[0], shape[1]), _channels(file, shape, kind)
+    return *_resized(size, scale), channels
 
 
 def read_numbers(file: Path, scale: float = 1.0) -> NDArray[np.int64]:
@@ -72,19 +87,49 @@ def read_numbers(file: Path, scale: float = 1.0) -> NDArray[np.int64]:
 
 def _read(file: Path, as_colours: bool) -> NDArray[Any]:
     try:
-        with open_image(file) as image:
-            if (frames := getattr(image, "n_frames", 1)) != 1:
-                raise ValueError(f"it holds {frames} images")
-            if as_colours and not image.mode.startswith(("I", "F")):
-                return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+        with _open_single(file) as image:
+            if as_colours and image.mode[0] not in "IF":
+                return np.asarray(image.convert("L" if _is_grey(image.mode) else "RGB"))
             return np.asarray(image)
     except ValueError:
-        if file.suffix.lower() not in _TIFF or not file.is_file():
+        if not _is_tiff(file):
             raise
+    with _open_tiff(file) as tiff:
+        return tiff.asarray()
+
+
+@contextmanager
+def _open_single(file: Path) -> Iterator[Image.Image]:
+    with open_image(file) as image:
+        if (frames := getattr(image, "n_frames", 1)) != 1:
+            raise ValueError(f"it holds {frames} images")
+        yield image
+
+
+def _is_tiff(file: Path) -> bool:
+    return file.suffix.lower() in _TIFF and file.is_file()
+
+
+@contextmanager
+def _open_tiff(file: Path) -> Iterator[tifffile.TiffFile]:
     try:
-        return tifffile.imread(file)
+        with tifffile.TiffFile(file) as tiff:
+            yield tiff
     except Exception as error:  # tifffile has no common class of errors
         raise ValueError(f"{file}: not a readable image ({error}).") from None
+
+
+def _is_grey(mode: str) -> bool:
+    """Whether an image of Pillow's mode has one channel."""
+    return mode in ("1", "L") or mode[0] in "IF"
+
+
+def _channels(file: Path, shape: tuple[int, ...], kind: str) -> int:
+    """Of an array that is an image: 1 or 3, as transparency does not count."""
+    channels = 1 if len(shape) == 2 else shape[-1]
+    if len(shape) not in (2, 3) or channels not in (1, 3, 4) or kind not in "uif":
+        raise ValueError(f"{file}: must be an image in grey or RGB, but has the shape {shape}.")
+    return min(channels, 3)
 
 
 def _to_8_bit(values: NDArray[Any], file: Path) -> NDArray[np.uint8]:

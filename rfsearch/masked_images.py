@@ -7,15 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from rfsearch.datasets import IGNORED
-from rfsearch.image_pixels import read_numbers, read_pixels
+from rfsearch.pixel_reader import PixelReader
 from rfsearch.tile_data import MaskedImage, segmentation_data
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from rfsearch.datasets import SegmentationData
     from rfsearch.tiles import Tiling
 
@@ -56,10 +51,9 @@ def masked_images(
             f"{folders[0]}: skipped {incomplete} x image, mask or instances without the others.",
             stacklevel=2,
         )
-    found = [
-        _masked([by_name[name] for by_name in files], len(class_names), tiling.scale)
-        for name in complete
-    ]
+    together = [[by_name[name] for by_name in files] for name in complete]
+    reader = PixelReader.of([of_one[0] for of_one in together], tiling, masks=True)
+    found = [_masked(of_one, len(class_names), reader) for of_one in together]
     return segmentation_data(found, tuple(class_names), tiling, str(folders[0]))
 
 
@@ -69,23 +63,13 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.iterdir()) if file.is_file()}
 
 
-def _masked(files: list[Path], num_classes: int, scale: float) -> MaskedImage:
-    pixels = read_pixels(files[0], scale)
-    classes, *instances = (read_numbers(file, scale) for file in files[1:])
+def _masked(files: list[Path], num_classes: int, reader: PixelReader) -> MaskedImage:
+    pixels, classes = reader.pixels(files[0]), reader.classes(files[1], num_classes)
+    instances = [reader.instances(file) for file in files[2:]]
     for file, values in zip(files[1:], (classes, *instances), strict=True):
         if values.shape != pixels.shape[:2]:
             raise ValueError(
                 f"{file}: must have the size of {files[0].name}, {pixels.shape[0]}x"
                 f"{pixels.shape[1]} px, but has {values.shape[0]}x{values.shape[1]} px."
             )
-    unknown = classes[(classes >= num_classes) & (classes != IGNORED)]
-    if unknown.size:
-        raise ValueError(
-            f"{files[1]}: classes must be below {num_classes}, or {IGNORED} to be ignored, but "
-            f"there is {int(unknown[0])}."
-        )
-    return MaskedImage(pixels, classes.astype(np.uint8), _first(instances))
-
-
-def _first(arrays: list[NDArray[np.int64]]) -> NDArray[np.int64] | None:
-    return arrays[0] if arrays else None
+    return MaskedImage(pixels, classes, instances[0] if instances else None)

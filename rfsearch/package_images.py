@@ -14,7 +14,7 @@ from rfsearch.annotations import Annotations
 from rfsearch.annotations_coco import read_coco
 from rfsearch.annotations_voc import read_voc
 from rfsearch.boxed_images import boxed_data
-from rfsearch.image_pixels import read_numbers, read_pixels
+from rfsearch.pixel_reader import PixelReader
 from rfsearch.tile_data import MaskedImage, segmentation_data
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def nuclei(tiling: AreaTiling) -> SegmentationData:
         ValueError: If the package is missing, or the tiles do not fit the image.
     """
     folder = _folder("stardist", "stardist/data/images")
-    pixels = read_pixels(folder / "img2d.tif", tiling.scale)
-    instances = read_numbers(folder / "mask2d.tif", tiling.scale)
-    image = MaskedImage(pixels, (instances > 0).astype("uint8"), instances)
+    pixels, mask = folder / "img2d.tif", folder / "mask2d.tif"
+    reader = PixelReader.of([pixels], tiling, masks=True)
+    image = MaskedImage(reader.pixels(pixels), reader.foreground(mask), reader.instances(mask))
     return segmentation_data([image], ("background", "nucleus"), tiling, "nuclei")
 
 

@@ -18,11 +18,15 @@ from rfsearch.scale_scores import ScaleScores, share_by_scale
 from rfsearch.training import Scores
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from rfsearch.augmentation import Batch
-    from rfsearch.datasets import SegmentationData
+    from rfsearch.datasets import Instances, SegmentationData
     from rfsearch.level_maps import Backbone
+
+#: Pixels of validation images that are compared at a time at least, unless there are fewer.
+_MAX_WAITING = 2**27
 
 
 class SegmentationNetwork(nn.Module):
@@ -58,44 +62,76 @@ class SegmentationLesson(ImageLesson):
     half) are classified right, where objects are known.
     """
 
-    def __init__(self, data: SegmentationData, device: torch.device, batch_size: int = 64) -> None:
-        super().__init__(data, device, batch_size)
-        self.train_masks = data.train_masks.to(device)
-        self.valid_masks = data.valid_masks.to(device)
+    def __init__(
+        self,
+        data: SegmentationData,
+        device: torch.device,
+        batch_size: int = 64,
+        workers: int | None = None,
+    ) -> None:
+        super().__init__(data, device, batch_size, workers, (data.train_masks, data.valid_masks))
         self.instances = data.valid_instances
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross entropy of the pixels of some training images; what moves in has no class."""
         with autocast(self.device):
             scores = model(self.train.of(batch)).float()
-        truth = self._truth(batch)
+        truth = self.train.masks_of(batch).long()
         known = (truth != IGNORED).sum().clamp_min(1)  # No pixel known would give a NaN.
         return F.cross_entropy(scores, truth, ignore_index=IGNORED, reduction="sum") / known
 
     def weight(self, batch: Batch) -> Tensor:
         """The number of pixels whose class is known."""
-        return (self._truth(batch) != IGNORED).sum()
-
-    def _truth(self, batch: Batch) -> Tensor:
-        return batch.variation.apply(self.train_masks[batch.chosen], fill=IGNORED).long()
+        return (self.train.masks_of(batch) != IGNORED).sum()
 
     def evaluate(self, model: nn.Module) -> Scores:
         """Mean intersection over union, and the recall of objects by scale."""
-        metric = MulticlassJaccardIndex(self.num_classes, ignore_index=IGNORED).to(self.device)
-        predicted = torch.empty_like(self.valid_masks)
-        for part, images in self.valid.batches(4 * self.batch_size):
+        judge = _Judge(self.num_classes, self.instances, self.device)
+        for part in self.valid.batches(4 * self.batch_size):
             with autocast(self.device):
-                predicted[part] = model(images).argmax(dim=1)
-        # Only now, since the metric makes the host wait for the device.
-        size = 4 * self.batch_size
-        for found, truth in zip(predicted.split(size), self.valid_masks.split(size), strict=True):
-            metric.update(found.long(), truth.long())
-        return Scores(float(metric.compute()), self._by_scale(predicted == self.valid_masks))
+                predicted = model(part.images).argmax(dim=1).to(torch.uint8)
+            assert part.masks is not None, "there are masks of all images"
+            judge.add(part.place, predicted, part.masks)
+        return judge.scores()
 
-    def _by_scale(self, right: Tensor) -> ScaleScores:
-        if self.instances is None:
-            return ScaleScores()
-        numbers, sizes = self.instances.numbers.numpy(), self.instances.sizes
-        pixels = np.bincount(numbers.ravel(), minlength=len(sizes) + 1)[1:]
-        found = np.bincount(numbers[right.cpu().numpy()], minlength=len(sizes) + 1)[1:]
-        return share_by_scale(2 * found > pixels, sizes)
+
+class _Judge:
+    """Compares what was predicted with the truth, some images after the other.
+
+    That makes the host wait for the device, and so is put off until a good many have come.
+    """
+
+    def __init__(
+        self, num_classes: int, instances: Instances | None, device: torch.device
+    ) -> None:
+        self.metric = MulticlassJaccardIndex(num_classes, ignore_index=IGNORED).to(device)
+        self.instances = instances
+        number = 0 if instances is None else len(instances.sizes)
+        #: Pixels of each object, and those of them whose class was predicted right.
+        self.pixels, self.right = np.zeros((2, number), np.int64)
+        self.waiting: list[tuple[slice, Tensor, Tensor]] = []
+
+    def add(self, place: slice, predicted: Tensor, masks: Tensor) -> None:
+        self.waiting.append((place, predicted, masks))
+        if sum(masks.numel() for *_, masks in self.waiting) >= _MAX_WAITING:
+            self._compare()
+
+    def scores(self) -> Scores:
+        self._compare()
+        by_scale = ScaleScores()
+        if self.instances is not None:
+            by_scale = share_by_scale(2 * self.right > self.pixels, self.instances.sizes)
+        return Scores(float(self.metric.compute()), by_scale)
+
+    def _compare(self) -> None:
+        for place, predicted, masks in self.waiting:
+            self.metric.update(predicted.long(), masks.long())
+            if self.instances is not None:
+                numbers = self.instances.numbers[place].numpy()
+                self.pixels += self._per_object(numbers.ravel())
+                self.right += self._per_object(numbers[(predicted == masks).cpu().numpy()])
+        self.waiting.clear()
+
+    def _per_object(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        counts: NDArray[np.int64] = np.bincount(numbers, minlength=len(self.pixels) + 1)[1:]
+        return counts

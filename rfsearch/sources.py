@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 
 from rfsearch.datasets import ImageData
-from rfsearch.file_images import ImageFiles, fits_memory
+from rfsearch.device_memory import fits_memory
+from rfsearch.file_images import ImageFiles
 from rfsearch.image_files import is_grey
 from rfsearch.limits import check_memory
 from rfsearch.loading_errors import LoadingError

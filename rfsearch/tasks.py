@@ -208,6 +208,12 @@ class _ImageTask(ABC, Generic[Data]):
     def _lesson(self) -> Lesson:
         return self._make_lesson()
 
+    @property
+    def _for_lesson(self) -> tuple[Data, torch.device, int, int | None]:
+        """What every lesson is made of."""
+        fixed = self.training
+        return self.data, self.training_device, fixed.batch_size, fixed.loader_workers
+
     @abstractmethod
     def _make_lesson(self) -> Lesson:
         """The data on the device, with loss and metric."""
@@ -233,9 +239,7 @@ class ClassificationTask(_ImageTask[ImageData]):
     metric: ClassVar[str] = "accuracy"
 
     def _make_lesson(self) -> Lesson:
-        return ClassificationLesson(
-            self.data, self.training_device, self.training.batch_size, self.training.loader_workers
-        )
+        return ClassificationLesson(*self._for_lesson)
 
     def _network(self, candidate: Architecture | str) -> nn.Module:
         return self._backbone(candidate, self.num_classes)
@@ -249,7 +253,7 @@ class SegmentationTask(_ImageTask[SegmentationData]):
     _place: ClassVar[str] = "backbone"
 
     def _make_lesson(self) -> Lesson:
-        return SegmentationLesson(self.data, self.training_device, self.training.batch_size)
+        return SegmentationLesson(*self._for_lesson)
 
     def _network(self, candidate: Architecture | str) -> nn.Module:
         return SegmentationNetwork(self._backbone(candidate), self.num_classes)
@@ -270,7 +274,7 @@ class DetectionTask(_ImageTask[DetectionData]):
             )
 
     def _make_lesson(self) -> Lesson:
-        return DetectionLesson(self.data, self.training_device, self.training.batch_size)
+        return DetectionLesson(*self._for_lesson)
 
     def _network(self, candidate: Architecture | str) -> nn.Module:
         model: nn.Module = detector(self._backbone(candidate), self.num_classes)

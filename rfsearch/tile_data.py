@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.ndimage import find_objects
 
-from rfsearch.datasets import IGNORED, Boxes, DetectionData, Instances, SegmentationData
+from rfsearch.array_cache import ArrayFile
+from rfsearch.datasets import IGNORED, Boxes, DetectionData, Instances, Pixels, SegmentationData
+from rfsearch.device_memory import fits_memory
 from rfsearch.limits import check_memory
+from rfsearch.tile_cuts import Array, Cuts, Tile, each_tile
+from rfsearch.tile_objects import (
+    MIN_VISIBLE,
+    NO_OBJECTS,
+    MaskObjects,
+    areas,
+    number_objects,
+    sides,
+)
 from rfsearch.tiles import TRAIN_STEP, AreaTiling, Split, split_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
-#: Share of an object that a tile must hold for the object to be learned or counted there.
-MIN_VISIBLE = 0.5
-#: What Python needs to know of a tile beside its pixels.
-_BYTES_PER_TILE = 300
+#: Bytes of truth for each pixel: a class and the number of an object.
+_MASK_BYTES = 9
+#: Bytes that Python needs for a tile beside its pixels, and for one with boxes.
+_TILE_BYTES, _BOXES_BYTES = 300, 2_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +38,13 @@ class BoxedImage:
     """An image with the boxes of its objects.
 
     Attributes:
-        pixels: `(height, width, channels)`, uint8.
+        pixels: `(height, width, channels)`, uint8; in memory, or in a file that is read in parts.
         corners: Left, top, right and bottom of each object in px, `(objects, 4)`.
         labels: Class of each, from 0.
         ignored: Whether it is neither learned nor counted.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Array
     corners: NDArray[np.float64]
     labels: NDArray[np.int64]
     ignored: NDArray[np.bool_]
@@ -46,22 +55,25 @@ class MaskedImage:
     """An image with the class of every pixel.
 
     Attributes:
-        pixels: `(height, width, channels)`, uint8.
-        classes: `(height, width)`, uint8: from 0, or `IGNORED`.
+        pixels: `(height, width, channels)`, uint8; in memory, or in a file that is read in parts.
+        classes: `(height, width)`, uint8: from 0, or `IGNORED`; where `pixels` are.
         instances: Number of the object of every pixel, 0 for none; None where that is unknown.
     """
 
-    pixels: NDArray[np.uint8]
-    classes: NDArray[np.uint8]
-    instances: NDArray[np.int64] | None = None
+    pixels: Array
+    classes: Array
+    instances: Array | None = None
 
 
-class Tile(NamedTuple):
-    """A square part of an image."""
+def tiles_fit(shapes: Sequence[tuple[int, ...]], tiling: AreaTiling, *, masks: bool) -> bool:
+    """Whether there is room to keep the tiles of images in memory.
 
-    image: int
-    rows: slice
-    columns: slice
+    Args:
+        shapes: Height, width and channels of the images.
+        tiling: How they will be cut.
+        masks: Whether the class and the object of each pixel are kept, too.
+    """
+    return fits_memory(_num_tiles(shapes, tiling) * _pixel_bytes(shapes, tiling, masks))
 
 
 def detection_data(
@@ -69,7 +81,8 @@ def detection_data(
 ) -> DetectionData:
     """Cut images with boxes into tiles.
 
-    A box is cut at the tile's border; if less than half of it is left, it is ignored there.
+    A box is cut at the tile's border; if less than half of it is left, it is ignored there. Tiles
+    of images in memory are kept there; those of images in files are cut when they are needed.
 
     Args:
         images: At the resolution of the network's input.
@@ -80,31 +93,27 @@ def detection_data(
     Raises:
         ValueError: If a part has no tile, or no object.
     """
-    _check_memory([i.pixels.shape for i in images], tiling.image_size, 0, source)
-    padded = [
-        BoxedImage(_padded(i.pixels, tiling.image_size), i.corners, i.labels, i.ignored)
-        for i in images
+    pixels = [image.pixels for image in images]
+    _check_memory(pixels, tiling, source, masks=False)
+    splits = split_images(_sizes(pixels, tiling), [i.corners for i in images], tiling)
+    parts = _tiles(splits, tiling, source)
+    boxes = [
+        tuple(_boxes_in(images[tile.image], tile, tiling.image_size) for tile in each_tile(part))
+        for part in parts
     ]
-    splits = split_images(
-        [i.pixels.shape[:2] for i in padded], [i.corners for i in padded], tiling
-    )
-    train, valid = _tiles(splits, tiling, source)
-    parts = [
-        tuple(_boxes_in(padded[tile.image], tile) for tile in part) for part in (train, valid)
-    ]
-    for name, boxes in zip(("training", "validation"), parts, strict=True):
-        if not any((~found.ignored).any() for found in boxes):
+    for name, of_part in zip(("training", "validation"), boxes, strict=True):
+        if not any((~found.ignored).any() for found in of_part):
             raise ValueError(f"{source}: there is no object in the tiles for {name}.")
-    pixels = _same_channels([image.pixels for image in padded])
     sizes = [
-        _sides(image.corners[split.train.touches(image.corners) & ~image.ignored])
-        for image, split in zip(padded, splits, strict=True)
+        sides(image.corners[split.train.touches(image.corners) & ~image.ignored])
+        for image, split in zip(images, splits, strict=True)
     ]
+    train, valid = (_cut(pixels, part, tiling) for part in parts)
     return DetectionData(
-        train_images=_stack(pixels, train),
-        train_boxes=parts[0],
-        valid_images=_stack(pixels, valid),
-        valid_boxes=parts[1],
+        train_images=train,
+        train_boxes=boxes[0],
+        valid_images=valid,
+        valid_boxes=boxes[1],
         class_names=class_names,
         object_sizes=np.concatenate(sizes),
     )
@@ -117,7 +126,8 @@ def segmentation_data(
 
     The part of an object in a tile counts as an object if it is half of it or more. Where objects
     are not known one by one, tiles of the two parts share no pixel, but may show parts of the
-    same object.
+    same object. Tiles of images in memory are kept there; those of images in files are cut when
+    they are needed.
 
     Args:
         images: At the resolution of the network's input.
@@ -128,73 +138,44 @@ def segmentation_data(
     Raises:
         ValueError: If a part has no tile.
     """
-    side = tiling.image_size
-    _check_memory([i.pixels.shape for i in images], side, 9, source)
-    known = all(image.instances is not None for image in images)
-    pixels = _same_channels([_padded(image.pixels, side) for image in images])
-    classes = [_padded(image.classes, side, IGNORED) for image in images]
-    objects = [_objects(i.instances if known else None) for i in images]
-    splits = split_images([i.shape[:2] for i in pixels], [o.corners for o in objects], tiling)
-    train, valid = _tiles(splits, tiling, source)
+    pixels, classes = [i.pixels for i in images], [i.classes for i in images]
+    _check_memory(pixels, tiling, source, masks=True)
+    instances = [i.instances for i in images if i.instances is not None]
+    known = len(instances) == len(images)
+    objects = list(map(MaskObjects.of, instances)) if known else [NO_OBJECTS] * len(images)
+    splits = split_images(_sizes(pixels, tiling), [o.corners for o in objects], tiling)
+    parts = _tiles(splits, tiling, source)
     sizes = [
-        _sides(found.corners[split.train.touches(found.corners)])
+        sides(found.corners[split.train.touches(found.corners)])
         for found, split in zip(objects, splits, strict=True)
     ]
-    numbers = [_padded(o.numbers, side) for o in objects]
+    train, valid = (_cut(pixels, part, tiling) for part in parts)
+    train_masks, valid_masks = (_cut(classes, part, tiling, IGNORED) for part in parts)
     return SegmentationData(
-        train_images=_stack(pixels, train),
-        train_masks=_stack(classes, train),
-        valid_images=_stack(pixels, valid),
-        valid_masks=_stack(classes, valid),
+        train_images=train,
+        train_masks=train_masks,
+        valid_images=valid,
+        valid_masks=valid_masks,
         class_names=class_names,
         object_sizes=np.concatenate(sizes) if known else None,
-        valid_instances=_instances(objects, numbers, valid) if known else None,
+        valid_instances=_instances(objects, instances, parts[1], tiling) if known else None,
     )
 
 
-class _Objects(NamedTuple):
-    """The objects of one image; number `n` of `numbers` is row `n - 1` of the others."""
-
-    numbers: NDArray[np.int64]
-    corners: NDArray[np.float64]
-    pixels: NDArray[np.int64]
-
-
-def _objects(instances: NDArray[np.int64] | None) -> _Objects:
-    if instances is None:
-        instances = np.zeros((1, 1), np.int64)
-    numbers = np.unique(np.append(instances, 0), return_inverse=True)[1][:-1]
-    numbers = numbers.reshape(instances.shape)
-    found = [(x.start, y.start, x.stop, y.stop) for y, x in find_objects(numbers)]
-    corners = np.array(found, float).reshape(-1, 4)
-    return _Objects(numbers, corners, np.bincount(numbers.ravel())[1:])
-
-
 def _instances(
-    objects: list[_Objects], numbers: list[NDArray[np.int64]], tiles: list[Tile]
+    objects: list[MaskObjects], masks: list[Array], tiles: NDArray[np.int64], tiling: AreaTiling
 ) -> Instances:
-    """The objects of which a tile holds enough, numbered anew over all tiles."""
-    cut: list[NDArray[np.int64]] = []
-    sizes: list[NDArray[np.float64]] = []
-    for tile in tiles:
-        found = objects[tile.image]
-        inside = numbers[tile.image][tile.rows, tile.columns]
-        visible = np.bincount(inside.ravel(), minlength=len(found.pixels) + 1)[1:]
-        kept = (visible > 0) & (visible >= MIN_VISIBLE * found.pixels)
-        new = np.zeros(len(kept) + 1, np.int64)
-        new[1:][kept] = 1 + sum(len(of_tile) for of_tile in sizes) + np.arange(kept.sum())
-        cut.append(new[inside])
-        sizes.append(_sides(found.corners[kept]))
-    return Instances(torch.from_numpy(np.stack(cut)), np.concatenate(sizes))
+    numbers, sizes = number_objects(objects, Cuts(tuple(masks), tiles, tiling.image_size))
+    return Instances(numbers if _are_stored(masks) else numbers[:], sizes)
 
 
-def _boxes_in(image: BoxedImage, tile: Tile) -> Boxes:
-    top, left = tile.rows.start, tile.columns.start
-    bounds = (left, top, tile.columns.stop, tile.rows.stop)
+def _boxes_in(image: BoxedImage, tile: Tile, side: int) -> Boxes:
+    _, top, left = tile
+    bounds = (left, top, left + side, top + side)
     clipped = image.corners.copy()
     for axis in (0, 1):
         clipped[:, axis::2] = clipped[:, axis::2].clip(bounds[axis], bounds[axis + 2])
-    visible, whole = _areas(clipped), _areas(image.corners)
+    visible, whole = areas(clipped), areas(image.corners)
     kept = visible > 0
     ignored = image.ignored[kept] | (visible < MIN_VISIBLE * whole)[kept]
     inside = clipped[kept] - np.array([left, top, left, top])
@@ -205,57 +186,60 @@ def _boxes_in(image: BoxedImage, tile: Tile) -> Boxes:
     )
 
 
-def _areas(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    area: NDArray[np.float64] = np.prod(corners[:, 2:] - corners[:, :2], axis=1)
-    return area
-
-
-def _sides(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.sqrt(_areas(corners))
-
-
-def _tiles(splits: list[Split], tiling: AreaTiling, source: str) -> tuple[list[Tile], list[Tile]]:
+def _tiles(
+    splits: list[Split], tiling: AreaTiling, source: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The tiles for training and for validation, `(tiles, 3)` each; see `Cuts`."""
     side = tiling.image_size
     step = max(1, round(TRAIN_STEP * side))
-    train = [(n, at) for n, split in enumerate(splits) for at in split.train.tiles(side, step)]
-    valid = [(n, at) for n, split in enumerate(splits) for at in split.valid.apart(side)]
+    train = [(n, *at) for n, split in enumerate(splits) for at in split.train.tiles(side, step)]
+    valid = [(n, *at) for n, split in enumerate(splits) for at in split.valid.apart(side)]
     for name, part in (("training", train), ("validation", valid)):
         if not part:
             raise ValueError(
                 f"{source}: there is no room for a tile of {side}x{side} px for {name}, clear of "
                 "the other part's objects: choose a smaller `image_size`, or give more images."
             )
-    return list(_cut(train, side)), list(_cut(valid, side))
+    return np.array(train, np.int64), np.array(valid, np.int64)
 
 
-def _cut(places: list[tuple[int, tuple[int, int]]], side: int) -> Iterator[Tile]:
-    for image, (top, left) in places:
-        yield Tile(image, slice(top, top + side), slice(left, left + side))
+def _cut(
+    arrays: list[Array], tiles: NDArray[np.int64], tiling: AreaTiling, fill: int = 0
+) -> Pixels:
+    """Tiles of all images, with as many channels as the image that has most of them."""
+    channels = max(a.shape[2] for a in arrays) if len(arrays[0].shape) == 3 else None
+    cuts = Cuts(tuple(arrays), tiles, tiling.image_size, channels, fill)
+    return cuts if _are_stored(arrays) else cuts[:]
 
 
-def _check_memory(shapes: Sequence[tuple[int, ...]], side: int, truth: int, source: str) -> None:
-    """Refuse tiles too many or too large to be held, with `truth` bytes for each pixel."""
-    places = sum(max(height, side) * max(width, side) for height, width, _ in shapes)
-    channels = max(shape[2] for shape in shapes)
-    # Each pixel is in the image and, where it is trained on, in several tiles.
-    copies = 1 + 1 / TRAIN_STEP**2
-    num_bytes = places * copies * (channels + truth + _BYTES_PER_TILE / side**2)
+def _are_stored(arrays: list[Array]) -> bool:
+    return any(isinstance(array, ArrayFile) for array in arrays)
+
+
+def _sizes(pixels: list[Array], tiling: AreaTiling) -> list[tuple[int, int]]:
+    """Height and width of the images, if they are filled up until they hold a tile."""
+    side = tiling.image_size
+    return [(max(side, image.shape[0]), max(side, image.shape[1])) for image in pixels]
+
+
+def _check_memory(pixels: list[Array], tiling: AreaTiling, source: str, *, masks: bool) -> None:
+    """Refuse tiles too many or too large to be held."""
+    shapes = [image.shape for image in pixels]
+    in_memory = 0 if _are_stored(pixels) else _pixel_bytes(shapes, tiling, masks)
+    num_bytes = _num_tiles(shapes, tiling) * (in_memory + (_TILE_BYTES if masks else _BOXES_BYTES))
+    side = tiling.image_size
     check_memory(num_bytes, f"{source}: tiles of {side}x{side} px from {len(shapes):,} images")
 
 
-def _padded(values: NDArray[Any], side: int, fill: int = 0) -> NDArray[Any]:
-    """Rows below and columns to the right until the image holds a tile."""
-    missing = [(0, max(0, side - pixels)) for pixels in values.shape[:2]]
-    return np.pad(values, missing + [(0, 0)] * (values.ndim - 2), constant_values=fill)
+def _num_tiles(shapes: Sequence[tuple[int, ...]], tiling: AreaTiling) -> float:
+    """About how many tiles images have, each image once itself included."""
+    side = tiling.image_size
+    places = sum(max(height, side) * max(width, side) for height, width, _ in shapes)
+    # Each pixel is in the image and, where it is trained on, in several tiles.
+    return places / side**2 * (1 + 1 / TRAIN_STEP**2)
 
 
-def _same_channels(pixels: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """Grey images become RGB if others are."""
-    most = max(image.shape[2] for image in pixels)
-    return [np.repeat(i, most, axis=2) if i.shape[2] < most else i for i in pixels]
-
-
-def _stack(images: list[NDArray[Any]], tiles: list[Tile]) -> Tensor:
-    """Tiles as `(tiles, height, width)`, or `(tiles, channels, height, width)`."""
-    cut = torch.from_numpy(np.stack([images[t.image][t.rows, t.columns] for t in tiles]))
-    return cut.permute(0, 3, 1, 2).contiguous() if cut.ndim == 4 else cut
+def _pixel_bytes(shapes: Sequence[tuple[int, ...]], tiling: AreaTiling, masks: bool) -> int:
+    """What a tile takes in memory."""
+    channels = max((shape[2] for shape in shapes), default=0)
+    return tiling.image_size**2 * (channels + (_MASK_BYTES if masks else 0))

@@ -34,12 +34,17 @@ class AreaTiling(FrozenData):
         scale: By what images are resized before, together with their objects.
         valid_share: Share of the images' area for validation; at least a row of tiles.
         seed: Of the split.
+        in_memory: Whether tiles are kept in memory; else images are decoded into a cache, and
+            tiles cut out of them whenever they are needed, which gives the same scores. By default
+            they are kept if they take at most a quarter of the memory of the machine, and of its
+            GPU.
     """
 
     image_size: Annotated[ImageSide, Field(ge=8)]
     scale: Annotated[float, Field(gt=0, le=16, strict=False)] = 1.0
     valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Seed = 0
+    in_memory: bool | None = None
 
     @property
     def by_image(self) -> bool:

@@ -72,10 +72,10 @@ def test_without_a_variation_images_are_left_alone() -> None:
 
 def test_what_moves_in_has_the_mean_colour() -> None:
     lesson = ClassificationLesson(easy_images(), CPU)
-    variation = Variation(None, torch.tensor([[3, 0]]))
-    (image,) = lesson.train.take(torch.tensor([0]), variation)
+    batch = batch_of(0)
+    (image,) = lesson.train.of(batch._replace(variation=Variation(None, torch.tensor([[3, 0]]))))
     assert torch.equal(image[:, :3], torch.zeros(1, 3, 8))
-    assert torch.equal(image[:, 3:], lesson.train.take(torch.tensor([0]))[0, :, :-3])
+    assert torch.equal(image[:, 3:], lesson.train.of(batch)[0, :, :-3])
 
 
 # -- what is drawn ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import batch_of
 from torch import nn
 
 from rfsearch.device_images import DeviceImages, Normalizer, network_format
@@ -34,14 +35,14 @@ def test_batches_are_all_images_in_order(size: int) -> None:
     images = random_images(10)
     normalize = Normalizer.of(images)
     parts = list(DeviceImages(images, normalize, CPU).batches(size))
-    assert torch.equal(torch.cat([batch for _, batch in parts]), normalize(images))
-    assert torch.equal(torch.cat([images[part] for part, _ in parts]), images)
+    assert torch.equal(torch.cat([part.images for part in parts]), normalize(images))
+    assert torch.equal(torch.cat([images[part.place] for part in parts]), images)
 
 
 def test_chosen_images_are_taken() -> None:
     images = random_images(10)
     normalize = Normalizer.of(images)
-    taken = DeviceImages(images, normalize, CPU).take(torch.tensor([7, 2]))
+    taken = DeviceImages(images, normalize, CPU).of(batch_of(7, 2))
     assert torch.equal(taken, normalize(images)[[7, 2]])
 
 

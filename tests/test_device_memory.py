@@ -115,7 +115,7 @@ def test_halves_count_by_the_pixels_that_are_known() -> None:
 
 def test_halves_without_a_known_pixel_change_nothing() -> None:
     lesson = masked_lesson()
-    lesson.train_masks[:] = IGNORED
+    lesson.train.masks[:] = IGNORED
     before = segmenter().state_dict()
     after = trained(segmenter(), Limited(lesson, 16), weight_decay=0.0)
     for name, expected in before.items():

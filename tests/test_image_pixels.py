@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from rfsearch.image_pixels import read_numbers, read_pixels
+from rfsearch.image_pixels import pixel_shape, read_numbers, read_pixels
 
 
 def ramp(highest: int, dtype: type) -> np.ndarray:
@@ -20,6 +20,7 @@ def test_16_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str, highest: in
     file = tmp_path / f"deep.{suffix}"
     Image.fromarray(ramp(highest, np.uint16)).save(file)
     pixels = read_pixels(file)
+    assert pixels.shape == pixel_shape(file)
     assert (pixels.shape, pixels.dtype) == ((8, 8, 1), np.uint8)
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert pixels[..., 0] == pytest.approx(np.linspace(0, 255, 64).reshape(8, 8), abs=1.1)
@@ -37,7 +38,7 @@ def test_a_tiff_that_pillow_cannot_read(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="cannot identify"):
         Image.open(file)
     pixels = read_pixels(file)
-    assert pixels.shape == (8, 8, 3)
+    assert pixels.shape == pixel_shape(file) == (8, 8, 3)
     assert (pixels[..., 0] == pixels[..., 2]).all()
     assert pixels.max() == 255
 
@@ -48,7 +49,7 @@ def test_a_tiff_that_pillow_cannot_read(tmp_path: Path) -> None:
 def test_channels_follow_the_kind_of_file(tmp_path: Path, mode: str, channels: int) -> None:
     file = tmp_path / "x.tif"
     Image.fromarray(ramp(255, np.uint8)).convert(mode).save(file)
-    assert read_pixels(file).shape == (8, 8, channels)
+    assert read_pixels(file).shape == pixel_shape(file) == (8, 8, channels)
 
 
 def test_8_bits_stay_as_they_are(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_images_and_masks_are_resized_to_the_same_size(tmp_path: Path) -> None:
     values[:5] = 200
     Image.fromarray(values).save(file)
     for scale, size in ((0.5, (5, 10)), (2, (20, 42)), (0.01, (1, 1))):
-        assert read_pixels(file, scale).shape == (*size, 1)
+        assert read_pixels(file, scale).shape == pixel_shape(file, scale) == (*size, 1)
         numbers = read_numbers(file, scale)
         assert numbers.shape == size
         assert set(np.unique(numbers)) <= {0, 200}
@@ -87,7 +88,7 @@ def test_deep_numbers_are_kept(tmp_path: Path) -> None:
 def test_a_file_that_is_no_image_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     file = tmp_path / name
     file.write_bytes(content)
-    for read in (read_pixels, read_numbers):
+    for read in (read_pixels, read_numbers, pixel_shape):
         with pytest.raises(ValueError, match=r"not a readable image \(") as error:
             read(file)
         assert str(error.value).startswith(f"{file}: ")
@@ -100,8 +101,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_stack_of_images_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((5, 8, 8, 2), np.float32))
-    with pytest.raises(ValueError, match=r"must be an image in grey or RGB, but has the shape"):
-        read_pixels(tmp_path / "stack.tif")
+    for read in (read_pixels, pixel_shape):
+        with pytest.raises(ValueError, match=r"must be an image in grey or RGB, but has the sha"):
+            read(tmp_path / "stack.tif")
 
 
 def test_a_coloured_mask_is_refused(tmp_path: Path) -> None:

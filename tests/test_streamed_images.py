@@ -17,7 +17,7 @@ from PIL import Image
 from test_objective import CONSTRAINT, FITS, SPACE, states
 from torch import nn
 
-from rfsearch import file_images
+from rfsearch import device_memory
 from rfsearch.augmentation import Variation
 from rfsearch.datasets import ImageData
 from rfsearch.device_images import DeviceImages, Normalizer
@@ -130,7 +130,7 @@ def test_images_are_streamed_where_they_exceed_a_share_of_the_memory(
 ) -> None:
     taken = 80 * 3 * 16 * 16
     for memory, is_kept in ((4 * taken, True), (4 * taken - 4, False)):
-        monkeypatch.setattr(file_images, "machine_memory", lambda memory=memory: memory)
+        monkeypatch.setattr(device_memory, "machine_memory", lambda memory=memory: memory)
         assert isinstance(read(folder, in_memory=None).train_images, torch.Tensor) == is_kept
 
 

@@ -1,0 +1,116 @@
+"""A cache of decoded images in files, of which only the parts that are asked for are read.
+
+An image is decoded once on a machine: then all processes there, those of later searches too, read
+parts of it without decoding the rest, and share the memory in which the operating system keeps
+what was read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from rfsearch.loading_errors import LoadingError
+
+#: Variable of the environment with the folder that the cache is in.
+CACHE_VARIABLE = "RFSEARCH_CACHE"
+#: Of what the arrays hold: to be raised when files are read in another way.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """An array in a file.
+
+    Attributes:
+        file: In NumPy's format.
+        shape: Of the array.
+    """
+
+    file: Path
+    shape: tuple[int, ...]
+
+    def __getitem__(self, part: tuple[slice, ...]) -> NDArray[Any]:
+        """Read a part of the array.
+
+        Raises:
+            LoadingError: If the file is not there any more, or broken.
+        """
+        try:
+            return np.array(np.load(self.file, mmap_mode="r")[part])
+        except (OSError, ValueError) as error:
+            raise LoadingError(f"{self.file}: cannot be read from the cache ({error}).") from None
+
+
+def cached_array(source: Path, what: str, read: Callable[[], NDArray[Any]]) -> ArrayFile:
+    """What was read from a file, in the cache.
+
+    Args:
+        source: The file. The cache holds what was read of it as long as it does not change.
+        what: What of it, and all that decides on how it is read.
+        read: Reads it, where the cache does not have it.
+
+    Raises:
+        ValueError: What `read` raises, or that the cache cannot be written.
+    """
+    file = cache_folder() / _name(source, what)
+    shape = _shape(file)
+    if shape is None:
+        array = read()
+        try:
+            _write(file, array)
+        except OSError as error:
+            raise ValueError(
+                f"{file.parent}: the cache of images cannot be written ({error.strerror}): set "
+                f"{CACHE_VARIABLE} to a folder with enough room, or `in_memory = true`."
+            ) from None
+        shape = array.shape
+    return ArrayFile(file, shape)
+
+
+def cache_folder() -> Path:
+    """Where arrays are: in the folder that `RFSEARCH_CACHE` names, or the user's for caches."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return (Path(chosen) if chosen else user_cache_path("rfsearch")) / "images"
+
+
+def _name(source: Path, what: str) -> Path:
+    status = source.stat()
+    # Of Pillow's version, since decoders and filters may round differently in another.
+    key = [_VERSION, PIL.__version__, what, str(source.resolve())]
+    text = json.dumps([*key, status.st_size, status.st_mtime_ns])
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Path(digest[:2], f"{digest[2:]}.npy")
+
+
+def _shape(file: Path) -> tuple[int, ...] | None:
+    """Of the array in a file; None where there is none, or a broken one."""
+    try:
+        shape: tuple[int, ...] = np.load(file, mmap_mode="r").shape
+    except (OSError, ValueError, EOFError):
+        return None
+    return shape
+
+
+def _write(file: Path, array: NDArray[Any]) -> None:
+    """Write a file that is there as a whole or not at all, whoever else writes it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as unfinished:
+        try:
+            np.save(unfinished, array)
+            unfinished.close()
+            Path(unfinished.name).replace(file)
+        except BaseException:
+            Path(unfinished.name).unlink(missing_ok=True)
+            raise

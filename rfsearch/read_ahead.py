@@ -1,0 +1,100 @@
+"""What is read whenever it is needed, by other processes ahead of its use."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from rfsearch.loading_errors import loading_errors
+
+#: Images that are read at a time to look at all of them.
+_SURVEYED = 64
+
+
+class ReadLater(ABC):
+    """Images or masks that are read when they are needed, and indexed like a tensor of them."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor: the number of images first."""
+
+    @abstractmethod
+    def __getitem__(self, places: slice | Sequence[int]) -> Tensor:
+        """Read some of the images.
+
+        Raises:
+            LoadingError: If they cannot be read; it names the file.
+        """
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @cached_property
+    def value_counts(self) -> Tensor:
+        """How often each value occurs in each channel, `(channels, 256)`, by reading all images.
+
+        Raises:
+            LoadingError: If they cannot be read; it names the file.
+        """
+        places = [range(len(self))[n : n + _SURVEYED] for n in range(0, len(self), _SURVEYED)]
+        with loading_errors():
+            batches = read_ahead([self], places, usual_workers(), torch.device("cpu"))
+            return torch.stack([count_values(images) for (images,) in batches]).sum(dim=0)
+
+
+class _Together:
+    """Several of these as one data set, whose items are batches."""
+
+    def __init__(self, sources: Sequence[ReadLater]) -> None:
+        self.sources = sources
+
+    def __getitem__(self, places: Sequence[int]) -> tuple[Tensor, ...]:
+        return tuple(source[places] for source in self.sources)
+
+
+def read_ahead(
+    sources: Sequence[ReadLater],
+    places: Iterable[Sequence[int]],
+    workers: int,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, ...]]:
+    """Read one batch after the other, ahead of their use and in their order.
+
+    Args:
+        sources: What to read of each image, such as its pixels and its mask.
+        places: Of the images of each batch.
+        workers: Processes that read; 0 reads in this one. They end with the iteration.
+        device: What the batches are for.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Together(sources),  # type: ignore[arg-type]  # which needs no more than `__getitem__`
+        batch_size=None,
+        sampler=list(places),
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        # It draws a seed for its processes, and must not from what dropout is drawn from.
+        generator=torch.Generator(),
+    )
+    for batch in loader:
+        yield tuple(batch)
+
+
+def count_values(images: Tensor) -> Tensor:
+    """How often each value occurs in each channel of uint8 images, `(channels, 256)`, int64."""
+    channels = images.unbind(1)
+    return torch.stack([torch.bincount(c.flatten(), minlength=256) for c in channels])
+
+
+def usual_workers() -> int:
+    """As many processes as are good at reading ahead without crowding out what computes."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(4, len(os.sched_getaffinity(0)))
+    return min(4, os.cpu_count() or 1)
