@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,34 @@ def cached_array(source: Path, what: str, read: Callable[[], NDArray[Any]]) -> A
     Raises:
         ValueError: What `read` raises, or that the cache cannot be written.
     """
-    file = cache_folder() / _name(source, what)
+    status = source.stat()
+    # Of Pillow's version, since decoders and filters may round differently in another.
+    key = [PIL.__version__, what, str(source.resolve()), status.st_size, status.st_mtime_ns]
+    return _cached(json.dumps(key), read)
+
+
+def cached_result(
+    arrays: Iterable[ArrayFile], what: str, compute: Callable[[], NDArray[Any]]
+) -> ArrayFile:
+    """What was computed from arrays in the cache, in the cache as well.
+
+    Args:
+        arrays: The arrays.
+        what: What of them, and all that decides on it.
+        compute: Computes it, where the cache does not have it.
+
+    Raises:
+        ValueError: What `compute` raises, or that the cache cannot be written.
+    """
+    return _cached(json.dumps([what, *(array.file.name for array in arrays)]), compute)
+
+
+def _cached(key: str, make: Callable[[], NDArray[Any]]) -> ArrayFile:
+    digest = hashlib.sha256(f"{_VERSION} {key}".encode()).hexdigest()
+    file = cache_folder() / digest[:2] / f"{digest[2:]}.npy"
     shape = _shape(file)
     if shape is None:
-        array = read()
+        array = make()
         try:
             _write(file, array)
         except OSError as error:
@@ -83,15 +107,6 @@ def cache_folder() -> Path:
     """Where arrays are: in the folder that `RFSEARCH_CACHE` names, or the user's for caches."""
     chosen = os.environ.get(CACHE_VARIABLE)
     return (Path(chosen) if chosen else user_cache_path("rfsearch")) / "images"
-
-
-def _name(source: Path, what: str) -> Path:
-    status = source.stat()
-    # Of Pillow's version, since decoders and filters may round differently in another.
-    key = [_VERSION, PIL.__version__, what, str(source.resolve())]
-    text = json.dumps([*key, status.st_size, status.st_mtime_ns])
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return Path(digest[:2], f"{digest[2:]}.npy")
 
 
 def _shape(file: Path) -> tuple[int, ...] | None:

@@ -44,6 +44,9 @@ class ReadLater(ABC):
         Raises:
             LoadingError: If they cannot be read; it names the file.
         """
+        return self._count_values()
+
+    def _count_values(self) -> Tensor:
         places = [range(len(self))[n : n + _SURVEYED] for n in range(0, len(self), _SURVEYED)]
         with loading_errors():
             batches = read_ahead([self], places, usual_workers(), torch.device("cpu"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rfsearch.array_cache import ArrayFile
+from rfsearch.array_cache import ArrayFile, cached_result
 from rfsearch.read_ahead import ReadLater
 
 #: An array in memory, or in a file of which parts are read.
@@ -64,6 +65,16 @@ class Cuts(ReadLater):
         chosen = self.tiles[places if isinstance(places, slice) else list(places)]
         cut = torch.from_numpy(np.stack([self._cut(tile) for tile in each_tile(chosen)]))
         return cut if self.channels is None else cut.permute(0, 3, 1, 2).contiguous()
+
+    def _count_values(self) -> Tensor:
+        """Those of arrays in the cache are counted once, and not when every search begins."""
+        stored = [array for array in self.arrays if isinstance(array, ArrayFile)]
+        if len(stored) < len(self.arrays):
+            return super()._count_values()
+        tiles = hashlib.sha256(self.tiles.tobytes()).hexdigest()
+        what = f"values of {self.shape} from {tiles}"
+        counts = cached_result(stored, what, lambda: ReadLater._count_values(self).numpy())
+        return torch.from_numpy(counts[:, :])
 
     def _cut(self, tile: Tile) -> NDArray[Any]:
         image, top, left = tile

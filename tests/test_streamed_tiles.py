@@ -17,7 +17,7 @@ from squares import masked, write_boxed, write_masked
 from test_device_memory import segmenter
 from torch import nn
 
-from rfsearch import device_memory, limits, pixel_reader, segmentation
+from rfsearch import device_memory, limits, pixel_reader, read_ahead, segmentation
 from rfsearch.array_cache import ArrayFile
 from rfsearch.augmentation import Variation
 from rfsearch.boxed_images import coco_images
@@ -63,7 +63,7 @@ def detected(folder: Path, in_memory: bool | None) -> DetectionData:
 
 
 def same_tensors(kept: Any, later: Any) -> None:
-    """Whether data that is read later gives what is kept, as a whole and in any order."""
+    """Data that is read later gives what is kept, as a whole and in any order."""
     assert isinstance(kept, torch.Tensor)
     assert not isinstance(later, torch.Tensor)
     assert later.shape == tuple(kept.shape)
@@ -256,18 +256,26 @@ def test_images_that_exceed_the_memory_can_be_used(
 # -- the cache --------------------------------------------------------------------------------
 
 
-def test_images_are_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_decoded_and_counted_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = segmented(folder, False), detected(folder, False)
 
     def decode(*_: Any) -> Any:
         raise AssertionError("the cache has it")
 
+    for data in before:
+        Normalizer.of(data.train_images)
     monkeypatch.setattr(pixel_reader, "read_pixels", decode)
     monkeypatch.setattr(pixel_reader, "read_numbers", decode)
+    monkeypatch.setattr(read_ahead, "count_values", decode)
     for mine, theirs in zip(
         before, (segmented(folder, False), detected(folder, False)), strict=True
     ):
         assert torch.equal(mine.train_images[:], theirs.train_images[:])
+        assert torch.equal(mine.train_images.value_counts, theirs.train_images.value_counts)
+    with pytest.raises(AssertionError, match="the cache has it"):
+        _ = before[0].valid_images.value_counts
     with pytest.raises(AssertionError, match="the cache has it"):
         segmented(folder, False, scale=0.5, image_size=16)
 
