@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rfsearch.cli_errors import user_mistakes
 from rfsearch.cli_search import StorageOption, StudyOption
 from rfsearch.cli_studies import find_study
+
+if TYPE_CHECKING:
+    from rfsearch.export import Network
 
 
 def export(
@@ -39,15 +42,19 @@ def export(
         experiment = Experiment.load(folder, "cpu")
         network = trained_network(experiment, find_study(folder, storage, study), number)
         differences = write_network(network, out, onnx=onnx)
-    print_written(out, differences, len(network.images))
+    print_written(out, differences, network)
 
 
-def print_written(out: Path, differences: dict[str, float], num_images: int) -> None:
+def print_written(out: Path, differences: dict[str, float], network: Network) -> None:
     """Say what lies in the folder and what was checked."""
+    from rfsearch.heads import HEADS
+
+    what = " and ".join(HEADS[network.form.task].outputs)
     for file in sorted(out.iterdir()):
         size = f"{file.stat().st_size / 1e3:,.1f} kB"
         checked = (
-            f"  scores within {differences[file.name]:.1g} of the module's on {num_images} images"
+            f"  {what} within {differences[file.name]:.1g} of the module's on "
+            f"{len(network.images)} images"
             if file.name in differences
             else ""
         )

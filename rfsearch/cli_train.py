@@ -52,7 +52,7 @@ def train(
 
         from rfsearch.export import retrained_network, write_network
         from rfsearch.export_formats import require_onnx
-        from rfsearch.network_folder import load_network
+        from rfsearch.network_folder import CLASSIFICATION, load_network
         from rfsearch.retraining import starting_network
         from rfsearch.retraining_data import folder_loaders
 
@@ -61,6 +61,11 @@ def train(
         settings = _settings(config, epochs)
         place = torch.device(chosen_device(device))
         exported, form = load_network(network)
+        if form.task != CLASSIFICATION:
+            raise ValueError(
+                f"{network}: only networks that classify can be trained further, but this one is "
+                f"for {form.task}."
+            )
         loaders = folder_loaders(data, form, settings.loading, device=place, workers=workers)
         _check_target(folder, network)
         model, form = starting_network(
@@ -74,7 +79,7 @@ def train(
     from rich.console import Console
 
     Console().print(_table(result), "")
-    print_written(folder, differences, len(trained.images))
+    print_written(folder, differences, trained)
 
 
 def _settings(file: Path | None, epochs: int | None) -> RetrainingConfig:

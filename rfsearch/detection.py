@@ -45,6 +45,8 @@ FIRST_DISTANCE = 1 / ANCHOR_SIDE
 #: Below torchvision's 0.2: after a brief training few scores are that high, and COCO's metric
 #: looks at the 100 best detections of an image whatever their scores.
 SCORE_THRESHOLD = 0.05
+#: Overlap above which the box with the lower score is left out; torchvision's.
+NMS_THRESHOLD = 0.6
 
 
 class _Maps(nn.Module):
@@ -119,6 +121,7 @@ def detector(network: Backbone, num_classes: int) -> FCOS:
         anchor_generator=_Anchors(network.receptive_fields()),
         head=head,
         score_thresh=SCORE_THRESHOLD,
+        nms_thresh=NMS_THRESHOLD,
     )
     model.transform = _Ready()
     return model

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rfsearch.export_formats import export_onnx, export_program, require_onnx
+from rfsearch.heads import HEADS
 from rfsearch.latency import measure_latency
 from rfsearch.model_card import ERF_PICTURE, CardFacts, model_card, one_line
-from rfsearch.network_folder import create_network, save_network
 from rfsearch.plots import erf_heat_map
 from rfsearch.task_erf import measure_on
+from rfsearch.whole_network import create_whole, save_whole, searched_part
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from rfsearch.architecture import Architecture
-    from rfsearch.model import SearchedNetwork
     from rfsearch.network_folder import InputFormat
     from rfsearch.retraining import RetrainingResult
     from rfsearch.retraining_data import Loaders
@@ -34,7 +34,7 @@ class Network:
     """A trained network with what is needed to write it down.
 
     Attributes:
-        model: The network, made by `create_network`, on the CPU.
+        model: The network, made by `rfsearch.whole_network.create_whole`, on the CPU.
         form: What it takes.
         images: Normalised validation images `(images, channels, height, width)`, to check the
             files and to measure the ERF on.
@@ -43,7 +43,7 @@ class Network:
         seed: Of the random signs of the ERF.
     """
 
-    model: SearchedNetwork
+    model: nn.Module
     form: InputFormat
     images: Tensor
     origin: str
@@ -69,7 +69,7 @@ def retrained_network(
     """
     images, _ = next(iter(loaders.valid))
     return Network(
-        create_network(architecture, form, result.weights),
+        create_whole(architecture, form, result.weights),
         form,
         images[:_NUM_IMAGES].cpu(),
         f"Found by an architecture search and trained to convergence on {one_line(data)}.",
@@ -92,31 +92,35 @@ def write_network(network: Network, folder: Path, *, onnx: bool = True) -> dict[
         onnx: Whether to write `model.onnx`, which takes the extra `rfsearch[export]`.
 
     Returns:
-        Largest difference of scores from the module's, for each file that has been checked.
+        Largest difference of what it gives from what the module gives, for each file that has
+        been checked.
 
     Raises:
         ValueError: If the folder cannot be written, or a package for ONNX is missing.
-        RuntimeError: If the scores of a file are not those of the module.
+        RuntimeError: If a file does not give what the module gives.
     """
     if onnx:
         require_onnx()
+    form, images, head = network.form, network.images, HEADS[network.form.task]
     model = network.model.cpu().eval()
+    searched = searched_part(model, form.task)
     with _staged(folder) as stage:
-        save_network(model, network.form, stage)
-        differences = {
-            "model.pt2": export_program(model, network.images, stage / "model.pt2"),
-        }
+        save_whole(model, form, stage)
+        exported = head.export(model, form.input_size).eval()
+        differences = {"model.pt2": export_program(exported, images, stage / "model.pt2")}
         if onnx:
-            differences["model.onnx"] = export_onnx(model, network.images, stage / "model.onnx")
+            file = stage / "model.onnx"
+            differences["model.onnx"] = export_onnx(exported, images, file, head.outputs)
         facts = CardFacts(
-            model,
-            network.form,
+            searched.architecture,
+            form,
             network.origin,
             network.results,
-            measure_on(network.images, model, model.architecture.levels[-1], network.seed),
-            measure_latency(model, network.form.input_size),
+            sum(weights.numel() for weights in model.parameters()),
+            measure_on(images, searched, searched.architecture.levels[-1], network.seed),
+            measure_latency(exported, form.input_size),
             differences,
-            len(network.images),
+            len(images),
         )
         figure = erf_heat_map(facts.erf, "Which pixels matter to a unit of the last map")
         figure.savefig(stage / ERF_PICTURE, dpi=110)

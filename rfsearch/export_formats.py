@@ -6,9 +6,9 @@ Both take any number of images at once.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.export import Dim
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 #: Largest difference that passes, as a share of the largest score: rounding, in another order.
 TOLERANCE = 1e-4
-#: Names of the input and of the output in the ONNX file.
-INPUT_NAME, OUTPUT_NAME = "images", "scores"
+#: Name of the input in the ONNX file.
+INPUT_NAME = "images"
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -42,15 +42,15 @@ def export_program(model: nn.Module, images: Tensor, file: Path) -> float:
     """Write what `torch.export.load(FILE).module()` reads.
 
     Args:
-        model: The network in evaluation mode.
+        model: The network in evaluation mode, which gives one tensor or several.
         images: Normalised images `(images, channels, height, width)` to check with.
         file: Where to; its name ends in `.pt2`.
 
     Returns:
-        Largest difference between the scores of the file and those of the module.
+        Largest difference between what the file gives and what the module gives.
 
     Raises:
-        RuntimeError: If the scores differ by more than rounding.
+        RuntimeError: If they differ by more than rounding.
     """
     torch.export.save(_trace(model, images), file)
     loaded = torch.export.load(file).module()
@@ -58,10 +58,13 @@ def export_program(model: nn.Module, images: Tensor, file: Path) -> float:
         return _largest_difference(model, images, loaded, file)
 
 
-def export_onnx(model: nn.Module, images: Tensor, file: Path) -> float:
+def export_onnx(
+    model: nn.Module, images: Tensor, file: Path, outputs: Sequence[str] = ("scores",)
+) -> float:
     """Write an ONNX file, with its weights inside.
 
-    Arguments, result and errors are those of `export_program`.
+    Arguments, result and errors are those of `export_program`; `outputs` are the names of the
+    tensors that the network gives.
     """
     import onnxruntime
 
@@ -69,16 +72,16 @@ def export_onnx(model: nn.Module, images: Tensor, file: Path) -> float:
         _trace(model, images),
         f=file,
         input_names=[INPUT_NAME],
-        output_names=[OUTPUT_NAME],
+        output_names=list(outputs),
         dynamo=True,
         external_data=False,
         verbose=False,
     )
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
-    def run(batch: Tensor) -> Tensor:
-        (scores,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch.numpy()})
-        return torch.from_numpy(scores)
+    def run(batch: Tensor) -> tuple[Tensor, ...]:
+        found = session.run(list(outputs), {INPUT_NAME: batch.numpy()})
+        return tuple(map(torch.from_numpy, found))
 
     with torch.inference_mode():
         return _largest_difference(model, images, run, file)
@@ -98,18 +101,22 @@ def _trace(model: nn.Module, images: Tensor) -> ExportedProgram:
 
 
 def _largest_difference(
-    model: nn.Module, images: Tensor, other: Callable[[Tensor], Tensor], file: Path
+    model: nn.Module, images: Tensor, other: Callable[[Tensor], Any], file: Path
 ) -> float:
     """Compare on all images at once, and on one alone."""
     largest = 0.0
     for batch in (images, images[:1]):
-        expected = model(batch)
-        difference = float((other(batch) - expected).abs().max())
-        allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
-        if not difference <= allowed:
-            raise RuntimeError(
-                f"The scores of {file.name} must be those of the module, but differ by "
-                f"{difference:g} for {len(batch)} image(s), where {allowed:g} is allowed."
-            )
-        largest = max(largest, difference)
+        for expected, found in zip(_tensors(model(batch)), _tensors(other(batch)), strict=True):
+            difference = float((found - expected).abs().max())
+            allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
+            if not difference <= allowed:
+                raise RuntimeError(
+                    f"What {file.name} gives must be what the module gives, but differs by "
+                    f"{difference:g} for {len(batch)} image(s), where {allowed:g} is allowed."
+                )
+            largest = max(largest, difference)
     return largest
+
+
+def _tensors(outputs: Any) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from rfsearch.detection import NMS_THRESHOLD, SCORE_THRESHOLD
 from rfsearch.erf_map import ERF_SHARE
+from rfsearch.heads import HEADS
+from rfsearch.network_folder import CLASSIFICATION
 
 if TYPE_CHECKING:
+    from rfsearch.architecture import Architecture
     from rfsearch.erf import MeasuredERF
     from rfsearch.latency import Latency
-    from rfsearch.model import SearchedNetwork
     from rfsearch.network_folder import InputFormat
 
 ERF_PICTURE = "erf.png"
@@ -23,9 +26,9 @@ With torch alone:
 import torch
 
 model = torch.export.load("model.pt2").module()
-scores = model(images)
+{outputs} = model(images)
 ```"""
-_TIMM = """As a timm model, to fine-tune it or for its features, where rfsearch is installed:
+_TIMM = """As a timm model, to fine-tune it or for its features, where rfsearch is installed{part}:
 
 ```python
 import timm
@@ -33,14 +36,56 @@ import rfsearch.timm_entry
 
 model = timm.create_model("local-dir:.", pretrained=True).eval()
 ```"""
+_WHOLE = """As a module with its head, where rfsearch is installed:
+
+```python
+from pathlib import Path
+
+from rfsearch.whole_network import load_whole
+
+model, form = load_whole(Path("."))
+```"""
 _ONNX = """With onnxruntime:
 
 ```python
 import onnxruntime
 
 session = onnxruntime.InferenceSession("model.onnx")
-(scores,) = session.run(["scores"], {"images": images.numpy()})
+{outputs} = session.run([{names}], {{"images": images.numpy()}})
 ```"""
+_NMS = f"""The best boxes of an image are, as in training:
+
+```python
+import torchvision
+
+units, labels = (scores[0] > {SCORE_THRESHOLD}).nonzero(as_tuple=True)
+boxes, scores = boxes[0][units], scores[0][units, labels]
+best = torchvision.ops.batched_nms(boxes, scores, labels, {NMS_THRESHOLD})
+```"""
+
+
+class _Kind(NamedTuple):
+    """How the networks of a task are described: its tag in model hubs, and what it gives."""
+
+    tag: str
+    output: str
+
+
+_KINDS = {
+    "classification": _Kind(
+        "image-classification", "The {number} scores belong to the classes in {file}."
+    ),
+    "segmentation": _Kind(
+        "image-segmentation",
+        "Scores `(batch, {number}, {height}, {width})`; that of a pixel's class is the largest. "
+        "The classes stand in {file}.",
+    ),
+    "detection": _Kind(
+        "object-detection",
+        "For each unit of the maps left, top, right and bottom of a box in px, `(batch, units, "
+        "4)`, and scores from 0 to 1, `(batch, units, {number})`, of the classes in {file}.",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -48,21 +93,23 @@ class CardFacts:
     """What a model card is made from.
 
     Attributes:
-        model: The network.
+        architecture: Of the network.
         form: What it takes.
         origin: Where the weights come from, in a sentence.
         results: What training gave, by name, such as `{"accuracy": "0.934"}`.
+        num_parameters: Of the network, its head included.
         erf: Its measured effective receptive field.
         latency: How fast it was.
-        differences: Files that need no rfsearch, and by how much their scores differ from the
-            module's at most.
+        differences: Files that need no rfsearch, and by how much what they give differs from
+            what the module gives at most.
         num_images: Images that this was checked on.
     """
 
-    model: SearchedNetwork
+    architecture: Architecture
     form: InputFormat
     origin: str
     results: dict[str, str]
+    num_parameters: int
     erf: MeasuredERF
     latency: Latency
     differences: dict[str, float]
@@ -72,7 +119,7 @@ class CardFacts:
 def model_card(facts: CardFacts) -> str:
     """The card in Markdown."""
     sections = (
-        "---\nlibrary_name: timm\ntags: [image-classification, rfsearch]\n---",
+        f"---\nlibrary_name: timm\ntags: [{_KINDS[facts.form.task].tag}, rfsearch]\n---",
         f"# A network that sees {facts.erf.size} px\n\n{facts.origin}",
         f"![Effective receptive field]({ERF_PICTURE})",
         _numbers(facts),
@@ -94,8 +141,8 @@ def one_line(text: str) -> str:
 
 
 def _numbers(facts: CardFacts) -> str:
-    architecture, erf, form = facts.model.architecture, facts.erf, facts.form
-    cost = architecture.cost(form.input_size, form.in_chans, len(form.class_names))
+    architecture, erf, form = facts.architecture, facts.erf, facts.form
+    cost = architecture.cost(form.input_size, form.in_chans, form.num_scores)
     field = architecture.receptive_field()
     rows = dict(facts.results)
     rows["theoretical receptive field"] = f"{field.size} px"
@@ -103,8 +150,11 @@ def _numbers(facts: CardFacts) -> str:
     rows["ERF size expected at initialisation"] = f"{architecture.expected_erf().size:g} px"
     rows["ERF ratio"] = f"{erf.ratio:.2f}"
     rows["output stride"] = f"{field.stride} px"
-    rows["parameters"] = f"{cost.parameters:,}"
-    rows["operations for one image"] = f"{cost.flops / 1e9:.4g} GFLOPs (a multiply-add is two)"
+    rows["parameters"] = f"{facts.num_parameters:,}"
+    without = "" if form.task == CLASSIFICATION else ", without the head"
+    rows[f"operations for one image{without}"] = (
+        f"{cost.flops / 1e9:.4g} GFLOPs (a multiply-add is two)"
+    )
     for one in facts.latency.batches:
         rows[f"latency, batch of {one.batch_size}"] = (
             f"{one.median_ms:.2f} ms ({facts.latency.device}, {facts.latency.dtype}), "
@@ -117,23 +167,37 @@ def _numbers(facts: CardFacts) -> str:
 def _input(form: InputFormat) -> str:
     height, width = form.input_size
     mean, std = (", ".join(f"{one:.4f}" for one in values) for values in (form.mean, form.std))
+    output = _KINDS[form.task].output.format(
+        number=len(form.class_names),
+        height=height,
+        width=width,
+        file="`config.json`, `label_names`",
+    )
     return (
         f"## Input and output\n\nImages `(batch, {form.in_chans}, {height}, {width})` with values "
         f"from 0 to 1, less the mean ({mean}), over the standard deviation ({std}), by channel. "
-        f"Any batch size. The {len(form.class_names)} scores belong to the classes in "
-        "`config.json`, `label_names`."
+        f"Any batch size. {output}"
     )
 
 
 def _loading(facts: CardFacts) -> str:
+    head = HEADS[facts.form.task]
+    outputs, what = ", ".join(head.outputs), " and ".join(head.outputs)
+    parts = [_TORCH.format(outputs=outputs)]
+    if facts.form.task == "detection":
+        parts.append(_NMS)
+    if "model.onnx" in facts.differences:
+        names = ", ".join(f'"{name}"' for name in head.outputs)
+        tuple_of = f"({outputs},)" if len(head.outputs) == 1 else outputs
+        parts.append(_ONNX.format(outputs=tuple_of, names=names))
+    if head.place:
+        parts.append(_WHOLE)
+    parts.append(_TIMM.format(part=", without its head" if head.place else ""))
     checks = " and ".join(
         f"at most {difference:.1g} for `{name}`" for name, difference in facts.differences.items()
     )
-    parts = [_TORCH, _TIMM]
-    if "model.onnx" in facts.differences:
-        parts.append(_ONNX)
     parts.append(
-        f"On {facts.num_images} validation images the scores differed from those of the module by "
+        f"On {facts.num_images} validation images the {what} differed from those of the module by "
         f"{checks}."
     )
     return "\n\n".join(parts)

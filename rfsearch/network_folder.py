@@ -1,7 +1,8 @@
 """A trained network as a folder that timm can load, and back.
 
 `model.safetensors` and `config.json` are what timm's `local-dir:` reads; `architecture.json` is
-what `Architecture.to_dict` gives. None of them holds code.
+what `Architecture.to_dict` gives. None of them holds code. Of a network for another task than
+classification they hold what was searched, without its head (`rfsearch.heads`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from rfsearch.model import SearchedNetwork
 
 
+#: The task whose head timm's networks have.
+CLASSIFICATION = "classification"
 #: What timm calls the file with the weights.
 WEIGHTS_FILE = "model.safetensors"
 
@@ -40,17 +43,24 @@ class InputFormat:
         mean: To subtract from each channel of images from 0 to 1.
         std: To divide each channel by after that.
         class_names: One name for each score.
+        task: What the scores are of: a name in `rfsearch.heads.HEADS`.
     """
 
     input_size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...]
+    task: str = CLASSIFICATION
 
     @property
     def in_chans(self) -> int:
         """Channels of an image."""
         return len(self.mean)
+
+    @property
+    def num_scores(self) -> int:
+        """Outputs of the searched network's own classifier; 0 where another head is on it."""
+        return len(self.class_names) if self.task == CLASSIFICATION else 0
 
 
 def create_network(
@@ -65,7 +75,7 @@ def create_network(
         ENTRY,
         architecture=architecture.to_dict(),
         in_chans=form.in_chans,
-        num_classes=len(form.class_names),
+        num_classes=form.num_scores,
     )
     if weights is not None:
         try:
@@ -86,7 +96,7 @@ def save_network(model: SearchedNetwork, form: InputFormat, folder: Path) -> Non
     save_for_hf(
         model.to("cpu"),
         folder,
-        model_config={"label_names": list(form.class_names)},
+        model_config={"label_names": list(form.class_names), "task": form.task},
         safe_serialization=True,
         data_config={
             "input_size": (form.in_chans, *form.input_size),
@@ -137,6 +147,7 @@ def _input_format(file: Path) -> InputFormat:
             tuple(stated["mean"]),
             tuple(stated["std"]),
             tuple(config["label_names"]),
+            config["task"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: incomplete ({error!r}).") from None

@@ -12,11 +12,12 @@ import torch
 
 from rfsearch.classification import ClassificationLesson
 from rfsearch.datasets import DetectionData, ImageData, SegmentationData, TaskData
-from rfsearch.detection import DetectionLesson, detector
+from rfsearch.detection import DetectionLesson
 from rfsearch.device_images import Normalizer, bytes_per_activation
+from rfsearch.heads import HEADS
 from rfsearch.loading_errors import loading_errors
 from rfsearch.model import build_model
-from rfsearch.segmentation import SegmentationLesson, SegmentationNetwork
+from rfsearch.segmentation import SegmentationLesson
 from rfsearch.task_erf import measure_on
 from rfsearch.timm_network import TimmNetwork
 from rfsearch.training import Lesson, TrainingConfig, TrainingResult, train
@@ -39,6 +40,10 @@ class Task(Protocol):
     @property
     def data(self) -> TaskData:
         """The images."""
+
+    @property
+    def name(self) -> str:
+        """What is learned, a name in `rfsearch.heads.HEADS`."""
 
     @property
     def metric(self) -> str:
@@ -67,6 +72,10 @@ class Task(Protocol):
     @property
     def training_device(self) -> torch.device:
         """Where candidates are trained."""
+
+    @property
+    def erf_images(self) -> Tensor:
+        """Normalised validation images that ERFs are measured on."""
 
     def training_memory(self, architecture: Architecture) -> float:
         """Estimated memory of an update, in MiB (`Architecture.training_memory`)."""
@@ -105,8 +114,7 @@ class _ImageTask(ABC, Generic[Data]):
     training: TrainingConfig = field(default_factory=TrainingConfig)
     device: torch.device | str | None = None
     num_erf_images: int = 8
-    #: Where the network that the candidate describes is in the model; empty for all of it.
-    _place: ClassVar[str] = ""
+    name: ClassVar[str]
 
     def __post_init__(self) -> None:
         shift, side = self.training.max_shift, min(self.input_size)
@@ -195,12 +203,11 @@ class _ImageTask(ABC, Generic[Data]):
         """
         searched = self._searched(model)
         levels = searched.receptive_fields()
-        return measure_on(
-            self._erf_images, searched, level or list(levels)[-1], self.training.seed
-        )
+        return measure_on(self.erf_images, searched, level or list(levels)[-1], self.training.seed)
 
     @cached_property
-    def _erf_images(self) -> Tensor:
+    def erf_images(self) -> Tensor:
+        """Normalised validation images that ERFs are measured on."""
         normalize = Normalizer.of(self.data.train_images)
         return normalize(self.data.valid_images[: self.num_erf_images])
 
@@ -218,53 +225,47 @@ class _ImageTask(ABC, Generic[Data]):
     def _make_lesson(self) -> Lesson:
         """The data on the device, with loss and metric."""
 
-    def _backbone(self, candidate: Architecture | str, num_classes: int = 0) -> Backbone:
-        if isinstance(candidate, str):
-            return TimmNetwork(candidate, self.in_chans, num_classes)
-        return build_model(candidate, self.in_chans, num_classes)
-
-    @abstractmethod
     def _network(self, candidate: Architecture | str) -> nn.Module:
         """The network with the task's head, with random weights."""
+        head = HEADS[self.name]
+        scores = 0 if head.place else self.num_classes
+        if isinstance(candidate, str):
+            return head.build(TimmNetwork(candidate, self.in_chans, scores), self.num_classes)
+        return head.build(build_model(candidate, self.in_chans, scores), self.num_classes)
 
     def _searched(self, model: nn.Module) -> Backbone:
         """The part of the model that the candidate describes."""
-        return cast("Backbone", model.get_submodule(self._place))
+        return cast("Backbone", model.get_submodule(HEADS[self.name].place))
 
 
 @dataclass(frozen=True)
 class ClassificationTask(_ImageTask[ImageData]):
     """Classify images; the metric is accuracy on the validation images."""
 
+    name: ClassVar[str] = "classification"
     metric: ClassVar[str] = "accuracy"
 
     def _make_lesson(self) -> Lesson:
         return ClassificationLesson(*self._for_lesson)
-
-    def _network(self, candidate: Architecture | str) -> nn.Module:
-        return self._backbone(candidate, self.num_classes)
 
 
 @dataclass(frozen=True)
 class SegmentationTask(_ImageTask[SegmentationData]):
     """Name the class of every pixel; the metric is the mean intersection over union."""
 
+    name: ClassVar[str] = "segmentation"
     metric: ClassVar[str] = "miou"
-    _place: ClassVar[str] = "backbone"
 
     def _make_lesson(self) -> Lesson:
         return SegmentationLesson(*self._for_lesson)
-
-    def _network(self, candidate: Architecture | str) -> nn.Module:
-        return SegmentationNetwork(self._backbone(candidate), self.num_classes)
 
 
 @dataclass(frozen=True)
 class DetectionTask(_ImageTask[DetectionData]):
     """Find objects; the metric is COCO's average precision."""
 
+    name: ClassVar[str] = "detection"
     metric: ClassVar[str] = "ap"
-    _place: ClassVar[str] = "backbone.network"
 
     def __post_init__(self) -> None:
         if self.training.max_shift:
@@ -275,10 +276,6 @@ class DetectionTask(_ImageTask[DetectionData]):
 
     def _make_lesson(self) -> Lesson:
         return DetectionLesson(*self._for_lesson)
-
-    def _network(self, candidate: Architecture | str) -> nn.Module:
-        model: nn.Module = detector(self._backbone(candidate), self.num_classes)
-        return model
 
 
 def task_for(

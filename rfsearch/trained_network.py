@@ -12,16 +12,23 @@ from rfsearch.architecture import Architecture
 from rfsearch.device_images import Normalizer
 from rfsearch.export import Network
 from rfsearch.model_card import one_line
-from rfsearch.network_folder import InputFormat, create_network
+from rfsearch.network_folder import InputFormat
 from rfsearch.study import claim
-from rfsearch.tasks import ClassificationTask
 from rfsearch.weights import WeightStore
+from rfsearch.whole_network import create_whole
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
     from rfsearch.experiment import Experiment
+
+#: What a model card calls the score, by metric.
+_SCORES = {
+    "accuracy": "validation accuracy",
+    "miou": "validation mean IoU",
+    "ap": "validation AP (COCO)",
+}
 
 
 def trained_network(
@@ -36,15 +43,9 @@ def trained_network(
 
     Raises:
         ValueError: If the study is another experiment's, or there is no such trial, or its
-            candidate has not been trained to the end, or its weights were not kept, or it does
-            not classify images.
+            candidate has not been trained to the end, or its weights were not kept.
     """
     task = experiment.task
-    if not isinstance(task, ClassificationTask):
-        raise ValueError(
-            f"{experiment.folder}: only networks that classify can be exported, but this "
-            f"experiment's score is {task.metric}."
-        )
     claim(study, experiment, f"study {one_line(study.study_name)}", "give the experiment's own")
     trial = _best(study, experiment) if number is None else _numbered(study, number)
     trials = study.get_trials(deepcopy=False)
@@ -53,14 +54,14 @@ def trained_network(
     architecture = Architecture.from_dict(json.loads(trial.user_attrs["architecture"]))
     normalize = Normalizer.of(task.data.train_images)
     mean, std = ((one.flatten() / 255).tolist() for one in (normalize.mean, normalize.std))
-    form = InputFormat(task.input_size, tuple(mean), tuple(std), task.data.class_names)
+    form = InputFormat(task.input_size, tuple(mean), tuple(std), task.data.class_names, task.name)
     return Network(
-        create_network(architecture, form, store.load(holder)),
+        create_whole(architecture, form, store.load(holder)),
         form,
-        normalize(task.data.valid_images[: task.num_erf_images]),
+        task.erf_images,
         f"Trial {trial.number} of the study {one_line(study.study_name)}, trained briefly by an "
         "architecture search.",
-        {"validation accuracy": f"{trial.values[0]:.4f}"},
+        {_SCORES[task.metric]: f"{trial.values[0]:.4f}"},
         task.training.seed,
     )
 

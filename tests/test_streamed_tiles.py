@@ -125,7 +125,7 @@ def test_erf_images_and_statistics_are_the_same(folder: Path) -> None:
     ):
         assert torch.equal(mine, theirs)
     assert (kept.in_chans, kept.input_size) == (later.in_chans, later.input_size)
-    assert torch.equal(kept._erf_images, later._erf_images)
+    assert torch.equal(kept.erf_images, later.erf_images)
 
 
 def stored(values: NDArray[Any], file: Path) -> ArrayFile:
