@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +18,11 @@ from rfsearch.cli_export import print_written
 if TYPE_CHECKING:
     import torch
     from rich.table import Table
+    from torch import nn
 
-    from rfsearch.model import SearchedNetwork
+    from rfsearch.network_folder import InputFormat
     from rfsearch.retraining import RetrainingResult
-    from rfsearch.retraining_data import Loaders
+    from rfsearch.retraining_course import Course
     from rfsearch.retraining_run import EpochResult, RetrainingConfig
 
 _CHECKPOINT = "checkpoint.pt"
@@ -29,7 +31,11 @@ _CHECKPOINT = "checkpoint.pt"
 def train(
     network: Annotated[Path, typer.Argument(help="A folder that `rfsearch export` wrote.")],
     data: Annotated[
-        Path, typer.Option(help="Images: FOLDER/CLASS/*.png, or split into train and val.")
+        Path,
+        typer.Option(
+            help="Images: FOLDER/CLASS/*.png, or split into train and val. For a network that "
+            "segments or detects an experiment, whose [data] says which."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Where to write the result; by default NETWORK itself.")
@@ -52,33 +58,33 @@ def train(
 
         from rfsearch.export import retrained_network, write_network
         from rfsearch.export_formats import require_onnx
-        from rfsearch.network_folder import CLASSIFICATION, load_network
         from rfsearch.retraining import starting_network
-        from rfsearch.retraining_data import folder_loaders
+        from rfsearch.whole_network import load_whole, searched_part
 
         if onnx:
             require_onnx()
         settings = _settings(config, epochs)
         place = torch.device(chosen_device(device))
-        exported, form = load_network(network)
-        if form.task != CLASSIFICATION:
-            raise ValueError(
-                f"{network}: only networks that classify can be trained further, but this one is "
-                f"for {form.task}."
-            )
-        loaders = folder_loaders(data, form, settings.loading, device=place, workers=workers)
+        exported, form = load_whole(network)
+        course, form = _course(data, form, settings, device=place, workers=workers)
         _check_target(folder, network)
+        architecture = searched_part(exported, form.task).architecture
         model, form = starting_network(
-            exported, form, loaders.class_names, settings.seed, from_scratch=from_scratch
+            exported,
+            architecture,
+            form,
+            course.class_names,
+            settings.seed,
+            from_scratch=from_scratch,
         )
-        result = _retrain(model, loaders, settings, folder / _CHECKPOINT, place)
-        trained = retrained_network(result, exported.architecture, form, loaders, data.name)
+        result = _retrain(model, course, settings, folder / _CHECKPOINT, place)
+        trained = retrained_network(result, architecture, form, course, data.name)
         differences = write_network(trained, folder, onnx=onnx)
-        _write_history(result, folder / "training.csv")
+        _write_history(result, course.metric, folder / "training.csv")
         (folder / _CHECKPOINT).unlink()
     from rich.console import Console
 
-    Console().print(_table(result), "")
+    Console().print(_table(result, course.metric), "")
     print_written(folder, differences, trained)
 
 
@@ -90,6 +96,36 @@ def _settings(file: Path | None, epochs: int | None) -> RetrainingConfig:
     if epochs is not None:
         values["epochs"] = epochs
     return parse(RetrainingConfig, values, str(file) if file is not None else "--epochs")
+
+
+def _course(
+    data: Path,
+    form: InputFormat,
+    settings: RetrainingConfig,
+    *,
+    device: torch.device,
+    workers: int,
+) -> tuple[Course, InputFormat]:
+    """What to train on, and what the network takes there."""
+    from rfsearch.network_folder import CLASSIFICATION
+
+    if form.task == CLASSIFICATION:
+        from rfsearch.retraining_classifier import ClassifierCourse
+        from rfsearch.retraining_data import folder_loaders
+
+        loaders = folder_loaders(data, form, settings.loading, device=device, workers=workers)
+        return ClassifierCourse(loaders, settings, device), form
+    from rfsearch.datasets import ImageData
+    from rfsearch.experiment import Experiment
+    from rfsearch.retraining_tiles import TileCourse
+
+    task = Experiment.load(data, "cpu").task
+    if task.name != form.task or isinstance(task.data, ImageData):
+        raise ValueError(
+            f"{data}: must have images for {form.task}, but has some for {task.name}."
+        )
+    course = TileCourse(task.data, form, settings, device=device, workers=workers)
+    return course, replace(form, input_size=task.input_size)
 
 
 def _check_target(folder: Path, network: Path) -> None:
@@ -107,8 +143,8 @@ def _check_target(folder: Path, network: Path) -> None:
 
 
 def _retrain(
-    model: SearchedNetwork,
-    loaders: Loaders,
+    model: nn.Module,
+    course: Course,
     settings: RetrainingConfig,
     checkpoint: Path,
     device: torch.device,
@@ -118,14 +154,14 @@ def _retrain(
 
     def report(one: EpochResult) -> None:
         typer.echo(
-            f"epoch {one.epoch}/{settings.epochs}: loss {one.loss:.3f}, accuracy "
-            f"{one.accuracy:.4f}, with averaged weights {one.ema_accuracy:.4f}",
+            f"epoch {one.epoch}/{settings.epochs}: loss {one.loss:.3f}, {course.metric} "
+            f"{one.score:.4f}, with averaged weights {one.ema_score:.4f}",
             err=True,
         )
 
     try:
         with loading_errors():
-            return retrain(model, loaders, settings, checkpoint, device=device, report=report)
+            return retrain(model, course, settings, checkpoint, device=device, report=report)
     except KeyboardInterrupt:
         typer.echo("Interrupted; run again to go on after the last whole epoch.", err=True)
         raise typer.Exit(130) from None
@@ -135,22 +171,22 @@ def _retrain(
         raise ValueError(f"{error} Run again to go on after the last whole epoch.") from None
 
 
-def _write_history(result: RetrainingResult, file: Path) -> None:
+def _write_history(result: RetrainingResult, metric: str, file: Path) -> None:
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
-        writer.writerow(result.best._fields)
+        writer.writerow(["epoch", "loss", metric, f"ema_{metric}"])
         writer.writerows(result.history)
 
 
-def _table(result: RetrainingResult) -> Table:
+def _table(result: RetrainingResult, metric: str) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("", "epoch", "loss", "accuracy", "averaged weights"):
+    for heading in ("", "epoch", "loss", metric, "averaged weights"):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     rows = {"start": result.history[0], "best": result.best, "last": result.history[-1]}
     for name, one in rows.items():
         loss = "-" if math.isnan(one.loss) else f"{one.loss:.3f}"
-        table.add_row(name, str(one.epoch), loss, f"{one.accuracy:.4f}", f"{one.ema_accuracy:.4f}")
+        table.add_row(name, str(one.epoch), loss, f"{one.score:.4f}", f"{one.ema_score:.4f}")
     return table

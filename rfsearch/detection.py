@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from rfsearch.augmentation import Batch
     from rfsearch.datasets import Boxes, DetectionData
+    from rfsearch.device_images import Normalizer
     from rfsearch.level_maps import Backbone
     from rfsearch.receptive_field import ReceptiveField
 
@@ -143,8 +144,9 @@ class DetectionLesson(ImageLesson):
         device: torch.device,
         batch_size: int = 64,
         workers: int | None = None,
+        normalize: Normalizer | None = None,
     ) -> None:
-        super().__init__(data, device, batch_size, workers)
+        super().__init__(data, device, batch_size, workers, normalize=normalize)
         self.train_targets = [_to_learn(boxes, device) for boxes in data.train_boxes]
         self.valid_targets = [_to_find(boxes) for boxes in data.valid_boxes]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rfsearch.export_formats import export_onnx, export_program, require_onnx
 from rfsearch.heads import HEADS
 from rfsearch.latency import measure_latency
-from rfsearch.model_card import ERF_PICTURE, CardFacts, model_card, one_line
+from rfsearch.model_card import ERF_PICTURE, SCORES, CardFacts, model_card, one_line
 from rfsearch.plots import erf_heat_map
 from rfsearch.task_erf import measure_on
 from rfsearch.whole_network import create_whole, save_whole, searched_part
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rfsearch.architecture import Architecture
     from rfsearch.network_folder import InputFormat
     from rfsearch.retraining import RetrainingResult
-    from rfsearch.retraining_data import Loaders
+    from rfsearch.retraining_course import Course
 
 #: Images that the files of a retrained network are checked on.
 _NUM_IMAGES = 8
@@ -55,7 +55,7 @@ def retrained_network(
     result: RetrainingResult,
     architecture: Architecture,
     form: InputFormat,
-    loaders: Loaders,
+    course: Course,
     data: str,
 ) -> Network:
     """The network with the best weights of a retraining.
@@ -64,17 +64,17 @@ def retrained_network(
         result: What the retraining gave.
         architecture: What was trained.
         form: What it takes.
-        loaders: The images; the first ones for validation are what files are checked on.
+        course: What it was trained on; the first images for validation are what files are
+            checked on.
         data: Name of the images.
     """
-    images, _ = next(iter(loaders.valid))
     return Network(
         create_whole(architecture, form, result.weights),
         form,
-        images[:_NUM_IMAGES].cpu(),
+        course.images(_NUM_IMAGES).cpu(),
         f"Found by an architecture search and trained to convergence on {one_line(data)}.",
         {
-            "validation accuracy": f"{result.best.ema_accuracy:.4f}",
+            SCORES[course.metric]: f"{result.best.ema_score:.4f}",
             "trained": f"{result.best.epoch} of {result.history[-1].epoch} epochs (the best)",
         },
     )

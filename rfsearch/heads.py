@@ -9,6 +9,7 @@ from rfsearch.dense_detector import DenseDetector
 from rfsearch.detection import detector
 from rfsearch.network_folder import CLASSIFICATION
 from rfsearch.segmentation import SegmentationNetwork
+from rfsearch.timm_entry import CLASSIFIER
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,12 +25,14 @@ class Head(NamedTuple):
         build: Makes the whole network, of that and the number of classes.
         export: Makes what a file can hold of the whole network, for images of a size.
         outputs: What that gives.
+        classifier: What the weights that belong to single classes begin with, in the whole.
     """
 
     place: str
     build: Callable[[Backbone, int], nn.Module]
     export: Callable[[Any, tuple[int, int]], nn.Module]
     outputs: tuple[str, ...]
+    classifier: str
 
 
 def _classifier(network: Backbone, num_classes: int) -> nn.Module:
@@ -43,7 +46,13 @@ def _as_it_is(network: nn.Module, input_size: tuple[int, int]) -> nn.Module:
 
 #: By task.
 HEADS = {
-    CLASSIFICATION: Head("", _classifier, _as_it_is, ("scores",)),
-    "segmentation": Head("backbone", SegmentationNetwork, _as_it_is, ("scores",)),
-    "detection": Head("backbone.network", detector, DenseDetector, ("boxes", "scores")),
+    CLASSIFICATION: Head("", _classifier, _as_it_is, ("scores",), CLASSIFIER),
+    "segmentation": Head("backbone", SegmentationNetwork, _as_it_is, ("scores",), "head."),
+    "detection": Head(
+        "backbone.network",
+        detector,
+        DenseDetector,
+        ("boxes", "scores"),
+        "head.classification_head.cls_logits.",
+    ),
 }

@@ -27,6 +27,7 @@ class ImageLesson:
         batch_size: Images of a training batch.
         workers: Processes that read; None for as many as are usual.
         masks: What is known of each pixel of the images for training and for validation.
+        normalize: Other statistics than those of the images for training.
     """
 
     def __init__(
@@ -36,15 +37,16 @@ class ImageLesson:
         batch_size: int = 64,
         workers: int | None = None,
         masks: tuple[Pixels | None, Pixels | None] = (None, None),
+        normalize: Normalizer | None = None,
     ) -> None:
-        normalize = Normalizer.of(data.train_images)
+        known = normalize or Normalizer.of(data.train_images)
 
         def images_of(pixels: Pixels, masks: Pixels | None) -> Images:
             if isinstance(pixels, ReadLater):
                 assert not isinstance(masks, Tensor), "masks are read with their images"
-                return StreamedImages(pixels, normalize, device, workers, masks)
+                return StreamedImages(pixels, known, device, workers, masks)
             assert not isinstance(masks, ReadLater), "masks are kept with their images"
-            return DeviceImages(pixels, normalize, device, masks)
+            return DeviceImages(pixels, known, device, masks)
 
         self.train = images_of(data.train_images, masks[0])
         self.valid = images_of(data.valid_images, masks[1])

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from rfsearch.network_folder import InputFormat
 
 ERF_PICTURE = "erf.png"
+#: What a card calls the score, by metric.
+SCORES = {
+    "accuracy": "validation accuracy",
+    "miou": "validation mean IoU",
+    "ap": "validation AP (COCO)",
+}
 _TORCH = """## How to load it
 
 With torch alone:

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import torch
 from timm.utils import random_seed
 
-from rfsearch.network_folder import create_network
+from rfsearch.heads import HEADS
 from rfsearch.retraining_run import EpochResult, RetrainingConfig, Run
-from rfsearch.timm_entry import CLASSIFIER
+from rfsearch.whole_network import create_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from rfsearch.model import SearchedNetwork
+    from rfsearch.architecture import Architecture
     from rfsearch.network_folder import InputFormat
-    from rfsearch.retraining_data import Loaders
+    from rfsearch.retraining_course import Course
 
 
 @dataclass(frozen=True)
@@ -42,31 +42,35 @@ class RetrainingResult:
 
 
 def starting_network(
-    exported: SearchedNetwork,
+    exported: nn.Module,
+    architecture: Architecture,
     form: InputFormat,
     class_names: tuple[str, ...],
     seed: int,
     *,
     from_scratch: bool = False,
-) -> tuple[SearchedNetwork, InputFormat]:
+) -> tuple[nn.Module, InputFormat]:
     """The network to train, and what it takes.
 
     Args:
         exported: The exported network.
+        architecture: Its own.
         form: What that takes.
-        class_names: Of the images to train on. Where they are others, the classifier is new.
+        class_names: Of the images to train on. Where they are others, the layer that tells them
+            apart is new.
         seed: Of random weights.
         from_scratch: Whether all weights are random.
     """
     random_seed(seed)
     new_form = replace(form, class_names=class_names)
-    model = create_network(exported.architecture, new_form)
+    model = create_whole(architecture, new_form)
     if from_scratch:
         return model, new_form
     weights = exported.state_dict()
     if class_names != form.class_names:
+        classifier = HEADS[form.task].classifier
         weights = {
-            name: value for name, value in weights.items() if not name.startswith(CLASSIFIER)
+            name: value for name, value in weights.items() if not name.startswith(classifier)
         }
     model.load_state_dict(weights, strict=False)
     return model, new_form
@@ -74,23 +78,23 @@ def starting_network(
 
 def retrain(
     model: nn.Module,
-    loaders: Loaders,
+    course: Course,
     config: RetrainingConfig,
     checkpoint: Path,
     *,
     device: torch.device,
     report: Callable[[EpochResult], None],
 ) -> RetrainingResult:
-    """Train a classifier in place, or go on from a checkpoint.
+    """Train a network in place, or go on from a checkpoint.
 
-    The best weights are those with the best accuracy among the averaged weights after each epoch
+    The best weights are those with the best score among the averaged weights after each epoch
     and the weights before the first. On CUDA it computes in bfloat16. It
     seeds the global random generators of torch, numpy and Python for each epoch, so that on a
     CPU without worker processes an interrupted training ends as one in one go.
 
     Args:
-        model: Maps normalised images `(batch, channels, height, width)` to class scores.
-        loaders: The images.
+        model: The network.
+        course: What to train it on.
         config: Budget, optimiser and regularisation.
         checkpoint: Written after each epoch and gone on from if it exists. The caller removes
             it once the result is safe.
@@ -102,12 +106,12 @@ def retrain(
         FloatingPointError: If the loss is not finite.
     """
     start = time.perf_counter()
-    run = Run(model, loaders, config, device)
+    run = Run(model, course, config, device)
     if checkpoint.exists():
         run.restore(checkpoint)
     else:
-        accuracy = run.evaluate(model)
-        run.record(EpochResult(0, math.nan, accuracy, accuracy))
+        score = run.evaluate(model)
+        run.record(EpochResult(0, math.nan, score, score))
     for epoch in range(len(run.history), config.epochs + 1):
         random_seed(config.seed, epoch)
         loss = run.train_epoch(epoch)

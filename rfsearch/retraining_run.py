@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import torch
 from pydantic import Field
-from timm.data import Mixup
-from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
-from torchmetrics.classification import MulticlassAccuracy
 
 from rfsearch.device_images import network_format
 from rfsearch.limits import Epochs, Seed
-from rfsearch.retraining_data import Loaders, LoadingConfig, Share
+from rfsearch.retraining_data import LoadingConfig, Share
 from rfsearch.validation import FrozenData
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from rfsearch.retraining_course import Course
+
 
 class RetrainingConfig(FrozenData):
     """How a network is trained to convergence.
+
+    Mixup, cutmix and label smoothing are for classifiers only.
 
     Attributes:
         epochs: Passes over the training images.
@@ -63,25 +63,25 @@ class EpochResult(NamedTuple):
     Attributes:
         epoch: Its number, from 1; 0 is before training.
         loss: Mean training loss; NaN for epoch 0.
-        accuracy: Share of validation images classified right.
-        ema_accuracy: The same with the averaged weights.
+        score: On the validation images: accuracy, or the task's metric.
+        ema_score: The same with the averaged weights.
     """
 
     epoch: int
     loss: float
-    accuracy: float
-    ema_accuracy: float
+    score: float
+    ema_score: float
 
 
 class Run:
     """A training with everything that a checkpoint holds."""
 
     def __init__(
-        self, model: nn.Module, loaders: Loaders, config: RetrainingConfig, device: torch.device
+        self, model: nn.Module, course: Course, config: RetrainingConfig, device: torch.device
     ) -> None:
         self.device = device
         self.model = model.to(device).to(memory_format=network_format(model, device))
-        self.loaders, self.config = loaders, config
+        self.course, self.config = course, config
         self.ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
         self.optimizer = create_optimizer_v2(
             model, opt=config.optimizer, lr=config.learning_rate, weight_decay=config.weight_decay
@@ -93,48 +93,37 @@ class Run:
             warmup_epochs=round(config.warmup * config.epochs),
             warmup_lr=config.learning_rate / 100,
             step_on_epochs=False,
-            updates_per_epoch=len(loaders.train),
+            updates_per_epoch=len(course),
         )
-        self.mix, self.loss = _mixing(config, len(loaders.class_names))
         self.history: list[EpochResult] = []
         self.best_weights: dict[str, Tensor] = {}
 
     @property
     def best(self) -> EpochResult:
-        """The first epoch with the highest accuracy of the averaged weights."""
-        return max(self.history, key=lambda one: one.ema_accuracy)
+        """The first epoch with the highest score of the averaged weights."""
+        return max(self.history, key=lambda one: one.ema_score)
 
     def train_epoch(self, epoch: int) -> float:
         """Train once on all images; gives the mean loss."""
         self.model.train()
-        updates = (epoch - 1) * len(self.loaders.train)
+        updates = (epoch - 1) * len(self.course)
         total = torch.zeros((), device=self.device)
-        for images, labels in self.loaders.train:
+        for batch in self.course.batches(epoch):
             if self.scheduler is not None:
                 self.scheduler.step_update(updates)
-            if self.mix is not None:
-                images, labels = self.mix(images, labels)
-            with self._autocast():
-                loss = self.loss(self.model(images).float(), labels)
+            loss = self.course.loss(self.model, batch)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
             updates += 1
             self.ema.update(self.model, step=updates)
             total += loss.detach()
-        return float(total) / len(self.loaders.train)
+        return float(total) / len(self.course)
 
     @torch.inference_mode()
     def evaluate(self, model: nn.Module) -> float:
-        """Share of the validation images that a model classifies right."""
-        model.eval()
-        classes = len(self.loaders.class_names)
-        metric = MulticlassAccuracy(classes, average="micro").to(self.device)
-        for images, labels in self.loaders.valid:
-            with self._autocast():
-                scores = model(images)
-            metric.update(scores.float(), labels)
-        return float(metric.compute())
+        """The score of a model on the validation images."""
+        return self.course.score(model.eval())
 
     def record(self, result: EpochResult) -> None:
         """Note an epoch, and its averaged weights if they are the best so far."""
@@ -153,7 +142,7 @@ class Run:
         """
         state = {
             "config": self.config.model_dump(mode="json"),
-            "classes": list(self.loaders.class_names),
+            "classes": list(self.course.class_names),
             "history": [list(result) for result in self.history],
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict(),
@@ -174,7 +163,7 @@ class Run:
         try:
             state = torch.load(file, map_location=self.device, weights_only=True)
             same = state["config"] == self.config.model_dump(mode="json")
-            if not same or state["classes"] != list(self.loaders.class_names):
+            if not same or state["classes"] != list(self.course.class_names):
                 raise ValueError("it is that of a training with other settings or classes")
             self.model.load_state_dict(state["model"])
             self.ema.module.load_state_dict(state["ema"])
@@ -186,21 +175,3 @@ class Run:
             raise ValueError(
                 f"{file}: cannot be gone on from ({reason}); remove it to start anew."
             ) from None
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
-
-
-def _mixing(
-    config: RetrainingConfig, num_classes: int
-) -> tuple[Mixup | None, Callable[[Tensor, Any], Tensor]]:
-    """What mixes images and labels, and the loss that goes with it."""
-    if config.mixup == config.cutmix == 0:
-        return None, LabelSmoothingCrossEntropy(config.label_smoothing)
-    mix = Mixup(
-        config.mixup,
-        config.cutmix,
-        label_smoothing=config.label_smoothing,
-        num_classes=num_classes,
-    )
-    return mix, SoftTargetCrossEntropy()

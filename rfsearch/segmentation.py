@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rfsearch.augmentation import Batch
     from rfsearch.datasets import Instances, SegmentationData
+    from rfsearch.device_images import Normalizer
     from rfsearch.level_maps import Backbone
 
 #: Pixels of validation images that are compared at a time at least, unless there are fewer.
@@ -68,8 +69,11 @@ class SegmentationLesson(ImageLesson):
         device: torch.device,
         batch_size: int = 64,
         workers: int | None = None,
+        normalize: Normalizer | None = None,
     ) -> None:
-        super().__init__(data, device, batch_size, workers, (data.train_masks, data.valid_masks))
+        super().__init__(
+            data, device, batch_size, workers, (data.train_masks, data.valid_masks), normalize
+        )
         self.instances = data.valid_instances
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

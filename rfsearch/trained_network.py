@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from rfsearch.architecture import Architecture
 from rfsearch.device_images import Normalizer
 from rfsearch.export import Network
-from rfsearch.model_card import one_line
+from rfsearch.model_card import SCORES, one_line
 from rfsearch.network_folder import InputFormat
 from rfsearch.study import claim
 from rfsearch.weights import WeightStore
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from rfsearch.experiment import Experiment
-
-#: What a model card calls the score, by metric.
-_SCORES = {
-    "accuracy": "validation accuracy",
-    "miou": "validation mean IoU",
-    "ap": "validation AP (COCO)",
-}
 
 
 def trained_network(
@@ -61,7 +54,7 @@ def trained_network(
         task.erf_images,
         f"Trial {trial.number} of the study {one_line(study.study_name)}, trained briefly by an "
         "architecture search.",
-        {_SCORES[task.metric]: f"{trial.values[0]:.4f}"},
+        {SCORES[task.metric]: f"{trial.values[0]:.4f}"},
         task.training.seed,
     )
 

@@ -14,17 +14,18 @@ from pydantic import Field, model_validator
 from timm.optim import create_optimizer_v2, get_optimizer_class
 from timm.scheduler import create_scheduler_v2
 
-from rfsearch.augmentation import Batch, Variation
 from rfsearch.checkpoints import TrainingProgress
 from rfsearch.device_images import network_format
 from rfsearch.device_memory import Gradients, Learnable
 from rfsearch.limits import MAX_SIDE, BatchSize, Epochs, Seconds, Seed, Steps
 from rfsearch.scale_scores import ScaleScores
+from rfsearch.training_batches import TrainingBatches
 from rfsearch.validation import FrozenData
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from rfsearch.augmentation import Batch
     from rfsearch.checkpoints import Checkpoint
 
 #: Steps of the learning-rate schedule; a budget in seconds has no number of updates of its own.
@@ -199,7 +200,7 @@ def train(
         warmup_lr=config.learning_rate / 100,
         step_on_epochs=False,
     )
-    batches, gradients = _Batches(lesson.num_images, config, device), Gradients(lesson)
+    batches, gradients = TrainingBatches(lesson.num_images, config, device), Gradients(lesson)
     progress, history = 0.0, list[float]()
     scores: Scores | None = None
     done = checkpoint.load(model, optimizer, device) if checkpoint is not None else None
@@ -263,47 +264,3 @@ def _fused(optimizer: str, device: torch.device) -> dict[str, Any]:
     if device.type == "cuda" and "fused" in inspect.signature(kind).parameters:
         return {"fused": True}
     return {}
-
-
-class _Batches:
-    """Shuffled full batches, and how much of the budget they have used."""
-
-    def __init__(self, num_images: int, config: TrainingConfig, device: torch.device) -> None:
-        self.config = config
-        self.device = device
-        self.num_images = num_images
-        self.batch_size = min(config.batch_size, num_images)
-        self.updates = 0
-
-    def seed(self, epoch: int) -> int:
-        return self.config.seed * 100_003 + epoch
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(self.seed(number))
-        order = torch.randperm(self.num_images, generator=generator)
-        # A last batch of one image would have no statistics to normalise with.
-        count = self.num_images // self.batch_size
-        order = order[: count * self.batch_size]
-        variation = Variation.draw(
-            len(order), self.config.horizontal_flip, self.config.max_shift, generator
-        )
-        # To the device as a whole: a copy for each batch would make the host wait for it.
-        for chosen, numbers, varied in zip(
-            order.to(self.device).split(self.batch_size),
-            order.split(self.batch_size),
-            variation.to(self.device).split(self.batch_size, count),
-            strict=True,
-        ):
-            yield Batch(chosen, tuple(numbers.tolist()), varied)
-
-    def progress(self, seconds: float) -> float:
-        self.updates += 1
-        used = 0.0
-        if self.config.epochs is not None:
-            per_epoch = self.config.updates_per_epoch(self.num_images)
-            used = self.updates / (per_epoch * self.config.epochs)
-        if self.config.steps is not None:
-            used = max(used, self.updates / self.config.steps)
-        if self.config.seconds is not None:
-            used = max(used, seconds / self.config.seconds)
-        return used

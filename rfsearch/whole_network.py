@@ -25,18 +25,21 @@ HEAD_FILE = "head.safetensors"
 
 
 def create_whole(
-    architecture: Architecture, form: InputFormat, weights: Mapping[str, Tensor]
+    architecture: Architecture, form: InputFormat, weights: Mapping[str, Tensor] | None = None
 ) -> nn.Module:
     """A task's network, whose searched part is from timm's registry.
+
+    Its weights are random unless they are given.
 
     Raises:
         ValueError: If the weights are those of another network.
     """
     network = HEADS[form.task].build(create_network(architecture, form), len(form.class_names))
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"The weights do not fit the architecture: {error}") from None
+    if weights is not None:
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"The weights do not fit the architecture: {error}") from None
     return network.eval()
 
 

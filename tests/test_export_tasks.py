@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,13 @@ from rfsearch.dense_detector import DenseDetector
 from rfsearch.detection import NMS_THRESHOLD, SCORE_THRESHOLD, detector
 from rfsearch.experiment import Experiment
 from rfsearch.model import build_model
+from rfsearch.network_folder import InputFormat
+from rfsearch.retraining import RetrainingResult, retrain, starting_network
+from rfsearch.retraining_data import LoadingConfig
+from rfsearch.retraining_run import EpochResult, RetrainingConfig
+from rfsearch.retraining_tiles import TileCourse
 from rfsearch.tasks import Task
-from rfsearch.whole_network import load_whole
+from rfsearch.whole_network import load_whole, searched_part
 
 KINDS = ("segmentation", "detection")
 FILES = {"README.md", "architecture.json", "config.json", "erf.png", "head.safetensors"}
@@ -259,18 +266,131 @@ def test_its_best_boxes_are_what_the_detector_finds(neck: dict[str, Any] | None)
             torch.testing.assert_close(mine[name], values)
 
 
-# -- mistakes ---------------------------------------------------------------------------------
+# -- training them further --------------------------------------------------------------------
+
+
+def train(network: Path, data: Path, *options: str | Path) -> Any:
+    fixed = ("--workers", "0", "--device", "cpu", "--no-onnx")
+    return rfsearch("train", network, "--data", data, *fixed, *options)
+
+
+def settings(folder: Path, text: str = "") -> Path:
+    file = folder / "training.toml"
+    file.write_text(f"epochs = 2\n{text}\n[loading]\nbatch_size = 8\nhorizontal_flip = 0.5\n")
+    return file
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_only_classifiers_are_trained_further(
-    exported: dict[str, Path], tmp_path: Path, kind: str
+def test_training_begins_where_the_search_ended(
+    searched: dict[str, Path], exported: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
-    line = refusal(rfsearch("train", exported[kind], "--data", tmp_path, "--no-onnx"))
+    out = tmp_path / "out"
+    result = train(exported[kind], searched[kind], "--out", out, "--config", settings(tmp_path))
+    assert result.exit_code == 0, result.output
+    metric = {"segmentation": "miou", "detection": "ap"}[kind]
+    with (out / "training.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "loss", metric, f"ema_{metric}"]
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert float(rows[0][metric]) == pytest.approx(value_of(searched[kind]), abs=1e-5)
+    assert {path.name for path in out.iterdir()} == FILES - {"model.onnx"} | {"training.csv"}
+    best = max(float(row[f"ema_{metric}"]) for row in rows)
+    name = {"segmentation": "mean IoU", "detection": "AP (COCO)"}[kind]
+    assert f"| validation {name} | {best:.4f} |" in (out / "README.md").read_text()
+    assert f"epoch 2/2: loss {float(rows[2]['loss']):.3f}, {metric} " in result.stderr
+    model, form = load_whole(out)
+    assert form.input_size == (32, 32)
+    course = course_of(searched[kind], form)
+    assert course.score(model) == pytest.approx(best, abs=1e-6)
+
+
+CONFIG = RetrainingConfig(
+    epochs=2,
+    learning_rate=0.01,
+    warmup=0,
+    loading=LoadingConfig(batch_size=8, horizontal_flip=0.5),
+)
+
+
+def course_of(folder: Path, form: InputFormat, config: RetrainingConfig = CONFIG) -> TileCourse:
+    data: Any = task_of(folder).data
+    return TileCourse(data, form, config, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupted_training_ends_as_one_in_one_go(
+    searched: dict[str, Path], exported: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    def retrained(file: Path, stop: int | None = None) -> RetrainingResult:
+        def report(one: EpochResult) -> None:
+            if one.epoch == stop:
+                raise KeyboardInterrupt
+
+        model, form = load_whole(exported[kind])
+        arch = searched_part(model, kind).architecture
+        model, form = starting_network(model, arch, form, form.class_names, 0, from_scratch=True)
+        course = course_of(searched[kind], form)
+        return retrain(model, course, CONFIG, file, device=torch.device("cpu"), report=report)
+
+    whole = retrained(tmp_path / "whole.pt")
+    assert whole.history[2].loss < whole.history[1].loss
+    with pytest.raises(KeyboardInterrupt):
+        retrained(tmp_path / "parts.pt", stop=1)
+    parts = retrained(tmp_path / "parts.pt")
+    assert str(parts.history) == str(whole.history)
+    assert all(torch.equal(v, whole.weights[name]) for name, v in parts.weights.items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "new"),
+    [
+        ("segmentation", {"head.weight", "head.bias"}),
+        (
+            "detection",
+            {f"head.classification_head.cls_logits.{part}" for part in ("weight", "bias")},
+        ),
+    ],
+)
+def test_other_classes_have_new_weights_where_classes_are_told_apart(
+    exported: dict[str, Path], kind: str, new: set[str]
+) -> None:
+    model, form = load_whole(exported[kind])
+    arch = searched_part(model, kind).architecture
+    names = ("a", "b", "c", "d", "e")
+    other, other_form = starting_network(model, arch, form, names, 0)
+    assert other_form.class_names == names
+    before, after = model.state_dict(), other.state_dict()
+    assert before.keys() == after.keys()
+    differ = {
+        name
+        for name, value in after.items()
+        if value.shape != before[name].shape or not torch.equal(value, before[name])
+    }
+    assert differ == new
+
+
+# -- mistakes ---------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_trained_on_is_one_line(
+    searched: dict[str, Path], exported: dict[str, Path], tmp_path: Path
+) -> None:
+    network = exported["segmentation"]
+    line = refusal(train(network, searched["detection"], "--out", tmp_path / "out"))
     assert line == (
-        f"error: {exported[kind]}: only networks that classify can be trained further, but this "
-        f"one is for {kind}."
+        f"error: {searched['detection']}: must have images for segmentation, but has some for "
+        "detection."
     )
+    assert "nothing: cannot be read (No such f" in refusal(train(network, tmp_path / "nothing"))
+    options = ("--out", tmp_path / "out", "--config", settings(tmp_path, "mixup = 0.3"))
+    line = refusal(train(network, searched["segmentation"], *options))
+    assert line == "error: Only classifiers are trained with mixup."
+    assert "`batch_size <= training tiles` must hold, but got 64 and " in refusal(
+        train(network, searched["segmentation"], "--out", tmp_path / "out")
+    )
+    _, form = load_whole(network)
+    with pytest.raises(ValueError, match="must have 3 channels, which the network takes, but ha"):
+        course_of(searched["segmentation"], replace(form, mean=(0.5,) * 3, std=(0.2,) * 3))
 
 
 @pytest.mark.parametrize(

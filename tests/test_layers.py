@@ -45,9 +45,10 @@ LAYERS: tuple[set[str], ...] = (
         "array_cache", "augmentation", "boxed_images", "checkpoints", "classification", "datasets",
         "dense_detector", "detection", "device_images", "device_memory", "file_images", "heads",
         "image_lesson", "image_pixels", "level_maps", "loading_errors", "masked_images",
-        "package_images", "pixel_reader", "read_ahead", "retraining", "retraining_data",
-        "retraining_run", "scale_scores", "scenes", "segmentation", "sources", "streamed_images",
-        "task_erf", "tasks", "tile_cuts", "tile_data", "tile_objects", "tiles", "training",
+        "package_images", "pixel_reader", "read_ahead", "retraining", "retraining_classifier",
+        "retraining_course", "retraining_data", "retraining_run", "retraining_tiles",
+        "scale_scores", "scenes", "segmentation", "sources", "streamed_images", "task_erf",
+        "tasks", "tile_cuts", "tile_data", "tile_objects", "tiles", "training", "training_batches",
         "whole_network",
     },
     {
