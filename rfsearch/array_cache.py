@@ -10,14 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import time
+import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
@@ -27,6 +30,8 @@ from rfsearch.loading_errors import LoadingError
 CACHE_VARIABLE = "RFSEARCH_CACHE"
 #: Of what the arrays hold: to be raised when files are read in another way.
 _VERSION = 1
+#: Suffix of a file that is being written, and the age in seconds at which nobody writes it.
+_PARTIAL, _ABANDONED = ".partial", 86_400
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ class ArrayFile:
             LoadingError: If the file is not there any more, or broken.
         """
         try:
-            return np.array(np.load(self.file, mmap_mode="r")[part])
-        except (OSError, ValueError) as error:
+            return np.array(open_memmap(self.file, mode="r")[part])
+        except Exception as error:  # A broken header makes NumPy raise many kinds.
             raise LoadingError(f"{self.file}: cannot be read from the cache ({error}).") from None
 
 
@@ -66,7 +71,9 @@ def cached_array(source: Path, what: str, read: Callable[[], NDArray[Any]]) -> A
     """
     status = source.stat()
     # Of Pillow's version, since decoders and filters may round differently in another.
-    key = [PIL.__version__, what, str(source.resolve()), status.st_size, status.st_mtime_ns]
+    key = [PIL.__version__, what, str(source.resolve()), status.st_size]
+    # The time of modification alone may be that of another file, as archives and copies set it.
+    key += [status.st_mtime_ns, status.st_ctime_ns]
     return _cached(json.dumps(key), read)
 
 
@@ -112,8 +119,8 @@ def cache_folder() -> Path:
 def _shape(file: Path) -> tuple[int, ...] | None:
     """Of the array in a file; None where there is none, or a broken one."""
     try:
-        shape: tuple[int, ...] = np.load(file, mmap_mode="r").shape
-    except (OSError, ValueError, EOFError):
+        shape: tuple[int, ...] = open_memmap(file, mode="r").shape
+    except Exception:  # Of many kinds, where a header is broken.
         return None
     return shape
 
@@ -121,11 +128,20 @@ def _shape(file: Path) -> tuple[int, ...] | None:
 def _write(file: Path, array: NDArray[Any]) -> None:
     """Write a file that is there as a whole or not at all, whoever else writes it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as unfinished:
-        try:
-            np.save(unfinished, array)
-            unfinished.close()
-            Path(unfinished.name).replace(file)
-        except BaseException:
-            Path(unfinished.name).unlink(missing_ok=True)
-            raise
+    _remove_old(file.parent)
+    partial = file.with_name(f"{uuid.uuid4().hex}{_PARTIAL}")
+    try:
+        with partial.open("xb") as opened:
+            np.save(opened, array)
+        partial.replace(file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove what processes that were killed have left unfinished."""
+    for partial in folder.glob(f"*{_PARTIAL}"):
+        with suppress(OSError):  # Another process may have removed it.
+            if time.time() - partial.stat().st_mtime > _ABANDONED:
+                partial.unlink()

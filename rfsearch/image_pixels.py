@@ -58,7 +58,8 @@ def pixel_shape(file: Path, scale: float = 1.0) -> tuple[int, int, int]:
             raise
         with _open_tiff(file) as tiff:
             shape, kind = tiff.series[0].shape, np.dtype(tiff.series[0].dtype).kind
-        size, channels = (shape[0], shape[1]), _channels(file, shape, kind)
+        channels = _channels(file, shape, kind)
+        size = (shape[0], shape[1])
     return *_resized(size, scale), channels
 
 

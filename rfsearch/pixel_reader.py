@@ -81,7 +81,9 @@ class PixelReader:
 
 def _instances(file: Path, scale: float) -> NDArray[Any]:
     values = read_numbers(file, scale)
-    return values.astype(np.min_scalar_type(values.max()))
+    narrow = np.min_scalar_type(values.max())
+    # torch does not take 64 bits without a sign.
+    return values.astype(narrow) if narrow.itemsize <= 4 else values
 
 
 def _classes(file: Path, scale: float, num_classes: int) -> NDArray[np.uint8]:

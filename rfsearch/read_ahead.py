@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,8 +15,8 @@ from torch.utils.data import DataLoader
 
 from rfsearch.loading_errors import loading_errors
 
-#: Images that are read at a time to look at all of them.
-_SURVEYED = 64
+#: Values that are read at a time to look at all of them.
+_SURVEYED = 2**24
 
 
 class ReadLater(ABC):
@@ -47,10 +48,23 @@ class ReadLater(ABC):
         return self._count_values()
 
     def _count_values(self) -> Tensor:
-        places = [range(len(self))[n : n + _SURVEYED] for n in range(0, len(self), _SURVEYED)]
+        size = max(1, _SURVEYED // math.prod(self.shape[1:]))
+        places = [range(len(self))[n : n + size] for n in range(0, len(self), size)]
+        counts = torch.zeros(self.shape[1], 256, dtype=torch.int64)
         with loading_errors():
-            batches = read_ahead([self], places, usual_workers(), torch.device("cpu"))
-            return torch.stack([count_values(images) for (images,) in batches]).sum(dim=0)
+            for part in _ahead(_Counts(self), places, usual_workers(), torch.device("cpu")):
+                counts += part
+        return counts
+
+
+class _Counts:
+    """What is counted of images, as a data set: the images need not leave the process."""
+
+    def __init__(self, images: ReadLater) -> None:
+        self.images = images
+
+    def __getitem__(self, places: Sequence[int]) -> Tensor:
+        return count_values(self.images[places])
 
 
 class _Together:
@@ -77,8 +91,15 @@ def read_ahead(
         workers: Processes that read; 0 reads in this one. They end with the iteration.
         device: What the batches are for.
     """
-    loader: DataLoader[Any] = DataLoader(
-        _Together(sources),  # type: ignore[arg-type]  # which needs no more than `__getitem__`
+    for batch in _ahead(_Together(sources), places, workers, device):
+        yield tuple(batch)
+
+
+def _ahead(
+    items: Any, places: Iterable[Sequence[int]], workers: int, device: torch.device
+) -> Iterator[Any]:
+    yield from DataLoader(
+        items,
         batch_size=None,
         sampler=list(places),
         num_workers=workers,
@@ -86,8 +107,6 @@ def read_ahead(
         # It draws a seed for its processes, and must not from what dropout is drawn from.
         generator=torch.Generator(),
     )
-    for batch in loader:
-        yield tuple(batch)
 
 
 def count_values(images: Tensor) -> Tensor:

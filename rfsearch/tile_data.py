@@ -13,6 +13,7 @@ from rfsearch.array_cache import ArrayFile
 from rfsearch.datasets import IGNORED, Boxes, DetectionData, Instances, Pixels, SegmentationData
 from rfsearch.device_memory import fits_memory
 from rfsearch.limits import check_memory
+from rfsearch.read_ahead import ReadLater
 from rfsearch.tile_cuts import Array, Cuts, Tile, each_tile
 from rfsearch.tile_objects import (
     MIN_VISIBLE,
@@ -109,6 +110,7 @@ def detection_data(
         for image, split in zip(images, splits, strict=True)
     ]
     train, valid = (_cut(pixels, part, tiling) for part in parts)
+    _count_now(train)
     return DetectionData(
         train_images=train,
         train_boxes=boxes[0],
@@ -150,6 +152,7 @@ def segmentation_data(
         for found, split in zip(objects, splits, strict=True)
     ]
     train, valid = (_cut(pixels, part, tiling) for part in parts)
+    _count_now(train)
     train_masks, valid_masks = (_cut(classes, part, tiling, IGNORED) for part in parts)
     return SegmentationData(
         train_images=train,
@@ -210,6 +213,12 @@ def _cut(
     channels = max(a.shape[2] for a in arrays) if len(arrays[0].shape) == 3 else None
     cuts = Cuts(tuple(arrays), tiles, tiling.image_size, channels, fill)
     return cuts if _are_stored(arrays) else cuts[:]
+
+
+def _count_now(images: Pixels) -> None:
+    """Count the values of images that are read later, so that trials have them."""
+    if isinstance(images, ReadLater):
+        _ = images.value_counts
 
 
 def _are_stored(arrays: list[Array]) -> bool:

@@ -64,10 +64,16 @@ def test_a_file_is_read_once_for_each_purpose(source: Path) -> None:
     assert reader.calls == 2
 
 
+def same_size(file: Path) -> None:
+    """Other content, as long as before and as old."""
+    file.write_bytes(b"WHAT IS READ")
+    os.utime(file, ns=(0, 0))
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        lambda file: file.write_bytes(b"what is there"),
+        same_size,
         lambda file: os.utime(file, ns=(1, 1)),
         lambda file: file.write_bytes(b"longer than that"),
     ],
@@ -75,9 +81,9 @@ def test_a_file_is_read_once_for_each_purpose(source: Path) -> None:
 def test_a_file_that_has_changed_is_read_again(
     source: Path, change: Callable[[Path], None]
 ) -> None:
-    cached_array(source, "pixels", lambda: VALUES)
     os.utime(source, ns=(0, 0))
     cached_array(source, "pixels", lambda: VALUES)
+    cached_array(source, "pixels", never)
     change(source)
     reader = Reader()
     cached_array(source, "pixels", reader)
@@ -95,13 +101,46 @@ def test_files_of_the_same_name_and_size_are_told_apart(source: Path, tmp_path: 
     assert (mine[:, :] + 1 == theirs[:, :]).all()
 
 
-@pytest.mark.parametrize("keep", [0, 40, 150])
-def test_a_broken_file_is_read_anew(source: Path, cache: Path, keep: int) -> None:
-    cached_array(source, "pixels", lambda: VALUES)
+DAMAGES: list[Callable[[bytes], bytes]] = [
+    lambda content: b"",
+    lambda content: content[:40],
+    lambda content: content[:150],
+    lambda content: content.replace(b"descr", b"de\n'cr"),
+    lambda content: b"PK\x03\x04" + content,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_broken_file_is_told_of_and_read_anew(
+    source: Path, cache: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    stored = cached_array(source, "pixels", lambda: VALUES)
     (file,) = files(cache)
-    file.write_bytes(file.read_bytes()[:keep])
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(LoadingError, match=r"\.npy: cannot be read from the cache \("):
+        stored[:1, :1]
     assert (cached_array(source, "pixels", lambda: VALUES)[:, :] == VALUES).all()
     assert (cached_array(source, "pixels", never)[:, :] == VALUES).all()
+
+
+def test_others_may_read_what_they_may_read_elsewhere(source: Path, cache: Path) -> None:
+    cached_array(source, "pixels", lambda: VALUES)
+    (file,) = files(cache)
+    other = cache / "other"
+    other.touch()
+    assert file.stat().st_mode == other.stat().st_mode
+
+
+def test_what_a_killed_process_left_is_removed(source: Path, cache: Path) -> None:
+    cached_array(source, "pixels", lambda: VALUES)
+    (file,) = files(cache)
+    old, new = (file.with_name(f"{name}.partial") for name in ("old", "new"))
+    for partial in (old, new):
+        partial.touch()
+    os.utime(old, (0, 0))
+    file.unlink()
+    cached_array(source, "pixels", lambda: VALUES)
+    assert set(files(cache)) == {file, new}
 
 
 def test_what_cannot_be_read_leaves_nothing(source: Path, cache: Path) -> None:

@@ -100,10 +100,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_stack_of_images_is_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((5, 8, 8, 2), np.float32))
-    for read in (read_pixels, pixel_shape):
-        with pytest.raises(ValueError, match=r"must be an image in grey or RGB, but has the sha"):
-            read(tmp_path / "stack.tif")
+    for name, shape in (("stack", (5, 8, 8, 2)), ("line", (9,))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros(shape, np.float64))
+        for read in (read_pixels, pixel_shape):
+            with pytest.raises(ValueError, match=r"must be an image in grey or RGB, but has the"):
+                read(tmp_path / f"{name}.tif")
 
 
 def test_a_coloured_mask_is_refused(tmp_path: Path) -> None:
