@@ -10,10 +10,10 @@ import pandas as pd
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from rfsearch.constraint import CONSTRAINT_KEYS
 from rfsearch.pareto import undominated
 from rfsearch.promotion import goes_on
 from rfsearch.trial_attributes import BASELINE_SCORE, ENVIRONMENT, PROMOTED_FROM
+from rfsearch.trial_gates import CONSTRAINT_KEYS
 
 if TYPE_CHECKING:
     import optuna

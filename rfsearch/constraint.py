@@ -1,9 +1,4 @@
-"""Gates that a candidate must pass, and how a trial that fails one ends.
-
-The same Optuna constraints are set in every trial, in octaves (see `Range.violation`), and a
-candidate that fails a gate is pruned. A trial pruned before its network was measured gets, as its
-measured constraint, the one of the expected ERF: the best estimate there is. Its latency and its
-memory are unknown, so those constraints are 0 octaves, which speaks neither for nor against it.
+"""Gates that a candidate must pass.
 
 Of a candidate with several output maps each serves a part of the target and is held to what
 follows from that (`rfsearch.level_ranges`); a gate's verdict is that of the worst.
@@ -11,58 +6,26 @@ follows from that (`rfsearch.level_ranges`); a gate's verdict is that of the wor
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from rfsearch.budget import Budget
 from rfsearch.level_ranges import FIELD_GATES, LevelRanges, level_ranges
 from rfsearch.ranges import Range, pixel_range
 from rfsearch.target import MAX_GRIDDING, ScaleTarget
+from rfsearch.trial_gates import check_architecture, check_erf, check_speed
 from rfsearch.verdict import Verdict
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
     from rfsearch.architecture import Architecture
+    from rfsearch.trial_gates import Sized, Timed
 
-#: Gate to the name of its Optuna constraint, from the cheapest to the dearest.
-CONSTRAINT_KEYS = {
-    "theoretical": "trf_octaves",
-    "output_stride": "output_stride_octaves",
-    "parameters": "params_octaves",
-    "flops": "flops_octaves",
-    "training_memory": "training_memory_octaves",
-    "gridding": "gridding_octaves",
-    "expected": "erf_expected_octaves",
-    "measured": "erf_measured_octaves",
-    "latency": "latency_octaves",
-    "memory": "peak_memory_octaves",
-}
 Bounds = tuple[float, float | None]
-
-
-class Sized(Protocol):
-    """A measured effective receptive field."""
-
-    @property
-    def size(self) -> float:
-        """ERF size in px."""
-
-
-class Timed(Protocol):
-    """A measured latency and peak memory."""
-
-    @property
-    def latency_ms(self) -> float:
-        """Median time of a forward pass of one image, in ms."""
-
-    @property
-    def peak_memory_mb(self) -> float:
-        """Memory during that pass, in MiB."""
 
 
 @dataclass(frozen=True)
@@ -166,13 +129,14 @@ class RFConstraint:
 
         These are the ones to measure for `check_measured`.
         """
-        return self._asked(architecture).judged
+        return self.asked_of(architecture).judged
 
     def main_level(self, architecture: Architecture) -> str:
         """The output map whose sizes are logged: the coarsest that serves a part, or the last."""
-        return self._asked(architecture).main
+        return self.asked_of(architecture).main
 
-    def _asked(self, architecture: Architecture) -> LevelRanges:
+    def asked_of(self, architecture: Architecture) -> LevelRanges:
+        """What is asked of each of a candidate's output maps."""
         fields = architecture.receptive_fields()
         return self.level_ranges({level: field.stride for level, field in fields.items()})
 
@@ -193,7 +157,7 @@ class RFConstraint:
         return list(worst.values())
 
     def _each_verdict(self, architecture: Architecture) -> Iterator[Verdict]:
-        asked = self._asked(architecture)
+        asked = self.asked_of(architecture)
         yield from asked.verdicts("theoretical", lambda at: architecture.receptive_field(at).size)
         if self.budget is not None:
             for gate, value in self.budget.values(architecture).items():
@@ -217,23 +181,7 @@ class RFConstraint:
         Raises:
             optuna.TrialPruned: If a closed-form gate fails; it says by how many px.
         """
-        asked = self._asked(architecture)
-        level = asked.main
-        field, erf = architecture.receptive_field(level), architecture.expected_erf(level)
-        trial.set_user_attr("trf_size", field.size)
-        trial.set_user_attr("output_stride", field.stride)
-        trial.set_user_attr("erf_expected", erf.size)
-        if asked.several:
-            trial.set_user_attr("levels", json.dumps(_described(architecture, asked)))
-        verdicts = self.verdicts(architecture)
-        for verdict in verdicts:
-            trial.set_constraint(CONSTRAINT_KEYS[verdict.gate], verdict.octaves)
-        failed = [verdict for verdict in verdicts if not verdict.passes]
-        if failed:
-            as_expected = asked.verdicts("measured", lambda at: architecture.expected_erf(at).size)
-            _constrain(trial, list(as_expected))
-            self._set_unmeasured(trial)
-            _reject(trial, failed[0])
+        check_architecture(self, trial, architecture)
 
     def check_measured(self, trial: Trial, erf: Sized | Mapping[str, Sized]) -> None:
         """Set the constraint of the measured ERF; prune the trial if it does not fit.
@@ -247,25 +195,7 @@ class RFConstraint:
             optuna.TrialPruned: If the gate fails; it says by how many px.
             ValueError: If a level is missing.
         """
-        levels = json.loads(trial.user_attrs.get("levels", "{}"))
-        measured = dict(erf) if isinstance(erf, Mapping) else {"": erf}
-        strides = {level: known["stride"] for level, known in levels.items()}
-        asked = self.level_ranges(strides or dict.fromkeys(list(measured)[-1:], 1))
-
-        def size_of(level: str) -> float:
-            if level not in measured:
-                raise ValueError(f"`erf` must hold the measured ERF of {level}, by its level.")
-            return float(measured[level].size)
-
-        trial.set_user_attr("erf_init", size_of(asked.main))
-        if levels:
-            for level in levels.keys() & measured.keys():
-                levels[level]["erf_init"] = size_of(level)
-            trial.set_user_attr("levels", json.dumps(levels))
-        worst = _constrain(trial, list(asked.verdicts("measured", size_of)))
-        if worst is not None and not worst.passes:
-            self._set_unmeasured(trial)
-            _reject(trial, worst)
+        check_erf(self, trial, erf)
 
     @property
     def needs_latency(self) -> bool:
@@ -278,51 +208,4 @@ class RFConstraint:
         Raises:
             optuna.TrialPruned: If a gate fails; it says by how much.
         """
-        values = {"latency": measured.latency_ms, "memory": measured.peak_memory_mb}
-        trial.set_user_attr("latency_ms", measured.latency_ms)
-        trial.set_user_attr("peak_memory_mb", measured.peak_memory_mb)
-        verdicts = [
-            Verdict(gate, values[gate], allowed)
-            for gate, allowed in self.ranges().items()
-            if gate in values
-        ]
-        for verdict in verdicts:
-            trial.set_constraint(CONSTRAINT_KEYS[verdict.gate], verdict.octaves)
-        for verdict in verdicts:
-            if not verdict.passes:
-                _reject(trial, verdict)
-
-    def _set_unmeasured(self, trial: Trial) -> None:
-        for gate in self.budget.measured_ranges() if self.budget else ():
-            trial.set_constraint(CONSTRAINT_KEYS[gate], 0.0)
-
-
-def _described(architecture: Architecture, asked: LevelRanges) -> dict[str, dict[str, Any]]:
-    """What is logged of each output map, fit for JSON; `part` is null where it serves none."""
-    described: dict[str, dict[str, Any]] = {}
-    for level, field in architecture.receptive_fields().items():
-        part = asked.levels[level].part
-        described[level] = {
-            "stride": field.stride,
-            "trf_size": field.size,
-            "erf_expected": architecture.expected_erf(level).size,
-            "part": [part.min_size, part.max_size] if part is not None else None,
-        }
-    return described
-
-
-def _constrain(trial: Trial, verdicts: list[Verdict]) -> Verdict | None:
-    """Set the constraint of one gate by the worst level, if the gate is on."""
-    if not verdicts:
-        return None
-    worst = max(verdicts, key=lambda verdict: verdict.octaves)
-    trial.set_constraint(CONSTRAINT_KEYS[worst.gate], worst.octaves)
-    return worst
-
-
-def _reject(trial: Trial, verdict: Verdict) -> None:
-    from optuna import TrialPruned
-
-    trial.set_user_attr("rejected_by", verdict.gate)
-    trial.set_user_attr("reason", str(verdict))
-    raise TrialPruned(str(verdict))
+        check_speed(self, trial, measured)

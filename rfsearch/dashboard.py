@@ -20,10 +20,10 @@ from optuna_dashboard import save_note, save_plotly_graph_object
 
 from rfsearch import interactive, interactive_front
 from rfsearch.advice import erf_verdict, next_steps
-from rfsearch.constraint import CONSTRAINT_KEYS
 from rfsearch.objectives import name_objectives
 from rfsearch.plots import erf_heat_map
 from rfsearch.report_text import against_baselines, facts, found, on_the_front
+from rfsearch.trial_gates import CONSTRAINT_KEYS
 
 if TYPE_CHECKING:
     from typing import BinaryIO

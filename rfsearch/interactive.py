@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from rfsearch.constraint import CONSTRAINT_KEYS
 from rfsearch.erf_effect import (
     metric_label,
     trained_baselines,
@@ -24,6 +23,7 @@ from rfsearch.front import cost_label
 from rfsearch.palette import BLACK, GREY, ORANGE, TARGET, TRAINED, VERMILLION
 from rfsearch.search_figures import funnel_steps
 from rfsearch.statistics import rank_correlation, trend
+from rfsearch.trial_gates import CONSTRAINT_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

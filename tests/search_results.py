@@ -9,12 +9,13 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
+from rfsearch.constraint import RFConstraint
 from rfsearch.curves import CURVE
 from rfsearch.objectives import DIRECTIONS, name_objectives
 from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
 from rfsearch.trial_attributes import BASELINE, BASELINE_SCORE
+from rfsearch.trial_gates import CONSTRAINT_KEYS
 
 SPACE = SearchSpace.load("toy")
 CONSTRAINT = RFConstraint(ScaleTarget(6, 10))

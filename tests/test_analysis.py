@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import Trial, TrialState
 
 from rfsearch.analysis import trials_dataframe
-from rfsearch.constraint import CONSTRAINT_KEYS
+from rfsearch.trial_gates import CONSTRAINT_KEYS
 
 #: Every column beside the parameters, in order, with its type.
 DTYPES = {

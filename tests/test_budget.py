@@ -7,8 +7,9 @@ import pytest
 from helpers import architecture, stage_dict
 
 from rfsearch.budget import Budget
-from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
+from rfsearch.constraint import RFConstraint
 from rfsearch.ranges import Range
+from rfsearch.trial_gates import CONSTRAINT_KEYS
 
 ARCH = architecture(stage_dict("plain", 8, 2, (3, 3)))
 BUDGET = Budget(

@@ -10,10 +10,11 @@ from helpers import architecture, stage_dict
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.architecture import Architecture
-from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
+from rfsearch.constraint import RFConstraint
 from rfsearch.ranges import Range
 from rfsearch.space import SearchSpace
 from rfsearch.target import MAX_GRIDDING, ScaleTarget
+from rfsearch.trial_gates import CONSTRAINT_KEYS
 from rfsearch.verdict import Verdict
 
 #: Its theoretical field is 25 px and its expected ERF 21 px.

@@ -12,7 +12,7 @@ from helpers import refusal, rfsearch
 from optuna.trial import TrialState
 from search_results import searched_study
 
-from rfsearch.constraint import CONSTRAINT_KEYS
+from rfsearch.trial_gates import CONSTRAINT_KEYS
 
 pytest.importorskip("optuna_dashboard", reason="needs the extra rfsearch[dashboard]")
 

@@ -30,7 +30,7 @@ LAYERS: tuple[set[str], ...] = (
         "baseline_names", "candidates", "choices", "constraint", "decisions", "effects",
         "feasible", "feasible_graph", "findings", "level_ranges", "neck_choices", "objectives",
         "remedies", "rules", "space", "stage_heads", "stem_choices", "trial_attributes",
-        "verdict", "ways",
+        "trial_gates", "verdict", "ways",
     },
     {
         "builders", "coverage_probe", "diagnosis", "erf", "erf_average", "erf_crop", "erf_images",

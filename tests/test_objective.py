@@ -17,7 +17,7 @@ from squares import boxed
 
 from rfsearch.architecture import Architecture
 from rfsearch.checkpoints import Checkpoint
-from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
+from rfsearch.constraint import RFConstraint
 from rfsearch.datasets import ImageData
 from rfsearch.diagnosis import diagnose
 from rfsearch.model import SearchedNetwork
@@ -29,6 +29,7 @@ from rfsearch.tasks import ClassificationTask, DetectionTask
 from rfsearch.tile_data import detection_data
 from rfsearch.tiles import AreaTiling
 from rfsearch.training import TrainingConfig, TrainingResult
+from rfsearch.trial_gates import CONSTRAINT_KEYS
 
 SPACE = SearchSpace(
     stem={"kernel_size": 3, "stride": 1, "width": 4},

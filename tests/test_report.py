@@ -17,7 +17,7 @@ from rich.console import Console
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.checkpoints import Checkpoint
-from rfsearch.constraint import CONSTRAINT_KEYS, RFConstraint
+from rfsearch.constraint import RFConstraint
 from rfsearch.data_config import DigitsConfig
 from rfsearch.datasets import ImageData
 from rfsearch.experiment import Experiment, ExperimentConfig
@@ -28,6 +28,7 @@ from rfsearch.report import gate_summary, trained_table, write_report
 from rfsearch.space import SearchSpace
 from rfsearch.tasks import ClassificationTask
 from rfsearch.training import TrainingResult
+from rfsearch.trial_gates import CONSTRAINT_KEYS
 
 SPACE = SearchSpace(
     stem={"kernel_size": 3, "stride": 1, "width": 4},

@@ -7,8 +7,8 @@ import pytest
 from search_results import searched_study
 
 from rfsearch.analysis import trials_dataframe
-from rfsearch.constraint import CONSTRAINT_KEYS
 from rfsearch.savings import STOPS, gate_savings
+from rfsearch.trial_gates import CONSTRAINT_KEYS
 
 ROW = {
     "baseline": None,
