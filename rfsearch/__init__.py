@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from rfsearch.trace import trace_receptive_field as trace_receptive_field
     from rfsearch.trace_result import TracedMap as TracedMap
     from rfsearch.trace_result import TracedModel as TracedModel
-    from rfsearch.training import TrainingConfig as TrainingConfig
+    from rfsearch.training_config import TrainingConfig as TrainingConfig
 
 _HOMES = {
     "ASPP": "necks",
@@ -103,7 +103,7 @@ _HOMES = {
     "Tiling": "tiles",
     "TracedMap": "trace_result",
     "TracedModel": "trace_result",
-    "TrainingConfig": "training",
+    "TrainingConfig": "training_config",
     "UNet": "necks",
     "build_model": "model",
     "buildings": "package_images",

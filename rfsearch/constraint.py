@@ -129,14 +129,13 @@ class RFConstraint:
 
         These are the ones to measure for `check_measured`.
         """
-        return self.asked_of(architecture).judged
+        return self._asked(architecture).judged
 
     def main_level(self, architecture: Architecture) -> str:
         """The output map whose sizes are logged: the coarsest that serves a part, or the last."""
-        return self.asked_of(architecture).main
+        return self._asked(architecture).main
 
-    def asked_of(self, architecture: Architecture) -> LevelRanges:
-        """What is asked of each of a candidate's output maps."""
+    def _asked(self, architecture: Architecture) -> LevelRanges:
         fields = architecture.receptive_fields()
         return self.level_ranges({level: field.stride for level, field in fields.items()})
 
@@ -157,7 +156,7 @@ class RFConstraint:
         return list(worst.values())
 
     def _each_verdict(self, architecture: Architecture) -> Iterator[Verdict]:
-        asked = self.asked_of(architecture)
+        asked = self._asked(architecture)
         yield from asked.verdicts("theoretical", lambda at: architecture.receptive_field(at).size)
         if self.budget is not None:
             for gate, value in self.budget.values(architecture).items():
@@ -181,7 +180,13 @@ class RFConstraint:
         Raises:
             optuna.TrialPruned: If a closed-form gate fails; it says by how many px.
         """
-        check_architecture(self, trial, architecture)
+        check_architecture(
+            trial,
+            architecture,
+            self._asked(architecture),
+            self.verdicts(architecture),
+            self._later,
+        )
 
     def check_measured(self, trial: Trial, erf: Sized | Mapping[str, Sized]) -> None:
         """Set the constraint of the measured ERF; prune the trial if it does not fit.
@@ -195,12 +200,17 @@ class RFConstraint:
             optuna.TrialPruned: If the gate fails; it says by how many px.
             ValueError: If a level is missing.
         """
-        check_erf(self, trial, erf)
+        check_erf(trial, erf, self.level_ranges, self._later)
 
     @property
     def needs_latency(self) -> bool:
         """Whether there is a bound on the measured latency or memory."""
-        return bool(self.budget and self.budget.measured_ranges())
+        return bool(self._later)
+
+    @property
+    def _later(self) -> tuple[str, ...]:
+        """The gates that a trial meets last."""
+        return tuple(self.budget.measured_ranges()) if self.budget else ()
 
     def check_latency(self, trial: Trial, measured: Timed) -> None:
         """Set the constraints of latency and memory; prune the trial if one does not fit.
@@ -208,4 +218,4 @@ class RFConstraint:
         Raises:
             optuna.TrialPruned: If a gate fails; it says by how much.
         """
-        check_speed(self, trial, measured)
+        check_speed(trial, measured, self.ranges())

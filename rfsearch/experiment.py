@@ -22,7 +22,7 @@ from rfsearch.space import SearchSpace
 from rfsearch.target import ScaleTarget
 from rfsearch.tasks import Task, task_for
 from rfsearch.timm_models import check_name
-from rfsearch.training import TrainingConfig
+from rfsearch.training_config import TrainingConfig
 from rfsearch.validation import FrozenData, parse, read_toml
 
 Positive = Annotated[float, Field(gt=0, strict=False)]

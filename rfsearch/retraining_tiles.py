@@ -11,8 +11,8 @@ from rfsearch.datasets import DetectionData, SegmentationData
 from rfsearch.detection import DetectionLesson
 from rfsearch.device_images import Normalizer
 from rfsearch.segmentation import SegmentationLesson
-from rfsearch.training import TrainingConfig
 from rfsearch.training_batches import TrainingBatches
+from rfsearch.training_config import TrainingConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

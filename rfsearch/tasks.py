@@ -20,7 +20,8 @@ from rfsearch.model import build_model
 from rfsearch.segmentation import SegmentationLesson
 from rfsearch.task_erf import measure_on
 from rfsearch.timm_network import TimmNetwork
-from rfsearch.training import Lesson, TrainingConfig, TrainingResult, train
+from rfsearch.training import Lesson, TrainingResult, train
+from rfsearch.training_config import TrainingConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

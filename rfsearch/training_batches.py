@@ -10,7 +10,7 @@ import torch
 from rfsearch.augmentation import Batch, Variation
 
 if TYPE_CHECKING:
-    from rfsearch.training import TrainingConfig
+    from rfsearch.training_config import TrainingConfig
 
 
 class TrainingBatches:

@@ -9,7 +9,7 @@ memory are unknown, so those constraints are 0 octaves, which speaks neither for
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rfsearch.verdict import Verdict
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
     from rfsearch.architecture import Architecture
-    from rfsearch.constraint import RFConstraint
     from rfsearch.level_ranges import LevelRanges
+    from rfsearch.ranges import Range
 
 #: Gate to the name of its Optuna constraint, from the cheapest to the dearest.
 CONSTRAINT_KEYS = {
@@ -56,9 +56,25 @@ class Timed(Protocol):
         """Memory during that pass, in MiB."""
 
 
-def check_architecture(constraint: RFConstraint, trial: Trial, architecture: Architecture) -> None:
-    """What `RFConstraint.check` does."""
-    asked = constraint.asked_of(architecture)
+def check_architecture(
+    trial: Trial,
+    architecture: Architecture,
+    asked: LevelRanges,
+    verdicts: list[Verdict],
+    later: Iterable[str],
+) -> None:
+    """Set what the closed forms say; prune the trial if a gate fails.
+
+    Args:
+        trial: The candidate's.
+        architecture: The candidate.
+        asked: What is asked of its maps.
+        verdicts: What the gates say, from the cheapest to the dearest.
+        later: The gates of latency and memory that are on.
+
+    Raises:
+        optuna.TrialPruned: If a gate fails; it says by how many px.
+    """
     level = asked.main
     field, erf = architecture.receptive_field(level), architecture.expected_erf(level)
     trial.set_user_attr("trf_size", field.size)
@@ -66,23 +82,38 @@ def check_architecture(constraint: RFConstraint, trial: Trial, architecture: Arc
     trial.set_user_attr("erf_expected", erf.size)
     if asked.several:
         trial.set_user_attr("levels", json.dumps(_described(architecture, asked)))
-    verdicts = constraint.verdicts(architecture)
     for verdict in verdicts:
         trial.set_constraint(CONSTRAINT_KEYS[verdict.gate], verdict.octaves)
     failed = [verdict for verdict in verdicts if not verdict.passes]
     if failed:
         as_expected = asked.verdicts("measured", lambda at: architecture.expected_erf(at).size)
         _constrain(trial, list(as_expected))
-        _set_unmeasured(constraint, trial)
+        _set_unknown(trial, later)
         _reject(trial, failed[0])
 
 
-def check_erf(constraint: RFConstraint, trial: Trial, erf: Sized | Mapping[str, Sized]) -> None:
-    """What `RFConstraint.check_measured` does."""
+def check_erf(
+    trial: Trial,
+    erf: Sized | Mapping[str, Sized],
+    level_ranges: Callable[[Mapping[str, int]], LevelRanges],
+    later: Iterable[str],
+) -> None:
+    """Set what the measured ERF says; prune the trial if it does not fit.
+
+    Args:
+        trial: One that `check_architecture` has let pass.
+        erf: As measured, by level where there are several.
+        level_ranges: Gives what is asked of maps, by their strides.
+        later: The gates of latency and memory that are on.
+
+    Raises:
+        optuna.TrialPruned: If the gate fails; it says by how many px.
+        ValueError: If a level is missing.
+    """
     levels = json.loads(trial.user_attrs.get("levels", "{}"))
     measured = dict(erf) if isinstance(erf, Mapping) else {"": erf}
     strides = {level: known["stride"] for level, known in levels.items()}
-    asked = constraint.level_ranges(strides or dict.fromkeys(list(measured)[-1:], 1))
+    asked = level_ranges(strides or dict.fromkeys(list(measured)[-1:], 1))
 
     def size_of(level: str) -> float:
         if level not in measured:
@@ -96,19 +127,26 @@ def check_erf(constraint: RFConstraint, trial: Trial, erf: Sized | Mapping[str, 
         trial.set_user_attr("levels", json.dumps(levels))
     worst = _constrain(trial, list(asked.verdicts("measured", size_of)))
     if worst is not None and not worst.passes:
-        _set_unmeasured(constraint, trial)
+        _set_unknown(trial, later)
         _reject(trial, worst)
 
 
-def check_speed(constraint: RFConstraint, trial: Trial, measured: Timed) -> None:
-    """What `RFConstraint.check_latency` does."""
+def check_speed(trial: Trial, measured: Timed, ranges: Mapping[str, Range]) -> None:
+    """Set what latency and memory say; prune the trial if one does not fit.
+
+    Args:
+        trial: One that `check_erf` has let pass.
+        measured: Latency and memory.
+        ranges: What each gate lets pass.
+
+    Raises:
+        optuna.TrialPruned: If a gate fails; it says by how much.
+    """
     values = {"latency": measured.latency_ms, "memory": measured.peak_memory_mb}
     trial.set_user_attr("latency_ms", measured.latency_ms)
     trial.set_user_attr("peak_memory_mb", measured.peak_memory_mb)
     verdicts = [
-        Verdict(gate, values[gate], allowed)
-        for gate, allowed in constraint.ranges().items()
-        if gate in values
+        Verdict(gate, values[gate], allowed) for gate, allowed in ranges.items() if gate in values
     ]
     for verdict in verdicts:
         trial.set_constraint(CONSTRAINT_KEYS[verdict.gate], verdict.octaves)
@@ -117,8 +155,8 @@ def check_speed(constraint: RFConstraint, trial: Trial, measured: Timed) -> None
             _reject(trial, verdict)
 
 
-def _set_unmeasured(constraint: RFConstraint, trial: Trial) -> None:
-    for gate in constraint.budget.measured_ranges() if constraint.budget else ():
+def _set_unknown(trial: Trial, gates: Iterable[str]) -> None:
+    for gate in gates:
         trial.set_constraint(CONSTRAINT_KEYS[gate], 0.0)
 
 

@@ -16,7 +16,8 @@ from rfsearch.datasets import IGNORED, SegmentationData
 from rfsearch.detection import DetectionLesson
 from rfsearch.segmentation import SegmentationLesson
 from rfsearch.tasks import ClassificationTask, DetectionTask
-from rfsearch.training import TrainingConfig, train
+from rfsearch.training import train
+from rfsearch.training_config import TrainingConfig
 
 IMAGE = [[1, 2, 3], [4, 5, 6]]
 

@@ -12,7 +12,8 @@ from rfsearch.checkpoints import Checkpoint, Checkpoints, TrainingProgress
 from rfsearch.classification import ClassificationLesson
 from rfsearch.model import build_model
 from rfsearch.sources import digit_scenes
-from rfsearch.training import TrainingConfig, TrainingResult, train
+from rfsearch.training import TrainingResult, train
+from rfsearch.training_config import TrainingConfig
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=4, batch_size=16)

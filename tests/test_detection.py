@@ -23,7 +23,8 @@ from rfsearch.model import build_model
 from rfsearch.target import ScaleTarget
 from rfsearch.tile_data import detection_data
 from rfsearch.tiles import AreaTiling
-from rfsearch.training import Scores, TrainingConfig, train
+from rfsearch.training import Scores, train
+from rfsearch.training_config import TrainingConfig
 
 CPU = torch.device("cpu")
 Corners = tuple[float, float, float, float]

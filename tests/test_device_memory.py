@@ -24,7 +24,8 @@ from rfsearch.datasets import IGNORED, SegmentationData
 from rfsearch.device_memory import Gradients, device_memory, fewest_images
 from rfsearch.objective import Objective
 from rfsearch.segmentation import SegmentationLesson
-from rfsearch.training import Lesson, TrainingConfig, train
+from rfsearch.training import Lesson, train
+from rfsearch.training_config import TrainingConfig
 
 CPU = torch.device("cpu")
 MESSAGE = "CUDA out of memory. Tried to allocate 20.00 GiB.\nMore lines of advice."

@@ -18,7 +18,7 @@ from rfsearch.datasets import ImageData
 from rfsearch.objective import Objective
 from rfsearch.space import SearchSpace
 from rfsearch.tasks import ClassificationTask
-from rfsearch.training import TrainingConfig
+from rfsearch.training_config import TrainingConfig
 
 KEYS = ("latency_octaves", "peak_memory_octaves")
 BUDGET = Budget(max_latency_ms=4, max_peak_memory_mb=10)

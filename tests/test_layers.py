@@ -49,7 +49,7 @@ LAYERS: tuple[set[str], ...] = (
         "retraining_course", "retraining_data", "retraining_run", "retraining_tiles",
         "scale_scores", "scenes", "segmentation", "sources", "streamed_images", "task_erf",
         "tasks", "tile_cuts", "tile_data", "tile_objects", "tiles", "training", "training_batches",
-        "whole_network",
+        "training_config", "whole_network",
     },
     {
         "baselines", "curves", "data_config", "database_url", "devices", "environment",

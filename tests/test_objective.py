@@ -28,7 +28,8 @@ from rfsearch.target import ScaleTarget
 from rfsearch.tasks import ClassificationTask, DetectionTask
 from rfsearch.tile_data import detection_data
 from rfsearch.tiles import AreaTiling
-from rfsearch.training import TrainingConfig, TrainingResult
+from rfsearch.training import TrainingResult
+from rfsearch.training_config import TrainingConfig
 from rfsearch.trial_gates import CONSTRAINT_KEYS
 
 SPACE = SearchSpace(

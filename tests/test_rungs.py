@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rfsearch.recovery import RETRY_OF, RUNGS, end_lost
 from rfsearch.rungs import Hyperband, SuccessiveHalving
-from rfsearch.training import TrainingConfig
+from rfsearch.training_config import TrainingConfig
 
 DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)
 

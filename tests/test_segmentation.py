@@ -15,7 +15,8 @@ from rfsearch.model import build_model
 from rfsearch.segmentation import SegmentationLesson, SegmentationNetwork
 from rfsearch.tile_data import segmentation_data
 from rfsearch.tiles import AreaTiling
-from rfsearch.training import TrainingConfig, train
+from rfsearch.training import train
+from rfsearch.training_config import TrainingConfig
 
 CPU = torch.device("cpu")
 NAMES = ("background", "dim", "bright")

@@ -28,7 +28,7 @@ from rfsearch.objective import Objective
 from rfsearch.sources import image_folder
 from rfsearch.streamed_images import StreamedImages
 from rfsearch.tasks import ClassificationTask
-from rfsearch.training import TrainingConfig
+from rfsearch.training_config import TrainingConfig
 
 CPU = torch.device("cpu")
 

@@ -34,7 +34,7 @@ from rfsearch.tasks import DetectionTask, SegmentationTask
 from rfsearch.tile_cuts import Cuts
 from rfsearch.tile_data import BoxedImage, MaskedImage, detection_data, segmentation_data
 from rfsearch.tiles import AreaTiling, Tiling
-from rfsearch.training import TrainingConfig
+from rfsearch.training_config import TrainingConfig
 
 CPU = torch.device("cpu")
 NAMES = ("background", "dim", "bright")

@@ -22,7 +22,7 @@ from rfsearch.task_erf import LARGEST_ERF_INPUT, mirror
 from rfsearch.tasks import ClassificationTask, DetectionTask, SegmentationTask, task_for
 from rfsearch.tile_data import detection_data, segmentation_data
 from rfsearch.tiles import AreaTiling
-from rfsearch.training import TrainingConfig
+from rfsearch.training_config import TrainingConfig
 
 sides = st.integers(1, 12)
 

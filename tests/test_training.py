@@ -17,7 +17,8 @@ from rfsearch.augmentation import Variation
 from rfsearch.classification import ClassificationLesson
 from rfsearch.datasets import ImageData
 from rfsearch.scale_scores import ScaleScores
-from rfsearch.training import TrainingConfig, TrainingResult, _fused, train
+from rfsearch.training import TrainingResult, _fused, train
+from rfsearch.training_config import TrainingConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,7 @@ from rfsearch.architecture import Architecture
 from rfsearch.datasets import ImageData
 from rfsearch.model import build_model
 from rfsearch.tasks import ClassificationTask
-from rfsearch.training import TrainingConfig
+from rfsearch.training_config import TrainingConfig
 
 BATCH, SIDE = 4, 64
 WEIGHT_MIB = 16 / 2**20
