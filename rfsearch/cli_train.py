@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import tempfile
 from dataclasses import replace
@@ -67,8 +68,9 @@ def train(
         place = torch.device(chosen_device(device))
         exported, form = load_whole(network)
         course, form = _course(data, form, settings, device=place, workers=workers)
-        _check_target(folder, network)
         architecture = searched_part(exported, form.task).architecture
+        architecture.check_input_size(form.input_size)
+        _check_target(folder, network)
         model, form = starting_network(
             exported,
             architecture,
@@ -78,7 +80,7 @@ def train(
             from_scratch=from_scratch,
         )
         result = _retrain(model, course, settings, folder / _CHECKPOINT, place)
-        trained = retrained_network(result, architecture, form, course, data.name)
+        trained = retrained_network(result, architecture, form, course, data.resolve().name)
         differences = write_network(trained, folder, onnx=onnx)
         _write_history(result, course.metric, folder / "training.csv")
         (folder / _CHECKPOINT).unlink()
@@ -119,13 +121,22 @@ def _course(
     from rfsearch.experiment import Experiment
     from rfsearch.retraining_tiles import TileCourse
 
-    task = Experiment.load(data, "cpu").task
+    experiment = Experiment.load(data, "cpu")
+    task = experiment.task
     if task.name != form.task or isinstance(task.data, ImageData):
         raise ValueError(
             f"{data}: must have images for {form.task}, but has some for {task.name}."
         )
-    course = TileCourse(task.data, form, settings, device=device, workers=workers)
-    return course, replace(form, input_size=task.input_size)
+    course = TileCourse(
+        task.data,
+        form,
+        settings,
+        device=device,
+        batch_size=task.batch_size,
+        identity=json.dumps(experiment.identity["data"], sort_keys=True),
+        workers=workers,
+    )
+    return course, replace(form, input_size=task.input_size, scale=task.data.scale)
 
 
 def _check_target(folder: Path, network: Path) -> None:
@@ -149,6 +160,8 @@ def _retrain(
     checkpoint: Path,
     device: torch.device,
 ) -> RetrainingResult:
+    import torch
+
     from rfsearch.loading_errors import LoadingError, loading_errors
     from rfsearch.retraining import retrain
 
@@ -165,6 +178,11 @@ def _retrain(
     except KeyboardInterrupt:
         typer.echo("Interrupted; run again to go on after the last whole epoch.", err=True)
         raise typer.Exit(130) from None
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"The batches do not fit into the memory ({str(error).splitlines()[0]}): give a "
+            "smaller `batch_size` below [loading] in --config."
+        ) from None
     except FloatingPointError as error:
         raise ValueError(f"{error} A lower learning_rate may help.") from None
     except LoadingError as error:

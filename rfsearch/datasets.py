@@ -83,6 +83,7 @@ class SegmentationData(_Sized):
         class_names: One name per class.
         object_sizes: Sides of the training objects' tight boxes in px, where they are known.
         valid_instances: The objects of the validation images, where they are known.
+        scale: By what images were resized before they were cut.
     """
 
     train_images: Pixels
@@ -92,6 +93,7 @@ class SegmentationData(_Sized):
     class_names: tuple[str, ...]
     object_sizes: NDArray[np.float64] | None = None
     valid_instances: Instances | None = None
+    scale: float = 1.0
 
 
 class Boxes(NamedTuple):
@@ -119,6 +121,7 @@ class DetectionData(_Sized):
         valid_boxes: As `train_boxes`.
         class_names: One name per class.
         object_sizes: Sides of the training objects' boxes in px.
+        scale: By what images were resized before they were cut.
     """
 
     train_images: Pixels
@@ -127,6 +130,7 @@ class DetectionData(_Sized):
     valid_boxes: tuple[Boxes, ...]
     class_names: tuple[str, ...]
     object_sizes: NDArray[np.float64] | None = None
+    scale: float = 1.0
 
 
 TaskData = ImageData | SegmentationData | DetectionData

@@ -17,9 +17,9 @@ class DenseDetector(nn.Module):
     """The boxes and scores of every unit, which have the same number for all images.
 
     What comes after, the choice of the best boxes among those that overlap, depends on their
-    values and is left to the caller: `torchvision.ops.batched_nms` of the scores above a
-    threshold is what the detector itself does (Tian et al., "FCOS: Fully Convolutional One-Stage
-    Object Detection", 2019).
+    values and is left to the caller: `rfsearch.model_card.BEST_BOXES` is what the detector itself
+    does (Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", 2019), which looks
+    at no more than the 1,000 best scores of each map.
 
     Args:
         detector: A model from `rfsearch.detection.detector`.

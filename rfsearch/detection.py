@@ -48,6 +48,8 @@ FIRST_DISTANCE = 1 / ANCHOR_SIDE
 SCORE_THRESHOLD = 0.05
 #: Overlap above which the box with the lower score is left out; torchvision's.
 NMS_THRESHOLD = 0.6
+#: Most boxes of an image; COCO's metric looks at no more.
+MAX_BOXES = 100
 
 
 class _Maps(nn.Module):
@@ -123,6 +125,7 @@ def detector(network: Backbone, num_classes: int) -> FCOS:
         head=head,
         score_thresh=SCORE_THRESHOLD,
         nms_thresh=NMS_THRESHOLD,
+        detections_per_img=MAX_BOXES,
     )
     model.transform = _Ready()
     return model

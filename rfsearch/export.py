@@ -104,6 +104,7 @@ def write_network(network: Network, folder: Path, *, onnx: bool = True) -> dict[
     form, images, head = network.form, network.images, HEADS[network.form.task]
     model = network.model.cpu().eval()
     searched = searched_part(model, form.task)
+    level = searched.architecture.levels[head.level]
     with _staged(folder) as stage:
         save_whole(model, form, stage)
         exported = head.export(model, form.input_size).eval()
@@ -117,12 +118,13 @@ def write_network(network: Network, folder: Path, *, onnx: bool = True) -> dict[
             network.origin,
             network.results,
             sum(weights.numel() for weights in model.parameters()),
-            measure_on(images, searched, searched.architecture.levels[-1], network.seed),
+            level,
+            measure_on(images, searched, level, network.seed),
             measure_latency(exported, form.input_size),
             differences,
             len(images),
         )
-        figure = erf_heat_map(facts.erf, "Which pixels matter to a unit of the last map")
+        figure = erf_heat_map(facts.erf, "Which pixels matter to a unit of the map")
         figure.savefig(stage / ERF_PICTURE, dpi=110)
         (stage / "README.md").write_text(model_card(facts), encoding="utf-8")
     if not onnx:  # One of other weights must not stay beside the new ones.

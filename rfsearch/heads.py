@@ -26,6 +26,7 @@ class Head(NamedTuple):
         export: Makes what a file can hold of the whole network, for images of a size.
         outputs: What that gives.
         classifier: What the weights that belong to single classes begin with, in the whole.
+        level: Which of several maps the fields are told of: the first or the last.
     """
 
     place: str
@@ -33,6 +34,7 @@ class Head(NamedTuple):
     export: Callable[[Any, tuple[int, int]], nn.Module]
     outputs: tuple[str, ...]
     classifier: str
+    level: int = -1
 
 
 def _classifier(network: Backbone, num_classes: int) -> nn.Module:
@@ -47,7 +49,8 @@ def _as_it_is(network: nn.Module, input_size: tuple[int, int]) -> nn.Module:
 #: By task.
 HEADS = {
     CLASSIFICATION: Head("", _classifier, _as_it_is, ("scores",), CLASSIFIER),
-    "segmentation": Head("backbone", SegmentationNetwork, _as_it_is, ("scores",), "head."),
+    # Its head reads the finest map.
+    "segmentation": Head("backbone", SegmentationNetwork, _as_it_is, ("scores",), "head.", 0),
     "detection": Head(
         "backbone.network",
         detector,

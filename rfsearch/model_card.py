@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
-from rfsearch.detection import NMS_THRESHOLD, SCORE_THRESHOLD
+from rfsearch.detection import MAX_BOXES, NMS_THRESHOLD, SCORE_THRESHOLD
 from rfsearch.erf_map import ERF_SHARE
 from rfsearch.heads import HEADS
 from rfsearch.network_folder import CLASSIFICATION
@@ -45,11 +45,9 @@ model = timm.create_model("local-dir:.", pretrained=True).eval()
 _WHOLE = """As a module with its head, where rfsearch is installed:
 
 ```python
-from pathlib import Path
-
 from rfsearch.whole_network import load_whole
 
-model, form = load_whole(Path("."))
+model, form = load_whole(".")
 ```"""
 _ONNX = """With onnxruntime:
 
@@ -59,14 +57,17 @@ import onnxruntime
 session = onnxruntime.InferenceSession("model.onnx")
 {outputs} = session.run([{names}], {{"images": images.numpy()}})
 ```"""
-_NMS = f"""The best boxes of an image are, as in training:
-
-```python
-import torchvision
+#: The choice that `rfsearch.dense_detector.DenseDetector` leaves to the caller.
+BEST_BOXES = f"""import torchvision
 
 units, labels = (scores[0] > {SCORE_THRESHOLD}).nonzero(as_tuple=True)
 boxes, scores = boxes[0][units], scores[0][units, labels]
-best = torchvision.ops.batched_nms(boxes, scores, labels, {NMS_THRESHOLD})
+best = torchvision.ops.batched_nms(boxes, scores, labels, {NMS_THRESHOLD})[:{MAX_BOXES}]
+boxes, scores, labels = boxes[best], scores[best], labels[best]"""
+_NMS = f"""The best boxes of the first image, as the score above counts them:
+
+```python
+{BEST_BOXES}
 ```"""
 
 
@@ -104,6 +105,7 @@ class CardFacts:
         origin: Where the weights come from, in a sentence.
         results: What training gave, by name, such as `{"accuracy": "0.934"}`.
         num_parameters: Of the network, its head included.
+        level: The output map whose fields are told of.
         erf: Its measured effective receptive field.
         latency: How fast it was.
         differences: Files that need no rfsearch, and by how much what they give differs from
@@ -116,6 +118,7 @@ class CardFacts:
     origin: str
     results: dict[str, str]
     num_parameters: int
+    level: str
     erf: MeasuredERF
     latency: Latency
     differences: dict[str, float]
@@ -149,13 +152,19 @@ def one_line(text: str) -> str:
 def _numbers(facts: CardFacts) -> str:
     architecture, erf, form = facts.architecture, facts.erf, facts.form
     cost = architecture.cost(form.input_size, form.in_chans, form.num_scores)
-    field = architecture.receptive_field()
+    field, expected = (
+        architecture.receptive_field(facts.level),
+        architecture.expected_erf(facts.level),
+    )
+    of_map = f" of the map {facts.level}" if len(architecture.levels) > 1 else ""
     rows = dict(facts.results)
-    rows["theoretical receptive field"] = f"{field.size} px"
-    rows["ERF size"] = f"{erf.size} px ({ERF_SHARE:.0%} of the gradient, {erf.num_images} images)"
-    rows["ERF size expected at initialisation"] = f"{architecture.expected_erf().size:g} px"
+    rows[f"theoretical receptive field{of_map}"] = f"{field.size} px"
+    rows[f"ERF size{of_map}"] = (
+        f"{erf.size} px ({ERF_SHARE:.0%} of the gradient, {erf.num_images} images)"
+    )
+    rows["ERF size expected at initialisation"] = f"{expected.size:g} px"
     rows["ERF ratio"] = f"{erf.ratio:.2f}"
-    rows["output stride"] = f"{field.stride} px"
+    rows[f"output stride{of_map}"] = f"{field.stride} px"
     rows["parameters"] = f"{facts.num_parameters:,}"
     without = "" if form.task == CLASSIFICATION else ", without the head"
     rows[f"operations for one image{without}"] = (
@@ -179,10 +188,15 @@ def _input(form: InputFormat) -> str:
         width=width,
         file="`config.json`, `label_names`",
     )
+    resized = (
+        f"Images are resized by {form.scale:g} first, and all px are those of the resized image. "
+        if form.scale != 1
+        else ""
+    )
     return (
-        f"## Input and output\n\nImages `(batch, {form.in_chans}, {height}, {width})` with values "
-        f"from 0 to 1, less the mean ({mean}), over the standard deviation ({std}), by channel. "
-        f"Any batch size. {output}"
+        f"## Input and output\n\n{resized}Images `(batch, {form.in_chans}, {height}, {width})` "
+        f"with values from 0 to 1, less the mean ({mean}), over the standard deviation ({std}), "
+        f"by channel. Any batch size. {output}"
     )
 
 

@@ -20,10 +20,6 @@ from rfsearch.limits import MAX_SIDE
 from rfsearch.timm_entry import ENTRY, RESIZING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor
-
     from rfsearch.architecture import Architecture
     from rfsearch.model import SearchedNetwork
 
@@ -44,6 +40,8 @@ class InputFormat:
         std: To divide each channel by after that.
         class_names: One name for each score.
         task: What the scores are of: a name in `rfsearch.heads.HEADS`.
+        scale: By what images are resized before tiles of `input_size` are cut out of them.
+            Classifiers resize each image to `input_size` instead.
     """
 
     input_size: tuple[int, int]
@@ -51,6 +49,7 @@ class InputFormat:
     std: tuple[float, ...]
     class_names: tuple[str, ...]
     task: str = CLASSIFICATION
+    scale: float = 1.0
 
     @property
     def in_chans(self) -> int:
@@ -63,25 +62,14 @@ class InputFormat:
         return len(self.class_names) if self.task == CLASSIFICATION else 0
 
 
-def create_network(
-    architecture: Architecture, form: InputFormat, weights: Mapping[str, Tensor] | None = None
-) -> SearchedNetwork:
-    """A network from timm's registry, with random weights unless they are given.
-
-    Raises:
-        ValueError: If the weights are those of another architecture.
-    """
+def create_network(architecture: Architecture, form: InputFormat) -> SearchedNetwork:
+    """A network from timm's registry, with random weights."""
     model: SearchedNetwork = timm.create_model(
         ENTRY,
         architecture=architecture.to_dict(),
         in_chans=form.in_chans,
         num_classes=form.num_scores,
     )
-    if weights is not None:
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(f"The weights do not fit the architecture: {error}") from None
     return model.eval()
 
 
@@ -96,7 +84,11 @@ def save_network(model: SearchedNetwork, form: InputFormat, folder: Path) -> Non
     save_for_hf(
         model.to("cpu"),
         folder,
-        model_config={"label_names": list(form.class_names), "task": form.task},
+        model_config={
+            "label_names": list(form.class_names),
+            "task": form.task,
+            "scale": form.scale,
+        },
         safe_serialization=True,
         data_config={
             "input_size": (form.in_chans, *form.input_size),
@@ -147,7 +139,8 @@ def _input_format(file: Path) -> InputFormat:
             tuple(stated["mean"]),
             tuple(stated["std"]),
             tuple(config["label_names"]),
-            config["task"],
+            str(config["task"]),
+            float(config["scale"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: incomplete ({error!r}).") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,13 +31,11 @@ class RetrainingResult:
         history: The epochs, also those before an interruption.
         best: The epoch with the best averaged weights.
         weights: Those weights, on the CPU.
-        seconds: Time of this run.
     """
 
     history: tuple[EpochResult, ...]
     best: EpochResult
     weights: dict[str, Tensor]
-    seconds: float
 
 
 def starting_network(
@@ -57,7 +54,7 @@ def starting_network(
         architecture: Its own.
         form: What that takes.
         class_names: Of the images to train on. Where they are others, the layer that tells them
-            apart is new.
+            apart is new; where they are the same in another order, its weights are, too.
         seed: Of random weights.
         from_scratch: Whether all weights are random.
     """
@@ -66,12 +63,12 @@ def starting_network(
     model = create_whole(architecture, new_form)
     if from_scratch:
         return model, new_form
+    of_classes = HEADS[form.task].classifier
     weights = exported.state_dict()
-    if class_names != form.class_names:
-        classifier = HEADS[form.task].classifier
-        weights = {
-            name: value for name, value in weights.items() if not name.startswith(classifier)
-        }
+    for name in [name for name in weights if name.startswith(of_classes)]:
+        value = weights.pop(name)
+        if set(class_names) == set(form.class_names):
+            weights[name] = value[[form.class_names.index(one) for one in class_names]]
     model.load_state_dict(weights, strict=False)
     return model, new_form
 
@@ -105,7 +102,6 @@ def retrain(
         ValueError: If the checkpoint cannot be read or is that of another training.
         FloatingPointError: If the loss is not finite.
     """
-    start = time.perf_counter()
     run = Run(model, course, config, device)
     if checkpoint.exists():
         run.restore(checkpoint)
@@ -120,5 +116,4 @@ def retrain(
         run.record(EpochResult(epoch, loss, run.evaluate(model), run.evaluate(run.ema.module)))
         run.save(checkpoint)
         report(run.history[-1])
-    seconds = time.perf_counter() - start
-    return RetrainingResult(tuple(run.history), run.best, run.best_weights, seconds)
+    return RetrainingResult(tuple(run.history), run.best, run.best_weights)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,6 +40,15 @@ class ClassifierCourse:
     def class_names(self) -> tuple[str, ...]:
         """One name for each class."""
         return self.loaders.class_names
+
+    @property
+    def identity(self) -> str:
+        """The classes, and the names and labels of the images of both parts."""
+        parts = [
+            [(Path(path).name, label) for path, label in part.dataset.samples]
+            for part in (self.loaders.train, self.loaders.valid)
+        ]
+        return hashlib.sha256(repr((self.class_names, parts)).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.loaders.train)

@@ -20,6 +20,10 @@ class Course(Protocol):
     def class_names(self) -> tuple[str, ...]:
         """One name for each class."""
 
+    @property
+    def identity(self) -> str:
+        """What tells these images, and how they are split, from others."""
+
     def __len__(self) -> int:
         """Updates of an epoch."""
 

@@ -30,7 +30,8 @@ class LoadingConfig(FrozenData):
     """How images are read and varied.
 
     Attributes:
-        batch_size: Images per update, an even number as mixup wants it.
+        batch_size: Images per update, an even number as mixup wants it. Tiles have by default the
+            batch size of their experiment.
         valid_share: Share of each class's images for validation, where the folder is not split.
         split_seed: Of that split. With the share and seed of a search's `[data]` it is the same.
         min_scale: Smallest share of an image's area in a random crop. Cropping enlarges objects,

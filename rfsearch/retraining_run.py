@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
+import safetensors.torch
 import torch
 from pydantic import Field
 from timm.optim import create_optimizer_v2
@@ -80,6 +82,7 @@ class Run:
         self, model: nn.Module, course: Course, config: RetrainingConfig, device: torch.device
     ) -> None:
         self.device = device
+        self.start = _digest(model)
         self.model = model.to(device).to(memory_format=network_format(model, device))
         self.course, self.config = course, config
         self.ema = ModelEmaV3(model, decay=config.ema_decay, use_warmup=True)
@@ -142,7 +145,8 @@ class Run:
         """
         state = {
             "config": self.config.model_dump(mode="json"),
-            "classes": list(self.course.class_names),
+            "course": self.course.identity,
+            "start": self.start,
             "history": [list(result) for result in self.history],
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict(),
@@ -162,9 +166,13 @@ class Run:
         """Take over what `save` wrote; it runs no code from the file."""
         try:
             state = torch.load(file, map_location=self.device, weights_only=True)
-            same = state["config"] == self.config.model_dump(mode="json")
-            if not same or state["classes"] != list(self.course.class_names):
-                raise ValueError("it is that of a training with other settings or classes")
+            mine = (self.config.model_dump(mode="json"), self.course.identity, self.start)
+            kinds = ("settings", "images", "first weights")
+            for kind, own, other in zip(
+                kinds, mine, (state["config"], state["course"], state["start"]), strict=True
+            ):
+                if own != other:
+                    raise ValueError(f"it is that of a training with other {kind}")
             self.model.load_state_dict(state["model"])
             self.ema.module.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -175,3 +183,9 @@ class Run:
             raise ValueError(
                 f"{file}: cannot be gone on from ({reason}); remove it to start anew."
             ) from None
+
+
+def _digest(model: nn.Module) -> str:
+    """What tells a network's weights from others."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    return hashlib.sha256(safetensors.torch.save(state)).hexdigest()

@@ -34,11 +34,13 @@ class TileCourse:
         form: What the network takes: the images are normalised as it says.
         config: Batch size and variations.
         device: Where to train.
+        batch_size: Where `config` does not give one.
+        identity: What tells the tiles from others.
         workers: Processes that read tiles that are not kept in memory.
 
     Raises:
-        ValueError: If the images have other channels than the network takes, there are fewer
-            than a batch has, or a setting is for classifiers only.
+        ValueError: If the images have other channels than the network takes, or a setting is for
+            classifiers only.
     """
 
     def __init__(
@@ -48,14 +50,19 @@ class TileCourse:
         config: RetrainingConfig,
         *,
         device: torch.device,
+        batch_size: int,
+        identity: str,
         workers: int | None = None,
     ) -> None:
         _check(data, form, config)
+        if "batch_size" in config.loading.model_fields_set:
+            batch_size = config.loading.batch_size
+        self.identity = f"{identity}, {len(data.train_images)} and {len(data.valid_images)} tiles"
         self.class_names = data.class_names
         mean, std = (255 * torch.tensor(v).reshape(1, -1, 1, 1) for v in (form.mean, form.std))
         self.normalize = Normalizer(mean, std)
         self.data = data
-        options = (device, config.loading.batch_size, workers, self.normalize)
+        options = (device, batch_size, workers, self.normalize)
         self.lesson: SegmentationLesson | DetectionLesson
         if isinstance(data, SegmentationData):
             self.metric, self.lesson = "miou", SegmentationLesson(data, *options)
@@ -63,7 +70,7 @@ class TileCourse:
             self.metric, self.lesson = "ap", DetectionLesson(data, *options)
         as_in_search = TrainingConfig(
             epochs=config.epochs,
-            batch_size=config.loading.batch_size,
+            batch_size=batch_size,
             horizontal_flip=config.loading.horizontal_flip,
             seed=config.seed,
         )
@@ -96,11 +103,6 @@ def _check(
         raise ValueError(
             f"The images must have {form.in_chans} channels, which the network takes, but have "
             f"{data.in_chans}."
-        )
-    if len(data.train_images) < config.loading.batch_size:
-        raise ValueError(
-            f"`batch_size <= training tiles` must hold, but got {config.loading.batch_size} and "
-            f"{len(data.train_images)}."
         )
     given = [name for name in _CLASSIFIERS if name in config.model_fields_set]
     given += [f"loading.{name}" for name in _FOLDERS if name in config.loading.model_fields_set]

@@ -118,6 +118,7 @@ def detection_data(
         valid_boxes=boxes[1],
         class_names=class_names,
         object_sizes=np.concatenate(sizes),
+        scale=tiling.scale,
     )
 
 
@@ -162,6 +163,7 @@ def segmentation_data(
         class_names=class_names,
         object_sizes=np.concatenate(sizes) if known else None,
         valid_instances=_instances(objects, instances, parts[1], tiling) if known else None,
+        scale=tiling.scale,
     )
 
 

@@ -9,6 +9,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from rfsearch.architecture import Architecture
+from rfsearch.datasets import ImageData
 from rfsearch.device_images import Normalizer
 from rfsearch.export import Network
 from rfsearch.model_card import SCORES, one_line
@@ -47,7 +48,9 @@ def trained_network(
     architecture = Architecture.from_dict(json.loads(trial.user_attrs["architecture"]))
     normalize = Normalizer.of(task.data.train_images)
     mean, std = ((one.flatten() / 255).tolist() for one in (normalize.mean, normalize.std))
-    form = InputFormat(task.input_size, tuple(mean), tuple(std), task.data.class_names, task.name)
+    scale = 1.0 if isinstance(task.data, ImageData) else task.data.scale
+    classes = task.data.class_names
+    form = InputFormat(task.input_size, tuple(mean), tuple(std), classes, task.name, scale)
     return Network(
         create_whole(architecture, form, store.load(holder)),
         form,

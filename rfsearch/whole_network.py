@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import safetensors.torch
@@ -12,7 +13,6 @@ from rfsearch.network_folder import create_network, load_network, save_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -67,12 +67,13 @@ def save_whole(network: nn.Module, form: InputFormat, folder: Path) -> None:
         (folder / HEAD_FILE).chmod((folder / "config.json").stat().st_mode)
 
 
-def load_whole(folder: Path) -> tuple[nn.Module, InputFormat]:
+def load_whole(folder: str | Path) -> tuple[nn.Module, InputFormat]:
     """Read what `save_whole` wrote: the network in evaluation mode, and what it takes.
 
     Raises:
         ValueError: If the folder is none that `rfsearch export` wrote; it names what is wrong.
     """
+    folder = Path(folder)
     searched, form = load_network(folder)
     if form.task not in HEADS:
         raise ValueError(

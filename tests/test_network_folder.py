@@ -13,6 +13,7 @@ from strategies import architectures
 
 from rfsearch.architecture import Architecture
 from rfsearch.network_folder import InputFormat, create_network, load_network, save_network
+from rfsearch.whole_network import create_whole
 
 FORM = InputFormat((24, 32), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), ("ä", "b c", "d/e"))
 
@@ -44,9 +45,9 @@ def test_nothing_in_the_folder_is_pickled(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_architecture() -> None:
-    wide = create_network(architecture(stage_dict(width=16)), FORM)
+    wide = create_whole(architecture(stage_dict(width=16)), FORM)
     with pytest.raises(ValueError, match="The weights do not fit the architecture"):
-        create_network(architecture(), FORM, wide.state_dict())
+        create_whole(architecture(), FORM, wide.state_dict())
 
 
 def with_config(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
