@@ -298,7 +298,8 @@ def break_an_image(images: Path) -> None:
 
 
 def kill_a_reader(images: Path) -> None:
-    reader = multiprocessing.active_children()[0]
+    # The youngest: those of earlier trainings end when their tracebacks are collected.
+    reader = max(multiprocessing.active_children(), key=lambda process: process.pid or 0)
     reader.kill()
     # Until it is dead: beside other work an epoch might be over before.
     multiprocessing.connection.wait([reader.sentinel])
