@@ -111,9 +111,14 @@ def load(folder: Path, act: Act = _nothing) -> tuple[Experiment, CurveTask]:
 
 
 def new_study(experiment: Experiment) -> optuna.Study:
-    """As `open_study` does, but in memory, which is faster."""
+    """As `open_study` does, but in memory, which is faster.
+
+    Hyperband draws a trial's bracket from the study's name, which Optuna would make up.
+    """
     sampler, pruner = make_sampler(experiment, seed=2), make_pruner(experiment)
-    return optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+    return optuna.create_study(
+        study_name=experiment.folder.name, direction="maximize", sampler=sampler, pruner=pruner
+    )
 
 
 def work(study: optuna.Study, experiment: Experiment) -> list[FrozenTrial]:
