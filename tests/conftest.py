@@ -77,6 +77,13 @@ def installed_images(site_of_packages: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.syspath_prepend(str(site_of_packages))
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of images for this test alone."""
+    monkeypatch.setenv("RFSEARCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture(autouse=True)
 def quiet_optuna() -> Iterator[None]:
     before = optuna.logging.get_verbosity()

@@ -13,13 +13,8 @@ from rfsearch import array_cache
 from rfsearch.array_cache import ArrayFile, cache_folder, cached_array
 from rfsearch.loading_errors import LoadingError
 
+pytestmark = pytest.mark.usefixtures("cache")
 VALUES = np.arange(60, dtype=np.uint16).reshape(4, 5, 3)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RFSEARCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture

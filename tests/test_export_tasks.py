@@ -17,8 +17,9 @@ import timm
 import torch
 from experiments_on_folders import HAS_ONNX, stored_study
 from helpers import architecture, refusal, rfsearch, stage_dict
-from test_experiment_tasks import run, write_experiment
+from test_experiment_tasks import SPACE, run, write_experiment
 from test_export import fresh_process
+from test_retraining import train
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
@@ -269,11 +270,6 @@ def test_its_best_boxes_are_what_the_detector_finds(neck: dict[str, Any] | None)
 # -- training them further --------------------------------------------------------------------
 
 
-def train(network: Path, data: Path, *options: str | Path) -> Any:
-    fixed = ("--workers", "0", "--device", "cpu", "--no-onnx")
-    return rfsearch("train", network, "--data", data, *fixed, *options)
-
-
 def settings(folder: Path, text: str = "") -> Path:
     file = folder / "training.toml"
     file.write_text(f"epochs = 2\n{text}\n[loading]\nbatch_size = 8\nhorizontal_flip = 0.5\n")
@@ -400,16 +396,9 @@ def test_batches_are_those_of_the_experiment_unless_they_are_given(
     assert len(course) == number
 
 
-PYRAMID = """
-[stem]
-kernel_size = 3
-stride = 2
-width = 8
-[[stages]]
-block = "plain"
-depth = 1
-width = 8
-kernel_size = 3
+PYRAMID = (
+    SPACE
+    + """
 [[stages]]
 block = "plain"
 depth = 1
@@ -421,6 +410,7 @@ kind = "fpn"
 width = 8
 num_levels = 2
 """
+)
 
 
 def test_images_are_resized_and_the_finest_map_is_told_of(tmp_path: Path) -> None:

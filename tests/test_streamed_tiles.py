@@ -36,15 +36,10 @@ from rfsearch.tile_data import BoxedImage, MaskedImage, detection_data, segmenta
 from rfsearch.tiles import AreaTiling, Tiling
 from rfsearch.training_config import TrainingConfig
 
+pytestmark = pytest.mark.usefixtures("cache")
 CPU = torch.device("cpu")
 NAMES = ("background", "dim", "bright")
 TRAINING = {"epochs": 2, "batch_size": 8, "horizontal_flip": 0.5}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RFSEARCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture

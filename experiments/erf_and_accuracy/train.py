@@ -19,6 +19,7 @@ from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
 import rfsearch as rfs
+from rfsearch.tasks import Task
 
 #: Sides of a digit's image in px; its tight box is about 0.7 of that.
 IMAGE_SIDES = (26, 36, 18)
@@ -69,18 +70,24 @@ def target_of(side: int) -> rfs.ScaleTarget:
 
 def train_all(folder: Path, side: int, seed: int) -> None:
     """One study: all candidates of the space, on objects of one size."""
-    space = rfs.SearchSpace.load(folder / "space.toml")
     data = rfs.digit_scenes(object_size=side, num_train=4000, num_valid=1000, seed=seed)
     task = rfs.ClassificationTask(data, rfs.TrainingConfig(epochs=4, seed=seed))
+    train_missing(folder, study_name(side, seed), task)
+
+
+def train_missing(folder: Path, name: str, task: Task) -> None:
+    """Train what a study has not trained yet of the space in its folder, without any gate."""
+    space = rfs.SearchSpace.load(folder / "space.toml")
     everything = rfs.RFConstraint(theoretical=None, effective=None)
     study = optuna.create_study(
         storage=storage_of(folder),
-        study_name=study_name(side, seed),
+        study_name=name,
         direction="maximize",
         pruner=NopPruner(),
         load_if_exists=True,
     )
-    done = {trial.user_attrs["architecture"] for trial in trained(folder, side, seed)}
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    done = {trial.user_attrs["architecture"] for trial in trials}
     for architecture in space:
         if json.dumps(architecture.to_dict()) not in done:
             study.enqueue_trial(space.to_params(architecture))

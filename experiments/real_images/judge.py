@@ -13,7 +13,7 @@ import optuna
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from train_all import STORAGE, max_size
+from train_all import max_size
 
 import rfsearch as rfs
 from rfsearch.target import ERF_PER_OBJECT, MAX_GRIDDING
@@ -21,6 +21,7 @@ from rfsearch.target import ERF_PER_OBJECT, MAX_GRIDDING
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "search_cost"))
 from rules import RULES, Table, compare, gridding  # noqa: E402  # from the folder beside
+from train import storage_of  # noqa: E402  # from the folder that `train_all` looks in
 
 SCORES = {"trees": "average precision", "nuclei": "mean intersection over union"}
 SHARES = (0, 0.5, 0.75, 1, 1.5, 2, 3, 4, 8)
@@ -28,10 +29,11 @@ SHARES = (0, 0.5, 0.75, 1, 1.5, 2, 3, 4, 8)
 
 def candidates(name: str) -> pd.DataFrame:
     """One row per candidate: its ratio, gaps, cost and score, the mean over the seeds."""
-    names = [one for one in optuna.get_all_study_names(STORAGE) if one.startswith(f"{name},")]
+    storage = storage_of(HERE)
+    names = [one for one in optuna.get_all_study_names(storage) if one.startswith(f"{name},")]
     parts = []
     for one in names:
-        study = optuna.load_study(study_name=one, storage=STORAGE)
+        study = optuna.load_study(study_name=one, storage=storage)
         frame = rfs.trials_dataframe(study)
         frame["architecture"] = [t.user_attrs.get("architecture") for t in study.trials]
         parts.append(frame[frame["state"] == "COMPLETE"])

@@ -8,12 +8,11 @@ The trials go to `study.db` beside this file, and what is there already is not t
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 import warnings
 from pathlib import Path
 
 import optuna
-from optuna.pruners import NopPruner
 
 import rfsearch as rfs
 from rfsearch.datasets import DetectionData, SegmentationData
@@ -22,7 +21,8 @@ from rfsearch.tasks import Task
 from rfsearch.tiles import AreaTiling
 
 HERE = Path(__file__).parent
-STORAGE = f"sqlite:///{HERE / 'study.db'}"
+sys.path.append(str(HERE.parent / "erf_and_accuracy"))
+from train import train_missing  # noqa: E402  # from the folder beside
 
 
 def data_of(name: str, seed: int) -> DetectionData | SegmentationData:
@@ -48,28 +48,6 @@ def max_size(name: str) -> float:
         return rfs.ScaleTarget.from_sizes(data_of(name, 0).object_sizes).max_size
 
 
-def study_of(name: str, seed: int) -> optuna.Study:
-    return optuna.create_study(
-        storage=STORAGE,
-        study_name=f"{name}, seed {seed}",
-        direction="maximize",
-        pruner=NopPruner(),
-        load_if_exists=True,
-    )
-
-
-def train_all(name: str, seed: int) -> None:
-    """One study: all candidates of the space."""
-    space, task = rfs.SearchSpace.load(HERE / "space.toml"), task_of(name, seed)
-    everything = rfs.RFConstraint(theoretical=None, effective=None)
-    study = study_of(name, seed)
-    done = {trial.user_attrs.get("architecture") for trial in study.get_trials(deepcopy=False)}
-    for architecture in space:
-        if json.dumps(architecture.to_dict()) not in done:
-            study.enqueue_trial(space.to_params(architecture))
-            study.optimize(rfs.Objective(space, everything, task), n_trials=1)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("name", choices=["trees", "nuclei"])
@@ -77,4 +55,5 @@ if __name__ == "__main__":
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for seed in options.seeds:
-        train_all(options.name, seed)
+        task = task_of(options.name, seed)
+        train_missing(HERE, f"{options.name}, seed {seed}", task)
