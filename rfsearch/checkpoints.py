@@ -65,7 +65,7 @@ class Checkpoint:
         try:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
-            save_file(_tensors(model), new / _WEIGHTS)
+            save_file(weights_of(model), new / _WEIGHTS)
             torch.save(optimizer.state_dict(), new / _OPTIMIZER)
             (new / _PROGRESS).write_text(progress.model_dump_json(), encoding="utf-8")
             shutil.rmtree(old, ignore_errors=True)
@@ -93,7 +93,7 @@ class Checkpoint:
             state = torch.load(last / _OPTIMIZER, map_location=device, weights_only=True)
             text = (last / _PROGRESS).read_text(encoding="utf-8")
             progress = TrainingProgress.model_validate_json(text)
-            if _shapes(weights) != _shapes(_tensors(model)):
+            if _shapes(weights) != _shapes(weights_of(model)):
                 raise ValueError("it is of another network")
             optimizer.load_state_dict(state)
         except Exception as error:  # A damaged file can raise anything.
@@ -143,7 +143,8 @@ class Checkpoints:
         return self.folder / digest
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, as safetensors writes them."""
     return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
 
 

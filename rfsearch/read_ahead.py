@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -46,6 +46,15 @@ class ReadLater(ABC):
             LoadingError: If they cannot be read; it names the file.
         """
         return self._count_values()
+
+    def read_once(self) -> Self:
+        """The same, all of which have been read: what is broken is told of before a search begins.
+
+        Raises:
+            LoadingError: If they cannot be read; it names the file.
+        """
+        _ = self.value_counts
+        return self
 
     def _count_values(self) -> Tensor:
         size = max(1, _SURVEYED // math.prod(self.shape[1:]))

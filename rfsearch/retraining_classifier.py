@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ class ClassifierCourse:
         """One name for each class."""
         return self.loaders.class_names
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """The classes, and the names and labels of the images of both parts."""
         parts = [

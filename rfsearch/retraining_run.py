@@ -14,6 +14,7 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 
+from rfsearch.checkpoints import weights_of
 from rfsearch.device_images import network_format
 from rfsearch.limits import Epochs, Seed
 from rfsearch.retraining_data import LoadingConfig, Share
@@ -132,10 +133,8 @@ class Run:
         """Note an epoch, and its averaged weights if they are the best so far."""
         self.history.append(result)
         if self.best is result:
-            state = self.ema.module.state_dict()
-            self.best_weights = {
-                name: value.detach().cpu().contiguous().clone() for name, value in state.items()
-            }
+            weights = weights_of(self.ema.module)
+            self.best_weights = {name: value.cpu().clone() for name, value in weights.items()}
 
     def save(self, file: Path) -> None:
         """Write everything that going on needs, at once.
@@ -187,5 +186,4 @@ class Run:
 
 def _digest(model: nn.Module) -> str:
     """What tells a network's weights from others."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    return hashlib.sha256(safetensors.torch.save(state)).hexdigest()
+    return hashlib.sha256(safetensors.torch.save(weights_of(model))).hexdigest()

@@ -130,7 +130,7 @@ def image_folder(
     elif in_memory:
         check_memory(num_bytes, f"{root}: {len(paths):,} images with {image_size=}")
     try:
-        train_images, valid_images = (part[:] if in_memory else _read_once(part) for part in files)
+        train_images, valid_images = (part[:] if in_memory else part.read_once() for part in files)
     except LoadingError as error:
         raise ValueError(str(error)) from None
     return ImageData(
@@ -140,12 +140,6 @@ def image_folder(
         valid_labels=torch.from_numpy(labels[valid]),
         class_names=tuple(listing.classes),
     )
-
-
-def _read_once(files: ImageFiles) -> ImageFiles:
-    """The same, all of which have been read: a broken one is told of before a search begins."""
-    _ = files.value_counts
-    return files
 
 
 def split_by_class(

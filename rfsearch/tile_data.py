@@ -109,8 +109,7 @@ def detection_data(
         sides(image.corners[split.train.touches(image.corners) & ~image.ignored])
         for image, split in zip(images, splits, strict=True)
     ]
-    train, valid = (_cut(pixels, part, tiling) for part in parts)
-    _count_now(train)
+    train, valid = _images(pixels, parts, tiling)
     return DetectionData(
         train_images=train,
         train_boxes=boxes[0],
@@ -152,8 +151,7 @@ def segmentation_data(
         sides(found.corners[split.train.touches(found.corners)])
         for found, split in zip(objects, splits, strict=True)
     ]
-    train, valid = (_cut(pixels, part, tiling) for part in parts)
-    _count_now(train)
+    train, valid = _images(pixels, parts, tiling)
     train_masks, valid_masks = (_cut(classes, part, tiling, IGNORED) for part in parts)
     return SegmentationData(
         train_images=train,
@@ -208,6 +206,14 @@ def _tiles(
     return np.array(train, np.int64), np.array(valid, np.int64)
 
 
+def _images(
+    pixels: list[Array], parts: tuple[NDArray[np.int64], NDArray[np.int64]], tiling: AreaTiling
+) -> tuple[Pixels, Pixels]:
+    """The tiles of both parts, whose statistics a search needs of those for training."""
+    train, valid = (_cut(pixels, part, tiling) for part in parts)
+    return train.read_once() if isinstance(train, ReadLater) else train, valid
+
+
 def _cut(
     arrays: list[Array], tiles: NDArray[np.int64], tiling: AreaTiling, fill: int = 0
 ) -> Pixels:
@@ -215,12 +221,6 @@ def _cut(
     channels = max(a.shape[2] for a in arrays) if len(arrays[0].shape) == 3 else None
     cuts = Cuts(tuple(arrays), tiles, tiling.image_size, channels, fill)
     return cuts if _are_stored(arrays) else cuts[:]
-
-
-def _count_now(images: Pixels) -> None:
-    """Count the values of images that are read later, so that trials have them."""
-    if isinstance(images, ReadLater):
-        _ = images.value_counts
 
 
 def _are_stored(arrays: list[Array]) -> bool:

@@ -21,6 +21,8 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from rfsearch.checkpoints import weights_of
+
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
@@ -133,8 +135,7 @@ class WeightStore:
 
 def save_weights(model: nn.Module, file: Path) -> None:
     """Write a network's parameters and buffers as safetensors."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    safetensors.torch.save_file(state, file, metadata={"format": "pt"})
+    safetensors.torch.save_file(weights_of(model), file, metadata={"format": "pt"})
 
 
 def _rank(study: optuna.Study, value: float) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import safetensors.torch
 from safetensors import SafetensorError
 
+from rfsearch.checkpoints import weights_of
 from rfsearch.heads import HEADS
 from rfsearch.network_folder import create_network, load_network, save_network
 
@@ -59,8 +60,8 @@ def save_whole(network: nn.Module, form: InputFormat, folder: Path) -> None:
     save_network(searched_part(network, form.task), form, folder)
     if place := HEADS[form.task].place:
         head = {
-            name: value.contiguous()
-            for name, value in network.state_dict().items()
+            name: value
+            for name, value in weights_of(network).items()
             if not name.startswith(f"{place}.")
         }
         safetensors.torch.save_file(head, folder / HEAD_FILE, metadata={"format": "pt"})
