@@ -33,8 +33,7 @@ def dashboard(
             raise ValueError(
                 "optuna-dashboard is not installed: pip install 'rfsearch[dashboard]'."
             ) from None
-        story = load_story(folder, storage, study)
-        with as_bugs():
+        with load_story(folder, storage, study) as story, as_bugs():
             from rfsearch.dashboard import MemoryArtifacts, dashboard_study
 
             artifacts = MemoryArtifacts()

@@ -40,7 +40,8 @@ def export(
         if onnx:
             require_onnx()
         experiment = Experiment.load(folder, "cpu")
-        network = trained_network(experiment, find_study(folder, storage, study), number)
+        with find_study(folder, storage, study) as opened:
+            network = trained_network(experiment, opened, number)
         differences = write_network(network, out, onnx=onnx)
     print_written(out, differences, network)
 

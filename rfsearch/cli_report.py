@@ -25,8 +25,7 @@ def report(
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         if out.suffix not in (".html", ".htm"):
             raise ValueError(f"`--out` must end in .html, but got {out}.")
-        story = load_story(folder, storage, study)
-        with as_bugs():
+        with load_story(folder, storage, study) as story, as_bugs():
             from rfsearch.html_report import render_report
 
             html = render_report(story)

@@ -81,9 +81,12 @@ def run(
         if on == Place.RAY and not address.is_shared:
             raise ValueError("--on ray needs --storage: a database that all nodes reach.")
     with user_mistakes(), ExitStack() as until_the_end:
+        lock = until_the_end.enter_context(ExitStack())
         if not address.is_shared:
-            until_the_end.enter_context(exclusive(loaded.folder))
-        opened = open_study(loaded, address, alone=not address.is_shared)
+            lock.enter_context(exclusive(loaded.folder))
+        opened = until_the_end.enter_context(
+            open_study(loaded, address, alone=not address.is_shared)
+        )
         interrupts = Interrupts(grace)
         if on == Place.RAY:
             from rfsearch.cli_crew import search_on_ray
@@ -97,7 +100,7 @@ def run(
         else:
             from rfsearch.cli_crew import search_together
 
-            until_the_end.close()  # The workers share the folder.
+            lock.close()  # The workers share the folder.
             options = ["--heartbeat", str(heartbeat), "--grace", str(grace)]
             options += ["--device", device] if device else []
             if trials_per_gpu is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +19,9 @@ FolderArgument = Annotated[
 ]
 
 
-def load_story(folder: Path | None, storage: str | None, name: str | None) -> Story:
-    """The story of the study that is meant.
+@contextmanager
+def load_story(folder: Path | None, storage: str | None, name: str | None) -> Iterator[Story]:
+    """The story of the study that is meant; its database is open until the block ends.
 
     Where both a folder and a database are given, the study is in the database and the folder says
     what its experiment is.
@@ -28,17 +31,21 @@ def load_story(folder: Path | None, storage: str | None, name: str | None) -> St
     """
     from rfsearch.story import Story
 
-    if folder is None:
-        return Story.of_study(find_study(None, storage, name))
-    from rfsearch.experiment import Experiment
-    from rfsearch.experiment_story import experiment_story
+    with find_study(folder, storage, name) as study:
+        if folder is None:
+            yield Story.of_study(study)
+        else:
+            from rfsearch.experiment import Experiment
+            from rfsearch.experiment_story import experiment_story
 
-    study = find_study(folder, storage, name)
-    return experiment_story(study, Experiment.load(folder))
+            yield experiment_story(study, Experiment.load(folder))
 
 
-def find_study(folder: Path | None, storage: str | None, name: str | None) -> optuna.Study:
-    """Open a study to read it.
+@contextmanager
+def find_study(
+    folder: Path | None, storage: str | None, name: str | None
+) -> Iterator[optuna.Study]:
+    """Open a study to read it, until the block ends.
 
     Args:
         folder: An experiment's; it names the study, and its own database is the default.
@@ -61,16 +68,16 @@ def find_study(folder: Path | None, storage: str | None, name: str | None) -> op
     elif storage is None:
         raise ValueError("An experiment's folder or `--storage` must be given, but got neither.")
     _check_file(storage)
-    opened = open_storage(storage)
-    names = optuna.get_all_study_names(opened)
-    if name is None and len(names) == 1:
-        name = names[0]
-    if name not in names:
-        known = ", ".join(names) or "none"
-        raise ValueError(
-            f"`--study` must be one of {known}, but got {repr(name) if name else 'nothing'}."
-        )
-    return optuna.load_study(study_name=name, storage=opened)
+    with open_storage(storage) as opened:
+        names = optuna.get_all_study_names(opened)
+        if name is None and len(names) == 1:
+            name = names[0]
+        if name not in names:
+            known = ", ".join(names) or "none"
+            raise ValueError(
+                f"`--study` must be one of {known}, but got {repr(name) if name else 'nothing'}."
+            )
+        yield optuna.load_study(study_name=name, storage=opened)
 
 
 def _check_file(storage: str) -> None:

@@ -60,7 +60,9 @@ def worker(
         address = study_address(loaded, storage, study)
         if not address.is_shared:
             until_the_end.enter_context(together(loaded.folder))
-        opened = open_study(loaded, address, alone=False, wait=PATIENCE)
+        opened = until_the_end.enter_context(
+            open_study(loaded, address, alone=False, wait=PATIENCE)
+        )
         interrupts = Interrupts(grace)
         with as_bugs():
             code = _work(

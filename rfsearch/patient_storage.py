@@ -16,7 +16,7 @@ import warnings
 from abc import update_abstractmethods
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
@@ -112,6 +112,10 @@ def _delegating(kind: type[PatientStorage]) -> type[PatientStorage]:
     return update_abstractmethods(kind)
 
 
+def _nothing_to_close() -> None:
+    pass
+
+
 @_delegating
 class PatientStorage(BaseStorage):
     """A storage around another one.
@@ -121,6 +125,7 @@ class PatientStorage(BaseStorage):
         name: What to call the database in messages.
         mask: Takes what must not be shown out of a database's message.
         patience: Seconds that the database may be away.
+        close: Closes the connections of the storage that does the work.
     """
 
     def __init__(
@@ -129,12 +134,20 @@ class PatientStorage(BaseStorage):
         name: str,
         mask: Callable[[str], str] = str,
         patience: float = PATIENCE,
+        close: Callable[[], None] = _nothing_to_close,
     ) -> None:
         self.inner = inner
         self.name = name
+        self.close = close
         self.patience = patience
         self._mask = mask
         self._given_up = threading.local()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None

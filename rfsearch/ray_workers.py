@@ -116,6 +116,6 @@ def _work(job: RayJob) -> None:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     experiment = Experiment.load(job.experiment)
-    study = open_study(experiment, job.address, alone=False, wait=PATIENCE)
-    interrupts = Interrupts(job.grace)
-    Worker(study, experiment, heartbeat=job.heartbeat, interrupts=interrupts).work()
+    with open_study(experiment, job.address, alone=False, wait=PATIENCE) as study:
+        interrupts = Interrupts(job.grace)
+        Worker(study, experiment, heartbeat=job.heartbeat, interrupts=interrupts).work()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import GrpcStorageProxy, RDBStorage, get_storage
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
@@ -25,6 +25,8 @@ _LONGEST_PAUSE = 5.0
 
 def open_storage(address: str, *, patience: float = PATIENCE, wait: float = 0.0) -> PatientStorage:
     """Connect to a database and make Optuna's tables in it if there are none.
+
+    Whoever opens it closes it: `with open_storage(...) as storage`.
 
     Args:
         address: As `--storage` takes it.
@@ -51,10 +53,14 @@ def open_storage(address: str, *, patience: float = PATIENCE, wait: float = 0.0)
             raise
         reason = mask(says(error)).rstrip(".")
         raise ValueError(f"{shown(url)}: not a usable Optuna database ({reason}).") from None
-    return PatientStorage(inner, shown(url), mask, patience)  # type: ignore[abstract]  # filled in
+    close = inner.close
+    storage = inner if isinstance(inner, GrpcStorageProxy) else get_storage(inner)
+    return PatientStorage(storage, shown(url), mask, patience, close)  # type: ignore[abstract]  # filled in
 
 
-def _connect_when_ready(url: URL, mask: Callable[[str], str], wait: float) -> BaseStorage:
+def _connect_when_ready(
+    url: URL, mask: Callable[[str], str], wait: float
+) -> _Database | GrpcStorageProxy:
     start, pause = time.monotonic(), 0.2
     while True:
         try:
@@ -85,20 +91,37 @@ class _SQLite(sqlite3.Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.execute("PRAGMA journal_mode=WAL")
-        self.execute("PRAGMA synchronous=NORMAL")
+        try:
+            self.execute("PRAGMA journal_mode=WAL")
+            self.execute("PRAGMA synchronous=NORMAL")
+        except sqlite3.Error:  # No database, or in no place to write.
+            self.close()
+            raise
 
 
-def _connect(url: URL) -> BaseStorage:
-    if url.drivername == GRPC:
-        return _connect_to_proxy(url)
-    # Optuna takes braces for fields to fill in.
-    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    storage = RDBStorage(text, engine_kwargs=_engine_options(url))
-    if storage.engine.name == "sqlite":
-        event.listen(storage.engine, "before_execute", _lock_for_update)
-    # `get_storage` adds the cache that a bare `RDBStorage` lacks.
-    return get_storage(storage)
+class _Database(RDBStorage):
+    """Optuna's storage in a database, whose connections can be closed."""
+
+    def __init__(self, url: URL) -> None:
+        # Optuna takes braces for fields to fill in.
+        text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+        try:
+            super().__init__(text, engine_kwargs=_engine_options(url))
+        except BaseException:
+            if hasattr(self, "engine"):
+                self.engine.dispose()
+            raise
+        if self.engine.name == "sqlite":
+            event.listen(self.engine, "before_execute", _lock_for_update)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.remove_session()
+        self.engine.dispose()
+
+
+def _connect(url: URL) -> _Database | GrpcStorageProxy:
+    return _connect_to_proxy(url) if url.drivername == GRPC else _Database(url)
 
 
 def _lock_for_update(connection: Connection, statement: Any, *_: Any) -> None:
@@ -129,11 +152,13 @@ def _engine_options(url: URL) -> dict[str, Any]:
     return options
 
 
-def _connect_to_proxy(url: URL) -> BaseStorage:
+def _connect_to_proxy(url: URL) -> GrpcStorageProxy:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        proxy = optuna.storages.GrpcStorageProxy(
-            host=url.host or "localhost", port=url.port or 13000
-        )
-    proxy.wait_server_ready(timeout=10)
+        proxy = GrpcStorageProxy(host=url.host or "localhost", port=url.port or 13000)
+    try:
+        proxy.wait_server_ready(timeout=10)
+    except BaseException:
+        proxy.close()
+        raise
     return proxy

@@ -103,14 +103,15 @@ def _locked(folder: Path, kind: int) -> Iterator[int]:
         os.close(lock)
 
 
+@contextmanager
 def open_study(
     experiment: Experiment,
     address: StudyAddress | None = None,
     *,
     alone: bool = True,
     wait: float = 0.0,
-) -> optuna.Study:
-    """Create the experiment's study, or open it to go on with it.
+) -> Iterator[optuna.Study]:
+    """Create the experiment's study, or open it to go on with it, until the block ends.
 
     Args:
         experiment: The experiment.
@@ -125,7 +126,13 @@ def open_study(
         ValueError: If the database cannot be used, or holds the trials of another experiment.
     """
     address = address or StudyAddress.of(experiment.folder)
-    storage = open_storage(address.storage, wait=wait)
+    with open_storage(address.storage, wait=wait) as storage:
+        yield _claimed_study(storage, experiment, address, alone)
+
+
+def _claimed_study(
+    storage: PatientStorage, experiment: Experiment, address: StudyAddress, alone: bool
+) -> optuna.Study:
     place, remedy = f"{storage.name}, study {address.name!r}", "use another --study"
     if not address.is_shared:
         place, remedy = str(experiment.folder / "study.db"), "move it away"

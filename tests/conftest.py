@@ -92,6 +92,15 @@ def quiet_optuna() -> Iterator[None]:
     optuna.logging.set_verbosity(before)
 
 
+@pytest.fixture(autouse=True)
+def closed_databases() -> Iterator[None]:
+    """Closes the databases that the test has opened itself."""
+    from studies import OPENED
+
+    with OPENED:
+        yield
+
+
 @pytest.fixture(scope="session")
 def searched_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Imported here, after the number of threads is set, which torch reads when it is loaded.
@@ -110,15 +119,17 @@ def searched(searched_once: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def exported_once(searched_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from experiments_on_folders import HAS_ONNX, stored_study
+    from experiments_on_folders import HAS_ONNX
 
     from rfsearch.experiment import Experiment
     from rfsearch.export import write_network
+    from rfsearch.study import open_study
     from rfsearch.trained_network import trained_network
 
     folder = tmp_path_factory.mktemp("exported") / "network"
     experiment = Experiment.load(searched_once, "cpu")
-    network = trained_network(experiment, stored_study(searched_once))
+    with open_study(experiment) as study:
+        network = trained_network(experiment, study)
     write_network(network, folder, onnx=HAS_ONNX)
     return folder
 

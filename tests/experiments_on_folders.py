@@ -6,12 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import optuna
 from helpers import TINY_SPACE
 from PIL import Image
 
 from rfsearch.experiment import Experiment
-from rfsearch.study import open_study, storage_url
+from rfsearch.study import open_study
 from rfsearch.worker import Worker
 
 HAS_ONNX = all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
@@ -60,8 +59,5 @@ def write_experiment(folder: Path) -> Path:
 
 def run_experiment(folder: Path) -> None:
     experiment = Experiment.load(folder, "cpu")
-    Worker(open_study(experiment), experiment).work()
-
-
-def stored_study(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name=folder.name, storage=storage_url(folder))
+    with open_study(experiment) as study:
+        Worker(study, experiment).work()

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from click.testing import Result
+from studies import all_closed
 from torch import nn
 from typer.testing import CliRunner
 
@@ -95,8 +96,9 @@ def measured_sigma(
 
 
 def rfsearch(*arguments: str | Path) -> Result:
-    """Run the command line in this process."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    """Run the command line in this process; whatever comes of it, no database is left open."""
+    with all_closed():
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def refusal(result: Result) -> str:

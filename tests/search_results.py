@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from studies import open_storage
 
 from rfsearch.constraint import RFConstraint
 from rfsearch.curves import CURVE
@@ -92,7 +93,7 @@ def searched_study(
     rng = np.random.default_rng(0)
     study = optuna.create_study(
         study_name=name,
-        storage=storage,
+        storage=open_storage(storage) if storage else None,
         directions=[DIRECTIONS[objective] for objective in objectives],
         sampler=optuna.samplers.RandomSampler(seed=0),
     )

@@ -9,6 +9,7 @@ import torch
 from helpers import architecture, refusal, rfsearch
 from optuna.samplers import GPSampler, NSGAIISampler
 from optuna.trial import TrialState
+from studies import open_study
 from test_study import with_search, write_experiment
 from test_tasks import task
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,7 +21,6 @@ from rfsearch.experiment import Experiment
 from rfsearch.quota import is_finished, num_trained
 from rfsearch.recovery import end_lost
 from rfsearch.space import shipped_spaces
-from rfsearch.study import open_study
 from rfsearch.timm_network import TimmNetwork
 from rfsearch.worker import Worker
 

@@ -9,15 +9,15 @@ import time
 import traceback
 from pathlib import Path
 
-import optuna
 import pytest
 from click.testing import Result
 from helpers import TINY_SPACE, refusal, rfsearch
 from optuna.trial import FrozenTrial, TrialState
+from studies import stored_study
 
 from rfsearch.constraint import RFConstraint
 from rfsearch.space import SearchSpace
-from rfsearch.study import exclusive, storage_url
+from rfsearch.study import exclusive
 from rfsearch.target import ScaleTarget
 
 EXPERIMENT = """
@@ -73,7 +73,7 @@ def run(folder: Path) -> Result:
 
 
 def stored_trials(folder: Path) -> list[FrozenTrial]:
-    return optuna.load_study(study_name=folder.name, storage=storage_url(folder)).trials
+    return stored_study(folder).trials
 
 
 # -- run --------------------------------------------------------------------------------------

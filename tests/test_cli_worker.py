@@ -12,12 +12,12 @@ import optuna
 import pytest
 from helpers import refusal, rfsearch
 from optuna.trial import TrialState
+from studies import load_study, open_storage
 from test_cli import count_complete, many_candidates, stored_trials, write_experiment
 
 from rfsearch.cli_search import STORAGE_VARIABLE
 from rfsearch.quota import num_trained
 from rfsearch.recovery import RETRY_OF
-from rfsearch.storage import open_storage
 from rfsearch.study import exclusive, storage_url, together
 
 SECRET = "hunter2"
@@ -62,7 +62,7 @@ def test_run_and_worker_work_on_the_same_study(tmp_path: Path, folder: Path) -> 
     result = rfsearch("run", folder, *options)
     assert result.exit_code == 0, result.output
     assert "2 trained to the end" in result.stdout
-    study = optuna.load_study(study_name="tiny", storage=open_storage(shared(tmp_path)))
+    study = load_study("tiny", shared(tmp_path))
     assert num_trained(study.trials) == 2  # A repeated candidate is not trained again.
 
 
@@ -116,7 +116,7 @@ def test_a_study_of_another_experiment(tmp_path: Path, folder: Path) -> None:
 def test_a_study_of_another_version(tmp_path: Path, folder: Path) -> None:
     options = ("--storage", shared(tmp_path), "--device", "cpu")
     assert rfsearch("worker", folder, *options).exit_code == 0
-    study = optuna.load_study(study_name="tiny", storage=open_storage(shared(tmp_path)))
+    study = load_study("tiny", shared(tmp_path))
     before = study.trials
     study.set_user_attr("rfsearch_format", 99)
     line = refusal(rfsearch("worker", folder, *options))
@@ -190,7 +190,7 @@ def test_a_crew_replaces_a_worker_that_was_killed(tmp_path: Path) -> None:
     assert all(trial.state.is_finished() for trial in trials)
     names = {trial.user_attrs["heartbeat"].split()[0] for trial in trials}
     assert len(names) >= 2
-    assert optuna.load_study(study_name="crew", storage=storage_url(folder)).best_value > 0
+    assert load_study("crew", storage_url(folder)).best_value > 0
 
 
 PROXY = """
@@ -214,6 +214,6 @@ def test_workers_reach_their_study_through_the_grpc_proxy(tmp_path: Path, folder
     finally:
         proxy.terminate()
         proxy.wait()
-    study = optuna.load_study(study_name="x", storage=open_storage(shared(tmp_path)))
+    study = load_study("x", shared(tmp_path))
     assert num_trained(study.trials) == 2  # A repeated candidate is not trained again.
     assert all("heartbeat" in trial.user_attrs for trial in study.trials)

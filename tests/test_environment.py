@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from studies import open_study
 from test_study import run, stub_experiment, with_search, write_experiment
 from torch import nn
 
 from rfsearch import environment
 from rfsearch.environment import device_name, environment_of
 from rfsearch.experiment import Experiment
-from rfsearch.study import open_study
 from rfsearch.worker import Worker
 
 

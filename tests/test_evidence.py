@@ -40,16 +40,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_every_candidate_is_trained_once(folder: Path) -> None:
     train.train_all(folder, 26, 0)
-    study = optuna.load_study(study_name=train.study_name(26, 0), storage=train.storage_of(folder))
-    space = rfs.SearchSpace.load(folder / "space.toml")
-    assert len(study.trials) == space.size
-    assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
+    with train.storage_of(folder) as storage:
+        trials = optuna.load_study(study_name=train.study_name(26, 0), storage=storage).trials
+    assert len(trials) == rfs.SearchSpace.load(folder / "space.toml").size
+    assert {trial.state.name for trial in trials} == {"COMPLETE"}
 
 
 def test_tables_follow_from_the_trials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert train.trained_seeds(folder) == {26: [0]}
     space = rfs.SearchSpace.load(folder / "space.toml")
-    monkeypatch.setattr(figure, "STORAGE", train.storage_of(folder))
+    monkeypatch.setattr(figure, "HERE", folder)
     assert figure.by_ratio(figure.trials())["trainings"].sum() == space.size
     assert set(replay.load_table(folder, 26)) == set(space)
     monkeypatch.setitem(foretelling.TABLES, "tiny", str(folder))

@@ -5,15 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import optuna
 import pandas as pd
 import pytest
 from helpers import rfsearch
 from squares import write_boxed, write_masked
+from studies import open_study, stored_study
 
 from rfsearch.analysis import trials_dataframe
 from rfsearch.experiment import Experiment
-from rfsearch.study import open_study, storage_url
 from rfsearch.tasks import ClassificationTask, DetectionTask, SegmentationTask
 from rfsearch.worker import Worker
 
@@ -104,12 +103,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def frames(folders: dict[str, Path]) -> dict[str, pd.DataFrame]:
-    return {
-        kind: trials_dataframe(
-            optuna.load_study(study_name=folder.name, storage=storage_url(folder))
-        )
-        for kind, folder in folders.items()
-    }
+    return {kind: trials_dataframe(stored_study(folder)) for kind, folder in folders.items()}
 
 
 def test_the_source_says_what_the_task_is(folders: dict[str, Path]) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from experiments_on_folders import HAS_ONNX, stored_study
+from experiments_on_folders import HAS_ONNX
 from helpers import architecture, refusal, rfsearch
+from studies import open_storage, open_study, stored_study
 from torch import Tensor, nn
 
 from rfsearch import export_formats
@@ -20,7 +21,6 @@ from rfsearch.experiment import Experiment
 from rfsearch.export import Network, write_network
 from rfsearch.export_formats import export_program
 from rfsearch.network_folder import InputFormat, create_network, load_network
-from rfsearch.study import open_study
 from rfsearch.trained_network import trained_network
 
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs rfsearch[export]")
@@ -253,7 +253,9 @@ def test_a_database_of_another_experiment(searched: Path, tmp_path: Path) -> Non
 
 def test_a_study_that_is_stored_elsewhere(searched: Path, tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path / 'elsewhere.db'}"
-    copy = optuna.create_study(study_name="../moved", storage=address, direction="maximize")
+    copy = optuna.create_study(
+        study_name="../moved", storage=open_storage(address), direction="maximize"
+    )
     study = stored_study(searched)
     for key, value in study.user_attrs.items():
         copy.set_user_attr(key, value)

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import timm
 import torch
-from experiments_on_folders import HAS_ONNX, stored_study
+from experiments_on_folders import HAS_ONNX
 from helpers import architecture, refusal, rfsearch, stage_dict
+from studies import stored_study
 from test_experiment_tasks import SPACE, run, write_experiment
 from test_export import fresh_process
 from test_retraining import train

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import TINY_SPACE, refusal, rfsearch
 from PIL import Image
+from studies import open_study
 
 from rfsearch import limits
 from rfsearch.experiment import Experiment
@@ -19,7 +20,6 @@ from rfsearch.retraining_run import RetrainingConfig
 from rfsearch.scenes import make_scenes
 from rfsearch.sources import image_folder
 from rfsearch.space import SearchSpace
-from rfsearch.study import open_study
 from rfsearch.tile_data import BoxedImage, MaskedImage, detection_data, segmentation_data
 from rfsearch.tiles import AreaTiling
 from rfsearch.validation import parse

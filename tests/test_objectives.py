@@ -15,6 +15,7 @@ import pytest
 from helpers import TINY_SPACE, refusal, rfsearch
 from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
+from studies import load_study, open_study, stored_study
 from test_cli_worker import start
 from test_objective import CONSTRAINT, SPACE, stub_task
 
@@ -26,7 +27,7 @@ from rfsearch.objectives import erf_misfit, name_objectives
 from rfsearch.ranges import Range
 from rfsearch.recovery import RETRY_OF, SIGN
 from rfsearch.story import Story
-from rfsearch.study import open_study, storage_url
+from rfsearch.study import storage_url
 
 SAMPLERS = {
     "tpe": lambda: TPESampler(seed=0, n_startup_trials=3),
@@ -216,7 +217,7 @@ def test_a_whole_search_and_going_on(tmp_path: Path) -> None:
     folder = write(tmp_path / "tiny", 'objectives = ["score", "params_m"]')
     done = rfsearch("run", folder, "--device", "cpu")
     assert done.exit_code == 0, done.output
-    study = optuna.load_study(study_name="tiny", storage=storage_url(folder))
+    study = load_study("tiny", storage_url(folder))
     trained = [t for t in study.trials if t.state == TrialState.COMPLETE]
     assert len(trained) == 3
     assert all(len(trial.values) == 2 for trial in trained)
@@ -275,7 +276,7 @@ def test_a_crew_whose_worker_is_killed_in_the_middle_of_a_training(tmp_path: Pat
         process.kill()
     assert process.returncode == 0, stderr
     assert "Pareto front" in stdout
-    trials = optuna.load_study(study_name="crew", storage=storage_url(folder)).trials
+    trials = load_study("crew", storage_url(folder)).trials
     (again,) = (t for t in trials if t.user_attrs.get(RETRY_OF) == begun[0].number)
     assert trials[begun[0].number].state == TrialState.FAIL
     assert again.params == begun[0].params
@@ -287,7 +288,7 @@ def in_the_middle(folder: Path) -> list[FrozenTrial]:
     """Running trials whose networks were trained for some epochs."""
     if not list(folder.glob("checkpoints/*/*/last")):
         return []
-    study = optuna.load_study(study_name=folder.name, storage=storage_url(folder))
+    study = stored_study(folder)
     running = study.get_trials(states=(TrialState.RUNNING,))
     return [trial for trial in running if len(curve_of(trial)) > 1 and SIGN in trial.user_attrs]
 

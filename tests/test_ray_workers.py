@@ -10,9 +10,8 @@ import optuna
 import pytest
 from helpers import refusal, rfsearch
 from optuna.trial import TrialState
+from studies import open_storage
 from test_cli import many_candidates, write_experiment
-
-from rfsearch.storage import open_storage
 
 
 def test_ray_needs_a_database_that_all_nodes_reach(tmp_path: Path) -> None:

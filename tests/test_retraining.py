@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from experiments_on_folders import stored_study, write_images
+from experiments_on_folders import write_images
 from helpers import architecture, refusal, rfsearch, stage_dict
 from PIL import Image
+from studies import stored_study
 
 from rfsearch.device_images import Normalizer
 from rfsearch.network_folder import InputFormat, create_network, load_network

@@ -13,8 +13,7 @@ import pytest
 import sqlalchemy
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
-
-from rfsearch.storage import open_storage
+from studies import load_study, open_storage
 
 sys.path.append(str(Path(__file__).parent.parent / "experiments" / "many_workers"))
 from postgres import PostgresServer, postgres  # from the folder above
@@ -60,7 +59,7 @@ def test_a_trial_is_taken_by_one_and_ended_by_one(tmp_path: Path) -> None:
     together, taken, ended = threading.Barrier(2), list[int](), list[int]()
 
     def work() -> None:
-        mine = optuna.load_study(study_name="a", storage=open_storage(address))
+        mine = load_study("a", address)
         for _ in range(rounds // 2):
             together.wait()
             taken.append(mine.ask().number)
@@ -84,7 +83,7 @@ def test_sqlite_lets_others_read_while_one_writes(tmp_path: Path) -> None:
     storage = open_storage(address)
     study = optuna.create_study(study_name="a", storage=storage)
     study.optimize(objective, n_trials=2)
-    assert len(optuna.load_study(study_name="a", storage=open_storage(address)).trials) == 2
+    assert len(load_study("a", address).trials) == 2
     assert (tmp_path / "a{b}.db").read_bytes()[18:20] == b"\x02\x02"  # Written ahead.
 
 

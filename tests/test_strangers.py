@@ -9,6 +9,7 @@ import optuna
 import pytest
 from experiments_on_folders import write_images
 from helpers import TINY_SPACE, refusal, rfsearch
+from studies import open_storage
 
 from rfsearch.network_folder import load_network
 
@@ -141,7 +142,7 @@ def test_weights_are_read_from_the_folder_alone(exported: Path, tmp_path: Path) 
 def test_a_study_of_any_name_is_reported(tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path / 'a.db'}"
     name = "../../" + NAME
-    optuna.create_study(study_name=name, storage=address).add_trial(
+    optuna.create_study(study_name=name, storage=open_storage(address)).add_trial(
         optuna.trial.create_trial(value=1.0)
     )
     out = tmp_path / "out.html"

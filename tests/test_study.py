@@ -15,13 +15,14 @@ import pytest
 from helpers import TINY_SPACE
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
+from studies import open_storage, open_study, stored_study
 
 from rfsearch.checkpoints import Checkpoint
 from rfsearch.experiment import Experiment, SearchConfig
 from rfsearch.model import SearchedNetwork
 from rfsearch.quota import is_finished, num_trained
 from rfsearch.search_methods import sampler_name
-from rfsearch.study import exclusive, open_study, storage_url, together
+from rfsearch.study import exclusive, storage_url, together
 from rfsearch.tasks import ClassificationTask
 from rfsearch.training import TrainingResult
 from rfsearch.worker import Worker
@@ -129,7 +130,7 @@ def run(experiment: Experiment) -> list[FrozenTrial]:
 
 
 def stored_trials(folder: Path) -> list[FrozenTrial]:
-    return optuna.load_study(study_name=folder.name, storage=storage_url(folder)).trials
+    return stored_study(folder).trials
 
 
 def count(trials: list[FrozenTrial], state: TrialState) -> int:
@@ -383,7 +384,7 @@ def test_workers_of_one_study_draw_differently(folder: Path) -> None:
 
 
 def test_trials_that_no_experiment_made_are_refused(folder: Path) -> None:
-    study = optuna.create_study(study_name="tiny", storage=storage_url(folder))
+    study = optuna.create_study(study_name="tiny", storage=open_storage(storage_url(folder)))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     with pytest.raises(ValueError, match="holds trials that no experiment made"):
         open_study(Experiment.load(folder, "cpu"))

@@ -6,8 +6,8 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
-from experiments_on_folders import stored_study
 from optuna.trial import FrozenTrial, TrialState
+from studies import stored_study
 from torch import nn
 
 from rfsearch.weights import WEIGHTS, WeightStore

@@ -10,13 +10,13 @@ import optuna
 import pytest
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from studies import open_study
 from test_study import StubTask, stored_trials, with_search, write_experiment
 
 from rfsearch.checkpoints import Checkpoint, Checkpoints
 from rfsearch.experiment import Experiment
 from rfsearch.model import SearchedNetwork
 from rfsearch.recovery import LOSSES, MAX_RETRIES, RETRY_OF, SIGN, end_lost
-from rfsearch.study import open_study
 from rfsearch.training import TrainingResult
 from rfsearch.worker import Worker
 

@@ -16,7 +16,6 @@ from rfsearch.palette import BLUE, PURPLE, VERMILLION
 from rfsearch.statistics import mean_interval, rank_correlation
 
 HERE = Path(__file__).parent
-STORAGE = storage_of(HERE)
 #: Edges of the table's bins: ERF size over object size.
 RATIOS = (0, 1, 1.5, 2, 3, 4, np.inf)
 PREDICTORS = ("trf_size", "erf_expected", "erf_init", "erf_trained")
@@ -25,16 +24,17 @@ STRIDES = {2: ("o", BLUE), 4: ("s", VERMILLION), 8: ("^", PURPLE)}
 
 def trials() -> pd.DataFrame:
     """All trained candidates, with the median side of their objects' tight boxes in px."""
-    known = set(optuna.get_all_study_names(STORAGE))
     frames = []
-    for side in sorted(IMAGE_SIDES):
-        seed = 0
-        while (name := study_name(side, seed)) in known:
-            study = optuna.load_study(study_name=name, storage=STORAGE)
-            frame = trained_candidates(rfs.trials_dataframe(study))
-            object_size = float(np.median(object_sizes(side)))
-            frames.append(per_object(frame, object_size).assign(object_size=object_size))
-            seed += 1
+    with storage_of(HERE) as storage:
+        known = set(optuna.get_all_study_names(storage))
+        for side in sorted(IMAGE_SIDES):
+            seed = 0
+            while (name := study_name(side, seed)) in known:
+                study = optuna.load_study(study_name=name, storage=storage)
+                frame = trained_candidates(rfs.trials_dataframe(study))
+                object_size = float(np.median(object_sizes(side)))
+                frames.append(per_object(frame, object_size).assign(object_size=object_size))
+                seed += 1
     return pd.concat(frames, ignore_index=True)
 
 

@@ -19,14 +19,18 @@ from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
 import rfsearch as rfs
+from rfsearch.patient_storage import PatientStorage
+from rfsearch.storage import open_storage
+from rfsearch.study import storage_url
 from rfsearch.tasks import Task
 
 #: Sides of a digit's image in px; its tight box is about 0.7 of that.
 IMAGE_SIDES = (26, 36, 18)
 
 
-def storage_of(folder: Path) -> str:
-    return f"sqlite:///{folder.resolve() / 'study.db'}"
+def storage_of(folder: Path) -> PatientStorage:
+    """The database of a folder's studies; whoever opens it closes it."""
+    return open_storage(storage_url(folder.resolve()))
 
 
 def study_name(side: int, seed: int) -> str:
@@ -36,7 +40,9 @@ def study_name(side: int, seed: int) -> str:
 def trained_seeds(folder: Path) -> dict[int, list[int]]:
     """Seeds with which a folder's candidates were trained, for each size of the digits."""
     found: dict[int, list[int]] = defaultdict(list)
-    for name in optuna.get_all_study_names(storage_of(folder)):
+    with storage_of(folder) as storage:
+        names = optuna.get_all_study_names(storage)
+    for name in names:
         side, seed = name.removeprefix("side ").split(", seed ")
         found[int(side)].append(int(seed))
     return {side: sorted(seeds) for side, seeds in sorted(found.items())}
@@ -44,8 +50,9 @@ def trained_seeds(folder: Path) -> dict[int, list[int]]:
 
 def trained(folder: Path, side: int, seed: int) -> list[FrozenTrial]:
     """The trainings of one study."""
-    study = optuna.load_study(study_name=study_name(side, seed), storage=storage_of(folder))
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    with storage_of(folder) as storage:
+        study = optuna.load_study(study_name=study_name(side, seed), storage=storage)
+        return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def mean_accuracies(folder: Path, side: int) -> dict[str, float]:
@@ -79,19 +86,20 @@ def train_missing(folder: Path, name: str, task: Task) -> None:
     """Train what a study has not trained yet of the space in its folder, without any gate."""
     space = rfs.SearchSpace.load(folder / "space.toml")
     everything = rfs.RFConstraint(theoretical=None, effective=None)
-    study = optuna.create_study(
-        storage=storage_of(folder),
-        study_name=name,
-        direction="maximize",
-        pruner=NopPruner(),
-        load_if_exists=True,
-    )
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    done = {trial.user_attrs["architecture"] for trial in trials}
-    for architecture in space:
-        if json.dumps(architecture.to_dict()) not in done:
-            study.enqueue_trial(space.to_params(architecture))
-            study.optimize(rfs.Objective(space, everything, task), n_trials=1)
+    with storage_of(folder) as storage:
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            direction="maximize",
+            pruner=NopPruner(),
+            load_if_exists=True,
+        )
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        done = {trial.user_attrs["architecture"] for trial in trials}
+        for architecture in space:
+            if json.dumps(architecture.to_dict()) not in done:
+                study.enqueue_trial(space.to_params(architecture))
+                study.optimize(rfs.Objective(space, everything, task), n_trials=1)
 
 
 if __name__ == "__main__":

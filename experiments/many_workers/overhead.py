@@ -103,7 +103,6 @@ def experiment(folder: Path) -> Experiment:
 def fill(address: StudyAddress, folder: Path, number: int) -> None:
     """Store trials as a search leaves them."""
     loaded = experiment(folder)
-    study = open_study(loaded, address, alone=False)
     feasible, rng = loaded.space.feasible(loaded.constraint), np.random.default_rng(0)
     distributions = loaded.space.distributions()
     trials = []
@@ -137,7 +136,8 @@ def fill(address: StudyAddress, folder: Path, number: int) -> None:
                 },
             )
         )
-    study.add_trials(trials)
+    with open_study(loaded, address, alone=False) as study:
+        study.add_trials(trials)
 
 
 def multiply(address: StudyAddress, times: int) -> None:
@@ -177,15 +177,15 @@ def measure(address: StudyAddress, folder: Path, results: Any) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     loaded = experiment(folder)
     opening = time.process_time()
-    study = open_study(loaded, address, alone=False, wait=60)
-    times = [(time.process_time(), time.monotonic())]
+    times: list[tuple[float, float]] = []
 
     def note(study: optuna.Study, trial: object) -> None:
         times.append((time.process_time(), time.monotonic()))
         if len(times) > TRIALS + 1:
             raise Enough
 
-    with suppress(Enough):
+    with open_study(loaded, address, alone=False, wait=60) as study, suppress(Enough):
+        times.append((time.process_time(), time.monotonic()))
         Worker(study, loaded, note).work()
     (start, first, *_, last) = times
     results.put(

@@ -85,8 +85,8 @@ def work(address: StudyAddress, folder: Path) -> None:
     loaded = Experiment.load(folder, "cpu")
     task = SlowTask(loaded.task.data, loaded.task.training, "cpu", notes=folder / "epochs.txt")
     experiment = replace(loaded, task=task)
-    study = open_study(experiment, address, alone=False, wait=60)
-    Worker(study, experiment, heartbeat=HEARTBEAT).work()
+    with open_study(experiment, address, alone=False, wait=60) as study:
+        Worker(study, experiment, heartbeat=HEARTBEAT).work()
 
 
 @dataclass
@@ -232,10 +232,11 @@ def run(kind: str, folder: Path, *, workers: int, kill_every: float) -> dict[str
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with database(kind, folder) as (address, restarts):
         experiment = Experiment.load(folder, "cpu")
-        open_study(experiment, address, alone=False)
+        with open_study(experiment, address, alone=False):
+            pass  # It is made.
         harm = soak(address, folder, workers=workers, kill_every=kill_every, restarts=restarts)
-        study = open_study(experiment, address, alone=False)
-        found = findings(study.trials, trials_dataframe(study), folder)
+        with open_study(experiment, address, alone=False) as study:
+            found = findings(study.trials, trials_dataframe(study), folder)
     return vars(harm) | found
 
 

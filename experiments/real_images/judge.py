@@ -29,14 +29,14 @@ SHARES = (0, 0.5, 0.75, 1, 1.5, 2, 3, 4, 8)
 
 def candidates(name: str) -> pd.DataFrame:
     """One row per candidate: its ratio, gaps, cost and score, the mean over the seeds."""
-    storage = storage_of(HERE)
-    names = [one for one in optuna.get_all_study_names(storage) if one.startswith(f"{name},")]
     parts = []
-    for one in names:
-        study = optuna.load_study(study_name=one, storage=storage)
-        frame = rfs.trials_dataframe(study)
-        frame["architecture"] = [t.user_attrs.get("architecture") for t in study.trials]
-        parts.append(frame[frame["state"] == "COMPLETE"])
+    with storage_of(HERE) as storage:
+        names = optuna.get_all_study_names(storage)
+        for one in (one for one in names if one.startswith(f"{name},")):
+            study = optuna.load_study(study_name=one, storage=storage)
+            frame = rfs.trials_dataframe(study)
+            frame["architecture"] = [t.user_attrs.get("architecture") for t in study.trials]
+            parts.append(frame[frame["state"] == "COMPLETE"])
     together = pd.concat(parts).groupby("architecture")
     found = together.agg(
         erf=("erf_expected", "first"),

@@ -14,6 +14,8 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -45,26 +47,26 @@ pruner = "none"
 """
 
 
-def prepared(folder: Path, given: argparse.Namespace) -> optuna.Study:
+@contextmanager
+def prepared(folder: Path, given: argparse.Namespace) -> Iterator[optuna.Study]:
     """A new study whose first trials are the same whatever the folder."""
     (folder / "space.toml").write_bytes((QUICKSTART / "space.toml").read_bytes())
     (folder / "experiment.toml").write_text(EXPERIMENT.format(**vars(given)))
     experiment = Experiment.load(folder, "cpu")
-    study = open_study(experiment)
     feasible, rng = experiment.space.feasible(experiment.constraint), np.random.default_rng(0)
     chosen: dict[rfs.Architecture, None] = {}
     while len(chosen) < given.trials:
         chosen[feasible.sample(rng)] = None
-    for arch in chosen:
-        study.enqueue_trial(experiment.space.to_params(arch))
-    return study
+    with open_study(experiment) as study:
+        for arch in chosen:
+            study.enqueue_trial(experiment.space.to_params(arch))
+        yield study
 
 
 def measure(number: int, given: argparse.Namespace) -> dict[str, float]:
     """Trials an hour when so many are trained at a time."""
     place = ["--device", "cpu", "--workers"] if given.device == "cpu" else ["--trials-per-gpu"]
-    with tempfile.TemporaryDirectory() as folder:
-        study = prepared(Path(folder), given)
+    with tempfile.TemporaryDirectory() as folder, prepared(Path(folder), given) as study:
         command = [sys.executable, "-m", "rfsearch.cli", "run", folder, *place, str(number)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
