@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from packages import (
     install,
     unpack,
 )
+
+# Rooms share helpers.
+sys.path.extend(str(room) for room in Path(__file__).parent.iterdir() if room.is_dir())
 
 # The networks here are small: threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -121,10 +125,10 @@ def searched(searched_once: Path, tmp_path: Path) -> Path:
 def exported_once(searched_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from experiments_on_folders import HAS_ONNX
 
-    from rfsearch.experiment import Experiment
-    from rfsearch.export import write_network
-    from rfsearch.study import open_study
-    from rfsearch.trained_network import trained_network
+    from rfsearch.export.export import write_network
+    from rfsearch.export.trained_network import trained_network
+    from rfsearch.search.experiment import Experiment
+    from rfsearch.search.study import open_study
 
     folder = tmp_path_factory.mktemp("exported") / "network"
     experiment = Experiment.load(searched_once, "cpu")

@@ -9,9 +9,9 @@ import numpy as np
 from helpers import TINY_SPACE
 from PIL import Image
 
-from rfsearch.experiment import Experiment
-from rfsearch.study import open_study
-from rfsearch.worker import Worker
+from rfsearch.search.experiment import Experiment
+from rfsearch.search.study import open_study
+from rfsearch.search.worker import Worker
 
 HAS_ONNX = all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
 EXPERIMENT = """

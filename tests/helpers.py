@@ -13,10 +13,10 @@ from studies import all_closed
 from torch import nn
 from typer.testing import CliRunner
 
-from rfsearch.architecture import Architecture
-from rfsearch.augmentation import UNVARIED, Batch, Variation
-from rfsearch.cli import app
-from rfsearch.erf import measure_erf
+from rfsearch.cli.main import app
+from rfsearch.data.augmentation import UNVARIED, Batch, Variation
+from rfsearch.measure.erf import measure_erf
+from rfsearch.network.architecture import Architecture
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 #: A space of twelve small networks, as a TOML file says it.

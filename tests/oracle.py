@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from rfsearch.receptive_field import ReceptiveField
+from rfsearch.field.receptive_field import ReceptiveField
 
 #: Extent of the strip across the probed axis, in px: two units of stride 32.
 STRIP = 64

@@ -10,13 +10,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from studies import open_storage
 
-from rfsearch.constraint import RFConstraint
-from rfsearch.curves import CURVE
-from rfsearch.objectives import DIRECTIONS, name_objectives
-from rfsearch.space import SearchSpace
-from rfsearch.target import ScaleTarget
-from rfsearch.trial_attributes import BASELINE, BASELINE_SCORE
-from rfsearch.trial_gates import CONSTRAINT_KEYS
+from rfsearch.search.curves import CURVE
+from rfsearch.search.objectives import DIRECTIONS, name_objectives
+from rfsearch.space.constraint import RFConstraint
+from rfsearch.space.space import SearchSpace
+from rfsearch.space.trial_attributes import BASELINE, BASELINE_SCORE
+from rfsearch.space.trial_gates import CONSTRAINT_KEYS
+from rfsearch.target.target import ScaleTarget
 
 SPACE = SearchSpace.load("toy")
 CONSTRAINT = RFConstraint(ScaleTarget(6, 10))
@@ -72,7 +72,7 @@ def finished_trial(
 
 
 def add_baseline(study: optuna.Study, value: float, name: str = "resnet18") -> None:
-    """A trained network of timm, as `rfsearch.baselines` adds it."""
+    """A trained network of timm, as `rfsearch.search.baselines` adds it."""
     attributes = {BASELINE: name, BASELINE_SCORE: value, "params_m": 11.0, "trf_size": 435}
     attributes |= {"erf_init": 200.0, "erf_trained": 180.0, "metric": "accuracy"}
     epochs = {1: value / 2, 2: value}

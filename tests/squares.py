@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rfsearch.tile_data import BoxedImage, MaskedImage
+from rfsearch.data.tile_data import BoxedImage, MaskedImage
 
 
 def numbered_pixels(height: int, width: int) -> NDArray[np.uint8]:

@@ -6,11 +6,11 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from rfsearch import blocks as blocks_of
-from rfsearch.architecture import Architecture
-from rfsearch.receptive_field import ReceptiveField
-from rfsearch.stages import DOWNSAMPLINGS, Block, BlockKind, Context, Stage
-from rfsearch.stems import Stem, StemKind, StemPool
+from rfsearch.field.receptive_field import ReceptiveField
+from rfsearch.network import blocks as blocks_of
+from rfsearch.network.architecture import Architecture
+from rfsearch.network.stages import DOWNSAMPLINGS, Block, BlockKind, Context, Stage
+from rfsearch.network.stems import Stem, StemKind, StemPool
 
 KINDS: tuple[str, ...] = get_args(BlockKind)
 STEM_KINDS: tuple[str, ...] = get_args(StemKind)

@@ -11,9 +11,10 @@ import optuna
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
-from rfsearch import storage, study
-from rfsearch.experiment import Experiment
-from rfsearch.patient_storage import PatientStorage
+from rfsearch.search import study
+from rfsearch.search.experiment import Experiment
+from rfsearch.storage import storage
+from rfsearch.storage.patient_storage import PatientStorage
 
 #: Closes what a test has opened; see the fixture `closed_databases`.
 OPENED = ExitStack()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import pkgutil
 from importlib import import_module
 from pathlib import Path
 
@@ -11,18 +10,17 @@ import pytest
 
 import rfsearch
 
-
-def has_examples(name: str) -> bool:
-    text = (Path(rfsearch.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
-    return ">>> " in text
-
-
-MODULES = [info.name for info in pkgutil.iter_modules(rfsearch.__path__)]
-WITH_EXAMPLES = [name for name in MODULES if has_examples(name)]
+PACKAGE = Path(rfsearch.__file__).parent
+WITH_EXAMPLES = [
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
 
 
 def test_modules_with_examples_are_found() -> None:
-    assert {"receptive_field", "expression", "space", "target", "validation"} <= set(WITH_EXAMPLES)
+    known = {"field.receptive_field", "field.expression", "space.space", "target.target"}
+    assert known <= set(WITH_EXAMPLES)
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

@@ -13,73 +13,29 @@ import pytest
 
 import rfsearch
 
-#: Bottom to top. A module may import from its own layer and from those below.
-LAYERS: tuple[set[str], ...] = (
-    {
-        "activations", "cost", "coverage", "erf_map", "expected_erf", "expression", "gradients",
-        "limits", "moments", "notebook", "palette", "poolings", "profiles", "ranges",
-        "receptive_field", "rectifiers", "saved_activations", "unit_grid", "validation",
-    },
-    {
-        "annotations", "annotations_coco", "annotations_csv", "annotations_masks",
-        "annotations_voc", "architecture", "bands", "block_parts", "blocks", "budget",
-        "dilations", "image_header", "layer_field", "levels", "neck", "necks", "object_scales",
-        "questions", "readings", "resizing", "scales", "stages", "stems", "target",
-    },
-    {
-        "baseline_names", "candidates", "choices", "constraint", "decisions", "effects",
-        "feasible", "feasible_graph", "findings", "level_ranges", "neck_choices", "objectives",
-        "remedies", "rules", "space", "stage_heads", "stem_choices", "trial_attributes",
-        "trial_gates", "verdict", "ways",
-    },
-    {
-        "builders", "coverage_probe", "diagnosis", "erf", "erf_average", "erf_crop", "erf_images",
-        "erf_initialisation", "erf_local", "erf_read", "erf_unit", "export_formats",
-        "image_files", "latency", "model", "model_necks", "network_folder", "probe", "replknet",
-        "timm_entry", "timm_models", "timm_network", "trace", "trace_call", "trace_layers",
-        "trace_layout", "trace_mixing", "trace_mode", "trace_operations", "trace_positions",
-        "trace_reshaping", "trace_result", "trace_shapes", "trace_slicing", "trace_windows",
-        "traced_layers",
-    },
-    {
-        "array_cache", "augmentation", "boxed_images", "checkpoints", "classification", "datasets",
-        "dense_detector", "detection", "device_images", "device_memory", "file_images", "heads",
-        "image_lesson", "image_pixels", "level_maps", "loading_errors", "masked_images",
-        "package_images", "pixel_reader", "read_ahead", "retraining", "retraining_classifier",
-        "retraining_course", "retraining_data", "retraining_run", "retraining_tiles",
-        "scale_scores", "scenes", "segmentation", "sources", "streamed_images", "task_erf",
-        "tasks", "tile_cuts", "tile_data", "tile_objects", "tiles", "training", "training_batches",
-        "training_config", "whole_network",
-    },
-    {
-        "baselines", "curves", "data_config", "database_url", "devices", "environment",
-        "experiment", "interrupts", "local_workers", "objective", "outage", "patient_storage",
-        "promotion", "quota", "ray_workers", "recovery", "rejection", "rungs", "sampler",
-        "search_methods", "storage", "study", "weights", "worker",
-    },
-    {
-        "advice", "analysis", "charts", "comparison", "dashboard", "erf_effect",
-        "experiment_story", "export", "field_figures", "front", "html_report", "importances",
-        "interactive", "interactive_front", "level_table", "model_card", "objective_columns",
-        "pareto", "plots", "progress", "report", "report_tables", "report_text", "savings",
-        "scale_plot", "search_figures", "statistics", "story", "target_report", "trained_network",
-    },
-    {
-        "cli", "cli_crew", "cli_dashboard", "cli_device", "cli_doctor", "cli_erf", "cli_errors",
-        "cli_export", "cli_latency", "cli_models", "cli_report", "cli_rf", "cli_run",
-        "cli_search", "cli_space", "cli_studies", "cli_target", "cli_train", "cli_worker",
-    },
+#: Bottom to top. A room may import from those above it in this list.
+ROOMS = (
+    "basics", "field", "network", "trace", "target", "measure", "space", "diagnosis", "data",
+    "training", "storage", "search", "analysis", "report", "export", "cli",
 )  # fmt: skip
-RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
-#: Layers below this one are arithmetic and data.
-FIRST_HEAVY_LAYER = 3
+RANK = {room: rank for rank, room in enumerate(ROOMS)}
+#: Arithmetic and data, and the modules in these rooms that are neither.
+LIGHT = {
+    "basics": set(),
+    "field": set(),
+    "network": {"_builders", "_model_necks", "model", "network_folder", "timm_entry"},
+    "target": {"report", "scale_plot"},
+    "space": set(),
+}
 HEAVY = {"torch", "timm", "pandas", "matplotlib"}
+#: Modules that a person or a program starts with, so nothing imports them.
+DOORS = {"cli.main"}
 
 PACKAGE = Path(rfsearch.__file__).parent
 FILES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in sorted(PACKAGE.rglob("*.py"))
-    if path != PACKAGE / "__init__.py"
+    if path.name != "__init__.py"
 }
 
 
@@ -113,6 +69,8 @@ def _collect(node: ast.AST, deferred: bool) -> set[Import]:
 def _modules(node: ast.ImportFrom) -> list[str]:
     base = "rfsearch" if node.level else ""
     module = ".".join(part for part in (base, node.module) if part)
+    if module.startswith("rfsearch.") and (PACKAGE / module.partition(".")[2]).is_dir():
+        return [f"{module}.{alias.name}" for alias in node.names]
     if module != "rfsearch":
         return [module]
     # `from rfsearch import SearchSpace` loads the module that holds it.
@@ -128,10 +86,17 @@ def _is_type_checking(node: ast.AST) -> bool:
 
 
 def siblings(module: str) -> set[str]:
+    """Modules of this package that a module imports."""
     found = imports(FILES[module].read_text(encoding="utf-8"))
-    names = [name.split(".") for name, _ in found]
-    # A bare `import rfsearch` hides which sibling is meant, so it keeps a name of no layer.
-    return {".".join(parts[1:2]) or "rfsearch" for parts in names if parts[0] == "rfsearch"}
+    return {
+        name.partition(".")[2] or "rfsearch"
+        for name, _ in found
+        if name.partition(".")[0] == "rfsearch"
+    }
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def libraries(module: str) -> dict[str, bool]:
@@ -158,7 +123,7 @@ from __future__ import annotations
 import os.path
 from typing import TYPE_CHECKING
 if TYPE_CHECKING:
-    from rfsearch.space import SearchSpace
+    from rfsearch.space.space import SearchSpace
 else:
     import json
 class A:
@@ -167,41 +132,41 @@ class A:
         def inner():
             import torch.nn
 try:
-    from . import cli
+    from . import basics
+    from rfsearch.analysis import plots
 except ImportError:
-    from .erf import measure_erf
+    from .measure.erf import measure_erf
 """
     assert imports(source) == {
         Import("__future__", False),
         Import("os.path", False),
         Import("typing", False),
-        Import("rfsearch.space", True),
+        Import("rfsearch.space.space", True),
         Import("json", False),
-        Import("rfsearch.model", True),
+        Import("rfsearch.network.model", True),
         Import("torch.nn", True),
-        Import("rfsearch.cli", False),
-        Import("rfsearch.erf", False),
+        Import("rfsearch.basics", False),
+        Import("rfsearch.analysis.plots", False),
+        Import("rfsearch.measure.erf", False),
     }
 
 
-def test_layers_do_not_overlap() -> None:
-    assert sum(len(layer) for layer in LAYERS) == len(RANK)
+def test_these_are_the_rooms() -> None:
+    assert {room_of(module) for module in FILES} == set(ROOMS)
+    for room in ROOMS:
+        assert (PACKAGE / room / "__init__.py").read_text(encoding="utf-8").startswith('"""')
 
 
-def test_table_names_only_files_that_exist() -> None:
-    assert set(RANK) - set(FILES) == set()
-
-
-@pytest.mark.parametrize("module", FILES)
-def test_every_file_is_in_the_table(module: str) -> None:
-    assert module in RANK
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_small_enough_to_look_at(room: str) -> None:
+    assert len([module for module in FILES if room_of(module) == room]) <= 21
 
 
 @pytest.mark.parametrize("module", FILES)
 def test_imports_point_down(module: str) -> None:
-    unknown_rank = len(LAYERS)
-    rank = RANK.get(module, -1)
-    upward = {name for name in siblings(module) if RANK.get(name, unknown_rank) > rank}
+    upward = {
+        name for name in siblings(module) if not RANK[room_of(name)] <= RANK[room_of(module)]
+    }
     assert upward == set()
 
 
@@ -211,16 +176,41 @@ def test_no_cycles() -> None:
         order = list(TopologicalSorter(graph).static_order())
     except CycleError as error:
         pytest.fail(f"Modules import each other in a circle: {' -> '.join(error.args[1])}")
-    assert set(order) >= set(FILES)
+    assert set(order) == set(FILES)
 
 
-@pytest.mark.parametrize(
-    "module", sorted(name for name, rank in RANK.items() if rank < FIRST_HEAVY_LAYER)
-)
+def test_modules_with_an_underscore_are_used_by_their_room_alone() -> None:
+    strangers = {
+        (module, name)
+        for module in FILES
+        for name in siblings(module)
+        if name.partition(".")[2].startswith("_") and room_of(name) != room_of(module)
+    }
+    assert strangers == set()
+
+
+def test_modules_that_only_their_room_uses_have_an_underscore() -> None:
+    """But for homes of public names, commands, and what experiments and other rooms' tests use."""
+    used = set(rfsearch._HOMES.values()) | DOORS
+    for module in FILES:
+        used |= {name for name in siblings(module) if room_of(name) != room_of(module)}
+    root = Path(__file__).parents[1]
+    for path in (*root.glob("tests/**/*.py"), *root.glob("experiments/**/*.py")):
+        found = imports(path.read_text(encoding="utf-8"))
+        names = {name.removeprefix("rfsearch.") for name, _ in found}
+        used |= {name for name in names if room_of(name) != path.parent.name}
+    hidden = {module for module in FILES if "._" in module}
+    commands = {module for module in siblings("cli.main") if "._" not in module}
+    assert set(FILES) - used - hidden - commands == set()
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if room_of(name) in LIGHT])
 def test_arithmetic_and_data_need_no_heavy_library(module: str) -> None:
-    used = libraries(module)
-    assert HEAVY & set(used) == set()
-    assert used.get("optuna", True), "optuna is imported outside of a function"
+    room, _, name = module.partition(".")
+    if name not in LIGHT[room]:
+        used = libraries(module)
+        assert HEAVY & set(used) == set()
+        assert used.get("optuna", True), "optuna is imported outside of a function"
 
 
 def test_every_public_name_has_a_home() -> None:
@@ -245,7 +235,7 @@ def test_spaces_targets_and_constraints_are_light() -> None:
 
 
 def test_analysis_needs_no_torch() -> None:
-    assert "torch" not in loaded_after("import rfsearch.analysis")
+    assert "torch" not in loaded_after("import rfsearch.analysis.analysis")
 
 
 def test_loading_a_model_is_noticed() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from rfsearch.experiment import ExperimentConfig
-from rfsearch.sampler import RFSampler
-from rfsearch.validation import parse
+from rfsearch.basics.validation import parse
+from rfsearch.search.experiment import ExperimentConfig
+from rfsearch.search.sampler import RFSampler
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

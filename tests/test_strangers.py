@@ -11,7 +11,7 @@ from experiments_on_folders import write_images
 from helpers import TINY_SPACE, refusal, rfsearch
 from studies import open_storage
 
-from rfsearch.network_folder import load_network
+from rfsearch.network.network_folder import load_network
 
 #: A folder's and a study's name, as bad as a file system allows.
 NAME = "..;$(touch pwned) <img src=x onerror=alert(1)> %2e%2e?a=b#c {0} 'x'"

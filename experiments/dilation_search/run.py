@@ -16,8 +16,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import rfsearch as rfs
-from rfsearch.palette import BLUE, VERMILLION
-from rfsearch.target import ERF_PER_OBJECT, MAX_GRIDDING
+from rfsearch.basics.palette import BLUE, VERMILLION
+from rfsearch.target.target import ERF_PER_OBJECT, MAX_GRIDDING
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "search_cost"))

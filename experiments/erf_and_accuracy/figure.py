@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from train import IMAGE_SIDES, object_sizes, storage_of, study_name
 
 import rfsearch as rfs
-from rfsearch.erf_effect import per_object, trained_candidates
-from rfsearch.palette import BLUE, PURPLE, VERMILLION
-from rfsearch.statistics import mean_interval, rank_correlation
+from rfsearch.analysis.erf_effect import per_object, trained_candidates
+from rfsearch.analysis.statistics import mean_interval, rank_correlation
+from rfsearch.basics.palette import BLUE, PURPLE, VERMILLION
 
 HERE = Path(__file__).parent
 #: Edges of the table's bins: ERF size over object size.

@@ -19,10 +19,10 @@ from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
 import rfsearch as rfs
-from rfsearch.patient_storage import PatientStorage
-from rfsearch.storage import open_storage
-from rfsearch.study import storage_url
-from rfsearch.tasks import Task
+from rfsearch.search.study import storage_url
+from rfsearch.storage.patient_storage import PatientStorage
+from rfsearch.storage.storage import open_storage
+from rfsearch.training.tasks import Task
 
 #: Sides of a digit's image in px; its tight box is about 0.7 of that.
 IMAGE_SIDES = (26, 36, 18)

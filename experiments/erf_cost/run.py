@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 import rfsearch as rfs
-from rfsearch.erf_crop import Crop, find_crop
-from rfsearch.erf_initialisation import calibrate, switch_branches_on
-from rfsearch.erf_map import ErfMap
-from rfsearch.erf_read import Read, reader
-from rfsearch.erf_unit import Unit, find_unit
-from rfsearch.unit_grid import Interval
+from rfsearch.field.erf_map import ErfMap
+from rfsearch.field.unit_grid import Interval
+from rfsearch.measure.crop import Crop, find_crop
+from rfsearch.measure.initialisation import calibrate, switch_branches_on
+from rfsearch.measure.read import Read, reader
+from rfsearch.measure.unit import Unit, find_unit
 
 NETWORKS = (
     "resnet18",

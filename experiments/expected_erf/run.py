@@ -21,7 +21,7 @@ import torch
 from matplotlib.figure import Figure
 
 import rfsearch as rfs
-from rfsearch.erf_map import Center, ErfMap
+from rfsearch.field.erf_map import Center, ErfMap
 
 INITIALISATIONS = 3
 IMAGES = 8

@@ -2,9 +2,9 @@
 
 Optuna's samplers on a space of 10^12 candidates of which few have a theoretical receptive field of
 24 to 96 px, with a cheap closed-form value in place of training: rejected candidates pruned,
-pruned with constraints, ended by `rfsearch.rejection`, and never proposed (`RFSampler`). Then what
-it costs to set up, to draw, and to screen 1,000 candidates. Prints tables and draws figure.png
-beside this file. Run: python experiments/feasible_set/run.py
+pruned with constraints, ended by `rfsearch.search.rejection`, and never proposed (`RFSampler`).
+Then what it costs to set up, to draw, and to screen 1,000 candidates. Prints tables and draws
+figure.png beside this file. Run: python experiments/feasible_set/run.py
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from matplotlib.figure import Figure
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 import rfsearch as rfs
-from rfsearch.feasible import FeasibleSet
-from rfsearch.rejection import end_rejected
+from rfsearch.search.rejection import end_rejected
+from rfsearch.space.feasible import FeasibleSet
 
 STAGE = {
     "block": ["plain", "basic"],

@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import rfsearch as rfs
-from rfsearch.device_images import Normalizer
-from rfsearch.palette import BLUE, GREY, ORANGE, VERMILLION
-from rfsearch.statistics import rank_correlation
+from rfsearch.analysis.statistics import rank_correlation
+from rfsearch.basics.palette import BLUE, GREY, ORANGE, VERMILLION
+from rfsearch.data.device_images import Normalizer
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))

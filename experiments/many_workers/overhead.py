@@ -27,13 +27,13 @@ import sqlalchemy
 import torch
 from optuna.trial import TrialState, create_trial
 
-from rfsearch.checkpoints import Checkpoint
-from rfsearch.database_url import parse_url
-from rfsearch.experiment import Experiment
-from rfsearch.study import StudyAddress, open_study
-from rfsearch.tasks import ClassificationTask
-from rfsearch.training import TrainingResult
-from rfsearch.worker import Worker
+from rfsearch.search.experiment import Experiment
+from rfsearch.search.study import StudyAddress, open_study
+from rfsearch.search.worker import Worker
+from rfsearch.storage.database_url import parse_url
+from rfsearch.training.checkpoints import Checkpoint
+from rfsearch.training.tasks import ClassificationTask
+from rfsearch.training.training import TrainingResult
 
 EXPERIMENT = """
 space = "residual"
@@ -213,7 +213,7 @@ def database(kind: str, folder: Path) -> Iterator[StudyAddress]:
 def run(stored: int, kind: str, workers: int) -> dict[str, float]:
     """Milliseconds per trial, averaged over the workers."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["rfsearch.worker", "rfsearch.study"])
+    processes.set_forkserver_preload(["rfsearch.search.worker", "rfsearch.search.study"])
     with tempfile.TemporaryDirectory() as name, database(kind, Path(name)) as address:
         folder = Path(name)
         (folder / "experiment.toml").write_text(EXPERIMENT)

@@ -30,16 +30,16 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from rfsearch.analysis import trials_dataframe
-from rfsearch.checkpoints import Checkpoint
-from rfsearch.experiment import Experiment
-from rfsearch.model import SearchedNetwork
-from rfsearch.quota import num_trained
-from rfsearch.recovery import LOSSES, RETRY_OF
-from rfsearch.study import StudyAddress, open_study
-from rfsearch.tasks import ClassificationTask
-from rfsearch.training import TrainingResult
-from rfsearch.worker import Worker
+from rfsearch.analysis.analysis import trials_dataframe
+from rfsearch.network.model import SearchedNetwork
+from rfsearch.search.experiment import Experiment
+from rfsearch.search.quota import num_trained
+from rfsearch.search.study import StudyAddress, open_study
+from rfsearch.search.worker import Worker
+from rfsearch.storage.recovery import LOSSES, RETRY_OF
+from rfsearch.training.checkpoints import Checkpoint
+from rfsearch.training.tasks import ClassificationTask
+from rfsearch.training.training import TrainingResult
 
 if TYPE_CHECKING:
     from mariadb import MariaServer
@@ -123,7 +123,9 @@ def soak(
         TimeoutError: If the search has not ended within the time limit.
     """
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["rfsearch.worker", "rfsearch.study", "rfsearch.analysis"])
+    processes.set_forkserver_preload(
+        ["rfsearch.search.worker", "rfsearch.search.study", "rfsearch.analysis.analysis"]
+    )
     rng, harm, start = random.Random(seed), Harm(), time.monotonic()
     total = Experiment.load(folder, "cpu").config.search.trained_trials
 

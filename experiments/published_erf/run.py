@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import rfsearch as rfs
-from rfsearch.erf_initialisation import calibrate, switch_branches_on
-from rfsearch.palette import BLACK, BLUE, GREY, ORANGE, VERMILLION
+from rfsearch.basics.palette import BLACK, BLUE, GREY, ORANGE, VERMILLION
+from rfsearch.measure.initialisation import calibrate, switch_branches_on
 
 #: Name, layer to look at (the last map where it is empty), and side of the images in px.
 NETWORKS = (

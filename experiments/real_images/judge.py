@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from train_all import max_size
 
 import rfsearch as rfs
-from rfsearch.target import ERF_PER_OBJECT, MAX_GRIDDING
+from rfsearch.target.target import ERF_PER_OBJECT, MAX_GRIDDING
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "search_cost"))

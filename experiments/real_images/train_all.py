@@ -15,10 +15,10 @@ from pathlib import Path
 import optuna
 
 import rfsearch as rfs
-from rfsearch.datasets import DetectionData, SegmentationData
-from rfsearch.package_images import nuclei, trees
-from rfsearch.tasks import Task
-from rfsearch.tiles import AreaTiling
+from rfsearch.data.datasets import DetectionData, SegmentationData
+from rfsearch.data.package_images import nuclei, trees
+from rfsearch.data.tiles import AreaTiling
+from rfsearch.training.tasks import Task
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 import rfsearch as rfs
-from rfsearch.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
+from rfsearch.basics.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))

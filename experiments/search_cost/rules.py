@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import rfsearch as rfs
-from rfsearch.target import ERF_PER_OBJECT, MAX_GRIDDING
+from rfsearch.target.target import ERF_PER_OBJECT, MAX_GRIDDING
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))

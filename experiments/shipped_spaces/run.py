@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import rfsearch as rfs
-from rfsearch.space import shipped_spaces
+from rfsearch.space.space import shipped_spaces
 
 PICTURES = Path(__file__).parents[2] / "search_spaces" / "networks"
 #: Random members whose expected ERF is looked at.

@@ -26,7 +26,7 @@ import torchvision
 from torch import nn
 
 import rfsearch as rfs
-from rfsearch.unit_grid import gather, join
+from rfsearch.field.unit_grid import gather, join
 
 #: Receptive fields in px, from a recurrence by hand; squeeze-and-excite is not counted.
 TRUTHS = {

@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 import rfsearch as rfs
-from rfsearch.classification import ClassificationLesson
-from rfsearch.device_images import autocast, memory_format, network_format
-from rfsearch.training import Scores, train
+from rfsearch.data.device_images import autocast, memory_format, network_format
+from rfsearch.training.classification import ClassificationLesson
+from rfsearch.training.training import Scores, train
 
 
 class Spent(NamedTuple):
@@ -94,7 +94,7 @@ class _Untimed:
 
 
 def ours(race: Race, model: nn.Module) -> float:
-    """`rfsearch.training.train` as it comes."""
+    """`rfsearch.training.training.train` as it comes."""
     return train(model, _Untimed(race), race.config, device=race.device).score
 
 

@@ -29,13 +29,13 @@ import torch
 from PIL import Image
 
 import rfsearch as rfs
-from rfsearch import package_images
-from rfsearch.annotations_voc import read_voc
-from rfsearch.image_pixels import read_pixels
-from rfsearch.masked_images import masked_images
-from rfsearch.read_ahead import read_ahead
-from rfsearch.tile_cuts import Cuts
-from rfsearch.tiles import Tiling
+from rfsearch.data import package_images
+from rfsearch.data.image_pixels import read_pixels
+from rfsearch.data.masked_images import masked_images
+from rfsearch.data.read_ahead import read_ahead
+from rfsearch.data.tile_cuts import Cuts
+from rfsearch.data.tiles import Tiling
+from rfsearch.target.annotations_voc import read_voc
 
 SPACE = Path(__file__).parents[1] / "segment-nuclei" / "space.toml"
 IMAGE = package_images.TREE_IMAGES[1]

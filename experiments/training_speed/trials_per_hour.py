@@ -24,8 +24,8 @@ import pandas as pd
 from optuna.trial import TrialState
 
 import rfsearch as rfs
-from rfsearch.experiment import Experiment
-from rfsearch.study import open_study
+from rfsearch.search.experiment import Experiment
+from rfsearch.search.study import open_study
 
 QUICKSTART = Path("experiments/quickstart")
 EXPERIMENT = """
@@ -67,7 +67,7 @@ def measure(number: int, given: argparse.Namespace) -> dict[str, float]:
     """Trials an hour when so many are trained at a time."""
     place = ["--device", "cpu", "--workers"] if given.device == "cpu" else ["--trials-per-gpu"]
     with tempfile.TemporaryDirectory() as folder, prepared(Path(folder), given) as study:
-        command = [sys.executable, "-m", "rfsearch.cli", "run", folder, *place, str(number)]
+        command = [sys.executable, "-m", "rfsearch.cli.main", "run", folder, *place, str(number)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     starts = [trial.datetime_start for trial in trials if trial.datetime_start]

@@ -1,0 +1,190 @@
+"""Receptive fields in figures: how they grow through a network, what they cover of an image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from rfsearch.basics.palette import BLACK, GREY, ORANGE, SERIES, TARGET
+from rfsearch.diagnosis.layer_field import architecture_layers, architecture_nodes
+from rfsearch.field.expected_erf import ExpectedERF
+from rfsearch.field.expression import Chain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from rfsearch.field.erf_map import ErfMap
+    from rfsearch.network.architecture import Architecture
+
+#: Ratio of the largest to the smallest |gradient| that the colours of a map tell apart.
+_COLOR_RANGE = 1e3
+_LINE_STYLES = ("solid", "dashed", "dotted", "dashdot")
+
+
+class ObjectSizes(NamedTuple):
+    """The objects to see: sides of their boxes in px."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.low:.3g} px"
+        return f"{self.low:.3g} to {self.high:.3g} px"
+
+
+def field_growth(
+    architectures: Mapping[str, Architecture], objects: ObjectSizes | None = None
+) -> Figure:
+    """Theoretical receptive field and expected ERF size after each layer, in px.
+
+    Args:
+        architectures: By what to call them.
+        objects: Drawn as a band.
+    """
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for place, (name, architecture) in enumerate(architectures.items()):
+        layers = architecture_layers(architecture)
+        theoretical = [layer.reach.size.high for layer in layers]
+        color, style = SERIES[place % len(SERIES)], _LINE_STYLES[place % len(_LINE_STYLES)]
+        for axes, sizes in ((left, theoretical), (right, expected_growth(architecture))):
+            axes.plot(
+                range(1, len(sizes) + 1),
+                sizes,
+                color=color,
+                linestyle=style,
+                marker="o",
+                markersize=4,
+                label=name,
+            )
+    for axes, title in ((left, "theoretical receptive field"), (right, "expected ERF size")):
+        if objects is not None:
+            axes.axhspan(objects.low, objects.high, color=TARGET, alpha=0.2, linewidth=0)
+        axes.set(title=title, xlabel="layer (stem, poolings, blocks)", yscale="log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    ticks = [2**power for power in range(12)]
+    low, high = left.get_ylim()
+    shown = [tick for tick in ticks if low <= tick <= high]
+    left.set_yticks(shown, [str(tick) for tick in shown])
+    left.minorticks_off()
+    left.set_ylabel("px of the input")
+    handles, labels = left.get_legend_handles_labels()
+    if objects is not None:
+        handles.append(Patch(color=TARGET, alpha=0.2))
+        labels.append(f"objects, {objects}")
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def expected_growth(architecture: Architecture) -> list[int]:
+    """Expected ERF size in px after each of `architecture_layers`."""
+    nodes = [node for _, _, node in architecture_nodes(architecture)]
+    return [ExpectedERF(Chain(tuple(nodes[: end + 1]))).size for end in range(len(nodes))]
+
+
+def erf_gallery(
+    maps: Mapping[str, ErfMap],
+    images: Sequence[NDArray[np.uint8]] = (),
+    objects: ObjectSizes | None = None,
+) -> Figure:
+    """ERF maps side by side, and images, all at the same number of px per inch.
+
+    The dashed square holds 95 % of the |gradient|, the dotted one is the theoretical receptive
+    field, the solid one an object of the largest size. On the images, the same squares of the
+    first map. Each map's colours run over three decades from its own maximum down.
+
+    Args:
+        maps: By what to call them, the best first.
+        images: Images of the data, `(height, width)` or `(height, width, 3)`.
+        objects: The objects to see.
+    """
+    first = next(iter(maps.values()))
+    half = _half_width(list(maps.values()), images, objects)
+    panels = len(maps) + len(images)
+    figure = Figure(figsize=(2.7 * panels + 0.4, 3.6), layout="constrained")
+    all_axes = figure.subplots(1, panels, squeeze=False, sharex=True, sharey=True)[0]
+    for axes, (name, erf) in zip(all_axes, maps.items(), strict=False):
+        _draw_map(axes, erf)
+        _draw_squares(axes, erf, objects, on="map")
+        ratio = erf.size / erf.theoretical_size
+        axes.set_title(
+            f"{name}\nERF {erf.size} px, TRF {erf.theoretical_size} px, ratio {ratio:.2f}",
+            fontsize="small",
+        )
+    for axes, image in zip(all_axes[len(maps) :], images, strict=True):
+        height, width = image.shape[:2]
+        extent = (-width / 2, width / 2, height / 2, -height / 2)
+        axes.imshow(image, cmap="gray", extent=extent, interpolation="nearest")
+        _draw_squares(axes, first, objects, on="image")
+        axes.set_title("image of the data,\nwith the first map's squares", fontsize="small")
+    for axes in all_axes:
+        axes.set(xlim=(-half, half), ylim=(half, -half), facecolor="#404040")
+        axes.set_aspect("equal")
+        axes.tick_params(labelsize="small")
+    all_axes[0].set_ylabel("px from the centre", fontsize="small")
+    figure.legend(handles=_keys(objects), loc="outside lower center", ncols=3, fontsize="small")
+    return figure
+
+
+def _half_width(
+    maps: Sequence[ErfMap], images: Sequence[NDArray[np.uint8]], objects: ObjectSizes | None
+) -> float:
+    """Half of what all panels show, in px: ERFs with a margin, images, and objects."""
+    sides = [1.5 * erf.size for erf in maps]
+    sides += [float(max(image.shape[:2])) for image in images]
+    sides += [1.2 * objects.high] if objects else []
+    return max(sides) / 2
+
+
+def _draw_map(axes: Axes, erf: ErfMap) -> None:
+    highest = float(erf.map.max())
+    height, width = erf.map.shape
+    left, top = -erf.center.x - 0.5, -erf.center.y - 0.5
+    axes.imshow(
+        np.maximum(erf.map, highest / _COLOR_RANGE),
+        cmap="cividis",
+        norm=LogNorm(highest / _COLOR_RANGE, highest),
+        extent=(left, left + width, top + height, top),
+        interpolation="nearest",
+    )
+
+
+def _draw_squares(axes: Axes, erf: ErfMap, objects: ObjectSizes | None, on: str) -> None:
+    squares: list[tuple[float, str]] = [(erf.size, "dashed"), (erf.theoretical_size, "dotted")]
+    if objects is not None:
+        squares.append((objects.high, "solid"))
+    color = "#FFFFFF" if on == "map" else ORANGE
+    for side, style in squares:
+        axes.add_patch(
+            Rectangle(
+                (-side / 2, -side / 2),
+                side,
+                side,
+                fill=False,
+                edgecolor=color,
+                linestyle=style,
+                linewidth=1.6,
+            )
+        )
+
+
+def _keys(objects: ObjectSizes | None) -> list[Line2D]:
+    keys = [
+        Line2D([], [], color=BLACK, linestyle="dashed", label="95 % of the |gradient|: ERF size"),
+        Line2D([], [], color=GREY, linestyle="dotted", label="theoretical receptive field"),
+    ]
+    if objects is not None:
+        keys.append(Line2D([], [], color=BLACK, label=f"largest object, {objects.high:.3g} px"))
+    return keys

@@ -1,0 +1,176 @@
+"""Figures, drawn from tables and maps."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from rfsearch.analysis.erf_effect import metric_label, trained_baselines, trained_candidates
+from rfsearch.analysis.statistics import rank_correlation, trend
+from rfsearch.basics.palette import BLACK, GREY, ORANGE, TARGET, TRAINED
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from rfsearch.basics.ranges import Range
+    from rfsearch.field.erf_map import ErfMap
+
+#: Squares on a map: share of the |gradient|, and line style.
+_SQUARES = ((0.5, "solid"), (0.95, "dashed"))
+#: Ratio of the largest to the smallest value that a map's colours tell apart.
+_COLOR_RANGE = 1e3
+_OUTSIDE = "#606060"
+
+
+def score_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
+    """Score of the trained candidates against their ERF ratio and their ERF size.
+
+    The ERF is the one measured after training; a thin line leads to it from the one measured
+    before. In px the target is a range, which is shaded; as a ratio it is a range for each
+    candidate by itself, shaded behind its point. Where there are enough candidates, a smooth mean
+    with its 95 % bootstrap band is drawn, and above each panel stands the rank correlation.
+    Baselines stand beside them.
+
+    Args:
+        frame: From `rfsearch.trials_dataframe`.
+        effective: The ERF sizes that fit, in px.
+    """
+    trained = trained_candidates(frame).dropna(subset=["erf_trained"])
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    ratios = trained[["erf_ratio", "erf_ratio_trained"]].astype(float)
+    sizes = trained[["erf_init", "erf_trained"]].astype(float)
+    score = trained["value"].astype(float)
+    if effective is not None:
+        _shade_ratios(left, trained, effective)
+        top = effective.high if effective.high < math.inf else sizes.max().max()
+        right.axvspan(
+            effective.low, top, color=TARGET, alpha=0.15, linewidth=0, label="target range"
+        )
+    for axes, values in ((left, ratios), (right, sizes)):
+        axes.hlines(
+            score,
+            values.iloc[:, 0],
+            values.iloc[:, 1],
+            color=GREY,
+            linewidth=1,
+            label="change through training",
+        )
+        axes.plot(values.iloc[:, 1], score, "o", color=TRAINED, label="trained candidate")
+        _draw_trend(axes, values.iloc[:, 1], score)
+        axes.grid(alpha=0.3)
+        axes.margins(x=0.08)
+    _draw_baselines(left, right, frame)
+    left.set(
+        xlabel="ERF ratio after training (ERF size / theoretical RF)", ylabel=metric_label(frame)
+    )
+    right.set(xlabel="ERF size after training (px)")
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
+    return figure
+
+
+def _draw_trend(axes: Axes, sizes: pd.Series[float], values: pd.Series[float]) -> None:
+    """The smooth mean with its band, and the rank correlation as the title."""
+    smooth = trend(sizes, values)
+    if smooth.empty:
+        return
+    axes.fill_between(
+        smooth["x"], smooth["low"], smooth["high"], color=BLACK, alpha=0.12, linewidth=0
+    )
+    axes.plot(smooth["x"], smooth["mean"], color=BLACK, label="smooth mean, 95 % band")
+    axes.set_title(f"rank correlation {rank_correlation(sizes, values)}", fontsize="medium")
+
+
+def _draw_baselines(left: Axes, right: Axes, frame: pd.DataFrame) -> None:
+    known = trained_baselines(frame).dropna(subset=["erf_trained"])
+    if len(known):
+        values = known["value"].astype(float)
+        for axes, column in ((left, "erf_ratio_trained"), (right, "erf_trained")):
+            sizes = known[column].astype(float)
+            axes.plot(sizes, values, "D", color=ORANGE, markeredgecolor=BLACK, label="baseline")
+
+
+def _shade_ratios(axes: Axes, trained: pd.DataFrame, effective: Range) -> None:
+    """The target as ratios of each candidate's own theoretical receptive field, at most 1."""
+    trf = trained["trf_size"].astype(float)
+    axes.hlines(
+        trained["value"].astype(float),
+        (effective.low / trf).clip(upper=1),
+        (effective.high / trf).clip(upper=1),
+        color=TARGET,
+        alpha=0.15,
+        linewidth=9,
+    )
+
+
+def erf_heat_map(erf: ErfMap, title: str) -> Figure:
+    """An effective receptive field with its 50 % and 95 % squares and the theoretical one.
+
+    The colours say how much more a pixel matters than the average pixel of the input, on a
+    logarithmic scale. What of the theoretical field lies outside the input is shown as far as
+    half the input's side.
+
+    Args:
+        erf: The map; its axes are the pixels of the input.
+        title: Above the figure.
+    """
+    height, width = erf.map.shape
+    density = erf.map * (erf.map.size / erf.map.sum())
+    highest = float(density.max())
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(
+        np.maximum(density, highest / _COLOR_RANGE),
+        cmap="cividis",
+        norm=LogNorm(highest / _COLOR_RANGE, highest),
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        interpolation="nearest",
+    )
+    figure.colorbar(image, ax=axes, shrink=0.85, label="|gradient| over its mean (log scale)")
+    for share, style in _SQUARES:
+        side = erf.square(share)
+        axes.add_patch(
+            _square(erf, side, style, "#FFFFFF", f"{share * 100:.0f} % of the |gradient|")
+        )
+    side = erf.theoretical_size
+    left, right = _limits(width, erf.center.x, side)
+    top, bottom = _limits(height, erf.center.y, side)
+    hidden = " (beyond the frame)" if side > max(right - left, bottom - top) else ""
+    what = f"theoretical receptive field{hidden}"
+    axes.add_patch(_square(erf, side, "dotted", "#FFB08A", what))
+    axes.set(xlim=(left, right), ylim=(bottom, top), facecolor=_OUTSIDE, title=title)
+    axes.set(xlabel="px of the input; grey is outside", ylabel="px of the input")
+    shape = (bottom - top) / (right - left)
+    figure.set_size_inches(7, 2 + 5.2 * min(1.6, max(0.5, shape)))
+    figure.legend(loc="outside lower center", facecolor=_OUTSIDE, labelcolor="#FFFFFF")
+    return figure
+
+
+def _square(erf: ErfMap, side: int, style: str, color: str, what: str) -> Rectangle:
+    corner = (erf.center.x - side / 2, erf.center.y - side / 2)
+    label = f"{what}: {side} px"
+    return Rectangle(
+        corner,
+        side,
+        side,
+        fill=False,
+        edgecolor=color,
+        linestyle=style,
+        linewidth=1.8,
+        label=label,
+    )
+
+
+def _limits(pixels: int, middle: float, side: int) -> tuple[float, float]:
+    """What of an axis to show: the input, and around it the field or half the input's side."""
+    margin = 0.02 * side
+    low = min(-0.5, middle - side / 2 - margin)
+    high = max(pixels - 0.5, middle + side / 2 + margin)
+    return max(low, -0.5 * pixels), min(high, 1.5 * pixels)

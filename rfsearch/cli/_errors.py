@@ -1,0 +1,51 @@
+"""What the command line says of mistakes: the user's in one line, bugs with their traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+from rfsearch.storage.outage import DatabaseLostError
+
+
+class _Bug(Exception):  # noqa: N818  # carries another exception past `user_mistakes`
+    """Not a user's mistake, whatever its type."""
+
+
+@contextmanager
+def user_mistakes() -> Iterator[None]:
+    """Turn what is wrong with the user's input into one line and exit code 2."""
+    try:
+        yield
+    except _Bug as bug:
+        raise bug.__cause__ or bug from None
+    except (ValueError, OSError, DatabaseLostError) as error:
+        refuse(str(error))
+
+
+def refuse(message: str) -> NoReturn:
+    """Say in one line what is wrong with the user's input, or around it, and end with code 2.
+
+    Raises:
+        typer.Exit: Always.
+    """
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    raise typer.Exit(2) from None
+
+
+@contextmanager
+def as_bugs() -> Iterator[None]:
+    """Keep the traceback of what goes wrong inside, even inside `user_mistakes`."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise _Bug from error
+
+
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as one line to stderr; to be `warnings.showwarning`."""
+    print(f"warning: {message}", file=sys.stderr)

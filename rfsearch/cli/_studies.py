@@ -1,0 +1,89 @@
+"""Finding the study that a command is about: an experiment's folder, or a place in a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import optuna
+
+    from rfsearch.report.story import Story
+
+FolderArgument = Annotated[
+    Path | None, typer.Argument(help="An experiment's folder or TOML file, after `rfsearch run`.")
+]
+
+
+@contextmanager
+def load_story(folder: Path | None, storage: str | None, name: str | None) -> Iterator[Story]:
+    """The story of the study that is meant; its database is open until the block ends.
+
+    Where both a folder and a database are given, the study is in the database and the folder says
+    what its experiment is.
+
+    Raises:
+        ValueError: If neither is given, or there is no such study.
+    """
+    from rfsearch.report.story import Story
+
+    with find_study(folder, storage, name) as study:
+        if folder is None:
+            yield Story.of_study(study)
+        else:
+            from rfsearch.report.experiment_story import experiment_story
+            from rfsearch.search.experiment import Experiment
+
+            yield experiment_story(study, Experiment.load(folder))
+
+
+@contextmanager
+def find_study(
+    folder: Path | None, storage: str | None, name: str | None
+) -> Iterator[optuna.Study]:
+    """Open a study to read it, until the block ends.
+
+    Args:
+        folder: An experiment's; it names the study, and its own database is the default.
+        storage: Address of another database.
+        name: The study's; by default the folder's, or that of the only one in the database.
+
+    Raises:
+        ValueError: If there is no such study, or its database cannot be used.
+    """
+    import optuna
+
+    from rfsearch.search.study import storage_url
+    from rfsearch.storage.storage import open_storage
+
+    if folder is not None:
+        if storage is None and name is not None:
+            raise ValueError("`--study` must go with `--storage`, but got no database.")
+        home = (folder.parent if folder.suffix == ".toml" else folder).resolve()
+        storage, name = storage or storage_url(home), name or home.name
+    elif storage is None:
+        raise ValueError("An experiment's folder or `--storage` must be given, but got neither.")
+    _check_file(storage)
+    with open_storage(storage) as opened:
+        names = optuna.get_all_study_names(opened)
+        if name is None and len(names) == 1:
+            name = names[0]
+        if name not in names:
+            known = ", ".join(names) or "none"
+            raise ValueError(
+                f"`--study` must be one of {known}, but got {repr(name) if name else 'nothing'}."
+            )
+        yield optuna.load_study(study_name=name, storage=opened)
+
+
+def _check_file(storage: str) -> None:
+    """SQLite would make a file that does not exist."""
+    from rfsearch.storage.database_url import parse_url
+
+    url = parse_url(storage)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise ValueError(f"{url.database}: there is no study yet; `rfsearch run` makes one.")

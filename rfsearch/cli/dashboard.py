@@ -1,0 +1,68 @@
+"""`rfsearch dashboard`: a study in optuna-dashboard, with our figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from socketserver import ThreadingMixIn
+from typing import Annotated
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import typer
+
+from rfsearch.cli._errors import as_bugs, user_mistakes
+from rfsearch.cli._search import StorageOption, StudyOption
+from rfsearch.cli._studies import FolderArgument, load_story
+
+
+def dashboard(
+    folder: FolderArgument = None,
+    port: Annotated[int, typer.Option(help="Where to listen; 0 for any free port.")] = 8080,
+    host: Annotated[str, typer.Option(help="Who may connect.")] = "localhost",
+    storage: StorageOption = None,
+    study: StudyOption = None,
+) -> None:
+    """Show a study, as it is now, in optuna-dashboard until Ctrl-C."""
+    with user_mistakes():
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        try:
+            import optuna_dashboard
+        except ImportError:
+            raise ValueError(
+                "optuna-dashboard is not installed: pip install 'rfsearch[dashboard]'."
+            ) from None
+        with load_story(folder, storage, study) as story, as_bugs():
+            from rfsearch.report.dashboard import MemoryArtifacts, dashboard_study
+
+            artifacts = MemoryArtifacts()
+            shown = dashboard_study(story, artifacts)
+            app = optuna_dashboard.wsgi(shown._storage, artifact_store=artifacts)
+        with _server(app, host, port) as server:
+            typer.echo(f"dashboard  http://{host}:{server.server_port}/  (Ctrl-C ends it)")
+            with suppress(KeyboardInterrupt), as_bugs():
+                server.serve_forever()
+
+
+def _server(app: Callable[..., Iterable[bytes]], host: str, port: int) -> WSGIServer:
+    """A server that listens.
+
+    Raises:
+        ValueError: If the port is taken, or there is no such host.
+    """
+    try:
+        return make_server(host, port, app, _ThreadingServer, _QuietHandler)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"{host}:{port}: cannot listen here ({error}).") from None
+
+
+class _ThreadingServer(ThreadingMixIn, WSGIServer):
+    """Browsers hold connections open, which must not keep others waiting."""
+
+    daemon_threads = True
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing of each request."""

@@ -1,0 +1,103 @@
+"""`rfsearch doctor`: what may be wrong with a network's receptive fields."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rfsearch.cli._errors import user_mistakes
+from rfsearch.cli._models import (
+    MODEL_HELP,
+    SIZE_HELP,
+    TARGET_HELP,
+    Subject,
+    load_subject,
+    parse_target,
+)
+
+if TYPE_CHECKING:
+    from rfsearch.diagnosis.findings import Finding
+    from rfsearch.target.target import ScaleTarget
+
+_WIDEST_LINE = 100
+
+
+def doctor(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    target: Annotated[
+        str | None,
+        typer.Option(help=f"{TARGET_HELP} Without, rules about object sizes are left out."),
+    ] = None,
+    input_size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
+    erf: Annotated[
+        bool, typer.Option("--erf/--no-erf", help="Measure the ERF of a timm model.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+) -> None:
+    """Diagnose a network's receptive fields: each finding with its number, place and remedy."""
+    with user_mistakes():
+        objects = parse_target(target) if target else None
+        subject = load_subject(model, input_size)
+    findings, unchecked = _diagnose(subject, objects, erf)
+    if as_json:
+        data = {
+            "model": subject.name,
+            "input_size": list(subject.input_size),
+            "target": [objects.min_size, objects.max_size] if objects else None,
+            "findings": [asdict(finding) for finding in findings],
+            "unchecked": unchecked,
+        }
+        typer.echo(json.dumps(data, indent=2))
+    else:
+        _print(subject, objects, findings)
+
+
+def _diagnose(
+    subject: Subject, target: ScaleTarget | None, erf: bool
+) -> tuple[Sequence[Finding], list[str]]:
+    """The findings, and what could not be checked, which is warned of as well."""
+    from rfsearch.diagnosis.diagnosis import diagnose_architecture, diagnose_traced
+    from rfsearch.diagnosis.findings import UncheckedWarning
+
+    if subject.architecture is not None:
+        return diagnose_architecture(subject.architecture, target, subject.input_size), []
+    assert subject.traced is not None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UncheckedWarning)
+        findings = diagnose_traced(subject.traced, subject.name, target, erf=erf)
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    unchecked = [str(one.message) for one in caught if one.category is UncheckedWarning]
+    return findings, unchecked
+
+
+def _print(subject: Subject, target: ScaleTarget | None, findings: Sequence[Finding]) -> None:
+    height, width = subject.input_size
+    sizes = f"{target.min_size:g} to {target.max_size:g} px" if target else "none given"
+    typer.echo(f"model     {subject.name}, input {height}x{width} px")
+    typer.echo(f"target    {sizes}")
+    for output in subject.outputs():
+        reach = output.reach
+        typer.echo(f"output    {output.name}: RF {reach.size} px, stride {reach.stride} px")
+    typer.echo(f"findings  {len(findings) or 'none'}")
+    for finding in findings:
+        typer.echo()
+        typer.echo(f"{finding.kind} at {finding.place}: {_number(finding)}")
+        typer.echo(_paragraph(finding.message))
+        typer.echo(_paragraph(f"Remedy: {finding.remedy}"))
+
+
+def _number(finding: Finding) -> str:
+    return f"{finding.value:.4g} (limit {finding.limit:.4g})"
+
+
+def _paragraph(text: str) -> str:
+    width = min(shutil.get_terminal_size().columns, _WIDEST_LINE)
+    return textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ")

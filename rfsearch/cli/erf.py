@@ -1,0 +1,125 @@
+"""`rfsearch erf`: which pixels do matter to a unit, in numbers and as a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rfsearch.cli._errors import user_mistakes
+from rfsearch.cli._models import MODEL_HELP, check_png, parse_size, read_architecture
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rfsearch.measure.erf import MeasuredERF
+
+
+def erf(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    layer: Annotated[
+        str | None, typer.Option(help="Look at this layer's output, as layer2.0.conv1.")
+    ] = None,
+    input_size: Annotated[str, typer.Option(help="Side or HxW of the input in px.")] = "224",
+    images: Annotated[
+        Path | None, typer.Option(help="A folder of images; by default white noise.")
+    ] = None,
+    num_images: Annotated[int, typer.Option(help="Look at so many images at most.")] = 64,
+    relative_error: Annotated[
+        float, typer.Option(help="Stop at this standard error of the ERF size, over that size.")
+    ] = 0.01,
+    pretrained: Annotated[bool, typer.Option(help="Use the model's published weights.")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, noise and signs.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Draw the map into this PNG file.")] = None,
+) -> None:
+    """Measure which pixels matter to the middle unit of a network, or of any of its layers."""
+    with user_mistakes():
+        size = parse_size(input_size)
+        check_png(out, "--out")
+        from rfsearch.measure.erf import measure_erf
+
+        measured = measure_erf(
+            _network(model, seed),
+            size,
+            images,
+            num_images=num_images,
+            relative_error=relative_error,
+            layer=layer,
+            pretrained=pretrained,
+            device=device,
+            seed=seed,
+        )
+    numbers = {"model": model, "layer": layer, "input_size": list(size), **summary(measured)}
+    typer.echo(json.dumps(numbers, indent=2) if as_json else _table(numbers))
+    if out is not None:
+        _draw(measured, f"{model}, {layer or 'output'}, {size[0]}x{size[1]} px", out)
+
+
+def _network(name: str, seed: int) -> nn.Module | str:
+    """A timm model's name as it is, or the network of an architecture's file."""
+    path = Path(name)
+    if path.suffix != ".json":
+        return name
+    import torch
+
+    from rfsearch.network.model import build_model
+
+    architecture = read_architecture(path)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_model(architecture, num_classes=0)
+
+
+def summary(measured: MeasuredERF) -> dict[str, Any]:
+    """All numbers of a measured ERF by name, fit for JSON: sizes in px, shares from 0 to 1."""
+    error = measured.standard_error
+    return {
+        "size": measured.size,
+        "standard_error": None if math.isnan(error) else error,
+        "theoretical_size": measured.theoretical_size,
+        "ratio": measured.ratio,
+        "sigma": measured.sigma,
+        "fwhm": measured.fwhm,
+        "luo_size": measured.luo_size,
+        "luo_count": measured.luo_count,
+        "fraction_above_10_percent": measured.fraction_above(0.1),
+        "squares": {f"{share:.0%}": side for share, side in measured.squares().items()},
+        "clipped": measured.clipped,
+        "num_images": measured.num_images,
+        "calibrated": measured.calibrated,
+        "reset_scales": list(measured.reset_scales),
+    }
+
+
+def _table(numbers: dict[str, Any]) -> str:
+    error = numbers["standard_error"]
+    spread = "unknown (one image)" if error is None else f"{error:.2g} px"
+    squares = ", ".join(f"{share} {side}" for share, side in numbers["squares"].items())
+    rows = {
+        "ERF size": f"{numbers['size']} px (95 % of the |gradient|), standard error {spread}",
+        "theoretical RF": f"{numbers['theoretical_size']} px, ERF ratio {numbers['ratio']:.3f}",
+        "sigma": f"{numbers['sigma']:.1f} px",
+        "FWHM": f"{numbers['fwhm']} px",
+        "Luo's size": f"{numbers['luo_size']:.1f} px ({numbers['luo_count']} pixels)",
+        "above 10 %": f"{numbers['fraction_above_10_percent']:.1%} of the theoretical RF's pixels",
+        "squares": f"{squares} px",
+        "clipped": f"{numbers['clipped']:.1%} of the theoretical RF's area is outside the input",
+        "images": str(numbers["num_images"]),
+    }
+    if numbers["calibrated"]:
+        rows["statistics"] = "batch statistics were unset and taken from the images"
+    if numbers["reset_scales"]:
+        rows["branches"] = f"{len(numbers['reset_scales'])} zero-initialised scales set to one"
+    return "\n".join(f"{name:<16}{text}" for name, text in rows.items())
+
+
+def _draw(measured: MeasuredERF, title: str, out: Path) -> None:
+    from rfsearch.analysis.plots import erf_heat_map
+
+    erf_heat_map(measured, title).savefig(out, dpi=150)
+    typer.echo(f"Drawn into {out}.", err=True)

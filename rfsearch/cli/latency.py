@@ -1,0 +1,87 @@
+"""`rfsearch latency`: how fast a network runs here, and how much memory it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rfsearch.cli._device import DEVICE_HELP, chosen_device
+from rfsearch.cli._errors import user_mistakes
+from rfsearch.cli._models import MODEL_HELP, parse_size, read_architecture
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from torch import nn
+
+    from rfsearch.measure.latency import Latency
+
+
+def latency(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    input_size: Annotated[str, typer.Option(help="Side or HxW of the input in px.")] = "224",
+    batch_size: Annotated[
+        list[int] | None, typer.Option(help="May be given several times. [default: 1, 32]")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Time each batch size for so long.")] = 0.5,
+    device: Annotated[str | None, typer.Option(help=DEVICE_HELP)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure the latency and the peak memory of a network's forward pass."""
+    with user_mistakes():
+        size = parse_size(input_size)
+        chosen = chosen_device(device)
+        from rfsearch.measure.latency import measure_latency
+
+        measured = measure_latency(
+            _network(model, size),
+            size,
+            batch_size or (1, 32),
+            device=chosen,
+            min_seconds=seconds,
+        )
+    if as_json:
+        typer.echo(json.dumps({"model": model, **_as_data(measured)}, indent=2))
+        return
+    from rich.console import Console
+
+    height, width = size
+    typer.echo(f"{model}, input {height}x{width} px, {measured.dtype} on {measured.device}\n")
+    Console().print(_table(measured))
+
+
+def _network(name: str, size: tuple[int, int]) -> nn.Module | str:
+    """A timm model's name as it is, or the network of an architecture's file."""
+    path = Path(name)
+    if path.suffix != ".json" and not path.is_file():
+        return name
+    from rfsearch.network.model import build_model
+
+    architecture = read_architecture(path)
+    architecture.cost(size)  # Refuses an image that is too small for the network.
+    return build_model(architecture)
+
+
+def _as_data(measured: Latency) -> dict[str, object]:
+    data = dataclasses.asdict(measured)
+    for row, one in zip(data["batches"], measured.batches, strict=True):
+        row["images_per_second"] = one.images_per_second
+    return data
+
+
+def _table(measured: Latency) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in ("batch", "ms, median", "ms, IQR", "images/s", "peak MiB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in measured.batches:
+        numbers = (one.median_ms, one.iqr_ms, one.images_per_second, one.peak_memory_mb)
+        formats = ("{:.2f}", "{:.2f}", "{:,.0f}", "{:.1f}")
+        cells = (form.format(n) for form, n in zip(formats, numbers, strict=True))
+        table.add_row(str(one.batch_size), *cells)
+    return table

@@ -1,0 +1,72 @@
+"""`rfsearch space`: what a search space reaches, and how much of it fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from rfsearch.cli._errors import user_mistakes
+from rfsearch.cli._models import parse_target
+
+if TYPE_CHECKING:
+    from rfsearch.space.constraint import RFConstraint
+    from rfsearch.space.space import SearchSpace
+
+
+def space(
+    file: Annotated[str, typer.Argument(help="A space's TOML file, or a shipped space's name.")],
+    target: Annotated[
+        str | None, typer.Option(help="Smallest and largest object in px, as 24:96.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the sample that the expected ERF needs.")] = 0,
+) -> None:
+    """Show a search space: its size, the receptive fields it reaches, how much of it fits."""
+    with user_mistakes():
+        from rfsearch.space.constraint import RFConstraint
+        from rfsearch.space.remedies import require_feasible
+        from rfsearch.space.space import SearchSpace
+
+        loaded = SearchSpace.load(file)
+        constraint = RFConstraint(parse_target(target)) if target else None
+        _print_space(file, loaded)
+        if constraint:
+            require_feasible(loaded, constraint)
+    if constraint:
+        _print_feasible(loaded, constraint, seed)
+
+
+def _print_space(name: str, loaded: SearchSpace) -> None:
+    from rfsearch.analysis.charts import size_chart
+    from rfsearch.space.constraint import RFConstraint
+
+    sizes = loaded.feasible(RFConstraint(theoretical=None, effective=None)).histogram()
+    typer.echo(f"space           {name}")
+    typer.echo(f"architectures   {loaded.size:,}")
+    typer.echo(f"parameters      {len(loaded.distributions())}")
+    # What a neck that upsamples adds differs from unit to unit and is not counted.
+    of_what = " (of the last stage, or the coarsest level)" if loaded.upsamples else ""
+    typer.echo(f"theoretical RF  {min(sizes)} to {max(sizes)} px{of_what}")
+    Console().print(size_chart(sizes))
+
+
+def _print_feasible(loaded: SearchSpace, constraint: RFConstraint, seed: int) -> None:
+    import numpy as np
+
+    for gate, allowed in constraint.ranges().items():
+        if gate != "measured":
+            typer.echo(f"{gate + ' range':<18}{allowed}")
+    by_trf = replace(constraint, expected=False, measured=False)
+    within = loaded.feasible(by_trf)
+    typer.echo(f"{'within TRF range':<18}{within.count:,} ({within.fraction:.3g} of all, exact)")
+    feasible = loaded.feasible(constraint)
+    if feasible.is_exact:
+        typer.echo(f"{'feasible':<18}{feasible.count:,} ({feasible.fraction:.3g} of all, exact)")
+        return
+    low, high = feasible.estimate(np.random.default_rng(seed))
+    typer.echo(
+        f"{'feasible':<18}{low:.2g} to {high:.2g} "
+        f"({low / loaded.size:.2g} to {high / loaded.size:.2g} of all, 95 % interval)"
+    )

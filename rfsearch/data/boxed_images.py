@@ -1,0 +1,128 @@
+"""Images with boxes, from COCO or VOC annotations, for detection.
+
+What is wrong with a file ends in an error that names it: it cannot be read, is truncated, or is
+not of its format. What is wrong with one object or one image leaves that out, and one warning
+counts them: an image whose file is missing, an object on an image or of a category that the
+annotations do not know, without a box, with an empty one, or with one outside its image. A box
+that lies partly outside is cut at the border. Crowds are neither learned nor counted.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rfsearch.data._pixel_reader import PixelReader
+from rfsearch.data.tile_data import BoxedImage, detection_data
+from rfsearch.target.annotations_coco import read_coco
+from rfsearch.target.annotations_voc import read_voc
+
+if TYPE_CHECKING:
+    from rfsearch.data.datasets import DetectionData
+    from rfsearch.data.tiles import AreaTiling, Tiling
+    from rfsearch.target.annotations import AnnotatedObject, Annotations
+
+
+def coco_images(annotations: str | Path, images: str | Path, tiling: Tiling) -> DetectionData:
+    """Images with the boxes of a COCO file.
+
+    Args:
+        annotations: The JSON file.
+        images: Folder that its file names start at.
+        tiling: How to cut the images into tiles and to split them.
+
+    Raises:
+        ValueError: One line that says what cannot be used, and why; see the module.
+    """
+    return boxed_data(read_coco(Path(annotations)), Path(images), tiling)
+
+
+def voc_images(annotations: str | Path, images: str | Path, tiling: Tiling) -> DetectionData:
+    """Images with the boxes of Pascal VOC files, one XML file each.
+
+    Args:
+        annotations: Folder of the XML files.
+        images: Folder that their file names start at.
+        tiling: How to cut the images into tiles and to split them.
+
+    Raises:
+        ValueError: One line that says what cannot be used, and why; see the module.
+    """
+    return boxed_data(read_voc(Path(annotations)), Path(images), tiling)
+
+
+def boxed_data(
+    annotations: Annotations, folder: Path, tiling: AreaTiling, one_class: str | None = None
+) -> DetectionData:
+    """Read annotated images and cut them into tiles.
+
+    Args:
+        annotations: The boxes.
+        folder: Where the images' file names start.
+        tiling: How to cut and to split.
+        one_class: Name of the one class that all objects have; None for the annotated ones.
+
+    Raises:
+        ValueError: If no image can be used, or one cannot be read.
+    """
+    index = {name: 0 if one_class else n for n, name in enumerate(annotations.class_names)}
+    skipped: Counter[str] = Counter()
+    objects: list[list[AnnotatedObject]] = [[] for _ in annotations.images]
+    for one in annotations.objects:
+        if reason := _unusable(one):
+            skipped[reason] += 1
+        elif one.image is not None:
+            objects[one.image].append(one)
+    there = []
+    for image, of_image in zip(annotations.images, objects, strict=True):
+        file = folder / image.file
+        if file.is_file():
+            there.append((file, of_image))
+        else:
+            skipped["image whose file is missing"] += 1
+            skipped["object on such an image"] += len(of_image)
+    reader = PixelReader.of([file for file, _ in there], tiling, masks=False)
+    found = [_boxed(file, of_image, index, reader, skipped) for file, of_image in there]
+    _warn(annotations.source, skipped)
+    if not found:
+        raise ValueError(f"{annotations.source}: none of its images is in {folder}.")
+    names = (one_class,) if one_class else annotations.class_names
+    return detection_data(found, names, tiling, str(annotations.source))
+
+
+def _unusable(one: AnnotatedObject) -> str | None:
+    if one.image is None:
+        return "object on an unknown image"
+    if one.label is None:
+        return "object of an unknown category"
+    if one.box is None:
+        return "object without a box"
+    return "empty box" if one.box.is_empty else None
+
+
+def _boxed(
+    file: Path,
+    objects: list[AnnotatedObject],
+    index: dict[str, int],
+    reader: PixelReader,
+    skipped: Counter[str],
+) -> BoxedImage:
+    pixels = reader.pixels(file)
+    height, width = pixels.shape[:2]
+    corners = np.array([one.box for one in objects], float).reshape(-1, 4) * reader.scale
+    corners = corners.clip(0, [width, height, width, height])
+    inside = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    skipped["box outside its image"] += int((~inside).sum())
+    labels = np.array([index[str(one.label)] for one in objects], np.int64)
+    ignored = np.array([one.is_crowd for one in objects], bool)
+    return BoxedImage(pixels, corners[inside], labels[inside], ignored[inside])
+
+
+def _warn(source: Path, skipped: Counter[str]) -> None:
+    counts = [f"{number} x {what}" for what, number in skipped.items() if number]
+    if counts:
+        warnings.warn(f"{source}: skipped {', '.join(counts)}.", stacklevel=4)

@@ -1,0 +1,136 @@
+"""Images with what is known of them, split for training and validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor
+
+from rfsearch.data.read_ahead import ReadLater
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Images or masks in memory, or read whenever they are needed where they are too many for it.
+Pixels = Tensor | ReadLater
+#: Class of the pixels of a mask that are neither learned nor counted.
+IGNORED = 255
+
+
+class _Sized:
+    """What follows from the images alone."""
+
+    train_images: Pixels
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of an image."""
+        return self.train_images.shape[1]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of an image in px."""
+        return self.train_images.shape[2], self.train_images.shape[3]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData(_Sized):
+    """Images with one label each.
+
+    Attributes:
+        train_images: `(images, channels, height, width)`, uint8.
+        train_labels: `(images,)`, int64, from 0.
+        valid_images: As `train_images`.
+        valid_labels: As `train_labels`.
+        class_names: One name per class.
+        object_sizes: Sides of the training objects' tight boxes in px, where they are known.
+        valid_sizes: Side of the object of each validation image in px, where they are known.
+    """
+
+    train_images: Pixels
+    train_labels: Tensor
+    valid_images: Pixels
+    valid_labels: Tensor
+    class_names: tuple[str, ...]
+    object_sizes: NDArray[np.float64] | None = None
+    valid_sizes: NDArray[np.float64] | None = None
+
+
+class Instances(NamedTuple):
+    """Which pixel belongs to which object.
+
+    Attributes:
+        numbers: `(images, height, width)`, int64; 0 for none, and from 1 on an object each: no
+            number stands in two images.
+        sizes: Side of each object's tight box in px, in order of the numbers.
+    """
+
+    numbers: Pixels
+    sizes: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationData(_Sized):
+    """Images with a class for every pixel.
+
+    Attributes:
+        train_images: `(images, channels, height, width)`, uint8.
+        train_masks: `(images, height, width)`, uint8: classes from 0, or `IGNORED`.
+        valid_images: As `train_images`.
+        valid_masks: As `train_masks`.
+        class_names: One name per class.
+        object_sizes: Sides of the training objects' tight boxes in px, where they are known.
+        valid_instances: The objects of the validation images, where they are known.
+        scale: By what images were resized before they were cut.
+    """
+
+    train_images: Pixels
+    train_masks: Pixels
+    valid_images: Pixels
+    valid_masks: Pixels
+    class_names: tuple[str, ...]
+    object_sizes: NDArray[np.float64] | None = None
+    valid_instances: Instances | None = None
+    scale: float = 1.0
+
+
+class Boxes(NamedTuple):
+    """The objects of one image.
+
+    Attributes:
+        corners: Left, top, right and bottom in px, `(objects, 4)`, float32.
+        labels: Their classes from 0, `(objects,)`, int64.
+        ignored: Whether an object is neither learned nor counted, `(objects,)`, bool.
+    """
+
+    corners: Tensor
+    labels: Tensor
+    ignored: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionData(_Sized):
+    """Images with boxes.
+
+    Attributes:
+        train_images: `(images, channels, height, width)`, uint8.
+        train_boxes: The objects of each image.
+        valid_images: As `train_images`.
+        valid_boxes: As `train_boxes`.
+        class_names: One name per class.
+        object_sizes: Sides of the training objects' boxes in px.
+        scale: By what images were resized before they were cut.
+    """
+
+    train_images: Pixels
+    train_boxes: tuple[Boxes, ...]
+    valid_images: Pixels
+    valid_boxes: tuple[Boxes, ...]
+    class_names: tuple[str, ...]
+    object_sizes: NDArray[np.float64] | None = None
+    scale: float = 1.0
+
+
+TaskData = ImageData | SegmentationData | DetectionData

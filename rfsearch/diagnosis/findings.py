@@ -1,0 +1,91 @@
+"""What may be wrong with a network, and the facts by which `_rules` judges it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rfsearch.diagnosis.layer_field import LayerField
+from rfsearch.target.target import ScaleTarget
+
+
+class UncheckedWarning(UserWarning):
+    """Something that a rule needs could not be found out, so the rule was silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that may be wrong.
+
+    Attributes:
+        kind: Name of the rule.
+        place: The layer or output.
+        value: What was found: px, or a share or ratio, or a number of layers, as `message` says.
+        limit: The nearest value that would be right.
+        message: What is wrong.
+        remedy: What would help.
+    """
+
+    kind: str
+    place: str
+    value: float
+    limit: float
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """An effective receptive field.
+
+    Attributes:
+        size: ERF size in px.
+        theoretical: The theoretical receptive field's side within the measured image, in px.
+        origin: How it was found.
+        place: The output that it is of; None is the last.
+        part: The objects that this output serves, where they are split among several.
+    """
+
+    size: float
+    theoretical: float
+    origin: str
+    place: str | None = None
+    part: ScaleTarget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Pixels of a theoretical receptive field that are never touched, along its worst axis.
+
+    Attributes:
+        missing: Number of these pixels.
+        size: Size of the theoretical receptive field, in px.
+        place: First layer whose units have such gaps.
+    """
+
+    missing: int
+    size: int
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """What the rules look at.
+
+    Attributes:
+        input_size: `(height, width)` of the input in px.
+        layers: The layers in order.
+        outputs: The output maps: their fields, before any global pooling.
+        effective: An output's effective receptive field, if known: the last one's, or that of
+            the level of a pyramid that is furthest from what its objects need.
+        gaps: Gaps in the last output's receptive field; None where there are none or they are
+            not known.
+        attends: Whether positions of the whole image attend to each other, so that units see
+            more than their windows.
+    """
+
+    input_size: tuple[int, int]
+    layers: tuple[LayerField, ...]
+    outputs: tuple[LayerField, ...]
+    effective: Effective | None = None
+    gaps: Gaps | None = None
+    attends: bool = False

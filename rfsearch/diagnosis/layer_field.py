@@ -1,0 +1,135 @@
+"""What one layer of a network sees, whatever the network is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from rfsearch.field.expression import Chain, Node, is_global, unit_grid
+from rfsearch.field.unit_grid import PIXELS, Grid
+
+if TYPE_CHECKING:
+    from rfsearch.network.architecture import Architecture
+
+
+class Plane(NamedTuple):
+    """A number along both axes of the image, in px."""
+
+    height: float
+    width: float
+
+    @property
+    def low(self) -> float:
+        """The smaller of the two, in px."""
+        return min(self)
+
+    @property
+    def high(self) -> float:
+        """The larger of the two, in px."""
+        return max(self)
+
+    def __str__(self) -> str:
+        if self.height == self.width:
+            return f"{self.height:g}"
+        return f"{self.height:g}x{self.width:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What units see, in px.
+
+    Attributes:
+        size: Theoretical receptive field.
+        smallest: The same over the path that sees least: shortcuts instead of branches. Richter
+            et al., "Should You Go Deeper? Optimizing Convolutional Neural Network Architectures
+            without Training by Receptive Field Analysis", ICMLA 2021, take it as the measure of
+            what a layer has yet to add.
+        stride: Input pixels between neighbouring units.
+    """
+
+    size: Plane
+    smallest: Plane
+    stride: Plane
+
+
+@dataclass(frozen=True, slots=True)
+class LayerField:
+    """What the units of a layer's output see.
+
+    Attributes:
+        name: Place of the layer in the network.
+        kind: Type of the layer.
+        reach: What its units see.
+        is_global: Whether they see the whole image beside that.
+        before: What the units of its input see, if the layer is a window over them, or blocks.
+    """
+
+    name: str
+    kind: str
+    reach: Reach
+    is_global: bool = False
+    before: Reach | None = None
+
+    @property
+    def grows(self) -> bool:
+        """Whether the layer is known to make the receptive field larger."""
+        return self.before is not None and self.reach.size.high > self.before.size.high
+
+    @property
+    def downsamples(self) -> bool:
+        """Whether the layer is known to reduce the resolution."""
+        return self.before is not None and self.reach.stride.high > self.before.stride.high
+
+
+def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
+    """The stem, poolings and blocks of an architecture and the maps of its neck, first to last."""
+    layers: list[LayerField] = []
+    grid, before = PIXELS, _reach(PIXELS)
+    for name, kind, node in architecture_nodes(architecture):
+        grid = unit_grid(node, grid)
+        reach = _reach(grid)
+        layers.append(LayerField(name, kind, reach, is_global(node), before))
+        before = reach
+    neck = architecture.neck
+    if neck is not None and neck.upsamples:
+        for name, node in neck.steps(architecture.body()).items():
+            layers.append(LayerField(f"neck {name}", neck.kind, _reach(unit_grid(node))))
+    return tuple(layers)
+
+
+def architecture_outputs(architecture: Architecture) -> tuple[LayerField, ...]:
+    """The output maps of an architecture, by their levels."""
+    return tuple(
+        LayerField(level, "output", _reach(unit_grid(node)))
+        for level, node in architecture.expressions().items()
+    )
+
+
+def architecture_nodes(architecture: Architecture) -> list[tuple[str, str, Node]]:
+    """Name, kind and expression of each layer of an architecture, first to last.
+
+    The layers of a neck that upsamples are left out: they do not follow one another.
+    """
+    _, *stages = architecture.body().parts
+    stem = architecture.stem
+    nodes: list[tuple[str, str, Node]] = [("stem", "stem", Chain(stem.convolutions(3)))]
+    if stem.pool != "none":
+        nodes.append(("stem pool", f"{stem.pool}_pool", Chain(stem.pooling())))
+    for number, (stage, lowered) in enumerate(zip(architecture.stages, stages, strict=True), 1):
+        children = list(lowered.nodes)  # type: ignore[union-attr]  # A stage lowers to a chain.
+        if stage.downsample != "conv":
+            nodes.append((f"stage {number} pool", stage.downsample, children.pop(0)))
+        nodes += [
+            (f"stage {number} block {place}", stage.block, child)
+            for place, child in enumerate(children, 1)
+        ]
+    neck = architecture.neck
+    if neck is not None and not neck.upsamples:
+        nodes.append(("neck", neck.kind, Chain(neck.follow(architecture.stages[-1].width))))
+    return nodes
+
+
+def _reach(grid: Grid) -> Reach:
+    field = grid.field()
+    both = (field.size, grid.smallest, field.stride)
+    return Reach(*(Plane(pixels, pixels) for pixels in both))

@@ -1,0 +1,87 @@
+"""What a pooling does to the distribution of a random network's units."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from rfsearch.field._rectifiers import REACH, rectified
+from rfsearch.field.moments import Rectifier, Units
+
+
+def pooled(units: Units, kind: str, kernel_size: int, stride: int) -> Units:
+    """Moments of the maximum (`"max"`) or average over a square window.
+
+    Averages are even (`"avg"`) or have binomial weights (`"blur"`).
+    """
+    weights = binomial(kernel_size) if kind == "blur" else (1 / kernel_size,) * kernel_size
+    shared = [_shared(units.neighbours, weights, stride * distance) for distance in range(3)]
+    count, alike = kernel_size**2, shared[0] ** 2
+    neighbours = tuple(each / shared[0] for each in shared[1:] if each > 0)
+    if kind == "max":
+        # The common part of equally correlated units moves their maximum, the rest competes.
+        common = (count * alike - 1) / (count - 1) if count > 1 else 0.0
+        out = _highest(_as_rectifier(units), units, count, common)
+    elif kind == "avg":
+        out = _averaged(units, count, alike)
+    else:
+        out = Units(units.mean, units.variance * alike)
+    return out._replace(neighbours=neighbours, between=units.between)
+
+
+def binomial(taps: int) -> tuple[float, ...]:
+    """Binomial weights that sum to one.
+
+    >>> binomial(3)
+    (0.25, 0.5, 0.25)
+    """
+    return tuple(math.comb(taps - 1, tap) / 2 ** (taps - 1) for tap in range(taps))
+
+
+def _shared(neighbours: tuple[float, ...], weights: tuple[float, ...], distance: int) -> float:
+    """Mean correlation, along an axis, between the taps of two windows that far apart."""
+    total = 0.0
+    for one, weight in enumerate(weights):
+        for two, other in enumerate(weights):
+            apart = abs(distance + two - one)
+            if apart <= len(neighbours):
+                total += weight * other * (neighbours[apart - 1] if apart else 1.0)
+    return total
+
+
+def _as_rectifier(units: Units) -> Rectifier:
+    """The units' rectifier; those that none has cut are behind one that is always open."""
+    if units.rectifier is not None:
+        return units.rectifier
+    shift = REACH * math.sqrt(units.variance) - units.mean
+    raised = rectified(Units(units.mean + shift, units.variance)).rectifier
+    assert raised is not None
+    return replace(raised, offset=-shift)
+
+
+def _averaged(units: Units, count: int, alike: float) -> Units:
+    variance = units.variance * alike
+    rectifier = units.rectifier and replace(
+        units.rectifier,
+        values=units.rectifier.values / count,
+        offset=(units.rectifier.offset + (count - 1) * units.mean) / count,
+        jitter=max(0.0, variance - (units.variance - units.rectifier.jitter) / count**2),
+    )
+    return Units(units.mean, variance, rectifier)
+
+
+def _highest(one: Rectifier, units: Units, count: int, common: float) -> Units:
+    competing = math.sqrt(1 - common)
+    rectifier = replace(
+        one,
+        values=competing * one.values,
+        weights=count * one.below ** (count - 1) * one.weights,
+        below=one.below**count,
+        closed=one.closed**count,
+        offset=competing * one.offset + (1 - competing) * units.mean,
+        jitter=one.jitter + common * units.variance,
+    )
+    mean = float(rectifier.weights @ rectifier.values)
+    variance = float(rectifier.weights @ rectifier.values**2) - mean**2 + rectifier.jitter
+    kept = rectifier if units.rectifier is not None else None
+    return Units(mean + rectifier.offset, variance, kept)

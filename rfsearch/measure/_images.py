@@ -1,0 +1,106 @@
+"""The images that an effective receptive field is measured on, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rfsearch.measure.image_files import read_folder
+from rfsearch.trace.timm_models import input_channels
+
+#: Pixels in one pass through the network, to bound the memory.
+_PIXELS_PER_PASS = 2**20
+#: Pixels and images that batch statistics are taken from, whichever is more.
+_PIXELS_TO_CALIBRATE, _IMAGES_TO_CALIBRATE = 2**19, 8
+
+
+@dataclass(frozen=True, eq=False)
+class ErfImages:
+    """Given images, or white noise that is drawn when it is asked for.
+
+    Attributes:
+        given: Normalised images `(images, channels, height, width)`; None for noise.
+        shape: `(channels, height, width)` of an image.
+        count: How many images there are at most.
+        seed: Of the noise.
+    """
+
+    given: Tensor | None
+    shape: tuple[int, int, int]
+    count: int
+    seed: int
+
+    def batches(self, largest: int | None = None) -> Iterator[Tensor]:
+        """All images, `largest` or fewer at a time; the same at every call."""
+        return self._split(self.count, largest or self.count)
+
+    def to_calibrate(self) -> Iterator[Tensor]:
+        """The first images, enough of them for batch statistics."""
+        wanted = max(_IMAGES_TO_CALIBRATE, _PIXELS_TO_CALIBRATE // self._pixels)
+        return self._split(min(self.count, wanted), self.count)
+
+    @property
+    def _pixels(self) -> int:
+        return self.shape[1] * self.shape[2]
+
+    def _split(self, count: int, largest: int) -> Iterator[Tensor]:
+        step = min(largest, max(1, _PIXELS_PER_PASS // self._pixels))
+        generator = torch.Generator().manual_seed(self.seed)
+        for first in range(0, count, step):
+            stop = min(count, first + step)
+            if self.given is not None:
+                yield self.given[first:stop]
+            else:
+                # One by one, so that the batches do not change the noise.
+                noise = (torch.randn(self.shape, generator=generator) for _ in range(first, stop))
+                yield torch.stack(list(noise))
+
+
+def gather(
+    model: nn.Module,
+    images: Tensor | str | Path | None,
+    size: tuple[int, int],
+    num_images: int,
+    seed: int,
+) -> ErfImages:
+    """The images that a user means.
+
+    Images of a folder are normalised as a timm model states, or to mean 0 and standard deviation
+    1 per channel.
+
+    Raises:
+        ValueError: If they do not fit the model or `size`, or cannot be read.
+    """
+    channels = input_channels(model)
+    if num_images < 1:
+        raise ValueError(f"`num_images >= 1` must hold, but got {num_images}.")
+    if images is None:
+        return ErfImages(None, (channels, *size), num_images, seed)
+    if not isinstance(images, Tensor):
+        read = read_folder(images, size, channels, num_images)
+        images = _normalised(read, getattr(model, "pretrained_cfg", None) or {})
+    if images.ndim != 4 or not len(images):
+        raise ValueError(
+            "`images` must be (images, channels, height, width) with at least one image, "
+            f"but got {tuple(images.shape)}."
+        )
+    if tuple(images.shape[-2:]) != size:
+        raise ValueError(
+            f"`images` must be {size[0]}x{size[1]} px as `input_size` says, "
+            f"but got {images.shape[-2]}x{images.shape[-1]} px."
+        )
+    count, number, *_ = images.shape
+    return ErfImages(images, (number, *size), count, seed)
+
+
+def _normalised(images: Tensor, stated: dict[str, Any]) -> Tensor:
+    """Images from 0 to 1 as the model takes them."""
+    mean, std = (torch.tensor(stated.get(key) or ()) for key in ("mean", "std"))
+    if not len(mean) == len(std) == images.shape[1]:
+        mean, std = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)).clamp_min(1 / 255)
+    return (images - mean[:, None, None]) / std[:, None, None]

@@ -1,0 +1,202 @@
+"""Measured latency and peak memory of a network's forward pass on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from rfsearch.basics.validation import checked_size
+from rfsearch.trace.timm_models import create_model, input_channels
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_MIB = 2**20
+#: The time is measured in so many parts, so that there is a spread to report.
+_PARTS = 5
+
+
+@dataclass(frozen=True)
+class BatchLatency:
+    """What forward passes of batches of one size took.
+
+    Attributes:
+        batch_size: Images in a batch.
+        median_ms: Median time of a warm forward pass, in ms per batch.
+        iqr_ms: Interquartile range, in ms, over blocks of passes that were timed together.
+        num_runs: Forward passes that were timed.
+        peak_memory_mb: Largest memory of tensors during a pass, in MiB.
+    """
+
+    batch_size: int
+    median_ms: float
+    iqr_ms: float
+    num_runs: int
+    peak_memory_mb: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Images in a second at the median time."""
+        return 1000 * self.batch_size / self.median_ms
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Latency and peak memory of one network on one device.
+
+    Attributes:
+        batches: The results, one for each batch size, in the order asked for.
+        input_size: `(height, width)` of the images in px.
+        device: Name of the device, with the number of threads of a CPU.
+        dtype: What the network computes in, such as `"float32"`.
+    """
+
+    batches: tuple[BatchLatency, ...]
+    input_size: tuple[int, int]
+    device: str
+    dtype: str
+
+    @property
+    def latency_ms(self) -> float:
+        """Median time of the first batch size, in ms."""
+        return self.batches[0].median_ms
+
+    @property
+    def peak_memory_mb(self) -> float:
+        """Peak memory of the first batch size, in MiB."""
+        return self.batches[0].peak_memory_mb
+
+
+def measure_latency(
+    model: nn.Module | str,
+    input_size: int | tuple[int, int],
+    batch_sizes: Sequence[int] = (1, 32),
+    *,
+    device: torch.device | str | None = None,
+    min_seconds: float = 0.5,
+) -> Latency:
+    """Time forward passes of noise through a network, and see how much memory they need.
+
+    The model runs as it is, in its dtype and memory format and without gradients, but in
+    evaluation mode; it is left in the mode and on the device it was found. The first passes only
+    warm up. CUDA is synchronised around the timed blocks. Other work on the device makes the
+    result larger; the interquartile range shows it.
+
+    Peak memory counts the weights, the input and the tensors that are alive at the same time. On
+    CUDA it is what `torch.cuda.max_memory_allocated` says of a pass, work space of the kernels
+    included, without what else the process holds. A CPU has no such counter: there it is what
+    torch's `MemTracker` sees of the operations' results; work space inside an operation is not
+    included, and neither is memory that the allocator keeps in reserve.
+
+    Args:
+        model: Any module that takes images `(batch, channels, height, width)`, or a timm name.
+        input_size: Side or `(height, width)` of the images in px.
+        batch_sizes: Images in a batch; each size is measured by itself.
+        device: Where to measure. None means where the model is.
+        min_seconds: Time each batch size for at least so long.
+
+    Raises:
+        ValueError: If timm knows no such model, or a size or time is not positive.
+        RuntimeError: If the model does not run at that size.
+    """
+    size = checked_size(input_size)
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise ValueError(
+            f"`batch_sizes` must be one or more numbers >= 1, but got {tuple(batch_sizes)}."
+        )
+    if not min_seconds > 0:
+        raise ValueError(f"`min_seconds > 0` must hold, but got {min_seconds}.")
+    module = create_model(model) if isinstance(model, str) else model
+    with _ready(module, device) as like, _current(like.device), torch.inference_mode():
+        results = []
+        for count in batch_sizes:
+            shape = (count, input_channels(module), *size)
+            results.append(_measure(module, like, shape, min_seconds))
+    return Latency(tuple(results), size, _name(like.device), str(like.dtype).partition(".")[2])
+
+
+def time_one_image(model: nn.Module, input_size: tuple[int, int]) -> Latency:
+    """Time a network of a search where it is, for a tenth of a second."""
+    return measure_latency(model, input_size, (1,), min_seconds=0.1)
+
+
+@contextmanager
+def _ready(module: nn.Module, device: torch.device | str | None) -> Iterator[Tensor]:
+    """A tensor of the model's dtype and device, while the model is there in evaluation mode."""
+    training = {part: part.training for part in module.modules()}
+    like = next(module.parameters(), torch.empty(0))
+    try:
+        module.eval().to(device or like.device)
+        yield next(module.parameters(), like.to(device or like.device))
+    finally:
+        module.to(like.device)
+        for part, mode in training.items():
+            part.training = mode
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """What torch's timer and counters look at is the current CUDA device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _measure(
+    module: nn.Module, like: Tensor, shape: tuple[int, int, int, int], min_seconds: float
+) -> BatchLatency:
+    from torch.utils.benchmark import Measurement, Timer
+
+    measure_peak = _cuda_peak if like.device.type == "cuda" else _tracked_peak
+    module(_noise(like, shape))  # What is set up once is neither timed nor counted.
+    peak = measure_peak(module, lambda: _noise(like, shape))
+    timer = Timer(
+        "module(images)",
+        globals={"module": module, "images": _noise(like, shape)},
+        num_threads=torch.get_num_threads(),
+    )
+    parts = [timer.blocked_autorange(min_run_time=min_seconds / _PARTS) for _ in range(_PARTS)]
+    (timed,) = Measurement.merge(parts)
+    return BatchLatency(
+        batch_size=shape[0],
+        median_ms=1000 * timed.median,
+        iqr_ms=1000 * timed.iqr,
+        num_runs=sum(part.number_per_run * len(part.raw_times) for part in parts),
+        peak_memory_mb=peak / _MIB,
+    )
+
+
+def _noise(like: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+    return torch.randn(shape, device=like.device, dtype=like.dtype)
+
+
+def _cuda_peak(module: nn.Module, make_images: Callable[[], Tensor]) -> float:
+    """Bytes, without those that the process holds beside the model and its input."""
+    weights = [*module.parameters(), *module.buffers()]
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    module(make_images())
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before + sum(one.nbytes for one in weights)
+
+
+def _tracked_peak(module: nn.Module, make_images: Callable[[], Tensor]) -> float:
+    """Bytes of the tensors that live at the same time."""
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    images = make_images()
+    tracker = MemTracker()
+    tracker.track_external(module, images)
+    with tracker:
+        module(images)
+    (peak,) = tracker.get_tracker_snapshot("peak").values()
+    return float(peak["Total"])
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    threads = torch.get_num_threads()
+    return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"

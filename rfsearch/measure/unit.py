@@ -1,0 +1,246 @@
+"""The output unit whose effective receptive field is measured, and where it lies in the image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rfsearch.field.erf_map import Center
+from rfsearch.field.receptive_field import ReceptiveField
+from rfsearch.field.unit_grid import Interval
+from rfsearch.measure.read import NoMapError, Read
+from rfsearch.trace.call import dependence_of
+from rfsearch.trace.result import TracedMap, TracedModel
+from rfsearch.trace.timm_models import input_channels
+from rfsearch.trace.trace import trace_receptive_field
+
+
+class Place(NamedTuple):
+    """Where a unit lies that sees a part of the image alone.
+
+    Attributes:
+        position: Its row and column in the map.
+        stride: Input pixels between neighbouring units of the map, along `(height, width)`.
+        period: Pixels that an image may be cut by, along `(height, width)`, with the units of all
+            layers keeping their places.
+    """
+
+    position: tuple[int, int]
+    stride: tuple[Fraction, Fraction]
+    period: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit of a map, and what of the input it can see.
+
+    Attributes:
+        index: Where its channels lie in the map's tensor, behind the batch.
+        rows: Theoretical receptive field along the height, in px; negative is padding.
+        columns: The same along the width.
+        place: None where that is not known, or where the unit sees the whole image.
+    """
+
+    index: tuple[int | slice, ...]
+    rows: Interval
+    columns: Interval
+    place: Place | None = None
+
+    @property
+    def center(self) -> Center:
+        """Centre of its theoretical receptive field, in pixels of the input."""
+        return Center(*((axis.start + axis.stop - 1) / 2 for axis in (self.rows, self.columns)))
+
+    @property
+    def theoretical_size(self) -> int:
+        """Side of its theoretical receptive field in px, the longer one."""
+        return max(self.rows.size, self.columns.size)
+
+    def clipped(self, size: tuple[int, int]) -> float:
+        """Share of its theoretical receptive field's area outside an input of `size` px."""
+        return 1 - self._inside(size) / (self.rows.size * self.columns.size)
+
+    def covers(self, size: tuple[int, int]) -> float:
+        """Share of the area of an input of `size` px that its receptive field takes up."""
+        return self._inside(size) / math.prod(size)
+
+    def _inside(self, size: tuple[int, int]) -> int:
+        """Area of its theoretical receptive field inside the input, in pixels."""
+        spans = zip((self.rows, self.columns), size, strict=True)
+        return math.prod(max(0, min(side, axis.stop) - max(0, axis.start)) for axis, side in spans)
+
+
+def find_unit(
+    model: nn.Module, size: tuple[int, int], read: Read, *, level: str | None, layer: str | None
+) -> Unit:
+    """The unit in the middle of the map that `read` returns.
+
+    The field of a model's own level is taken from its method `receptive_fields`, where it has
+    one; any other is traced, and so are those of a model that says that it `upsamples`, whose
+    units see intervals of different sizes. Then it is the unit nearest to the middle that sees
+    what unit 0 does: as the expected ERF has it.
+
+    Raises:
+        ValueError: If the map has no place in the image, or cannot be traced.
+    """
+    known = getattr(model, "receptive_fields", None)
+    if known is None or layer is not None or getattr(model, "upsamples", False):
+        return traced_unit(model, size, read, what=f"layer `{layer}`" if layer else "the output")
+    fields: Mapping[str, ReceptiveField] = known()
+    # Traced as well, for its place.
+    traced = _traced_or_none(model, size, read)
+    if traced is not None and traced.place is not None:
+        rows, columns = traced.place.position
+    else:
+        rows, columns = (pixels // 2 for pixels in _output_shape(model, size, read)[2:])
+    field = fields[level] if level is not None else list(fields.values())[-1]
+    unit = Unit((slice(None), rows, columns), _interval(field, rows), _interval(field, columns))
+    if traced is not None and replace(traced, place=None) == unit:
+        return traced
+    return unit
+
+
+class _Layout(NamedTuple):
+    """A map's shape, and its dimensions that run along each axis of the image."""
+
+    shape: tuple[int, ...]
+    height: set[int]
+    width: set[int]
+
+
+def traced_unit(
+    model: nn.Module,
+    size: tuple[int, int],
+    read: Read,
+    *,
+    position: tuple[int, int] | None = None,
+    what: str = "the output",
+) -> Unit:
+    """The unit at a position of the map that `read` returns, with its traced field.
+
+    Args:
+        model: Any module.
+        size: `(height, width)` of the input, in px.
+        read: Returns the map.
+        position: Row and column in the map. `None` means the unit in the middle.
+        what: What to call the map in an error.
+
+    Raises:
+        ValueError: If the map has no place in the image or no such position, or cannot be traced.
+    """
+    layouts: list[_Layout] = []
+
+    def forward(module: nn.Module, images: Tensor) -> Tensor:
+        output = read(module, images)
+        dependence = dependence_of(output)
+        if dependence is not None:
+            dims = (
+                {dim for source in axis.sources for dim, span in enumerate(source.dims) if span}
+                for axis in (dependence.height, dependence.width)
+            )
+            layouts.append(_Layout(tuple(output.shape), *dims))
+        return output
+
+    try:
+        channels = input_channels(model)
+        traced = trace_receptive_field(model, size, in_chans=channels, forward=forward)
+    except ValueError as error:
+        # The tracer takes what the reading of the map complains about for the model's own.
+        if isinstance(error.__cause__, NoMapError):
+            raise error.__cause__ from None
+        raise
+    layout = layouts[-1]
+    if not layout.height and not layout.width:
+        raise ValueError(
+            f"The units must have a place in the image, but those of {what} do not: it comes after"
+            " a pooling over the whole input. Name a `layer` before it."
+        )
+    unit = _in_plane(layout, traced, position) or _in_sequence(layout, traced.output)
+    if unit is None:
+        raise ValueError(
+            f"The map must have one dimension for the height and one for the width, but {what} "
+            f"{layout.shape} has not."
+        )
+    return unit
+
+
+def _traced_or_none(model: nn.Module, size: tuple[int, int], read: Read) -> Unit | None:
+    try:
+        return traced_unit(model, size, read)
+    except NoMapError:
+        raise
+    except ValueError:
+        return None
+
+
+def _in_plane(
+    layout: _Layout, traced: TracedModel, position: tuple[int, int] | None
+) -> Unit | None:
+    """A unit of a map, whichever dimension its channels are; None if it is no map."""
+    if len(layout.height) != 1 or len(layout.width) != 1 or layout.height == layout.width:
+        return None
+    (height,), (width,) = layout.height, layout.width
+    if 0 in (height, width):
+        return None
+    rows, columns = layout.shape[height], layout.shape[width]
+    if position is None:
+        spans = zip((rows, columns), traced.output.periods, strict=True)
+        row, column = (units // 2 // period * period for units, period in spans)
+    else:
+        row, column = position
+    if not (0 <= row < rows and 0 <= column < columns):
+        raise ValueError(f"`position` must lie in a map of {rows}x{columns}, but got {position}.")
+    window = traced.output.interval((row, column))
+    at = {height: row, width: column}
+    index = tuple(at.get(dim, slice(None)) for dim in range(1, len(layout.shape)))
+    return Unit(index, window.height, window.width, _place((row, column), traced))
+
+
+def _place(position: tuple[int, int], traced: TracedModel) -> Place | None:
+    if traced.output.is_global:
+        return None
+    try:
+        return Place(position, traced.output.stride, traced.period)
+    except ValueError:  # Layers that have no period.
+        return None
+
+
+def _in_sequence(layout: _Layout, traced: TracedMap) -> Unit | None:
+    """The middle token of `(batch, tokens, channels)`, row by row behind tokens for no place.
+
+    As the tokens in front shift the others, the field is centred on the token's own patch.
+    """
+    if layout.height != {1} or layout.width != {1}:
+        return None
+    rows, columns = (
+        pixels // stride for pixels, stride in zip(traced.input_size, traced.stride, strict=True)
+    )
+    in_front = layout.shape[1] - rows * columns
+    if in_front < 0:
+        return None
+    row, column = rows // 2, columns // 2
+    first = traced.interval((0, 0))
+    spans = []
+    for axis, unit, stride in zip(first, (row, column), traced.stride, strict=True):
+        start = round(unit * stride + (stride - axis.size) / 2)
+        spans.append(Interval(start, start + axis.size))
+    height, width = spans
+    return Unit((in_front + row * columns + column, slice(None)), height, width)
+
+
+def _interval(field: ReceptiveField, unit: int) -> Interval:
+    start = field.start + unit * field.stride
+    return Interval(start, start + field.size)
+
+
+@torch.no_grad()
+def _output_shape(model: nn.Module, size: tuple[int, int], read: Read) -> torch.Size:
+    like = next(model.parameters(), torch.empty(0))
+    images = torch.zeros(1, input_channels(model), *size, device=like.device, dtype=like.dtype)
+    return read(model, images).shape

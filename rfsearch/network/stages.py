@@ -1,0 +1,165 @@
+"""Stages of a network and their blocks, as data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from rfsearch.basics.validation import FrozenData
+from rfsearch.field.expression import Chain
+from rfsearch.network.block_parts import BlockShape, downsampling
+from rfsearch.network.blocks import KINDS, Kind
+from rfsearch.network.dilations import MAX_DILATION
+from rfsearch.network.stems import MAX_KERNEL_SIZE, Stride, Width, check_odd
+
+BlockKind = Literal["plain", "basic", "bottleneck", "inception", "mbconv", "convnext", "attention"]
+Downsampling = Literal["conv", "max_pool", "avg_pool", "blur_pool"]
+Context = Literal["none", "se", "gc"]
+
+DOWNSAMPLINGS: tuple[Downsampling, ...] = get_args(Downsampling)
+#: Expansion of blocks that have none: it makes no difference there.
+NO_EXPANSION = 4
+
+KernelSize = Annotated[int, Field(ge=1, le=MAX_KERNEL_SIZE), AfterValidator(check_odd)]
+Dilation = Annotated[int, Field(ge=1, le=MAX_DILATION)]
+Depth = Annotated[int, Field(ge=1, le=64)]
+Expansion = Annotated[int, Field(ge=1, le=16)]
+
+
+class Block(FrozenData):
+    """What may differ between the blocks of a stage.
+
+    Attributes:
+        kernel_size: Side of the block's spatial convolutions. It must be 1 where it has none.
+        dilation: Distance of their taps. It must be 1 where `kernel_size` is 1.
+    """
+
+    kernel_size: KernelSize
+    dilation: Dilation = 1
+
+    @model_validator(mode="after")
+    def _one_tap_has_no_dilation(self) -> Self:
+        if self.kernel_size == 1 and self.dilation != 1:
+            raise ValueError(
+                f"`dilation` must be 1 where `kernel_size` is 1, but got {self.dilation}."
+            )
+        return self
+
+
+class Stage(FrozenData):
+    """Blocks of one kind and width, the first of which may reduce the resolution.
+
+    Attributes:
+        block: Kind of the blocks.
+        width: Output channels of each block.
+        stride: By how much the stage reduces the resolution.
+        downsample: How: by the first block's stride, or by a pooling before it. It must be
+            `"conv"` where `stride` is 1.
+        context: What weighs the channels by what the whole map holds: nothing,
+            squeeze-and-excite, or global context. It must be `"none"` where blocks take none.
+        expansion: Inner channels over outer ones, of `mbconv`, `convnext` and `attention` blocks.
+            It must be 4 for the others, where it makes no difference.
+        blocks: The blocks, first to last.
+    """
+
+    block: BlockKind
+    width: Width
+    stride: Stride
+    downsample: Downsampling = "conv"
+    context: Context = "none"
+    expansion: Expansion = NO_EXPANSION
+    blocks: Annotated[tuple[Block, ...], Field(strict=False, min_length=1, max_length=64)]
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        kind = KINDS[self.block]
+        if self.stride == 1 and self.downsample != "conv":
+            raise ValueError(
+                f"`downsample` must be 'conv' where `stride` is 1, but got {self.downsample!r}."
+            )
+        if self.context != "none" and not kind.has_context:
+            raise ValueError(
+                f"`context` must be 'none' for {self.block} blocks, but got {self.context!r}."
+            )
+        if self.expansion != NO_EXPANSION and not kind.has_expansion:
+            raise ValueError(
+                f"`expansion` must be {NO_EXPANSION} for {self.block} blocks, which have none, "
+                f"but got {self.expansion}."
+            )
+        if not kind.has_window and any(block.kernel_size > 1 for block in self.blocks):
+            raise ValueError(
+                f"`kernel_size` must be 1 for {self.block} blocks, which have no window, but got "
+                f"{max(block.kernel_size for block in self.blocks)}."
+            )
+        check_width(self.block, self.width)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_lacks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # So that a stage is written as it was before there were contexts and expansions.
+        values: dict[str, Any] = handler(self)
+        lacking = {"context"} if self.context == "none" else set()
+        lacking |= set() if self.kind.has_expansion else {"expansion"}
+        return {name: value for name, value in values.items() if name not in lacking}
+
+    @property
+    def kind(self) -> Kind:
+        """What its blocks have."""
+        return KINDS[self.block]
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def summary(self) -> tuple[str, str]:
+        """The stage in two short lines."""
+        windows = dict.fromkeys(
+            f"{block.kernel_size}x{block.kernel_size}"
+            + (f" dil. {block.dilation}" if block.dilation > 1 else "")
+            for block in self.blocks
+        )
+        return f"{self.depth} {self.block}, {self.width} ch", ", ".join(windows)
+
+    @property
+    def global_part(self) -> str | None:
+        """What mixes the whole image in each block, if anything does."""
+        if self.block == "attention":
+            return self.block
+        return self.context if self.context != "none" else None
+
+    def shapes(self, in_channels: int) -> list[BlockShape]:
+        """The blocks' shapes, first to last."""
+        stride = self.stride if self.downsample == "conv" else 1
+        shapes = []
+        for block in self.blocks:
+            size = (block.kernel_size, stride, block.dilation)
+            shapes.append(BlockShape(in_channels, self.width, *size, self.context, self.expansion))
+            in_channels, stride = self.width, 1
+        return shapes
+
+    def lower(self, in_channels: int) -> Chain:
+        """The stage's expression."""
+        pools = downsampling(self.downsample, self.stride, in_channels)
+        return Chain((*pools, *(self.kind.lower(shape) for shape in self.shapes(in_channels))))
+
+
+def check_width(block: str, width: int) -> None:
+    """Refuse a width that a kind of block cannot have.
+
+    Raises:
+        ValueError: If it is not divisible as the block needs it to be.
+    """
+    step = KINDS[block].width_step
+    if width % step:
+        raise ValueError(
+            f"`width` must be divisible by {step} for {block} blocks, but got {width}."
+        )

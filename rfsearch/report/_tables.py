@@ -1,0 +1,108 @@
+"""The tables of a report, formatted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+
+from rfsearch.analysis.erf_effect import erf_correlations
+from rfsearch.analysis.front import cost_label
+from rfsearch.analysis.importances import choice_importances
+from rfsearch.analysis.level_table import levels_dataframe
+from rfsearch.analysis.savings import gate_savings
+from rfsearch.report._advice import ENOUGH_CANDIDATES
+from rfsearch.report._text import duration
+
+if TYPE_CHECKING:
+    from rfsearch.report.story import Story
+
+#: Columns of the tables of candidates: column, heading, format.
+_CANDIDATE = (
+    ("number", "trial", "{:d}"),
+    ("value", "", "{:.3f}"),
+    ("trf_size", "TRF, px", "{:d}"),
+    ("erf_expected", "ERF expected, px", "{:.0f}"),
+    ("erf_init", "ERF initial, px", "{:.0f}"),
+    ("erf_trained", "ERF trained, px", "{:.0f}"),
+    ("erf_ratio_trained", "ERF ratio", "{:.2f}"),
+    ("output_stride", "stride, px", "{:d}"),
+    ("params_m", "parameters, M", "{:.3g}"),
+    ("flops_g", "GFLOPs", "{:.3g}"),
+    ("train_seconds", "training, s", "{:.0f}"),
+)
+_BASELINE = (("baseline", "network", "{}"), *_CANDIDATE[1:])
+_TOP = 10
+_FRONT = 30
+
+
+class Grid(NamedTuple):
+    """A table of the report, already formatted."""
+
+    headings: list[str]
+    rows: list[list[str]]
+
+
+def candidates(story: Story) -> Grid:
+    """The best candidates."""
+    return _grid(story.trained.head(_TOP), _named(story, _CANDIDATE))
+
+
+def baselines(story: Story) -> Grid:
+    """The known networks, the best first."""
+    return _grid(story.baselines, _named(story, _BASELINE))
+
+
+def front(story: Story) -> Grid:
+    """The candidates on the Pareto front, the best score first; nothing with one objective."""
+    costs = [(cost, cost_label(cost), "{:.4g}") for cost in story.costs]
+    table = story.front.head(_FRONT if costs else 0)
+    return _grid(table, [*_named(story, _CANDIDATE[:2]), *costs, *_CANDIDATE[2:8]])
+
+
+def _named(story: Story, columns: tuple[tuple[str, str, str], ...]) -> list[tuple[str, str, str]]:
+    return [(column, heading or story.metric, form) for column, heading, form in columns]
+
+
+def _grid(frame: pd.DataFrame, columns: list[tuple[str, str, str]]) -> Grid:
+    rows = [
+        ["-" if pd.isna(row[column]) else form.format(row[column]) for column, _, form in columns]
+        for row in frame.to_dict(orient="records")
+    ]
+    return Grid([heading for _, heading, _ in columns], rows)
+
+
+def effects(story: Story) -> Grid:
+    """How each predictor goes with the value."""
+    effect = erf_correlations(story.frame, story.effective).dropna(subset=["rho"])
+    columns = [("what", "predictor", "{}"), ("rho", "rank correlation", "{:+.2f}")]
+    columns += [("low", "95 % from", "{:+.2f}"), ("high", "to", "{:+.2f}")]
+    return _grid(effect, [*columns, ("points", "candidates", "{:d}")])
+
+
+def saved(story: Story) -> Grid:
+    """What each gate stopped."""
+    table = gate_savings(story.frame)
+    spans = ["saved_seconds", "saved_low", "saved_high"]
+    table[spans] = table[spans].map(lambda s: duration(s) if pd.notna(s) else None)
+    columns = [("what", "gate", "{}"), ("stopped", "trials stopped", "{:d}")]
+    columns += [("saved_seconds", "training saved", "{}"), ("saved_low", "95 % from", "{}")]
+    return _grid(table, [*columns, ("saved_high", "to", "{}")])
+
+
+def choices(story: Story) -> Grid:
+    """The choices that matter most, where there are candidates enough."""
+    table = choice_importances(story.study).head(_TOP)
+    if len(story.trained) < ENOUGH_CANDIDATES:  # A tenth of them would be one or two.
+        table = table.head(0)
+    return _grid(table, [("parameter", "choice", "{}"), ("importance", "importance", "{:.0%}")])
+
+
+def levels(story: Story) -> Grid:
+    """The output maps of the best candidate, if it has several."""
+    table = levels_dataframe(story.study)
+    best = story.trained["number"].head(1)
+    columns = [("level", "level", "{}"), ("stride", "stride, px", "{:d}")]
+    columns += [("trf_size", "TRF, px", "{:d}"), ("erf_expected", "ERF expected, px", "{:.0f}")]
+    columns += [("part_low", "objects from, px", "{:.0f}"), ("part_high", "to, px", "{:.0f}")]
+    return _grid(table[table["number"].isin(best)], columns)

@@ -1,0 +1,137 @@
+"""A search as one HTML file, for somebody who was not there.
+
+Everything is inside the file: it needs no network and no other file. Names and texts of a study
+are untrusted data, and are escaped wherever they go.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from rfsearch.analysis import interactive, interactive_front, search_figures
+from rfsearch.analysis.field_figures import erf_gallery, field_growth
+from rfsearch.report import _tables as report_tables
+from rfsearch.report import _text as report_text
+from rfsearch.report._advice import erf_verdict, next_steps
+from rfsearch.search.curves import curve_of
+from rfsearch.space.constraint import RFConstraint
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.figure import Figure
+
+    from rfsearch.report.story import Story
+
+
+def render_report(story: Story) -> str:
+    """The report of a study as HTML."""
+    environment = Environment(
+        loader=PackageLoader("rfsearch.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja").render(
+        story=story,
+        facts=report_text.facts(story),
+        asked=report_text.asked(story),
+        found=report_text.found(story),
+        on_the_front=report_text.on_the_front(story),
+        against_baselines=report_text.against_baselines(story),
+        erf_verdict=erf_verdict(story),
+        steps=next_steps(story),
+        candidates=report_tables.candidates(story),
+        front=report_tables.front(story),
+        baselines=report_tables.baselines(story),
+        levels=report_tables.levels(story),
+        effects=report_tables.effects(story),
+        choices=report_tables.choices(story),
+        saved=report_tables.saved(story),
+        charts=_charts(story) | _field_charts(story),
+        strip=_strip_of_best(story),
+        plotly_js=Markup(get_plotlyjs()),
+        version=version("rfsearch"),
+    )
+
+
+def _charts(story: Story) -> dict[str, Markup]:
+    """The figures for which there is data, by name."""
+    frame = story.frame
+    charts = {"funnel": _static(search_figures.funnel(frame), "candidates left after each gate")}
+    if len(story.trained):
+        largest = story.objects.high if story.objects else None
+        charts["erf"] = _live(
+            interactive.value_against_erf(frame, story.effective, largest), "chart-erf"
+        )
+        if "params_m" not in story.costs:
+            trade_off = interactive_front.trade_off(frame, direction=story.objectives["value"])
+            charts["trade_off"] = _live(trade_off, "chart-trade-off")
+        if story.costs:
+            panels = interactive_front.pareto_panels(frame, story.objectives)
+            charts["front"] = _live(panels, "chart-front")
+    if frame[["trf_octaves", "erf_expected_octaves"]].notna().any(axis=None):
+        charts["feasibility"] = _live(interactive.feasibility(frame), "chart-feasibility")
+    if any(curve_of(trial) for trial in story.study.get_trials(deepcopy=False)):
+        curves = search_figures.learning_curves(story.study, frame)
+        charts["curves"] = _static(curves, "value of each candidate after each epoch")
+    if story.space is not None and story.constraint is not None:
+        everything = RFConstraint(theoretical=None, effective=None)
+        histogram = search_figures.feasible_histogram(
+            story.space.feasible(everything).histogram(),
+            story.space.feasible(story.constraint).histogram(),
+            frame,
+            maximize=story.maximizes,
+        )
+        charts["histogram"] = _static(histogram, "receptive fields in the space and in the search")
+    return charts
+
+
+def _field_charts(story: Story) -> dict[str, Markup]:
+    """What the best, the median and a rejected candidate see, and how it grows."""
+    if not story.examples:
+        return {}
+    names = {f"{what} (trial {number})": number for what, number in story.examples.items()}
+    architectures = {name: story.architecture(number) for name, number in names.items()}
+    maps = {
+        name: story.maps.get(number) or architectures[name].expected_erf().profile
+        for name, number in names.items()
+    }
+    gallery = erf_gallery(maps, story.images, story.objects)
+    growth = field_growth(architectures, story.objects)
+    return {
+        "gallery": _static(gallery, "effective receptive fields beside images of the data"),
+        "growth": _static(growth, "receptive fields after each layer"),
+    }
+
+
+def _strip_of_best(story: Story) -> Markup | None:
+    if "best" not in story.examples:
+        return None
+    return Markup(story.architecture(story.examples["best"])._repr_svg_())
+
+
+def _live(figure: go.Figure, name: str) -> Markup:
+    """An interactive figure; plotly.js stands once in the page."""
+    html = figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=name,
+        config={"displaylogo": False, "responsive": True},
+    )
+    return Markup(html)
+
+
+def _static(figure: Figure, what: str) -> Markup:
+    """A drawing as an image of its own, so that its names meet no others."""
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    data = base64.b64encode(file.getvalue()).decode()
+    return Markup('<img alt="{}" src="data:image/svg+xml;base64,{}">').format(what, data)

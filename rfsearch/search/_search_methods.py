@@ -1,0 +1,75 @@
+"""Optuna's samplers and pruners, by the names that an experiment has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+
+from rfsearch.search._rungs import Hyperband, SuccessiveHalving
+from rfsearch.search.sampler import RFSampler
+
+if TYPE_CHECKING:
+    from rfsearch.search.experiment import Experiment, SearchConfig
+
+_SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
+    "tpe": lambda seed, startup: TPESampler(seed=seed, n_startup_trials=startup),
+    "random": lambda seed, _: RandomSampler(seed=seed),
+    "nsgaii": lambda seed, startup: NSGAIISampler(seed=seed, population_size=max(10, startup)),
+    "gp": lambda seed, startup: GPSampler(seed=seed, n_startup_trials=startup),
+}
+#: Most trainings for which the Gaussian process is chosen. It takes up to two seconds for a
+#: proposal then, and longer with more.
+_FEW = 200
+#: Each for so many epochs, or None where their number is not known.
+_PRUNERS: dict[str, Callable[[int | None], BasePruner]] = {
+    "none": lambda _: NopPruner(),
+    "median": lambda _: MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+    "hyperband": Hyperband,
+    "successive_halving": SuccessiveHalving,
+}
+
+
+def sampler_name(search: SearchConfig) -> str:
+    """The sampler's name; of `"auto"` the one that finds most with the fewest trainings.
+
+    That is the Gaussian process (`experiments/search_cost`), where it was tried: few candidates,
+    all of which fit, one objective. It learns nothing from trainings that a pruner stops.
+    """
+    if search.sampler != "auto":
+        return search.sampler
+    alone = search.feasible_only and len(search.objectives) == 1 and search.pruner == "none"
+    return "gp" if alone and search.trained_trials <= _FEW else "tpe"
+
+
+def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
+    """The experiment's sampler, which proposes only what fits if the experiment says so.
+
+    Raises:
+        ValueError: If a package that the sampler needs is missing.
+    """
+    search = experiment.config.search
+    name = sampler_name(search)
+    try:
+        base = _SAMPLERS[name](seed, search.startup_trials)
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"search, sampler: {name!r} cannot be used: {reason}") from None
+    if not search.feasible_only:
+        return base
+    return RFSampler(
+        experiment.space,
+        experiment.constraint,
+        base,
+        seed=seed,
+        n_startup_trials=search.startup_trials,
+    )
+
+
+def make_pruner(experiment: Experiment) -> BasePruner:
+    """The experiment's pruner."""
+    num_images = len(experiment.task.data.train_images)
+    epochs = experiment.config.training.max_epochs(num_images)
+    return _PRUNERS[experiment.config.search.pruner](epochs)

@@ -1,0 +1,316 @@
+"""The whole funnel as an Optuna objective."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from rfsearch.basics.limits import check_memory
+from rfsearch.data.device_memory import free_memory
+from rfsearch.data.loading_errors import LoadingError
+from rfsearch.diagnosis.diagnosis import diagnose_architecture
+from rfsearch.measure.latency import time_one_image
+from rfsearch.search._environment import environment_of
+from rfsearch.search._rungs import RungsOfCandidates, is_stopped
+from rfsearch.search.curves import is_pruned, note_epoch
+from rfsearch.search.objectives import (
+    DIRECTIONS,
+    MEASURED,
+    check_objectives,
+    erf_misfit,
+    name_objectives,
+)
+from rfsearch.search.rejection import end_rejected
+from rfsearch.space.candidates import NotOfferedError
+from rfsearch.space.trial_attributes import BATCH_HALVED, ENVIRONMENT, PROMOTED_FROM
+from rfsearch.storage.recovery import RETRY_OF, first_number
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from rfsearch.network.architecture import Architecture
+    from rfsearch.search.weights import WeightStore
+    from rfsearch.space.constraint import RFConstraint
+    from rfsearch.space.space import SearchSpace
+    from rfsearch.training.checkpoints import Checkpoint, Checkpoints
+    from rfsearch.training.tasks import Task
+    from rfsearch.training.training import TrainingResult
+
+#: Of one objective, or of several.
+Values = float | tuple[float, ...]
+
+#: Scores beside the value, where a task knows them.
+_SCORES = ("score_small", "score_medium", "score_large", "ap50")
+#: What a trial takes over from an earlier one with the same architecture.
+_RESULTS = (
+    "erf_init",
+    "erf_clipped",
+    "erf_trained",
+    "erf_misfit",
+    "levels",
+    "latency_ms",
+    "peak_memory_mb",
+    BATCH_HALVED,
+    ENVIRONMENT,
+    *_SCORES,
+)
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Suggest a candidate, pass it through the gates, train it briefly, log every number.
+
+    A candidate that fails a gate is never trained; its trial ends as `rfsearch.search.rejection`
+    says, which is pruned for all samplers that learn from pruned trials. A candidate that cannot
+    be trained (a value outside the space, a loss that is not finite, too little memory, images
+    that cannot be read) ends as a failed trial whose attribute `reason` says why; the study goes
+    on, and nothing of the candidate stays in memory. A candidate that an earlier trial has trained
+    with the same seed is not trained again: the trial repeats the earlier one's results and names
+    it in `duplicate_of`. Where the pruner promotes stopped candidates, that goes for those too.
+
+    Attributes:
+        space: What may be proposed.
+        constraint: Which receptive fields fit.
+        task: What to train for.
+        after_epoch: Called after each epoch; an exception that it raises ends the trial.
+        weights: Where the weights of the best trained candidates are kept. None keeps none.
+        measure_latency: Whether candidates are timed before training, also where the constraint
+            has no bound on that.
+        checkpoints: Where trainings leave their state after each epoch, for a retry to go on from.
+            None: nowhere.
+        folder: Of the experiment; the state of the git repository that it is in is noted.
+        objectives: What the trial's values are, the score first: see
+            `rfsearch.search.objectives.DIRECTIONS`. With several, no pruner is asked, and a
+            study without metric names gets these.
+
+    Raises:
+        ValueError: If the objectives are no such list.
+    """
+
+    space: SearchSpace
+    constraint: RFConstraint
+    task: Task
+    after_epoch: Callable[[], None] = _nothing
+    weights: WeightStore | None = None
+    measure_latency: bool = False
+    checkpoints: Checkpoints | None = None
+    folder: Path | None = None
+    objectives: tuple[str, ...] = ("score",)
+
+    def __post_init__(self) -> None:
+        check_objectives(self.objectives, self.constraint)
+
+    @property
+    def directions(self) -> list[str]:
+        """Directions of the study's objectives, as `optuna.create_study` takes them."""
+        return [DIRECTIONS[name] for name in self.objectives]
+
+    def __call__(self, trial: optuna.Trial) -> Values:
+        """The trial's values, a bare number if it is one; NaN, a failed trial, if it has none.
+
+        Raises:
+            optuna.TrialPruned: If a gate or the study's pruner rejects the candidate.
+            ValueError: If there are several objectives, and the study has others.
+        """
+        self._check_directions(trial.study)
+        try:
+            return self._judge(trial)
+        except (FloatingPointError, LoadingError, torch.OutOfMemoryError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+        # Only here nothing refers to the network any more, as the traceback did.
+        free_memory()
+        return _fail(trial, "training", reason)
+
+    def _check_directions(self, study: optuna.Study) -> None:
+        found = [direction.name.lower() for direction in study.directions]
+        if max(len(found), len(self.objectives)) > 1 and found != self.directions:
+            raise ValueError(
+                f"The study's directions must be {self.directions}, those of the objectives "
+                f"{', '.join(self.objectives)}, but are {found}."
+            )
+        if len(found) > 1 and study.metric_names is None:
+            name_objectives(study, self.objectives)
+
+    def _judge(self, trial: optuna.Trial) -> Values:
+        try:
+            architecture = self.space.suggest(trial)
+        except NotOfferedError as error:
+            return _fail(trial, "space", str(error))
+        try:
+            self._log_architecture(trial, architecture)
+        except ValueError as error:  # Image or memory are too small for the network.
+            return _fail(trial, "space", str(error))
+        target = self.constraint.target
+        found = diagnose_architecture(architecture, target, self.task.input_size)
+        trial.set_user_attr("findings", ",".join(finding.kind for finding in found))
+        try:
+            self.constraint.check(trial, architecture)
+        except optuna.TrialPruned:
+            return end_rejected(trial)
+        earlier = _earlier_trial(trial)
+        if earlier is not None:
+            return _repeat(trial, earlier)
+        model = self.task.build(architecture)
+        levels = self.constraint.judged_levels(architecture)
+        main = self.constraint.main_level(architecture)
+        is_promoted = PROMOTED_FROM in trial.user_attrs
+        if is_promoted:
+            _take_over(trial, _stopped_trial(trial))
+        trial.set_user_attr(ENVIRONMENT, environment_of(model, self.folder))
+        if not is_promoted:
+            try:
+                self._check_measured(trial, model, levels, main)
+            except ValueError as error:  # No gradient reaches the input of a narrow network.
+                return _fail(trial, "measured", str(error))
+            except optuna.TrialPruned:
+                return end_rejected(trial)
+        result = self._train(trial, model)
+        if self.weights is not None:
+            self.weights.add(trial, model, result.score)
+        trained = self._measure_trained(model, levels)
+        trial.set_user_attr("erf_trained", trained[main])
+        if "erf_misfit" in self.objectives:
+            strides = {n: field.stride for n, field in architecture.receptive_fields().items()}
+            asked = self.constraint.level_ranges(strides).levels[main]
+            trial.set_user_attr("erf_misfit", erf_misfit(trained[main], dict(asked.ranges)))
+        _log_trained_levels(trial, trained)
+        for name, score in score_attributes(result).items():
+            trial.set_user_attr(name, score)
+        if result.halved:
+            trial.set_user_attr(BATCH_HALVED, True)
+        costs = [float(trial.user_attrs[name]) for name in self.objectives[1:]]
+        return (result.score, *costs) if costs else result.score
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether networks are timed before they are trained."""
+        wanted = self.measure_latency or any(name in self.objectives for name in MEASURED)
+        return wanted or self.constraint.needs_latency
+
+    def _log_architecture(self, trial: optuna.Trial, architecture: Architecture) -> None:
+        task = self.task
+        cost = architecture.cost(task.input_size, task.in_chans, task.num_classes)
+        trial.set_user_attr("architecture", json.dumps(architecture.to_dict()))
+        trial.set_user_attr("params_m", cost.parameters / 1e6)
+        trial.set_user_attr("flops_g", cost.flops / 1e9)
+        trial.set_user_attr("training_memory_mb", task.training_memory(architecture))
+        trial.set_user_attr("global_layers", ",".join(architecture.global_layers))
+        trial.set_user_attr("seed", task.training.seed)
+        trial.set_user_attr("metric", task.metric)
+        check_memory(4 * cost.parameters, "The weights of this network")
+
+    def _check_measured(
+        self, trial: optuna.Trial, model: nn.Module, levels: Iterable[str], main: str
+    ) -> None:
+        erf = {level: self.task.measure_erf(model, level) for level in levels}
+        trial.set_user_attr("erf_clipped", erf[main].clipped)
+        self.constraint.check_measured(trial, erf)
+        if self.needs_latency:
+            timed = time_one_image(model, self.task.input_size)
+            self.constraint.check_latency(trial, timed)
+
+    def _train(self, trial: optuna.Trial, model: nn.Module) -> TrainingResult:
+        def report(epoch: int, score: float) -> None:
+            self.after_epoch()
+            note_epoch(trial, epoch, score)
+            if is_pruned(trial):
+                reason = f"{self.task.metric} of {score:.3f} after epoch {epoch}"
+                trial.set_user_attr("rejected_by", "pruner")
+                trial.set_user_attr("reason", reason)
+                raise optuna.TrialPruned(reason)
+
+        start = time.perf_counter()
+        try:
+            return self.task.train(model, report, self._checkpoint(trial))
+        finally:
+            trial.set_user_attr("train_seconds", time.perf_counter() - start)
+
+    def _measure_trained(self, model: nn.Module, levels: Iterable[str]) -> dict[str, float]:
+        try:
+            return {level: self.task.measure_erf(model, level).size for level in levels}
+        except ValueError as error:  # It had an ERF before: training has broken it.
+            raise FloatingPointError(f"After training: {error}") from None
+
+    def _checkpoint(self, trial: optuna.Trial) -> Checkpoint | None:
+        if self.checkpoints is None:
+            return None
+        checkpoint = self.checkpoints.of(first_number(trial))
+        if RETRY_OF not in trial.user_attrs:  # What lies there is of a study that is no more.
+            checkpoint.remove()
+        return checkpoint
+
+
+def _log_trained_levels(trial: optuna.Trial, sizes: Mapping[str, float]) -> None:
+    """Add the ERFs after training to what is known of each level, where there are several."""
+    if "levels" in trial.user_attrs:
+        levels = json.loads(trial.user_attrs["levels"])
+        for level, size in sizes.items():
+            levels[level]["erf_trained"] = size
+        trial.set_user_attr("levels", json.dumps(levels))
+
+
+def score_attributes(result: TrainingResult) -> dict[str, float]:
+    """The scores beside the value that are known, by the names of their attributes."""
+    scores = zip(_SCORES, (*result.by_scale, result.ap50), strict=True)
+    return {name: score for name, score in scores if not math.isnan(score)}
+
+
+def _earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:
+    """The last trial of the study that has judged an equal candidate with the same seed."""
+    same = ("architecture", "seed")
+    promotes = isinstance(trial.study.pruner, RungsOfCandidates)
+    for other in reversed(trial.study.get_trials(deepcopy=False)):
+        is_trained = other.state == TrialState.COMPLETE and "rejected_by" not in other.user_attrs
+        if (is_trained or (promotes and is_stopped(other))) and (
+            first_number(other) != first_number(trial)
+            and all(other.user_attrs.get(key) == trial.user_attrs[key] for key in same)
+        ):
+            return other
+    return None
+
+
+def _repeat(trial: optuna.Trial, earlier: FrozenTrial) -> Values:
+    """Take over the results of an equal candidate, which training again would only repeat."""
+    trial.set_user_attr("duplicate_of", earlier.user_attrs.get("duplicate_of", earlier.number))
+    _take_over(trial, earlier)
+    if earlier.state == TrialState.PRUNED:
+        raise optuna.TrialPruned(f"Stopped in trial {earlier.number}.")
+    first, *others = map(float, earlier.values)
+    return (first, *others) if others else first
+
+
+def _take_over(trial: optuna.Trial, earlier: FrozenTrial) -> None:
+    """What was measured of an equal candidate, and the constraints that follow from it."""
+    for name in _RESULTS:
+        if name in earlier.user_attrs:
+            trial.set_user_attr(name, earlier.user_attrs[name])
+    for key, octaves in earlier.constraints.items():
+        if key not in trial.constraints:
+            trial.set_constraint(key, octaves)
+
+
+def _stopped_trial(trial: optuna.Trial) -> FrozenTrial:
+    """The trial that this one goes on from."""
+    number = int(trial.user_attrs[PROMOTED_FROM])
+    return trial.study.get_trials(deepcopy=False)[number]
+
+
+def _fail(trial: optuna.Trial, gate: str, reason: str) -> Values:
+    trial.set_user_attr("rejected_by", gate)
+    trial.set_user_attr("reason", reason)
+    several = len(trial.study.directions)
+    return (math.nan,) * several if several > 1 else math.nan

@@ -1,0 +1,145 @@
+"""What a part of a network adds to a candidate, as numbers that compose from part to part."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import TYPE_CHECKING, NamedTuple
+
+from rfsearch.field.cost import FeatureMap, cost
+from rfsearch.field.expression import Node, receptive_field
+from rfsearch.field.gradients import read
+from rfsearch.field.moments import INPUT, Units
+from rfsearch.field.saved_activations import Saved, saved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+#: Units whose variances differ by less than this factor's logarithm are taken as alike.
+_LOG_STEP = 0.2
+
+
+class Situation(NamedTuple):
+    """What the effect of a part depends on beside itself.
+
+    Attributes:
+        channels: Channels of its input.
+        units: Number of the distribution of its input's units.
+        size: Height and width of its input.
+        held: Whether autograd keeps its input anyway.
+    """
+
+    channels: int
+    units: int
+    size: FeatureMap
+    held: bool
+
+
+class Effect(NamedTuple):
+    """What a part adds.
+
+    Attributes:
+        growth: To the size of the theoretical receptive field, in px of its input.
+        stride: Factor to the stride.
+        variance: To the variance of the expected ERF along an axis, in px^2 of its input.
+        parameters: To the number of parameters.
+        flops: To the floating-point operations.
+        saved: To the values that autograd keeps of an image.
+        after: The situation behind it.
+    """
+
+    growth: int
+    stride: int
+    variance: float
+    parameters: int
+    flops: int
+    saved: float
+    after: Situation
+
+    def then(self, following: Effect) -> Effect:
+        """The effect of both, one after the other."""
+        return Effect(
+            self.growth + self.stride * following.growth,
+            self.stride * following.stride,
+            self.variance + self.stride**2 * following.variance,
+            self.parameters + following.parameters,
+            self.flops + following.flops,
+            self.saved + following.saved,
+            following.after,
+        )
+
+
+class Effects:
+    """Looks up effects, computing each once.
+
+    Args:
+        erf: Whether the variance is wanted; else it is 0.
+        cost: Whether parameters and operations are wanted; else they are 0.
+        saved: Whether what autograd keeps is wanted, which goes with costs; else it is 0.
+    """
+
+    def __init__(self, *, erf: bool, cost: bool, saved: bool) -> None:
+        self._erf, self._cost, self._saved = erf, cost, saved
+        self._units: list[Units] = []
+        self._numbers: dict[object, int] = {}
+        self._known: dict[tuple[Node, Situation], Effect | None] = {}
+
+    def start(self, in_chans: int, input_size: tuple[int, int]) -> Situation:
+        """The situation at the input image."""
+        size = FeatureMap(*input_size) if self._cost else FeatureMap(0, 0)
+        return Situation(in_chans, self._number(INPUT), size, held=False)
+
+    def of(self, nodes: Iterable[Node], before: Situation, channels: int) -> Effect | None:
+        """Effect of nodes in a row that end with so many channels; None if they do not fit."""
+        effects = [Effect(0, 1, 0.0, 0, 0, 0, before)]
+        for node in nodes:
+            effect = self._one(node, effects[-1].after)
+            if effect is None:
+                return None
+            effects.append(effect)
+        total = reduce(Effect.then, effects)
+        # Channels matter where shortcuts and costs do, not to a theoretical receptive field.
+        kept = channels if self._erf or self._cost else before.channels
+        return total._replace(after=total.after._replace(channels=kept))
+
+    def _one(self, node: Node, before: Situation) -> Effect | None:
+        if not self._saved:  # Channels that matter stand in the node.
+            before = before._replace(channels=0)
+        key = (node, before)
+        if key not in self._known:
+            self._known[key] = self._compute(node, before)
+        return self._known[key]
+
+    def _compute(self, node: Node, before: Situation) -> Effect | None:
+        field = receptive_field(node)
+        variance, units, needs = 0.0, before.units, (0, 0, before.size)
+        kept = Saved(0, before.size, before.channels, before.held, input_held=False)
+        if self._erf:
+            reading = read(node, self._units[before.units])
+            variance, units = reading.variance, self._number(reading.units)
+        if self._cost:
+            try:
+                needs = cost(node, before.size)
+                if self._saved:
+                    kept = saved(node, kept)
+            except ValueError:
+                return None
+        parameters, flops, size = needs
+        after = Situation(kept.channels, units, size, kept.held)
+        growth = field.size - 1
+        return Effect(growth, field.stride, variance, parameters, flops, kept.values, after)
+
+    def _number(self, units: Units) -> int:
+        """A number that units with nearly the same weight in a sum share."""
+        closed = units.rectifier.closed if units.rectifier else -1.0
+        power = units.variance + units.between  # What a layer normalisation divides by.
+        key = (
+            round(math.log(units.variance) / _LOG_STEP),
+            round(math.log(power) / _LOG_STEP),
+            round(closed / _LOG_STEP),
+        )
+        if key not in self._numbers:
+            self._numbers[key] = len(self._units)
+            self._units.append(units)
+        return self._numbers[key]

@@ -1,0 +1,67 @@
+"""What one gate says of a candidate."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rfsearch.basics.ranges import Range
+
+_QUANTITIES = {
+    "theoretical": "theoretical RF",
+    "output_stride": "output stride",
+    "parameters": "model size",
+    "flops": "cost",
+    "training_memory": "training memory",
+    "gridding": "touched share",
+    "expected": "expected ERF",
+    "measured": "ERF",
+    "latency": "latency",
+    "memory": "peak memory",
+}
+#: Violation of a candidate none of whose levels serves some of the objects, in octaves.
+UNSERVED = 1.0
+
+
+class Verdict(NamedTuple):
+    """What one gate says of a candidate.
+
+    Attributes:
+        gate: Its name.
+        size: The candidate's value, in px, millions of parameters, 10^9 operations, as a share,
+            in ms or MiB.
+        allowed: The values that pass.
+        level: The output map that it is about, where there are several.
+        unserved: Why no output map can be held to the target, if that is so.
+    """
+
+    gate: str
+    size: float
+    allowed: Range
+    level: str | None = None
+    unserved: str | None = None
+
+    @property
+    def octaves(self) -> float:
+        """Violation in octaves; zero or below passes."""
+        return self.allowed.violation(self.size) if self.unserved is None else UNSERVED
+
+    @property
+    def passes(self) -> bool:
+        """Whether the candidate may go on."""
+        return self.octaves <= 0
+
+    def __str__(self) -> str:
+        if self.unserved is not None:
+            return self.unserved
+        unit = self.allowed.unit
+        what = f"{_QUANTITIES[self.gate]} of {self.size:g} {unit}"
+        what = f"{self.level}: {what}" if self.level else what
+        if self.passes:
+            return f"{what} is within {self.allowed}"
+        if self.size < self.allowed.low:
+            missing = self.allowed.low - self.size
+            below = f"{missing:g} {unit} below the lower bound"
+            return f"{what} is {below} of {self.allowed.low:g} {unit}"
+        excess = self.size - self.allowed.high
+        above = f"{excess:g} {unit} above the upper bound"
+        return f"{what} is {above} of {self.allowed.high:g} {unit}"

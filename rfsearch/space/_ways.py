@@ -1,0 +1,144 @@
+"""Readings of a graph: how many ways lead to the end, one at random, the cheapest first."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rfsearch.space.candidates import random_below
+
+if TYPE_CHECKING:
+    from rfsearch.space._feasible_graph import Graph, Integers, Layer
+
+#: Cost of an option that must not be taken.
+FORBIDDEN = 2**40
+
+#: The option taken in each layer.
+Path = tuple[int, ...]
+
+
+class Ways:
+    """The ways from a graph's root to its end.
+
+    Args:
+        graph: The graph.
+        most: A number that no count of ways exceeds.
+    """
+
+    def __init__(self, graph: Graph, most: int) -> None:
+        self.layers = graph.layers
+        self._sizes = graph.sizes
+        # Python integers where 64 bits may be too few.
+        self._counter: Any = object if most >= 2**62 else np.int64
+
+    def _ones(self, length: int) -> Any:
+        return np.zeros(length, self._counter) + 1
+
+    @cached_property
+    def _ways_on(self) -> list[Any]:
+        """For each layer, and behind the last, the number of ways to the end from each node."""
+        ways = [self._ones(len(self._sizes))]
+        for layer in reversed(self.layers):
+            ways.append(_reduce(np.add, ways[-1][layer.target], layer))
+        return ways[::-1]
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return int(self._ways_on[0].sum())
+
+    def by_size(self) -> dict[int, int]:
+        """How many there are to each theoretical receptive field in px, in order."""
+        ways = self._ones(1)
+        for layer in self.layers:
+            counts = np.zeros(int(layer.target.max(initial=-1)) + 1, self._counter)
+            np.add.at(counts, layer.target, ways[layer.source])
+            ways = counts
+        sizes: Counter[int] = Counter()
+        for size, number in zip(self._sizes.tolist(), ways.tolist(), strict=True):
+            sizes[size] += number
+        return dict(sorted(sizes.items()))
+
+    def draw(self, rng: np.random.Generator) -> Path:
+        """One of them, each as likely as any other."""
+        node, path = 0, []
+        for layer, ways in zip(self.layers, self._ways_on[1:], strict=True):
+            edges = slice(layer.first[node], layer.first[node + 1])
+            sums = np.cumsum(ways[layer.target[edges]])
+            edge = int(np.searchsorted(sums, random_below(int(sums[-1]), rng), side="right"))
+            path.append(int(layer.option[edges][edge]))
+            node = int(layer.target[edges][edge])
+        return tuple(path)
+
+    def consistent(self, partial: Mapping[str, Any]) -> list[Integers]:
+        """Edges of each layer that lie on a way that agrees with some parameters."""
+        layers = self.layers
+        agreeing = []
+        for layer in layers:
+            fits = [
+                all(partial.get(name, value) == value for name, value in option.items())
+                for option in layer.options
+            ]
+            agreeing.append(np.array(fits, bool)[layer.option])
+        leads = np.ones(len(self._sizes), bool)
+        for layer, kept in zip(reversed(layers), reversed(agreeing), strict=True):
+            kept &= leads[layer.target]
+            leads = np.zeros(len(layer.first) - 1, bool)
+            leads[layer.source[kept]] = True
+        reached, edges = np.ones(1, bool), []
+        for layer, kept in zip(layers, agreeing, strict=True):
+            kept &= reached[layer.source]
+            reached = np.zeros(int(layer.target.max(initial=-1)) + 1, bool)
+            reached[layer.target[kept]] = True
+            edges.append(np.flatnonzero(kept))
+        return edges
+
+    def by_cost(self, costs: list[Integers]) -> Iterator[Path]:
+        """All ways to the end, cheapest first, made one at a time (lazy best-first search)."""
+        layers = self.layers
+        best = [np.zeros(len(self._sizes), np.int64)]
+        through: list[Integers] = []
+        for layer, cost in zip(reversed(layers), reversed(costs), strict=True):
+            through.append(cost[layer.option] + best[-1][layer.target])
+            best.append(_reduce(np.minimum, through[-1], layer))
+        through.reverse()
+        if not len(best[-1]) or not len(layers[0].source):
+            return
+        # An entry stands for the cheapest way through one edge, given the way before it.
+        ties = count()
+        heap: list[tuple[int, int, int, Integers, int, int, Path]] = []
+
+        def push(depth: int, edges: Integers, rank: int, spent: int, path: Path) -> None:
+            if rank < len(edges):
+                total = spent + int(through[depth][edges[rank]])
+                if total < FORBIDDEN:
+                    entry = (total, next(ties), depth, edges, rank, spent, path)
+                    heapq.heappush(heap, entry)
+
+        def descend(depth: int, node: int, spent: int, path: Path) -> None:
+            first = layers[depth].first
+            edges = np.arange(first[node], first[node + 1])
+            push(depth, edges[np.argsort(through[depth][edges], kind="stable")], 0, spent, path)
+
+        descend(0, 0, 0, ())
+        while heap:
+            _, _, depth, edges, rank, spent, path = heapq.heappop(heap)
+            push(depth, edges, rank + 1, spent, path)
+            edge = edges[rank]
+            option = int(layers[depth].option[edge])
+            if depth + 1 == len(layers):
+                yield (*path, option)
+            else:
+                node = int(layers[depth].target[edge])
+                descend(depth + 1, node, spent + int(costs[depth][option]), (*path, option))
+
+
+def _reduce(operation: np.ufunc, values: Any, layer: Layer) -> Any:
+    """Reduce over the edges of each node; in a pruned graph every node has some."""
+    return operation.reduceat(values, layer.first[:-1]) if len(values) else values

@@ -1,0 +1,287 @@
+"""What a search space offers for a stage, counted and numbered exactly.
+
+Each kind of choice knows how many distinct outcomes it has and can make the outcome with a given
+number. Outcomes that no network would tell apart (a dilation where the kernel has one tap, a way
+of downsampling where the stride is 1, a block beyond the depth, a context where blocks take none)
+are counted once.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import product
+from math import prod
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import PlainValidator, model_validator
+
+from rfsearch.basics.limits import check_combinations
+from rfsearch.basics.validation import FrozenData
+from rfsearch.network.blocks import KINDS
+from rfsearch.network.dilations import check_dilation, dilations
+from rfsearch.network.stages import (
+    NO_EXPANSION,
+    Block,
+    BlockKind,
+    Context,
+    Depth,
+    Downsampling,
+    Expansion,
+    Stage,
+    check_width,
+)
+from rfsearch.space._stage_heads import Head, active_head_names
+from rfsearch.space.stem_choices import (
+    ANY_NUMBER,
+    ONE_OR_MORE,
+    KernelSizes,
+    Params,
+    Strides,
+    Widths,
+)
+
+#: Parameters of a block, and of how a stage begins.
+_BLOCK_FIELDS = ("kernel_size", "dilation")
+_HEAD_FIELDS = ("block", "depth", "width", "stride", "downsample", "context", "expansion")
+BlockField = Literal["kernel_size", "dilation"]
+
+DilationChoices = Annotated[
+    tuple[Annotated[int | str, PlainValidator(check_dilation)], ...], *ONE_OR_MORE
+]
+Depths = Annotated[tuple[Depth, ...], *ONE_OR_MORE]
+BlockKinds = Annotated[tuple[BlockKind, ...], *ONE_OR_MORE]
+Downsamplings = Annotated[tuple[Downsampling, ...], *ONE_OR_MORE]
+Contexts = Annotated[tuple[Context, ...], *ONE_OR_MORE]
+Expansions = Annotated[tuple[Expansion, ...], *ONE_OR_MORE]
+BlockFields = Annotated[tuple[BlockField, ...], *ANY_NUMBER]
+
+#: For each position, the blocks to choose from.
+BlockGroup = tuple[tuple[Block, ...], ...]
+
+
+class StageChoices(FrozenData):
+    """Choices for a stage; each field may be one value or a list of them.
+
+    Attributes:
+        block: Kinds of block.
+        depth: Numbers of blocks.
+        width: Output channels.
+        stride: Reductions of the resolution.
+        downsample: Ways to reduce it, where the stride is above 1.
+        context: What weighs the channels by the whole map, in blocks that can have it.
+        expansion: Inner channels over outer ones, in blocks that are wider inside.
+        kernel_size: Kernel sizes.
+        dilation: Dilations, where the kernel size is above 1: numbers, or patterns such as
+            `"1-2-5"`, which the blocks go through in turn.
+        per_block: Which of `kernel_size` and `dilation` each block of the stage chooses on its
+            own; the others are the same for all blocks of the stage.
+    """
+
+    block: BlockKinds
+    depth: Depths
+    width: Widths
+    stride: Strides = (1,)
+    downsample: Downsamplings = ("conv",)
+    context: Contexts = ("none",)
+    expansion: Expansions = (NO_EXPANSION,)
+    kernel_size: KernelSizes = (3,)
+    dilation: DilationChoices = (1,)
+    per_block: BlockFields = ()
+
+    @model_validator(mode="after")
+    def _can_be_counted(self) -> Self:
+        heads = [getattr(self, name) for name in _HEAD_FIELDS if name != "depth"]
+        check_combinations("how the stage begins", *heads)
+        check_combinations("its blocks", *(getattr(self, f) for f in ("depth", *_BLOCK_FIELDS)))
+        shares_dilation = self.per_block == ("kernel_size",) and len(self.dilation) > 1
+        if shares_dilation and 1 in self.kernel_size:
+            raise ValueError(
+                "`kernel_size` must not offer 1 where each block chooses it but all blocks share "
+                f"one of several dilations, but got kernel_size={list(self.kernel_size)} and "
+                f"dilation={list(self.dilation)}."
+            )
+        patterns = [each for each in self.dilation if isinstance(each, str)]
+        if "dilation" in self.per_block and patterns:
+            raise ValueError(
+                "`dilation` must offer numbers only where each block chooses it, but got "
+                f"{patterns[0]!r}."
+            )
+        for block, width in product(self.block, self.width):
+            check_width(block, width)
+        return self
+
+    # -- parameters ------------------------------------------------------------------------
+
+    def values(self) -> dict[str, tuple[Any, ...]]:
+        """The choices by parameter name, inactive ones included."""
+        values: dict[str, tuple[Any, ...]] = {name: getattr(self, name) for name in _HEAD_FIELDS}
+        for field in _BLOCK_FIELDS:
+            if field not in self.per_block:
+                values[field] = getattr(self, field)
+        for block in range(1, max(self.depth) + 1):
+            for field in self.per_block:
+                values[f"block{block}_{field}"] = getattr(self, field)
+        return values
+
+    def from_params(self, params: Params) -> Stage:
+        """The stage with these parameters; inactive ones are ignored."""
+        head = {name: params[name] for name in active_head_names(params)}
+        blocks = tuple(self._block(params, i + 1) for i in range(params["depth"]))
+        return Stage(**head, blocks=blocks)
+
+    def _block(self, params: Params, number: int) -> Block:
+        if not KINDS[params["block"]].has_window:
+            return Block(kernel_size=1)
+        names = self._field_names(number)
+        kernel_size, dilation = params[names["kernel_size"]], params[names["dilation"]]
+        one_tap = kernel_size == 1
+        return Block(
+            kernel_size=kernel_size, dilation=1 if one_tap else dilations(dilation, number)[-1]
+        )
+
+    def _field_names(self, number: int) -> dict[str, str]:
+        """Parameters of a block: its own, or those that it shares."""
+        own = self.per_block
+        return {f: f"block{number}_{f}" if f in own else f for f in _BLOCK_FIELDS}
+
+    def to_params(self, stage: Stage) -> Params:
+        """Parameters of a stage; inactive ones get their first choice."""
+        firsts = {name: options[0] for name, options in self.values().items()}
+        return firsts | self.active_params(stage)
+
+    def active_params(self, stage: Stage) -> Params:
+        """The parameters that make a difference to a stage."""
+        fields = {name: getattr(stage, name) for name in Head._fields}
+        params = Head(**fields).params() | {"depth": stage.depth}
+        if not stage.kind.has_window:
+            return params
+        for number, block in enumerate(stage.blocks, start=1):
+            params |= self.own_params(block, number)
+        return params | self.shared_params(stage.blocks)
+
+    def active_names(self, params: Params) -> list[str]:
+        """Names of the parameters that make a difference, given all of them."""
+        names = [*active_head_names(params), "depth"]
+        if not KINDS[params["block"]].has_window:
+            return names
+        for number in range(1, params["depth"] + 1):
+            fields = self._field_names(number)
+            names.append(fields["kernel_size"])
+            names += [fields["dilation"]] if params[fields["kernel_size"]] > 1 else []
+        return list(dict.fromkeys(names))
+
+    def own_params(self, block: Block, number: int) -> Params:
+        """Active parameters of one block that it has for itself."""
+        fields = _BLOCK_FIELDS if block.kernel_size > 1 else ("kernel_size",)
+        return {f"block{number}_{f}": getattr(block, f) for f in fields if f in self.per_block}
+
+    def shared_params(self, blocks: tuple[Block, ...]) -> Params:
+        """Active parameters that the blocks of a stage share."""
+        params: Params = {}
+        if "kernel_size" not in self.per_block:
+            params["kernel_size"] = blocks[0].kernel_size
+        if "dilation" not in self.per_block and any(block.kernel_size > 1 for block in blocks):
+            params["dilation"] = self._shared_dilation(blocks)
+        return params
+
+    def _shared_dilation(self, blocks: tuple[Block, ...]) -> int | str:
+        """Of several dilations that these blocks cannot tell apart, the first on offer."""
+        for option in self.dilation:
+            in_turn = zip(blocks, dilations(option, len(blocks)), strict=True)
+            if all(block.dilation == d for block, d in in_turn if block.kernel_size > 1):
+                return option
+        return max(block.dilation for block in blocks)  # Not one that this space offers.
+
+    # -- counting --------------------------------------------------------------------------
+
+    def entries(self) -> list[tuple[int, Downsampling]]:
+        """Distinct ways to enter the stage: stride and downsampling."""
+        return [
+            (stride, downsample)
+            for stride in self.stride
+            for downsample in (self.downsample if stride > 1 else ("conv",))
+        ]
+
+    def heads(self, block: BlockKind) -> list[Head]:
+        """Distinct beginnings of a stage with this kind of block."""
+        kind = KINDS[block]
+        contexts: tuple[Context, ...] = self.context if kind.has_context else ("none",)
+        expansions = self.expansion if kind.has_expansion else (NO_EXPANSION,)
+        combinations = product(self.width, self.entries(), contexts, expansions)
+        return [
+            Head(block, width, stride, downsample, context, expansion)
+            for width, (stride, downsample), context, expansion in combinations
+        ]
+
+    def groups(self, block: BlockKind, depth: int) -> list[BlockGroup]:
+        """For each distinct choice that the blocks share, the blocks to choose from in turn."""
+        if not KINDS[block].has_window:
+            return [((Block(kernel_size=1),),) * depth]
+        shared = [
+            getattr(self, field) if field not in self.per_block else (None,)
+            for field in _BLOCK_FIELDS
+        ]
+        groups = []
+        for kernel_size, dilation in product(*shared):
+            kernel_sizes = self.kernel_size if kernel_size is None else (kernel_size,)
+            offered = self.dilation if dilation is None else (dilation,)
+            in_turn = zip(*(dilations(each, depth) for each in offered), strict=True)
+            groups.append(tuple(_distinct(kernel_sizes, here) for here in in_turn))
+        return list(dict.fromkeys(groups))
+
+    @cached_property
+    def _kinds(self) -> list[_Kind]:
+        return [
+            _Kind(
+                self.heads(block),
+                [group for depth in self.depth for group in self.groups(block, depth)],
+            )
+            for block in self.block
+        ]
+
+    @property
+    def size(self) -> int:
+        """How many distinct stages there are."""
+        return sum(kind.size for kind in self._kinds)
+
+    def unrank(self, index: int) -> Stage:
+        """The stage with this number, from 0."""
+        for kind in self._kinds:
+            if index < kind.size:
+                index, head = divmod(index, len(kind.heads))
+                return Stage(**kind.heads[head]._asdict(), blocks=kind.unrank_blocks(index))
+            index -= kind.size
+        raise IndexError("The number of a stage must be below `size`.")
+
+
+class _Kind(NamedTuple):
+    """What there is of stages with one kind of block: any head goes with any blocks."""
+
+    heads: list[Head]
+    groups: list[BlockGroup]
+
+    @property
+    def size(self) -> int:
+        return len(self.heads) * sum(map(_ways, self.groups))
+
+    def unrank_blocks(self, index: int) -> tuple[Block, ...]:
+        for group in self.groups:
+            if index < _ways(group):
+                blocks = []
+                for options in group:
+                    index, digit = divmod(index, len(options))
+                    blocks.append(options[digit])
+                return tuple(blocks)
+            index -= _ways(group)
+        raise AssertionError("`index` is below the number of sequences.")
+
+
+def _ways(group: BlockGroup) -> int:
+    return prod(len(options) for options in group)
+
+
+def _distinct(kernel_sizes: tuple[int, ...], offered: tuple[int, ...]) -> tuple[Block, ...]:
+    blocks = (
+        Block(kernel_size=k, dilation=d if k > 1 else 1) for k, d in product(kernel_sizes, offered)
+    )
+    return tuple(dict.fromkeys(blocks))

@@ -1,0 +1,221 @@
+"""Gates that a candidate must pass.
+
+Of a candidate with several output maps each serves a part of the target and is held to what
+follows from that (`rfsearch.space._level_ranges`); a gate's verdict is that of the worst.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from rfsearch.basics.ranges import Range, pixel_range
+from rfsearch.space._level_ranges import FIELD_GATES, LevelRanges, level_ranges
+from rfsearch.space._verdict import Verdict
+from rfsearch.space.budget import Budget
+from rfsearch.space.trial_gates import check_architecture, check_erf, check_speed
+from rfsearch.target.target import MAX_GRIDDING, ScaleTarget
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+    from rfsearch.network.architecture import Architecture
+    from rfsearch.space.trial_gates import Sized, Timed
+
+Bounds = tuple[float, float | None]
+
+
+@dataclass(frozen=True)
+class RFConstraint:
+    """Which receptive fields fit.
+
+    Attributes:
+        target: The object scales, from which the default rule follows (`rfsearch.target.target`).
+            It may be None where both ranges are given.
+        theoretical: `(low, high)` in px for the theoretical receptive field instead of the
+            default rule; a `high` of None is no upper bound. None turns the gate off.
+        effective: The same for the ERF size, expected and measured.
+        max_gridding: Largest share of the pixels inside the theoretical receptive field, along an
+            axis, that no path touches, in [0, 1). None turns the gate off; so does the default
+            rule where both ranges are given, or off.
+        budget: What a candidate may cost beside that. None is no bound. With a bound on what is
+            measured, `check_latency` must be called for every trial that passes `check_measured`.
+        expected: Whether the expected ERF is a gate.
+        measured: Whether the measured ERF is a gate. Then `check_measured` must be called for
+            every trial that passes `check`.
+
+    Raises:
+        ValueError: If bounds are not ordered, a range is neither given nor follows, or
+            `max_gridding` is not a share below 1.
+    """
+
+    target: ScaleTarget | None = None
+    theoretical: Bounds | str | None = "rule"
+    effective: Bounds | str | None = "rule"
+    max_gridding: float | str | None = "rule"
+    budget: Budget | None = None
+    expected: bool = True
+    measured: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("theoretical", "effective"):
+            bounds = getattr(self, name)
+            if isinstance(bounds, list):  # As read from a file; a tuple can be hashed.
+                object.__setattr__(self, name, tuple(bounds))
+            self._range(name)
+        self._touched()
+
+    def ranges(self) -> dict[str, Range]:
+        """What each gate that is on lets pass, from the cheapest to the dearest."""
+        return self._ranges
+
+    @cached_property
+    def _ranges(self) -> dict[str, Range]:
+        effective = self._range("effective")
+        found = {
+            "theoretical": self._range("theoretical"),
+            **(self.budget.ranges() if self.budget else {}),
+            "gridding": self._touched(),
+            "expected": effective if self.expected else None,
+            "measured": effective if self.measured else None,
+            **(self.budget.measured_ranges() if self.budget else {}),
+        }
+        return {gate: allowed for gate, allowed in found.items() if allowed is not None}
+
+    def _range(self, name: str) -> Range | None:
+        bounds = getattr(self, name)
+        if bounds is None:
+            return None
+        if not isinstance(bounds, str):
+            return pixel_range(bounds, name)
+        if bounds != "rule":
+            raise ValueError(f"`{name}` must be (low, high), None or 'rule', but got {bounds!r}.")
+        if self.target is None:
+            raise ValueError(f"`{name}` must be given where there is no target.")
+        return Range(*getattr(self.target, name))
+
+    def _touched(self) -> Range | None:
+        """The share that is touched, whose octaves are finite where nothing may be missing."""
+        share = self.max_gridding
+        if share == "rule":
+            share = MAX_GRIDDING if "rule" in (self.theoretical, self.effective) else None
+        if share is None:
+            return None
+        if isinstance(share, str) or not 0 <= share < 1:
+            raise ValueError(
+                "`max_gridding` must be None, 'rule', or a share in [0, 1), but got "
+                f"{self.max_gridding!r}."
+            )
+        return Range(1 - share, math.inf, "of the RF")
+
+    # -- levels ----------------------------------------------------------------------------
+
+    def level_ranges(self, strides: Mapping[str, int]) -> LevelRanges:
+        """What is asked of each output map of a candidate.
+
+        Args:
+            strides: Stride of each map in px, by level, the finest first.
+        """
+        fields = {gate: allowed for gate, allowed in self.ranges().items() if gate in FIELD_GATES}
+        bounds = dict.fromkeys(FIELD_GATES, self.effective) | {"theoretical": self.theoretical}
+        ruled = [gate for gate in fields if bounds[gate] == "rule"]
+        return level_ranges(fields, ruled, self.target, strides)
+
+    def judged_levels(self, architecture: Architecture) -> tuple[str, ...]:
+        """The output maps of which something is asked, the finest first; the last if of none.
+
+        These are the ones to measure for `check_measured`.
+        """
+        return self._asked(architecture).judged
+
+    def main_level(self, architecture: Architecture) -> str:
+        """The output map whose sizes are logged: the coarsest that serves a part, or the last."""
+        return self._asked(architecture).main
+
+    def _asked(self, architecture: Architecture) -> LevelRanges:
+        fields = architecture.receptive_fields()
+        return self.level_ranges({level: field.stride for level, field in fields.items()})
+
+    # -- gates -----------------------------------------------------------------------------
+
+    def verdicts(self, architecture: Architecture) -> list[Verdict]:
+        """What the closed-form gates say, without any network, from the cheapest to the dearest.
+
+        Where there are several output maps, it is what a gate says of the worst.
+
+        Raises:
+            ValueError: If there is a budget and its images do not fit the network.
+        """
+        worst: dict[str, Verdict] = {}
+        for verdict in self._each_verdict(architecture):
+            known = worst.get(verdict.gate, verdict)
+            worst[verdict.gate] = max(known, verdict, key=lambda one: one.octaves)
+        return list(worst.values())
+
+    def _each_verdict(self, architecture: Architecture) -> Iterator[Verdict]:
+        asked = self._asked(architecture)
+        yield from asked.verdicts("theoretical", lambda at: architecture.receptive_field(at).size)
+        if self.budget is not None:
+            for gate, value in self.budget.values(architecture).items():
+                yield Verdict(gate, value, self.ranges()[gate])
+        if "gridding" in self.ranges():
+            touched = 1 - architecture.coverage().gridding
+            yield Verdict("gridding", touched, self.ranges()["gridding"])
+        yield from asked.verdicts("expected", lambda at: architecture.expected_erf(at).size)
+
+    def is_feasible(self, architecture: Architecture) -> bool:
+        """Whether the candidate passes the closed-form gates, and takes the budget's images."""
+        if self.budget is not None and not self.budget.takes(architecture):
+            return False
+        return all(verdict.passes for verdict in self._each_verdict(architecture))
+
+    # -- trials ----------------------------------------------------------------------------
+
+    def check(self, trial: Trial, architecture: Architecture) -> None:
+        """Set the trial's constraints and attributes; prune it if the candidate does not fit.
+
+        Raises:
+            optuna.TrialPruned: If a closed-form gate fails; it says by how many px.
+        """
+        check_architecture(
+            trial,
+            architecture,
+            self._asked(architecture),
+            self.verdicts(architecture),
+            self._later,
+        )
+
+    def check_measured(self, trial: Trial, erf: Sized | Mapping[str, Sized]) -> None:
+        """Set the constraint of the measured ERF; prune the trial if it does not fit.
+
+        Args:
+            trial: One that has passed `check`.
+            erf: As measured. By level where a candidate has several output maps, for those of
+                `judged_levels` or more.
+
+        Raises:
+            optuna.TrialPruned: If the gate fails; it says by how many px.
+            ValueError: If a level is missing.
+        """
+        check_erf(trial, erf, self.level_ranges, self._later)
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether there is a bound on the measured latency or memory."""
+        return bool(self._later)
+
+    @property
+    def _later(self) -> tuple[str, ...]:
+        """The gates that a trial meets last."""
+        return tuple(self.budget.measured_ranges()) if self.budget else ()
+
+    def check_latency(self, trial: Trial, measured: Timed) -> None:
+        """Set the constraints of latency and memory; prune the trial if one does not fit.
+
+        Raises:
+            optuna.TrialPruned: If a gate fails; it says by how much.
+        """
+        check_speed(trial, measured, self.ranges())

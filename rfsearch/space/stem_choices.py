@@ -1,0 +1,94 @@
+"""What a search space offers for a stem, counted and numbered exactly."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import product
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from rfsearch.basics.limits import check_combinations
+from rfsearch.basics.validation import FrozenData
+from rfsearch.network.stages import KernelSize
+from rfsearch.network.stems import Stem, StemKind, StemPool, Stride, Width
+
+Params = dict[str, Any]
+
+
+def _as_tuple(value: Any) -> Any:
+    """One value is short for a list of one."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    repeated = [item for i, item in enumerate(values) if item in values[:i]]
+    if repeated:
+        raise ValueError(f"choices must differ, but got {repeated[0]!r} twice.")
+    return values
+
+
+ONE_OR_MORE = (Field(strict=False, min_length=1), BeforeValidator(_as_tuple))
+ANY_NUMBER = (Field(strict=False), BeforeValidator(_as_tuple))
+KernelSizes = Annotated[tuple[KernelSize, ...], *ONE_OR_MORE]
+Strides = Annotated[tuple[Stride, ...], *ONE_OR_MORE]
+Widths = Annotated[tuple[Width, ...], *ONE_OR_MORE]
+StemKinds = Annotated[tuple[StemKind, ...], *ONE_OR_MORE]
+StemPools = Annotated[tuple[StemPool, ...], *ONE_OR_MORE]
+
+
+class StemChoices(FrozenData):
+    """Choices for the stem; each field of `Stem` may be one value or a list of them.
+
+    Patches have neither a kernel size nor a pooling of their own.
+    """
+
+    kind: StemKinds = ("conv",)
+    kernel_size: KernelSizes = (3,)
+    stride: Strides
+    width: Widths
+    pool: StemPools = ("none",)
+
+    @model_validator(mode="after")
+    def _can_be_listed(self) -> Self:
+        check_combinations("the choices", *self.values().values())
+        return self
+
+    def values(self) -> dict[str, tuple[Any, ...]]:
+        """The choices by parameter name, inactive ones included."""
+        return {name: getattr(self, name) for name in Stem.model_fields}
+
+    @cached_property
+    def outcomes(self) -> list[Stem]:
+        """All distinct stems, by their numbers."""
+        combinations = product(*self.values().values())
+        named = (dict(zip(self.values(), combo, strict=True)) for combo in combinations)
+        return list(dict.fromkeys(self.from_params(params) for params in named))
+
+    @property
+    def size(self) -> int:
+        """How many distinct stems there are."""
+        return len(self.outcomes)
+
+    def unrank(self, index: int) -> Stem:
+        """The stem with this number, from 0."""
+        return self.outcomes[index]
+
+    def from_params(self, params: Params) -> Stem:
+        """The stem with these parameters; inactive ones are ignored."""
+        if params["kind"] == "patch":
+            params = params | {"kernel_size": params["stride"], "pool": "none"}
+        return Stem(**params)
+
+    def to_params(self, stem: Stem) -> Params:
+        """Parameters of a stem; inactive ones get their first choice."""
+        firsts = {name: options[0] for name, options in self.values().items()}
+        return firsts | self.active_params(stem)
+
+    def active_params(self, stem: Stem) -> Params:
+        """The parameters that make a difference to a stem."""
+        params = {name: getattr(stem, name) for name in Stem.model_fields}
+        return {name: params[name] for name in self.active_names(params)}
+
+    def active_names(self, params: Params) -> list[str]:
+        """Names of the parameters that make a difference, given all of them."""
+        if params["kind"] == "patch":
+            return ["kind", "stride", "width"]
+        return list(Stem.model_fields)

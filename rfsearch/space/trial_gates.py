@@ -1,0 +1,191 @@
+"""How the trial of a candidate that fails a gate ends.
+
+The same Optuna constraints are set in every trial, in octaves (see `Range.violation`), and a
+candidate that fails a gate is pruned. A trial pruned before its network was measured gets, as its
+measured constraint, the one of the expected ERF: the best estimate there is. Its latency and its
+memory are unknown, so those constraints are 0 octaves, which speaks neither for nor against it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rfsearch.space._verdict import Verdict
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+    from rfsearch.basics.ranges import Range
+    from rfsearch.network.architecture import Architecture
+    from rfsearch.space._level_ranges import LevelRanges
+
+#: Gate to the name of its Optuna constraint, from the cheapest to the dearest.
+CONSTRAINT_KEYS = {
+    "theoretical": "trf_octaves",
+    "output_stride": "output_stride_octaves",
+    "parameters": "params_octaves",
+    "flops": "flops_octaves",
+    "training_memory": "training_memory_octaves",
+    "gridding": "gridding_octaves",
+    "expected": "erf_expected_octaves",
+    "measured": "erf_measured_octaves",
+    "latency": "latency_octaves",
+    "memory": "peak_memory_octaves",
+}
+
+
+class Sized(Protocol):
+    """A measured effective receptive field."""
+
+    @property
+    def size(self) -> float:
+        """ERF size in px."""
+
+
+class Timed(Protocol):
+    """A measured latency and peak memory."""
+
+    @property
+    def latency_ms(self) -> float:
+        """Median time of a forward pass of one image, in ms."""
+
+    @property
+    def peak_memory_mb(self) -> float:
+        """Memory during that pass, in MiB."""
+
+
+def check_architecture(
+    trial: Trial,
+    architecture: Architecture,
+    asked: LevelRanges,
+    verdicts: list[Verdict],
+    later: Iterable[str],
+) -> None:
+    """Set what the closed forms say; prune the trial if a gate fails.
+
+    Args:
+        trial: The candidate's.
+        architecture: The candidate.
+        asked: What is asked of its maps.
+        verdicts: What the gates say, from the cheapest to the dearest.
+        later: The gates of latency and memory that are on.
+
+    Raises:
+        optuna.TrialPruned: If a gate fails; it says by how many px.
+    """
+    level = asked.main
+    field, erf = architecture.receptive_field(level), architecture.expected_erf(level)
+    trial.set_user_attr("trf_size", field.size)
+    trial.set_user_attr("output_stride", field.stride)
+    trial.set_user_attr("erf_expected", erf.size)
+    if asked.several:
+        trial.set_user_attr("levels", json.dumps(_described(architecture, asked)))
+    for verdict in verdicts:
+        trial.set_constraint(CONSTRAINT_KEYS[verdict.gate], verdict.octaves)
+    failed = [verdict for verdict in verdicts if not verdict.passes]
+    if failed:
+        as_expected = asked.verdicts("measured", lambda at: architecture.expected_erf(at).size)
+        _constrain(trial, list(as_expected))
+        _set_unknown(trial, later)
+        _reject(trial, failed[0])
+
+
+def check_erf(
+    trial: Trial,
+    erf: Sized | Mapping[str, Sized],
+    level_ranges: Callable[[Mapping[str, int]], LevelRanges],
+    later: Iterable[str],
+) -> None:
+    """Set what the measured ERF says; prune the trial if it does not fit.
+
+    Args:
+        trial: One that `check_architecture` has let pass.
+        erf: As measured, by level where there are several.
+        level_ranges: Gives what is asked of maps, by their strides.
+        later: The gates of latency and memory that are on.
+
+    Raises:
+        optuna.TrialPruned: If the gate fails; it says by how many px.
+        ValueError: If a level is missing.
+    """
+    levels = json.loads(trial.user_attrs.get("levels", "{}"))
+    measured = dict(erf) if isinstance(erf, Mapping) else {"": erf}
+    strides = {level: known["stride"] for level, known in levels.items()}
+    asked = level_ranges(strides or dict.fromkeys(list(measured)[-1:], 1))
+
+    def size_of(level: str) -> float:
+        if level not in measured:
+            raise ValueError(f"`erf` must hold the measured ERF of {level}, by its level.")
+        return float(measured[level].size)
+
+    trial.set_user_attr("erf_init", size_of(asked.main))
+    if levels:
+        for level in levels.keys() & measured.keys():
+            levels[level]["erf_init"] = size_of(level)
+        trial.set_user_attr("levels", json.dumps(levels))
+    worst = _constrain(trial, list(asked.verdicts("measured", size_of)))
+    if worst is not None and not worst.passes:
+        _set_unknown(trial, later)
+        _reject(trial, worst)
+
+
+def check_speed(trial: Trial, measured: Timed, ranges: Mapping[str, Range]) -> None:
+    """Set what latency and memory say; prune the trial if one does not fit.
+
+    Args:
+        trial: One that `check_erf` has let pass.
+        measured: Latency and memory.
+        ranges: What each gate lets pass.
+
+    Raises:
+        optuna.TrialPruned: If a gate fails; it says by how much.
+    """
+    values = {"latency": measured.latency_ms, "memory": measured.peak_memory_mb}
+    trial.set_user_attr("latency_ms", measured.latency_ms)
+    trial.set_user_attr("peak_memory_mb", measured.peak_memory_mb)
+    verdicts = [
+        Verdict(gate, values[gate], allowed) for gate, allowed in ranges.items() if gate in values
+    ]
+    for verdict in verdicts:
+        trial.set_constraint(CONSTRAINT_KEYS[verdict.gate], verdict.octaves)
+    for verdict in verdicts:
+        if not verdict.passes:
+            _reject(trial, verdict)
+
+
+def _set_unknown(trial: Trial, gates: Iterable[str]) -> None:
+    for gate in gates:
+        trial.set_constraint(CONSTRAINT_KEYS[gate], 0.0)
+
+
+def _described(architecture: Architecture, asked: LevelRanges) -> dict[str, dict[str, Any]]:
+    """What is logged of each output map, fit for JSON; `part` is null where it serves none."""
+    described: dict[str, dict[str, Any]] = {}
+    for level, field in architecture.receptive_fields().items():
+        part = asked.levels[level].part
+        described[level] = {
+            "stride": field.stride,
+            "trf_size": field.size,
+            "erf_expected": architecture.expected_erf(level).size,
+            "part": [part.min_size, part.max_size] if part is not None else None,
+        }
+    return described
+
+
+def _constrain(trial: Trial, verdicts: list[Verdict]) -> Verdict | None:
+    """Set the constraint of one gate by the worst level, if the gate is on."""
+    if not verdicts:
+        return None
+    worst = max(verdicts, key=lambda verdict: verdict.octaves)
+    trial.set_constraint(CONSTRAINT_KEYS[worst.gate], worst.octaves)
+    return worst
+
+
+def _reject(trial: Trial, verdict: Verdict) -> None:
+    from optuna import TrialPruned
+
+    trial.set_user_attr("rejected_by", verdict.gate)
+    trial.set_user_attr("reason", str(verdict))
+    raise TrialPruned(str(verdict))

@@ -1,0 +1,131 @@
+"""Object scales from files of annotations, in any of the formats that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+from rfsearch.target._annotations_csv import read_csv
+from rfsearch.target._annotations_masks import MASK_SUFFIXES, read_masks
+from rfsearch.target._resizing import Resize, check_resize
+from rfsearch.target.annotations import Annotations
+from rfsearch.target.annotations_coco import read_coco
+from rfsearch.target.annotations_voc import read_voc
+from rfsearch.target.object_scales import ObjectScales, measure_objects
+
+Format = Literal["coco", "voc", "masks", "csv"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+_READERS: dict[Format, Callable[[Path], Annotations]] = {
+    "coco": read_coco,
+    "voc": read_voc,
+    "masks": read_masks,
+    "csv": read_csv,
+}
+#: Formats that consist of one file for each image.
+_OF_FOLDERS = ("voc", "masks")
+_BY_SUFFIX: dict[str, Format] = {
+    ".json": "coco",
+    ".xml": "voc",
+    ".csv": "csv",
+    **dict.fromkeys(MASK_SUFFIXES, "masks"),
+}
+
+
+def read_scales(
+    path: str | Path,
+    input_size: int | tuple[int, int] | None = None,
+    resize: Resize | None = None,
+    *,
+    format: Format | Literal["auto"] = "auto",
+    images: str | Path | None = None,
+    semantic: bool = False,
+    classes: Sequence[str] = (),
+) -> ObjectScales:
+    """Read annotated objects and their sizes at a network's input resolution.
+
+    What is wrong with the whole is an error; what is wrong with one object makes it skipped and
+    counted (`rfsearch.target.object_scales` has the reasons).
+
+    Args:
+        path: A COCO file (.json), a VOC file or folder (.xml), a mask or a folder of masks, or a
+            table of boxes (.csv).
+        input_size: Of the network in px, one side or `(height, width)`.
+        resize: How images are made to fit it: `"none"` (tiles or crops at native resolution),
+            `"stretch"`, `"letterbox"` or `"shorter"`; see `rfsearch.target._resizing`. None is
+            `"letterbox"` or, without an input size, `"none"`.
+        format: Of the annotations; `"auto"` goes by the names of the files. In a folder with XML
+            files, these count.
+        images: Folder of the images. Objects of those that are not there are skipped.
+        semantic: Whether the values of masks are classes, whose connected components are the
+            objects, instead of objects.
+        classes: Names of the classes to look at; all by default.
+
+    Raises:
+        ValueError: One line that says what cannot be read, and why: no such file, truncated, of
+            another format, without a column; or that there is no object that can be used.
+    """
+    source, size = Path(path), _pair(input_size)
+    way = check_resize(resize, size)
+    kind = _format(source, format)
+    if semantic and kind != "masks":
+        raise ValueError(f"{source}: `semantic` is for masks, but the format is {kind}.")
+    if images is not None:
+        _check_images(source, kind, Path(images))
+    read = partial(read_masks, semantic=True) if semantic else _READERS[kind]
+    found = measure_objects(read(source), size, way, Path(images) if images else None)
+    scales = found.only(classes) if classes else found
+    if not len(scales):
+        raise ValueError(
+            f"{source}: must hold at least one object that can be used, but holds none"
+            f"{' of ' + ', '.join(classes) if classes else ''} (skipped: {scales.skipped})."
+        )
+    return scales
+
+
+def _check_images(source: Path, kind: Format, images: Path) -> None:
+    if kind == "masks":
+        raise ValueError(f"{source}: `images` is for boxes; masks have a size of their own.")
+    if not images.is_dir():
+        raise ValueError(f"{images}: there is no such folder of images.")
+
+
+def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise ValueError(f"`input_size` must be at least 1 px, but got {size}.")
+    return height, width
+
+
+def _format(source: Path, stated: str) -> Format:
+    """The format as stated, or by the names of the files."""
+    if not source.exists():
+        raise ValueError(f"{source}: there is no such file or folder.")
+    if stated == "auto":
+        return _format_by_name(source)
+    known = next((one for one in FORMATS if one == stated), None)
+    if known is None:
+        choices = ", ".join(("auto", *FORMATS))
+        raise ValueError(f"`format` must be one of {choices}, but got {stated!r}.")
+    if source.is_dir() and known not in _OF_FOLDERS:
+        raise ValueError(f"{source}: annotations of format {known} are a file, not a folder.")
+    return known
+
+
+def _format_by_name(source: Path) -> Format:
+    if source.is_dir():
+        suffixes = {file.suffix.lower() for file in source.rglob("*")}
+        suffix = ".xml" if ".xml" in suffixes else ""
+        suffix = suffix or next((one for one in MASK_SUFFIXES if one in suffixes), "")
+    else:
+        suffix = source.suffix.lower()
+    if suffix not in _BY_SUFFIX:
+        what = "a folder without .xml files and masks" if source.is_dir() else f"a {suffix} file"
+        raise ValueError(
+            f"{source}: the format of {what} is not known; it must be one of {', '.join(FORMATS)}."
+        )
+    return _BY_SUFFIX[suffix]

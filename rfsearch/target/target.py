@@ -1,0 +1,289 @@
+"""Object scales to see, and the px ranges for receptive fields that follow from them.
+
+The rule, in one place. Let `largest` be the side of the largest object in px:
+
+- ERF size between `ERF_PER_OBJECT[0]` and `ERF_PER_OBJECT[1]` times `largest`;
+- theoretical receptive field at least `MIN_TRF_PER_OBJECT` times `largest`;
+- at most `MAX_GRIDDING` of the pixels inside the theoretical receptive field left untouched.
+
+The constants come from digits among fragments of digits. At equal parameters and equal training
+the best networks had an ERF of 1.4 to 2.7 tight boxes, and above 3 accuracy fell, for objects of
+12, 18 and 24 px (`experiments/erf_and_accuracy`, three seeds). What narrower and wider ranges,
+and fewer or more untouched pixels, would save and lose is in `experiments/search_cost`. They are
+a start, not a law.
+
+A pyramid's levels share the objects by the side of an object in strides of the level:
+
+- a level is meant for `OBJECT_PER_STRIDE` strides, and two neighbours meet in the geometric middle
+  of where the finer ends and the coarser begins; at strides that double, that is the same place;
+- a level reaches `REACH_PER_STRIDE` strides: the finest level serves down to the lower end (below
+  two strides an object does not span two units of the map), the coarsest up to the upper end, and
+  neighbours whose strides are far apart, by a factor of 8 at most, meet within their reach.
+
+Four to eight strides are what the anchors of RetinaNet cover: 32 to 64 px on the level of stride
+8 (torchvision, `models/detection/retinanet.py`). The published FCOS goes by the distance to an
+object's *farthest side*, 4 to 8 strides, which is a side of 8 to 16 strides: one octave more, and
+still within the reach. `rfsearch.training.detection` halves its anchors, so that it trains by this
+rule.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import InitVar, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from rfsearch.basics.ranges import Range
+from rfsearch.network.levels import split_range
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from rfsearch.target._resizing import Resize
+    from rfsearch.target.scales import Format
+
+#: ERF size over the size of the largest object: lowest and highest that fit.
+ERF_PER_OBJECT = (1.0, 3.0)
+#: Theoretical receptive field over the size of the largest object: lowest that fits.
+MIN_TRF_PER_OBJECT = 1.5
+#: Largest share of the pixels inside the theoretical receptive field, along an axis, that no path
+#: touches.
+MAX_GRIDDING = 0.1
+#: Largest over smallest object that one receptive field can fit.
+MAX_SCALE_RATIO = 3.0
+#: Side of an object over the stride of the pyramid's level that is meant for it.
+OBJECT_PER_STRIDE = (4.0, 8.0)
+#: The same at the ends of a pyramid, and where strides are far apart: what a level can serve.
+REACH_PER_STRIDE = (2.0, 16.0)
+
+Quantiles = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ScaleTarget:
+    """The range of object scales that a network must see.
+
+    A scale is the side of an object's tight box at the network's input resolution, sqrt(width x
+    height), in px.
+
+    Attributes:
+        min_size: Smallest object, in px.
+        max_size: Largest object, in px.
+        quiet: Not kept. Whether to leave out the warning that repeats `advice`.
+
+    Raises:
+        ValueError: If `0 < min_size <= max_size` does not hold.
+    """
+
+    min_size: float
+    max_size: float
+    quiet: InitVar[bool] = False
+
+    def __post_init__(self, quiet: bool) -> None:
+        if not 0 < self.min_size <= self.max_size < math.inf:
+            raise ValueError(
+                "`0 < min_size <= max_size` must hold for a target, "
+                f"but got min_size={self.min_size:g} and max_size={self.max_size:g}."
+            )
+        if not quiet and (advice := self.advice):
+            warnings.warn(advice, stacklevel=3)
+
+    @classmethod
+    def from_sizes(
+        cls, sizes: ArrayLike, quantiles: Quantiles = (0.05, 0.95), *, quiet: bool = False
+    ) -> Self:
+        """Target that spans these quantiles of measured object sizes.
+
+        Args:
+            sizes: Sides of tight boxes in px, any shape.
+            quantiles: Lower and upper quantile, in [0, 1].
+            quiet: Whether to leave out the warning that repeats `advice`.
+
+        Raises:
+            ValueError: If there are no sizes, or one is not a positive number.
+        """
+        values = np.asarray(sizes, dtype=float).ravel()
+        if not len(values):
+            raise ValueError("`sizes` must hold at least one object size, but it is empty.")
+        if not (np.isfinite(values) & (values > 0)).all():
+            worst = values[~(np.isfinite(values) & (values > 0))][0]
+            raise ValueError(f"`sizes` must be positive numbers of px, but got {worst:g}.")
+        low, high = quantiles
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"`0 <= low <= high <= 1` must hold, but got {quantiles=}.")
+        return cls(float(np.quantile(values, low)), float(np.quantile(values, high)), quiet)
+
+    @classmethod
+    def from_coco(
+        cls,
+        path: str | Path,
+        input_size: int | tuple[int, int] | None = None,
+        resize: Resize | None = None,
+        *,
+        quantiles: Quantiles = (0.05, 0.95),
+        classes: Sequence[str] = (),
+        images: str | Path | None = None,
+    ) -> Self:
+        """Target that spans the objects of a COCO file.
+
+        `from_voc` (a file or folder), `from_masks` (the same) and `from_csv` are alike. Objects
+        that cannot be used are left out, with a warning that counts them, crowds excepted;
+        `rfs.read_scales` gives all sizes, by class, and the counts.
+
+        Args:
+            path: The annotations.
+            input_size: Of the network in px, one side or `(height, width)`.
+            resize: How images are made to fit it: `"none"` (tiles or crops at native resolution),
+                `"stretch"`, `"letterbox"` or `"shorter"`; see `rfsearch.target._resizing`. None is
+                `"letterbox"` or, without an input size, `"none"`.
+            quantiles: Lower and upper quantile of the objects' sizes, in [0, 1].
+            classes: Names of the classes to look at; all by default.
+            images: Folder of the images, if they are to be checked or their sizes are not
+                annotated.
+
+        Raises:
+            ValueError: If the annotations cannot be read, or hold no object that can be used.
+        """
+        return cls._from_file("coco", path, input_size, resize, quantiles, classes, images)
+
+    @classmethod
+    def from_voc(
+        cls,
+        path: str | Path,
+        input_size: int | tuple[int, int] | None = None,
+        resize: Resize | None = None,
+        *,
+        quantiles: Quantiles = (0.05, 0.95),
+        classes: Sequence[str] = (),
+        images: str | Path | None = None,
+    ) -> Self:
+        """Target that spans the objects of Pascal VOC files; see `from_coco`."""
+        return cls._from_file("voc", path, input_size, resize, quantiles, classes, images)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        input_size: int | tuple[int, int] | None = None,
+        resize: Resize | None = None,
+        *,
+        quantiles: Quantiles = (0.05, 0.95),
+        classes: Sequence[str] = (),
+        images: str | Path | None = None,
+    ) -> Self:
+        """Target that spans the boxes of a table; see `from_coco`, `annotations_csv.read_csv`."""
+        return cls._from_file("csv", path, input_size, resize, quantiles, classes, images)
+
+    @classmethod
+    def from_masks(
+        cls,
+        path: str | Path,
+        input_size: int | tuple[int, int] | None = None,
+        resize: Resize | None = None,
+        *,
+        quantiles: Quantiles = (0.05, 0.95),
+        classes: Sequence[str] = (),
+        semantic: bool = False,
+    ) -> Self:
+        """Target that spans the objects of masks; see `from_coco`.
+
+        Args:
+            path: One mask or a folder of them.
+            input_size: As in `from_coco`.
+            resize: As in `from_coco`.
+            quantiles: As in `from_coco`.
+            classes: Values of semantic masks as text, such as `("1", "2")`; all by default.
+            semantic: Whether values are classes, whose connected components are the objects,
+                instead of objects.
+
+        Raises:
+            ValueError: If a mask cannot be read, or they hold no object.
+        """
+        return cls._from_file(
+            "masks", path, input_size, resize, quantiles, classes, semantic=semantic
+        )
+
+    @classmethod
+    def _from_file(
+        cls,
+        format: Format,
+        path: str | Path,
+        input_size: int | tuple[int, int] | None,
+        resize: Resize | None,
+        quantiles: Quantiles,
+        classes: Sequence[str],
+        images: str | Path | None = None,
+        semantic: bool = False,
+    ) -> Self:
+        from rfsearch.target.scales import read_scales
+
+        scales = read_scales(
+            path,
+            input_size,
+            resize,
+            format=format,
+            images=images,
+            semantic=semantic,
+            classes=classes,
+        )
+        # Groups are left out on purpose in every evaluation, so they need no warning.
+        wrong = scales.skipped._replace(crowd=0)
+        if wrong.total:
+            warnings.warn(f"{path}: {wrong.total} objects were skipped ({wrong}).", stacklevel=3)
+        target = cls.from_sizes(scales.sizes, quantiles, quiet=True)
+        if advice := target.advice:
+            warnings.warn(advice, stacklevel=3)
+        return target
+
+    @property
+    def advice(self) -> str | None:
+        """What to know of this target, or None: whether one receptive field can fit all of it."""
+        ratio = self.max_size / self.min_size
+        if ratio <= MAX_SCALE_RATIO:
+            return None
+        return (
+            f"Objects of {self.min_size:g} to {self.max_size:g} px differ by a factor of "
+            f"{ratio:.1f}: above {MAX_SCALE_RATIO:g}, one receptive field cannot fit all of them."
+            " The search fits the largest; consider a feature pyramid, whose levels each have a "
+            "receptive field and a part of the target of their own."
+        )
+
+    @property
+    def theoretical(self) -> Range:
+        """Theoretical receptive fields that fit, in px."""
+        return Range(MIN_TRF_PER_OBJECT * self.max_size, math.inf)
+
+    @property
+    def effective(self) -> Range:
+        """ERF sizes that fit, in px."""
+        low, high = ERF_PER_OBJECT
+        return Range(low * self.max_size, high * self.max_size)
+
+    def split(self, strides: Mapping[str, int]) -> dict[str, ScaleTarget]:
+        """Share the objects among the levels of a pyramid.
+
+        Args:
+            strides: Stride of each level in px, by name.
+
+        Returns:
+            The part of each level, by name, the finest first. Parts meet at their ends and
+            together are the whole target. A level without a part is left out.
+
+        Raises:
+            ValueError: If strides are not positive and different, or no level serves some of the
+                objects; it says which, and which level to add.
+
+        >>> ScaleTarget(12, 30).split({"P2": 4, "P3": 8, "P4": 16})
+        {'P2': ScaleTarget(min_size=12, max_size=30)}
+        >>> ScaleTarget(12, 36).split({"P2": 4, "P3": 8})["P3"]
+        ScaleTarget(min_size=32.0, max_size=36)
+        """
+        parts = split_range(
+            self.min_size, self.max_size, strides, OBJECT_PER_STRIDE, REACH_PER_STRIDE
+        )
+        return {name: ScaleTarget(low, high, quiet=True) for name, (low, high) in parts.items()}

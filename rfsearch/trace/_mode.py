@@ -1,0 +1,219 @@
+"""Running a module on tensors without data, operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rfsearch.trace._mixing import elementwise
+from rfsearch.trace._operations import OPERATIONS, Handler
+from rfsearch.trace._shapes import SHAPES
+from rfsearch.trace._slicing import write_back
+from rfsearch.trace.call import (
+    NOTHING,
+    Call,
+    Dependence,
+    Record,
+    attach,
+    dependence_of,
+    record_of,
+)
+from rfsearch.trace.layers import Layers
+
+#: Constants with more elements than this are not computed, only their shapes.
+_MAX_COMPUTED = 2**14
+#: In-place operations that change the shape and so have to run.
+_RESHAPING = frozenset({"as_strided", "unsqueeze", "squeeze", "t", "transpose", "resize", "set"})
+
+
+class Operation(NamedTuple):
+    """What is needed to call the handler of an ATen operation."""
+
+    name: str
+    defaults: dict[str, Any]
+    handler: Handler | None
+    in_place: bool
+    is_view: bool
+
+
+class TracingMode(TorchDispatchMode):
+    """Follows what every tensor depends on.
+
+    Attributes:
+        refusal: Why the tracing stopped, if it did: an operation that cannot be followed.
+    """
+
+    def __init__(self, layers: Layers, pointwise_if_unknown: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.refusal: str | None = None
+        self._layers = layers
+        self._pointwise_if_unknown = pointwise_if_unknown
+        self._shapes: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation on shapes alone and record what its output depends on."""
+        kwargs = kwargs or {}
+        operation = _operation(func)
+        tensors = list(_tensors((args, kwargs)))
+        if not any(dependence_of(tensor) is not None for tensor in tensors):
+            return self._constant(func, operation, tensors, args, kwargs)
+        arguments = _named(operation, args, kwargs)
+        call = Call(operation.name, arguments, None)
+        try:
+            refuse_stale_views(tensors)
+            handler = self._handler(operation)
+            call.output = self._run(func, operation, arguments, args, kwargs)
+            self._record(operation, call, handler(call))
+        except ValueError as reason:
+            if self.refusal is None:
+                self.refusal = f"{reason} (operation `{operation.name}`, {self._place()})."
+            raise
+        return call.output
+
+    def _constant(
+        self, func: Any, operation: Operation, tensors: list[Tensor], args: Any, kwargs: Any
+    ) -> Any:
+        large = any(t.numel() > _MAX_COMPUTED and t.is_floating_point() for t in tensors)
+        if not large and not any(t.is_meta for t in tensors):
+            return func(*args, **kwargs)
+        args, kwargs = self._shapes_only(args), self._shapes_only(kwargs)
+        arguments = _named(operation, args, kwargs)
+        output = self._run(func, operation, arguments, args, kwargs)
+        if operation.is_view and isinstance(output, Tensor) and tensors:
+            record = Record(parent=tensors[0], call=Call(operation.name, arguments, output))
+            attach(output, record)
+        return output
+
+    def _run(self, func: Any, operation: Operation, arguments: Any, args: Any, kwargs: Any) -> Any:
+        if operation.in_place and operation.name not in _RESHAPING:
+            return args[0]
+        if operation.name in ("index", "index_select"):
+            return func(*args, **kwargs)
+        shape = SHAPES.get(operation.name)
+        output = None if shape is None else shape(arguments)
+        if output is not None:
+            return output
+        return func(*self._shapes_only(args), **self._shapes_only(kwargs))
+
+    def _handler(self, operation: Operation) -> Handler:
+        if operation.handler is not None:
+            return operation.handler
+        if self._pointwise_if_unknown:
+            return elementwise
+        raise ValueError(
+            'The operation is not known; `unknown="pointwise"` treats it as pointwise'
+        )
+
+    def _record(self, operation: Operation, call: Call, found: Any) -> None:
+        if found is None:
+            return
+        outputs = [call.output] if isinstance(call.output, Tensor) else list(call.output)
+        dependences = [found] if isinstance(found, Dependence) else list(found)
+        is_global = call.mixes_all or any(
+            d.is_global for t in _tensors(call.arguments.values()) if (d := dependence_of(t))
+        )
+        if call.mixes_all:
+            self._layers.causes[self._layers.current] = None
+        for output, dependence in zip(outputs, dependences, strict=False):
+            if not dependence.fits(output.shape):
+                raise ValueError("The positions of the output are not those of the input")
+            if is_global and dependence is not NOTHING:
+                dependence = dependence._replace(is_global=True)
+            if operation.in_place:
+                self._write(output, dependence)
+            elif operation.is_view:
+                parent = call.first
+                attach(output, Record(dependence, parent, dependence_of(parent), call))
+                call = Call(call.name, call.arguments, output)
+            else:
+                attach(output, Record(dependence))
+
+    def _write(self, tensor: Tensor, dependence: Dependence) -> None:
+        """Set what a tensor depends on after it was written to, and what its base does."""
+        record = record_of(tensor) or Record()
+        changed = record.dependence != dependence
+        record.dependence = dependence
+        attach(tensor, record)
+        if changed and record.parent is not None and record.call is not None:
+            record.call.output = tensor
+            whole = write_back(record.call, dependence, dependence_of(record.parent))
+            self._write(record.parent, whole)
+            record.seen = whole
+
+    def _shapes_only(self, value: Any) -> Any:
+        """The same arguments with tensors that have no data."""
+        if isinstance(value, Tensor):
+            return value if value.is_meta else self._shape_only(value)
+        if isinstance(value, tuple | list):
+            return type(value)(self._shapes_only(item) for item in value)
+        if isinstance(value, dict):
+            return {key: self._shapes_only(item) for key, item in value.items()}
+        return torch.device("meta") if isinstance(value, torch.device) else value
+
+    def _shape_only(self, tensor: Tensor) -> Tensor:
+        if id(tensor) not in self._shapes:
+            # The tensor is kept so that its id is not given to another one.
+            self._shapes[id(tensor)] = (tensor, tensor.to("meta"))
+        return self._shapes[id(tensor)][1]
+
+    def _place(self) -> str:
+        return f"layer `{self._layers.current}`" if self._layers.current else "the model itself"
+
+
+def refuse_stale_views(tensors: Iterable[Tensor]) -> None:
+    """Refuse tensors that changed with their base without being touched themselves.
+
+    Raises:
+        ValueError: If a tensor is a view whose base was written to since.
+    """
+    for tensor in tensors:
+        record = record_of(tensor)
+        if record is None or record.parent is None:
+            continue
+        if dependence_of(record.parent) != record.seen:
+            raise ValueError("A view is used after its base was written to")
+
+
+@contextmanager
+def tracing(mode: TracingMode) -> Iterator[None]:
+    """Switch the mode on, without gradients."""
+    with torch.no_grad(), mode:
+        yield
+
+
+def _named(operation: Operation, args: Any, kwargs: Any) -> dict[str, Any]:
+    given = dict(zip(operation.defaults, args, strict=False))
+    return {**operation.defaults, **given, **kwargs}
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _tensors(value)
+        elif isinstance(value, dict):
+            yield from _tensors(value.values())
+
+
+@lru_cache(maxsize=4096)
+def _operation(func: Any) -> Operation:
+    schema = func._schema
+    full_name = func._schema.name.rpartition("::")[2]
+    in_place = full_name.endswith("_") and not full_name.endswith("__")
+    name = full_name.removesuffix("_") if in_place else full_name
+    handler = OPERATIONS.get(name)
+    if handler is None and torch.Tag.pointwise in func.tags:
+        handler = elementwise
+    aliases = any(returned.alias_info is not None for returned in schema.returns)
+    defaults = {
+        argument.name: argument.default_value if argument.has_default_value() else None
+        for argument in schema.arguments
+    }
+    return Operation(name, defaults, handler, in_place, aliases and not in_place)

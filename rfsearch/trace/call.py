@@ -1,0 +1,243 @@
+"""What a traced tensor depends on, and one traced operation as its handler sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from rfsearch.field.unit_grid import Grid
+from rfsearch.trace import _layout as layout
+from rfsearch.trace import _positions as positions
+from rfsearch.trace._layout import Source
+
+#: Name of the attribute that holds a `Record` on a traced tensor.
+_RECORD = "_rfsearch_record"
+
+
+class Pooled(NamedTuple):
+    """The units that a tensor without a location was computed from.
+
+    Attributes:
+        grid: What these units see.
+        units: How many there are along the axis.
+    """
+
+    grid: Grid
+    units: int
+
+
+class Axis(NamedTuple):
+    """Dependence on one axis of the input: on sources that lie somewhere, or on pooled units."""
+
+    sources: tuple[Source, ...]
+    pooled: Pooled | None = None
+
+
+class Dependence(NamedTuple):
+    """What a tensor depends on.
+
+    Attributes:
+        height: Dependence along the height of the input.
+        width: Dependence along the width of the input.
+        is_global: Whether anything before it mixed the whole extent of an axis.
+    """
+
+    height: Axis
+    width: Axis
+    is_global: bool = False
+
+    def each(self, change: Callable[[Source], Source | None]) -> Dependence:
+        """Change all sources; one that becomes None has no location any more."""
+        return self._replace(
+            height=_each(self.height, change),
+            width=_each(self.width, change),
+        )
+
+    @property
+    def is_located(self) -> bool:
+        """Whether any axis has a location."""
+        return bool(self.height.sources or self.width.sources)
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether the layouts are those of a tensor of this shape."""
+        return all(
+            len(source.dims) == len(shape)
+            and all(s is None or s.length == n for s, n in zip(source.dims, shape, strict=True))
+            for axis in (self.height, self.width)
+            for source in axis.sources
+        )
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of a traced tensor.
+
+    Attributes:
+        dependence: None for a constant.
+        parent: The tensor that it is a view of.
+        seen: The parent's dependence when the view was made.
+        call: The operation that made the view.
+    """
+
+    dependence: Dependence | None = None
+    parent: Tensor | None = None
+    seen: Dependence | None = None
+    call: Call | None = None
+
+
+def record_of(value: Any) -> Record | None:
+    """The record of a traced tensor; None for anything else."""
+    return getattr(value, _RECORD, None) if isinstance(value, Tensor) else None
+
+
+def attach(tensor: Tensor, record: Record) -> None:
+    """Remember the record of a tensor."""
+    setattr(tensor, _RECORD, record)
+
+
+def dependence_of(value: Any) -> Dependence | None:
+    """What a tensor depends on; None for constants and for anything else."""
+    record = record_of(value)
+    return None if record is None else record.dependence
+
+
+@dataclass
+class Call:
+    """One operation.
+
+    Attributes:
+        name: Name of the ATen operation, without `aten::` and without a final underscore.
+        arguments: All arguments by their names in the schema, defaults filled in.
+        output: What it returned.
+        mixes_all: Whether it mixed the whole extent of an axis; set by `reduce` and `mix`.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    output: Any
+    mixes_all: bool = field(default=False)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+    @property
+    def first(self) -> Any:
+        """The first argument."""
+        return next(iter(self.arguments.values()))
+
+    @property
+    def source(self) -> Dependence:
+        """Dependence of the first argument."""
+        dependence = dependence_of(self.first)
+        # Without one, another argument depends on the input.
+        return NOTHING if dependence is None else dependence
+
+    def dims(self, name: str = "dim") -> list[int]:
+        """Dimensions of the first argument named by an argument: non-negative; None is all."""
+        value, ndim = self.arguments.get(name), self.first.ndim
+        if value is None or value == []:
+            return list(range(ndim))
+        return [dim % ndim for dim in (value if isinstance(value, Sequence) else [value])]
+
+    def reduce(self, dependence: Dependence, dims: Iterable[int]) -> Dependence:
+        """Let all positions along `dims` see what any of them sees; `dims` stay as they are."""
+        dims = tuple(dims)
+
+        def change(source: Source) -> Source | None:
+            reduced = layout.reduce(source, dims)
+            self.mixes_all |= reduced is None
+            return reduced
+
+        return dependence.each(change)
+
+    def mix(self, dependence: Dependence, dims: Iterable[int]) -> Dependence:
+        """Add to each position what the others along `dims` see; where that is all, leave it."""
+        reduced = self.reduce(dependence, dims)
+        if reduced is dependence or reduced == dependence:
+            return dependence
+        return merge([dependence, reduced], [self.first.shape] * 2)
+
+
+NOTHING = Dependence(Axis(()), Axis(()))
+
+
+def merge(dependences: Sequence[Dependence], shapes: Sequence[Sequence[int]]) -> Dependence:
+    """Dependence of an elementwise operation on tensors of these shapes, broadcast.
+
+    Args:
+        dependences: Of the tensors that depend on the input; at least one.
+        shapes: Theirs, and those of any other tensors after them.
+
+    Raises:
+        ValueError: If the branches have different strides.
+    """
+    first = dependences[0]
+    if all(other is first for other in dependences) and len(set(map(tuple, shapes))) == 1:
+        return first
+    shape = _broadcast_shape(shapes)
+    spread = [
+        broadcast(dependence, own, shape)
+        for dependence, own in zip(dependences, shapes, strict=False)
+    ]
+    return Dependence(
+        _merge_axes([dependence.height for dependence in spread]),
+        _merge_axes([dependence.width for dependence in spread]),
+        any(dependence.is_global for dependence in spread),
+    )
+
+
+def broadcast(dependence: Dependence, own: Sequence[int], shape: Sequence[int]) -> Dependence:
+    """Spread dimensions of length 1 and insert new ones in front.
+
+    Raises:
+        ValueError: If a map of a single unit is spread over several.
+    """
+    missing = len(shape) - len(own)
+
+    def change(source: Source) -> Source:
+        for span, length, new_length in zip(source.dims, own, shape[missing:], strict=True):
+            if span and length != new_length:
+                raise ValueError("A map of one unit is spread over positions of the image")
+        return positions.insert(source, 0, missing)
+
+    return dependence.each(change)
+
+
+@lru_cache(maxsize=1024)
+def units_of(source: Source) -> int:
+    """Number of different units of a source."""
+    return prod(factor.length for factor in source.factors)
+
+
+def _broadcast_shape(shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    ndim = max(map(len, shapes))
+    padded = [(1,) * (ndim - len(shape)) + tuple(shape) for shape in shapes]
+    return tuple(max(lengths) for lengths in zip(*padded, strict=True))
+
+
+def _each(axis: Axis, change: Callable[[Source], Source | None]) -> Axis:
+    if not axis.sources:
+        return axis
+    changed = [change(source) for source in axis.sources]
+    kept = [source for source in changed if source is not None]
+    if kept:
+        return Axis(layout.merge(kept))
+    return Axis((), _pool(Pooled(layout.resolve(s), units_of(s)) for s in axis.sources))
+
+
+def _merge_axes(axes: Sequence[Axis]) -> Axis:
+    sources = [source for axis in axes for source in axis.sources]
+    if sources:
+        return Axis(layout.merge(sources))
+    return Axis((), _pool(axis.pooled for axis in axes if axis.pooled))
+
+
+def _pool(pooled: Iterable[Pooled | None]) -> Pooled | None:
+    """The units that see most: pooled branches need not have equal strides."""
+    known = [one for one in pooled if one]
+    return max(known, key=lambda one: max(i.size for i in one.grid.widest), default=None)

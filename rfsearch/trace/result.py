@@ -1,0 +1,200 @@
+"""Traced receptive fields: of the units of one tensor, and of a whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, reduce
+from math import lcm
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rfsearch.field.receptive_field import ReceptiveField
+from rfsearch.field.unit_grid import Interval, join
+from rfsearch.trace import _layout as layout
+from rfsearch.trace._layout import Source
+from rfsearch.trace.call import Axis, Dependence, Pooled, units_of
+from rfsearch.trace.layers import LayerRow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class UnitWindow(NamedTuple):
+    """The part of the input that one unit sees, in px."""
+
+    height: Interval
+    width: Interval
+
+
+class SmallestSize(NamedTuple):
+    """Receptive field sizes over the paths that see least, in px."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class TracedMap:
+    """Receptive field of the units of one tensor: an interior unit of a large enough image.
+
+    Where something mixes the whole extent of an axis, `is_global` says so, and the field is the
+    local one: as if that were not there. After a global pooling it is that of the pooled units.
+
+    Attributes:
+        name: Where it is in the model's output: `"output"`, or the keys that lead to it.
+        shape: Shape of the tensor.
+        is_global: Whether its units see the whole extent of an axis.
+        input_size: `(height, width)` of the input, in px.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    is_global: bool
+    input_size: tuple[int, int]
+    _height: Pooled
+    _width: Pooled
+
+    @property
+    def height(self) -> ReceptiveField:
+        """The field along the height; after up-sampling that of the phase that sees most.
+
+        Raises:
+            ValueError: If the stride is no whole number of px (super-resolution): use `interval`.
+        """
+        return self._height.grid.field()
+
+    @property
+    def width(self) -> ReceptiveField:
+        """The field along the width, as `height`."""
+        return self._width.grid.field()
+
+    @property
+    def smallest(self) -> SmallestSize:
+        """Sizes over the paths that see least, in px: shortcuts instead of branches."""
+        return SmallestSize(self._height.grid.smallest, self._width.grid.smallest)
+
+    @property
+    def stride(self) -> tuple[Fraction, Fraction]:
+        """Input pixels between neighbouring units along `(height, width)`; may be below 1."""
+        return self._height.grid.stride, self._width.grid.stride
+
+    @property
+    def periods(self) -> tuple[int, int]:
+        """After how many units along `(height, width)` the sizes of their fields repeat."""
+        return self._height.grid.period, self._width.grid.period
+
+    def interval(self, unit: tuple[int, int]) -> UnitWindow:
+        """The exact pixels that the unit at `(row, column)` can see."""
+        row, column = unit
+        return UnitWindow(self._height.grid.interval(row), self._width.grid.interval(column))
+
+    @property
+    def clipped(self) -> float:
+        """Share of the area seen by the unit in the middle that lies outside the input."""
+        inside = 1.0
+        for pooled, pixels in zip((self._height, self._width), self.input_size, strict=True):
+            start, stop = pooled.grid.interval(pooled.units // 2)
+            inside *= max(0, min(pixels, stop) - max(0, start)) / max(1, stop - start)
+        return 1 - inside
+
+
+@dataclass(frozen=True)
+class TracedModel:
+    """Receptive fields of a model.
+
+    Attributes:
+        outputs: The model's outputs by name, in order.
+        global_layers: Names of the layers that mix the whole extent of an axis: attention,
+            squeeze-and-excite, global pooling, normalisation over space. The model itself is
+            `"(model)"`.
+        input_size: `(height, width)` of the input, in px.
+    """
+
+    outputs: Mapping[str, TracedMap]
+    global_layers: tuple[str, ...]
+    input_size: tuple[int, int]
+    _rows: tuple[LayerRow, ...]
+
+    @property
+    def output(self) -> TracedMap:
+        """The only output, or the last of several: the deepest of a pyramid of features."""
+        return list(self.outputs.values())[-1]
+
+    @property
+    def period(self) -> tuple[int, int]:
+        """Pixels along `(height, width)` after which the units of all layers lie as before.
+
+        An image that is cut by whole periods keeps the place of every unit that is left.
+
+        Raises:
+            ValueError: If a layer holds several maps side by side.
+        """
+        traced = [traced_map(r.name, r.shape, r.dependence, self.input_size) for r in self._rows]
+        maps = [one for one in (*traced, *self.outputs.values()) if one is not None]
+        return lcm(*(m._height.grid.step for m in maps)), lcm(*(m._width.grid.step for m in maps))
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """One row for each output of each module, in the order in which the modules finished.
+
+        Columns: `name`, `type`, `output_size` (a shape), for both axes `height`, `height_stride`,
+        `height_start` and `height_smallest` (px; the same with `width`), and `is_global`. Tensors
+        that hold several maps side by side are left out.
+        """
+        import pandas as pd
+
+        rows = []
+        for row in self._rows:
+            with suppress(ValueError):
+                traced = traced_map(row.name, row.shape, row.dependence, self.input_size)
+                first = {"name": row.name, "type": row.type, "output_size": row.shape}
+                rows.append(first | (_columns(traced) if traced else {}))
+        return pd.DataFrame(rows)
+
+
+def traced_map(
+    name: str, shape: tuple[int, ...], dependence: Dependence, size: tuple[int, int]
+) -> TracedMap | None:
+    """The field of a tensor's units; None if it does not depend on both axes of the input.
+
+    Raises:
+        ValueError: If it holds several maps side by side.
+    """
+    height, width = (_units(axis) for axis in (dependence.height, dependence.width))
+    if height is None or width is None:
+        return None
+    return TracedMap(name, shape, dependence.is_global, size, height, width)
+
+
+def _units(axis: Axis) -> Pooled | None:
+    """The units of a tensor along one axis, or those that were pooled."""
+    if not axis.sources:
+        return axis.pooled
+    sources = layout.merge([_of_a_map(source) for source in axis.sources])
+    if layout.are_side_by_side(sources):
+        raise ValueError("Maps that lie side by side in one tensor have no common field")
+    units = max(map(units_of, sources))
+    return Pooled(reduce(join, map(layout.resolve, sources)), units)
+
+
+def _of_a_map(source: Source) -> Source:
+    """Number the units of a map by position; each sees what all its channels see."""
+    if len(source.dims) != 4:
+        return source
+    if source.dims[1] and (source.dims[2] or source.dims[3]):
+        source = layout.reduce(source, [1]) or source
+    return layout.canonical(source)
+
+
+def _columns(traced: TracedMap) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for axis, pooled in (("height", traced._height), ("width", traced._width)):
+        grid = pooled.grid
+        phase = max(range(grid.period), key=lambda unit: grid.widest[unit].size)
+        columns[axis] = grid.widest[phase].size
+        columns[f"{axis}_stride"] = float(grid.stride)
+        columns[f"{axis}_start"] = float(grid.widest[phase].start - phase * grid.stride)
+        columns[f"{axis}_smallest"] = grid.smallest
+    return {**columns, "is_global": traced.is_global}

@@ -1,0 +1,151 @@
+"""Which input units each output unit of a window operation sees, along one axis.
+
+All functions return a `Window`: the taps of one period of output units, and how many input units
+later the next period starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from math import ceil, floor
+from typing import NamedTuple
+
+from rfsearch.field.unit_grid import Taps
+
+
+class Window(NamedTuple):
+    """Taps for each output unit of one period; the next period is `advance` input units on."""
+
+    taps: Taps
+    advance: int
+
+
+#: Each output unit sees its input unit.
+POINT = Window(((0,),), 1)
+
+
+@lru_cache(maxsize=1024)
+def convolution(kernel_size: int, stride: int, padding: int, dilation: int) -> Window:
+    """Convolution or pooling.
+
+    >>> convolution(3, stride=2, padding=1, dilation=1)
+    Window(taps=((-1, 0, 1),), advance=2)
+    """
+    return Window((tuple(dilation * k - padding for k in range(kernel_size)),), stride)
+
+
+@lru_cache(maxsize=1024)
+def transposed_convolution(kernel_size: int, stride: int, padding: int, dilation: int) -> Window:
+    """Transposed convolution: input unit `i` writes to the outputs `i * stride - padding + tap`.
+
+    >>> transposed_convolution(4, stride=2, padding=1, dilation=1)
+    Window(taps=((0, -1), (1, 0)), advance=1)
+    """
+    reached = [
+        [unit + padding - dilation * k for k in range(kernel_size)] for unit in range(stride)
+    ]
+    taps = tuple(tuple(r // stride for r in row if r % stride == 0) for row in reached)
+    return Window(taps, 1)
+
+
+@lru_cache(maxsize=1024)
+def adaptive_pooling(length: int, new_length: int) -> Window:
+    """Adaptive pooling: output unit `i` sees `floor(i r)` to before `ceil((i + 1) r)`.
+
+    >>> adaptive_pooling(8, 4)
+    Window(taps=((0, 1),), advance=2)
+    """
+    ratio = Fraction(length, new_length)
+    bounds = ((floor(unit * ratio), ceil((unit + 1) * ratio)) for unit in range(ratio.denominator))
+    return Window(tuple(tuple(range(*bound)) for bound in bounds), ratio.numerator)
+
+
+def nearest(ratio: Fraction) -> Window:
+    """Nearest resizing; `ratio` is the number of input units per output unit.
+
+    >>> nearest(Fraction(1, 2))
+    Window(taps=((0,), (0,)), advance=1)
+    """
+    return _resizing(ratio, lambda unit: [floor(unit * ratio)])
+
+
+def nearest_exact(ratio: Fraction) -> Window:
+    """Nearest resizing between the units' middles."""
+    return _resizing(ratio, lambda unit: [floor((unit + Fraction(1, 2)) * ratio)])
+
+
+def linear(ratio: Fraction) -> Window:
+    """Linear interpolation between the units' middles (`align_corners=False`).
+
+    >>> linear(Fraction(1, 2))
+    Window(taps=((-1, 0), (0, 1)), advance=1)
+    """
+    return _resizing(ratio, lambda unit: _neighbours(_middle(unit, ratio), 1))
+
+
+def cubic(ratio: Fraction) -> Window:
+    """Cubic interpolation between the units' middles."""
+    return _resizing(ratio, lambda unit: _neighbours(_middle(unit, ratio), 2))
+
+
+def antialiased(reach: int) -> Callable[[Fraction], Window]:
+    """Resizing with a filter of `reach` units (1 linear, 2 cubic) at the coarser resolution."""
+
+    def window(ratio: Fraction) -> Window:
+        scale = max(ratio, Fraction(1))
+
+        def taps(unit: int) -> list[int]:
+            middle = (unit + Fraction(1, 2)) * ratio - Fraction(1, 2)
+            candidates = range(floor(middle - reach * scale), ceil(middle + reach * scale) + 1)
+            return [tap for tap in candidates if has_weight(abs(tap - middle) / scale)]
+
+        return _resizing(ratio, taps)
+
+    def has_weight(offset: Fraction) -> bool:
+        # The filter is zero at whole offsets, as it interpolates.
+        return offset == 0 or (offset < reach and offset.denominator > 1)
+
+    return window
+
+
+@lru_cache(maxsize=1024)
+def aligned_corners(length: int, new_length: int, reach: int) -> Window:
+    """Interpolation with `align_corners=True` by a whole factor: all taps at any position.
+
+    The positions drift by up to half a unit over the image, so that this is the hull over units
+    of the same phase.
+
+    Raises:
+        ValueError: If the sizes are not whole multiples.
+    """
+    factor = Fraction(new_length, length)
+    if length == 1:
+        return nearest(1 / factor)
+    if factor.denominator > 1:
+        raise ValueError(
+            "Resizing with `align_corners=True` must be by a whole factor, "
+            f"but got {length} to {new_length}"
+        )
+    ratio = Fraction(length - 1, new_length - 1)
+    phases: list[set[int]] = [set() for _ in range(int(factor))]
+    for unit in range(new_length):
+        base, phase = divmod(unit, int(factor))
+        phases[phase] |= {tap - base for tap in _neighbours(unit * ratio, reach)}
+    return Window(tuple(tuple(sorted(phase)) for phase in phases), 1)
+
+
+def _resizing(ratio: Fraction, taps: Callable[[int], list[int]]) -> Window:
+    return Window(tuple(tuple(taps(u)) for u in range(ratio.denominator)), ratio.numerator)
+
+
+def _middle(unit: int, ratio: Fraction) -> Fraction:
+    half = Fraction(1, 2)
+    return (unit + half) * ratio - half
+
+
+def _neighbours(position: Fraction, reach: int) -> list[int]:
+    base = floor(position)
+    # On a unit, its neighbours have no weight.
+    return [base] if position == base else list(range(base - reach + 1, base + reach + 1))

@@ -1,0 +1,29 @@
+"""The maps of a network by level, whether it has one or a pyramid of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rfsearch.network.model import SearchedNetwork
+    from rfsearch.trace.timm_network import TimmNetwork
+
+    #: What tasks put their heads on.
+    Backbone: TypeAlias = SearchedNetwork | TimmNetwork
+
+
+def level_maps(network: Backbone, images: Tensor) -> dict[str, Tensor]:
+    """The network's maps, finest first, each `(batch, num_features, height, width)`.
+
+    Args:
+        network: Its `forward_features` returns one map, or a dictionary of them.
+        images: `(batch, channels, height, width)`.
+    """
+    features = network.forward_features(images)
+    if isinstance(features, torch.Tensor):
+        return dict.fromkeys(network.receptive_fields(), features)
+    return features

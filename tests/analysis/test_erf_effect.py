@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+from search_results import CONSTRAINT, searched_study
+
+from rfsearch.analysis.analysis import trials_dataframe
+from rfsearch.analysis.erf_effect import (
+    erf_correlations,
+    metric_label,
+    octaves_off,
+    per_object,
+    trained_baselines,
+    trained_candidates,
+)
+from rfsearch.analysis.statistics import rank_correlation
+from rfsearch.basics.ranges import Range
+
+FRAME = trials_dataframe(searched_study())
+
+
+def test_repeated_rejected_and_baseline_trials_are_no_trained_candidates() -> None:
+    frame = pd.DataFrame(
+        {
+            "number": range(4),
+            "value": [0.5, 0.6, None, 0.7],
+            "duplicate_of": [None, 0, None, None],
+            "baseline": [None, None, None, "resnet18"],
+        }
+    )
+    assert trained_candidates(frame)["number"].tolist() == [0]
+    assert trained_baselines(frame)["number"].tolist() == [3]
+
+
+def test_each_predictor_has_its_correlation_with_the_value() -> None:
+    effect = erf_correlations(FRAME).set_index("predictor")
+    trained = trained_candidates(FRAME)
+    for column in ("trf_size", "erf_trained", "params_m"):
+        found = rank_correlation(trained[column], trained["value"])
+        row = effect.loc[column]
+        assert (row["rho"], row["low"], row["high"]) == found[:3]
+    assert effect.loc["trf_size", "points"] == len(trained)
+    assert "erf_octaves_off" not in effect.index
+
+
+def test_the_distance_to_the_target_is_a_predictor() -> None:
+    # Far below 18 px the made-up accuracy falls with the distance to a range around it.
+    effect = erf_correlations(FRAME, Range(17, 19)).set_index("predictor")
+    assert effect.loc["erf_octaves_off", "rho"] < -0.5
+
+
+def test_octaves_off_are_zero_inside() -> None:
+    sizes = pd.Series([5, 10, 20, 80, None], dtype="Float64")
+    off = octaves_off(sizes, Range(10, 40))
+    assert off[:4].tolist() == [1, 0, 0, 1]
+    assert pd.isna(off[4])
+
+
+def test_sizes_per_object() -> None:
+    found = per_object(FRAME, 8.0)
+    known = FRAME["erf_trained"].notna()
+    assert (found["erf_trained_per_object"] * 8 == FRAME["erf_trained"])[known].all()
+    with pytest.raises(ValueError, match=r"object_size > 0.* 0 px"):
+        per_object(FRAME, 0.0)
+
+
+def test_the_metric_has_the_name_that_trials_give() -> None:
+    assert metric_label(FRAME) == "accuracy"
+    assert metric_label(FRAME.assign(metric=pd.Series([None, "ap"]))) == "AP"
+
+
+def test_made_up_trials_look_like_a_search() -> None:
+    assert {"theoretical", "expected"} <= set(FRAME["rejected_by"].dropna())
+    assert len(trained_candidates(FRAME)) > 20
+    assert math.isinf(CONSTRAINT.ranges()["theoretical"].high)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import architecture, stage_dict
+from matplotlib.patches import Rectangle
+
+from rfsearch.analysis.field_figures import ObjectSizes, erf_gallery, expected_growth, field_growth
+from rfsearch.diagnosis.layer_field import architecture_layers
+
+SMALL = architecture(stage_dict(kernels=(3,)))
+LARGE = architecture(stage_dict("basic", stride=2, kernels=(3, 5)), kernel_size=7)
+OBJECTS = ObjectSizes(6, 10)
+
+
+def test_growth_ends_at_what_the_network_sees() -> None:
+    for network in (SMALL, LARGE):
+        assert len(expected_growth(network)) == len(architecture_layers(network))
+        assert expected_growth(network)[-1] == network.expected_erf().size
+    left, right = field_growth({"small": SMALL, "large": LARGE}, OBJECTS).axes
+    assert [line.get_ydata()[-1] for line in left.get_lines()] == [
+        SMALL.receptive_field().size,
+        LARGE.receptive_field().size,
+    ]
+    assert [line.get_ydata()[-1] for line in right.get_lines()] == [
+        SMALL.expected_erf().size,
+        LARGE.expected_erf().size,
+    ]
+
+
+def test_curves_differ_in_style_not_in_colour_alone() -> None:
+    left, _ = field_growth({"a": SMALL, "b": LARGE}).axes
+    assert len({line.get_linestyle() for line in left.get_lines()}) == 2
+
+
+def test_all_panels_have_the_same_scale() -> None:
+    maps = {"best": LARGE.expected_erf().profile, "rejected": SMALL.expected_erf().profile}
+    images = [np.zeros((20, 30), np.uint8), np.zeros((20, 30, 3), np.uint8)]
+    figure = erf_gallery(maps, images, OBJECTS)
+    figure.canvas.draw()
+    axes = figure.axes
+    assert len(axes) == 4
+    assert len({(ax.get_xlim(), ax.get_ylim()) for ax in axes}) == 1
+    widths = [ax.get_window_extent().width for ax in axes]
+    assert widths == pytest.approx([widths[0]] * 4, rel=0.01)
+    # One pixel of the input is as large on a map as on an image.
+    for ax, (height, width) in zip(
+        axes, [erf.map.shape for erf in maps.values()] + [(20, 30)] * 2, strict=True
+    ):
+        left, right, bottom, top = ax.images[0].get_extent()
+        assert (right - left, bottom - top) == (width, height)
+
+
+def test_squares_have_the_sizes_of_erf_field_and_object() -> None:
+    erf = LARGE.expected_erf().profile
+    (axes,) = erf_gallery({"best": erf}, objects=OBJECTS).axes
+    sides = [patch.get_width() for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert sides == [erf.size, erf.theoretical_size, 10]
+    assert f"ERF {erf.size} px" in axes.get_title()
+
+
+def test_objects_in_words() -> None:
+    assert str(ObjectSizes(6, 10)) == "6 to 10 px"
+    assert str(ObjectSizes(8, 8)) == "8 px"

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import typer
+from helpers import architecture, refusal, stage_dict
+from PIL import Image
+from typer.testing import CliRunner
+
+from rfsearch.cli.erf import erf
+from rfsearch.measure.erf import measure_erf
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+SMALL = ["resnet18", "--layer", "layer1.0.conv1", "--num-images", "2"]
+
+
+def invoke(*arguments: str) -> Result:
+    app = typer.Typer(add_completion=False)
+    app.command()(erf)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_table() -> None:
+    result = invoke(*SMALL, "--input-size", "64")
+    assert result.exit_code == 0, result.output
+    measured = measure_erf("resnet18", 64, num_images=2, layer="layer1.0.conv1")
+    lines = {line[:16].strip(): line[16:] for line in result.stdout.splitlines()}
+    assert lines["ERF size"].startswith(f"{measured.size} px (95 % of the |gradient|), standard")
+    # 11 px of stem and pooling, then one 3x3 convolution at stride 4.
+    assert lines["theoretical RF"] == f"19 px, ERF ratio {measured.size / 19:.3f}"
+    assert lines["sigma"] == f"{measured.sigma:.1f} px"
+    assert lines["squares"].endswith(f"95% {measured.size}, 99% {measured.square(0.99)} px")
+    assert lines["images"] == "2"
+    assert lines["branches"] == "8 zero-initialised scales set to one"
+
+
+def test_json() -> None:
+    result = invoke(*SMALL, "--input-size", "48x64", "--json")
+    assert result.exit_code == 0, result.output
+    numbers = json.loads(result.stdout)
+    measured = measure_erf("resnet18", (48, 64), num_images=2, layer="layer1.0.conv1")
+    assert numbers["input_size"] == [48, 64]
+    assert numbers["size"] == measured.size
+    assert numbers["sigma"] == measured.sigma
+    assert numbers["squares"] == {f"{s:.0%}": side for s, side in measured.squares().items()}
+    assert numbers["luo_count"] == measured.luo_count
+    assert numbers["fraction_above_10_percent"] == measured.fraction_above(0.1)
+
+
+def test_one_image_has_no_standard_error() -> None:
+    arguments = ["resnet18", "--layer", "conv1", "--num-images", "1", "--input-size", "32"]
+    assert json.loads(invoke(*arguments, "--json").stdout)["standard_error"] is None
+    assert "standard error unknown (one image)" in invoke(*arguments).stdout
+
+
+def test_picture_and_folder(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, size=(40, 40, 3), dtype=np.uint8)
+    for number in range(3):
+        Image.fromarray(noise).rotate(90 * number).save(tmp_path / f"{number}.png")
+    out = tmp_path / "map" / "erf.png"
+    out.parent.mkdir()
+    result = invoke(
+        *SMALL, "--images", str(tmp_path), "--out", str(out), "--input-size", "32", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["num_images"] == 2
+    with Image.open(out) as picture:
+        assert min(picture.size) > 500
+    assert result.stderr == f"Drawn into {out}.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["resnet81"], "`model` must be a name that timm knows, but got 'resnet81'"),
+        (["resnet18", "--layer", "layer5"], "but got 'layer5'; the nearest are layer4"),
+        (["resnet18", "--input-size", "2x3x4"], "--input-size must be SIDE or HEIGHTxWIDTH in px"),
+        (["resnet18", "--input-size", "big"], "--input-size must be .* but got 'big'"),
+        (["resnet18", "--input-size", "0"], "--input-size must be .* but got '0'"),
+        (["none.json"], r"none\.json: cannot be read"),
+        (["resnet18", "--images", "nowhere"], "nowhere: there is no such folder of images"),
+        (["resnet18", "--out", "erf.txt"], "--out must name a PNG file, but got 'erf.txt'"),
+        (["resnet18", "--out", "nowhere/erf.png"], "must be in a folder that exists, but nowhere"),
+    ],
+)
+def test_mistakes(arguments: list[str], match: str) -> None:
+    assert re.search(match, refusal(invoke(*arguments)))
+
+
+def test_an_architecture_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "candidate.json"
+    path.write_text(json.dumps(architecture(stage_dict("plain", 8, 1, (3,))).to_dict()))
+    result = invoke(str(path), "--input-size", "16", "--num-images", "8", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["theoretical_size"] == 5

@@ -1,0 +1,510 @@
+"""Networks that segment or detect, from a study to files and back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from experiments_on_folders import HAS_ONNX
+from helpers import architecture, refusal, rfsearch, stage_dict
+from studies import stored_study
+from test_experiment_tasks import SPACE, run, write_experiment
+from test_export import fresh_process
+from test_retraining import train
+from torch import Tensor
+from torchmetrics.detection import MeanAveragePrecision
+
+from rfsearch.export._model_card import BEST_BOXES
+from rfsearch.network.model import build_model
+from rfsearch.network.network_folder import InputFormat
+from rfsearch.search.experiment import Experiment
+from rfsearch.training.dense_detector import DenseDetector
+from rfsearch.training.detection import detector
+from rfsearch.training.heads import HEADS
+from rfsearch.training.retraining import RetrainingResult, retrain, starting_network
+from rfsearch.training.retraining_data import LoadingConfig
+from rfsearch.training.retraining_run import EpochResult, RetrainingConfig
+from rfsearch.training.retraining_tiles import TileCourse
+from rfsearch.training.tasks import Task
+from rfsearch.training.whole_network import load_whole, searched_part
+
+KINDS = ("segmentation", "detection")
+FILES = {"README.md", "architecture.json", "config.json", "erf.png", "head.safetensors"}
+FILES |= {"model.pt2", "model.safetensors"} | ({"model.onnx"} if HAS_ONNX else set())
+OUTPUTS = {"segmentation": ["scores"], "detection": ["boxes", "scores"]}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An experiment of each kind whose networks have learned something."""
+    root = tmp_path_factory.mktemp("searched")
+    folders = {kind: write_experiment(root / kind, kind, trained_trials=1) for kind in KINDS}
+    for folder in folders.values():
+        file = folder / "experiment.toml"
+        file.write_text(file.read_text().replace("epochs = 1", "epochs = 40"))
+        run(folder)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def exported(
+    searched: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("exported")
+    for kind, folder in searched.items():
+        options = [] if HAS_ONNX else ["--no-onnx"]
+        result = rfsearch("export", folder, "--out", root / kind, *options)
+        assert result.exit_code == 0, result.output
+        what = " and ".join(OUTPUTS[kind])
+        checked = [line for line in result.stdout.splitlines() if f"{what} within" in line]
+        assert len(checked) == 1 + HAS_ONNX
+        assert all(line.endswith("of the module's on 6 images") for line in checked)
+    return {kind: root / kind for kind in searched}
+
+
+def task_of(folder: Path) -> Task:
+    return Experiment.load(folder, "cpu").task
+
+
+def value_of(folder: Path) -> float:
+    (trial,) = [t for t in stored_study(folder).trials if t.values]
+    return float(trial.values[0])
+
+
+def loaded_in_torch(folder: Path) -> Callable[[Tensor], Any]:
+    module = torch.export.load(folder / "model.pt2").module()
+    return lambda images: module(images)
+
+
+def mean_iou(found: Tensor, truth: Tensor, num_classes: int) -> float:
+    """By its definition, over the classes that occur."""
+    shares = []
+    for label in range(num_classes):
+        mine, real = found == label, truth == label
+        if (mine | real).any():
+            shares.append(float((mine & real).sum() / (mine | real).sum()))
+    return float(np.mean(shares))
+
+
+def chosen(boxes: Tensor, scores: Tensor) -> dict[str, Tensor]:
+    """The best boxes of an image, by the code on the model card."""
+    names = {"boxes": boxes[None], "scores": scores[None]}
+    exec(BEST_BOXES, names)
+    return {name: names[name] for name in ("boxes", "scores", "labels")}
+
+
+# -- what is written --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_files_are_there(exported: dict[str, Path], kind: str) -> None:
+    assert {path.name for path in exported[kind].iterdir()} == FILES
+    assert len({path.stat().st_mode for path in exported[kind].iterdir()}) == 1
+    assert json.loads((exported[kind] / "config.json").read_text())["task"] == kind
+
+
+def test_the_file_segments_as_well_as_its_trial_did(
+    searched: dict[str, Path], exported: dict[str, Path]
+) -> None:
+    task = task_of(searched["segmentation"])
+    data: Any = task.data
+    with torch.inference_mode():
+        scores = loaded_in_torch(exported["segmentation"])(task.erf_images)
+    assert len(data.valid_images) == len(task.erf_images)  # So these are all.
+    found = mean_iou(scores.argmax(1), data.valid_masks, 3)
+    assert found == pytest.approx(value_of(searched["segmentation"]), abs=1e-5)
+    assert found > 0.5
+
+
+def test_the_file_detects_as_well_as_its_trial_did(
+    searched: dict[str, Path], exported: dict[str, Path]
+) -> None:
+    task = task_of(searched["detection"])
+    data: Any = task.data
+    with torch.inference_mode():
+        boxes, scores = loaded_in_torch(exported["detection"])(task.erf_images)
+    metric = MeanAveragePrecision(backend="faster_coco_eval")
+    assert len(data.valid_images) == len(task.erf_images)  # So these are all.
+    metric.update(
+        [chosen(*image) for image in zip(boxes, scores, strict=True)],
+        [
+            {"boxes": b.corners, "labels": b.labels, "iscrowd": b.ignored.long()}
+            for b in data.valid_boxes
+        ],
+    )
+    found = float(metric.compute()["map"])
+    assert found == pytest.approx(value_of(searched["detection"]), abs=1e-5)
+    assert found > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_card_tells_of_the_task(
+    searched: dict[str, Path], exported: dict[str, Path], kind: str
+) -> None:
+    card = (exported[kind] / "README.md").read_text()
+    name = {"segmentation": "mean IoU", "detection": "AP (COCO)"}[kind]
+    assert f"| validation {name} | {value_of(searched[kind]):.4f} |" in card
+    tag = {"segmentation": "image-segmentation", "detection": "object-detection"}[kind]
+    assert f"tags: [{tag}, rfsearch]" in card
+    weights = load_whole(exported[kind])[0].parameters()
+    assert f"| parameters | {sum(w.numel() for w in weights):,} |" in card
+    assert ("batched_nms" in card) == (kind == "detection")
+
+
+# -- loading it again -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_torch_alone_gives_the_same_for_any_batch(
+    searched: dict[str, Path], exported: dict[str, Path], kind: str
+) -> None:
+    folder, images = exported[kind], task_of(searched[kind]).erf_images
+    torch.save(images, folder / "inputs.pt")
+    code = (
+        "import torch\n"
+        'model = torch.export.load("model.pt2").module()\n'
+        'images = torch.load("inputs.pt", weights_only=True)\n'
+        "torch.save([model(images[:n]) for n in (1, 3, 6)], 'found.pt')\n"
+        "print(any(name.startswith(('rfsearch', 'torchvision')) for name in sys.modules))\n"
+    )
+    assert fresh_process(code, folder) == "False"
+    together = torch.load(folder / "found.pt", weights_only=True)[-1]
+    for found in torch.load(folder / "found.pt", weights_only=True):
+        for mine, all_of_them in zip(
+            *((o,) if isinstance(o, Tensor) else o for o in (found, together)), strict=True
+        ):
+            torch.testing.assert_close(mine, all_of_them[: len(mine)])
+    model, form = load_whole(folder)
+    with torch.inference_mode():
+        if kind == "segmentation":
+            torch.testing.assert_close(model(images), together)
+        else:
+            boxes, scores = DenseDetector(model, form.input_size)(images)
+            torch.testing.assert_close((boxes, scores), tuple(together))
+    for file in ("inputs.pt", "found.pt"):
+        (folder / file).unlink()
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason="needs rfsearch[export]")
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnxruntime_gives_the_same_for_any_batch(
+    searched: dict[str, Path], exported: dict[str, Path], kind: str
+) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(exported[kind] / "model.onnx")
+    assert [output.name for output in session.get_outputs()] == OUTPUTS[kind]
+    images = task_of(searched[kind]).erf_images
+    expected = loaded_in_torch(exported[kind])(images)
+    for count in (1, 3, 6):
+        found = session.run(OUTPUTS[kind], {"images": images[:count].numpy()})
+        for mine, theirs in zip(
+            found, (expected,) if isinstance(expected, Tensor) else expected, strict=True
+        ):
+            np.testing.assert_allclose(mine, theirs[:count].detach().numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_timm_builds_what_was_searched(
+    searched: dict[str, Path], exported: dict[str, Path], kind: str
+) -> None:
+    images = task_of(searched[kind]).erf_images
+    model = timm.create_model(f"local-dir:{exported[kind]}", pretrained=True).eval()
+    whole: Any = load_whole(exported[kind])[0]
+    inside = whole.backbone if kind == "segmentation" else whole.backbone.network
+    with torch.inference_mode():
+        torch.testing.assert_close(model.forward_features(images), inside.forward_features(images))
+    assert model.num_classes == 0
+
+
+def test_the_code_on_the_card_runs(searched: dict[str, Path], exported: dict[str, Path]) -> None:
+    for kind, folder in exported.items():
+        card = (folder / "README.md").read_text()
+        blocks = [part.split("```")[0] for part in card.split("```python\n")[1:]]
+        images = task_of(searched[kind]).erf_images
+        torch.save(images, folder / "inputs.pt")
+        start = "import torch\nimages = torch.load('inputs.pt', weights_only=True)\n"
+        code = start + "with torch.inference_mode():\n" + "".join(
+            f"    {line}\n" for block in blocks for line in ["", *block.splitlines()]
+        )  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+        )
+        (folder / "inputs.pt").unlink()
+        assert done.returncode == 0, done.stderr
+
+
+# -- the detector that can be exported --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "neck", [None, {"kind": "fpn", "width": 16, "num_levels": 2}], ids=["one map", "pyramid"]
+)
+def test_its_best_boxes_are_what_the_detector_finds(neck: dict[str, Any] | None) -> None:
+    torch.manual_seed(0)
+    stages = [stage_dict(stride=2), stage_dict(stride=2)]
+    model = detector(build_model(architecture(*stages, neck=neck), 3, 0), num_classes=3).eval()
+    # Some scores far above the others, as after training.
+    torch.nn.init.normal_(model.head.classification_head.cls_logits.weight, std=0.3)
+    torch.nn.init.constant_(model.head.classification_head.cls_logits.bias, -1.0)
+    images = torch.randn(2, 3, 64, 32)
+    with torch.inference_mode():
+        boxes, scores = DenseDetector(model, (64, 32))(images)
+        expected = model(images)
+    assert boxes.shape[:2] == scores.shape[:2]
+    for mine, theirs in zip(map(chosen, boxes, scores), expected, strict=True):
+        assert len(theirs["boxes"]) == 100  # Of more that it might have found.
+        for name, values in theirs.items():
+            torch.testing.assert_close(mine[name], values)
+
+
+# -- training them further --------------------------------------------------------------------
+
+
+def settings(folder: Path, text: str = "") -> Path:
+    file = folder / "training.toml"
+    file.write_text(f"epochs = 2\n{text}\n[loading]\nbatch_size = 8\nhorizontal_flip = 0.5\n")
+    return file
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_begins_where_the_search_ended(
+    searched: dict[str, Path], exported: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    out = tmp_path / "out"
+    result = train(exported[kind], searched[kind], "--out", out, "--config", settings(tmp_path))
+    assert result.exit_code == 0, result.output
+    metric = {"segmentation": "miou", "detection": "ap"}[kind]
+    with (out / "training.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "loss", metric, f"ema_{metric}"]
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert float(rows[0][metric]) == pytest.approx(value_of(searched[kind]), abs=1e-5)
+    assert {path.name for path in out.iterdir()} == FILES - {"model.onnx"} | {"training.csv"}
+    best = max(float(row[f"ema_{metric}"]) for row in rows)
+    name = {"segmentation": "mean IoU", "detection": "AP (COCO)"}[kind]
+    assert f"| validation {name} | {best:.4f} |" in (out / "README.md").read_text()
+    assert f"epoch 2/2: loss {float(rows[2]['loss']):.3f}, {metric} " in result.stderr
+    model, form = load_whole(out)
+    assert form.input_size == (32, 32)
+    course = course_of(searched[kind], form)
+    assert course.score(model) == pytest.approx(best, abs=1e-6)
+
+
+CONFIG = RetrainingConfig(
+    epochs=2,
+    learning_rate=0.01,
+    warmup=0,
+    loading=LoadingConfig(batch_size=8, horizontal_flip=0.5),
+)
+
+
+def course_of(
+    folder: Path, form: InputFormat, config: RetrainingConfig = CONFIG, identity: str = "x"
+) -> TileCourse:
+    data: Any = task_of(folder).data
+    device = torch.device("cpu")
+    return TileCourse(data, form, config, device=device, batch_size=4, identity=identity)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupted_training_ends_as_one_in_one_go(
+    searched: dict[str, Path], exported: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    def retrained(file: Path, stop: int | None = None) -> RetrainingResult:
+        def report(one: EpochResult) -> None:
+            if one.epoch == stop:
+                raise KeyboardInterrupt
+
+        model, form = load_whole(exported[kind])
+        arch = searched_part(model, kind).architecture
+        model, form = starting_network(model, arch, form, form.class_names, 0, from_scratch=True)
+        course = course_of(searched[kind], form)
+        return retrain(model, course, CONFIG, file, device=torch.device("cpu"), report=report)
+
+    whole = retrained(tmp_path / "whole.pt")
+    assert whole.history[2].loss < whole.history[1].loss
+    with pytest.raises(KeyboardInterrupt):
+        retrained(tmp_path / "parts.pt", stop=1)
+    parts = retrained(tmp_path / "parts.pt")
+    assert str(parts.history) == str(whole.history)
+    assert all(torch.equal(v, whole.weights[name]) for name, v in parts.weights.items())
+
+
+def test_the_same_classes_in_another_order_keep_their_weights(
+    searched: dict[str, Path], exported: dict[str, Path]
+) -> None:
+    for kind, folder in exported.items():
+        model, form = load_whole(folder)
+        arch, names = searched_part(model, kind).architecture, form.class_names[::-1]
+        other, _ = starting_network(model, arch, form, names, 0)
+        images = task_of(searched[kind]).erf_images
+        with torch.inference_mode():
+            mine, theirs = (
+                HEADS[kind].export(one.eval(), form.input_size)(images) for one in (model, other)
+            )
+        if kind == "detection":
+            torch.testing.assert_close(mine[0], theirs[0])
+            mine, theirs = mine[1].movedim(2, 1), theirs[1].movedim(2, 1)
+        torch.testing.assert_close(mine.flip(1), theirs)
+
+
+def test_a_checkpoint_is_gone_on_from_by_the_same_training_alone(
+    searched: dict[str, Path], exported: dict[str, Path], tmp_path: Path
+) -> None:
+    model, form = load_whole(exported["segmentation"])
+    arch = searched_part(model, "segmentation").architecture
+    file, cpu = tmp_path / "checkpoint.pt", torch.device("cpu")
+
+    def go_on(config: RetrainingConfig, identity: str, seed: int | None) -> None:
+        fresh, _ = starting_network(
+            model, arch, form, form.class_names, seed or 0, from_scratch=seed is not None
+        )
+        course = course_of(searched["segmentation"], form, config, identity)
+        retrain(fresh, course, config, file, device=cpu, report=lambda _: None)
+
+    go_on(CONFIG, "these", None)
+    go_on(CONFIG, "these", None)
+    for config, identity, seed, what in (
+        (CONFIG.model_copy(update={"seed": 1}), "these", None, "settings"),
+        (CONFIG, "others", None, "images"),
+        (CONFIG, "these", 0, "first weights"),
+    ):
+        with pytest.raises(ValueError, match=rf"it is that of a training with other {what}\); re"):
+            go_on(config, identity, seed)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, 4), ({"batch_size": 8}, 8), ({"batch_size": 64}, 30)]
+)
+def test_batches_are_those_of_the_experiment_unless_they_are_given(
+    searched: dict[str, Path], exported: dict[str, Path], given: dict[str, int], expected: int
+) -> None:
+    config = RetrainingConfig(loading=LoadingConfig(**given))
+    course = course_of(searched["segmentation"], load_whole(exported["segmentation"])[1], config)
+    number = len(course.data.train_images) // expected
+    assert [batch.size for batch in course.batches(1)] == [expected] * number
+    assert len(course) == number
+
+
+PYRAMID = (
+    SPACE
+    + """
+[[stages]]
+block = "plain"
+depth = 1
+width = 8
+stride = 2
+kernel_size = 3
+[neck]
+kind = "fpn"
+width = 8
+num_levels = 2
+"""
+)
+
+
+def test_images_are_resized_and_the_finest_map_is_told_of(tmp_path: Path) -> None:
+    """The head of a network that segments reads that of a pyramid's maps."""
+    folder = write_experiment(tmp_path / "pyramid", "segmentation", trained_trials=1)
+    (folder / "space.toml").write_text(PYRAMID)
+    file = folder / "experiment.toml"
+    file.write_text(file.read_text().replace("image_size = 32", "image_size = 32\nscale = 0.5"))
+    run(folder)
+    result = rfsearch("export", folder, "--out", tmp_path / "out", "--no-onnx")
+    assert result.exit_code == 0, result.output
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Images are resized by 0.5 first, and all px are those of the resized image." in card
+    whole, form = load_whole(tmp_path / "out")
+    assert form.scale == 0.5
+    fields = searched_part(whole, "segmentation").receptive_fields()
+    finest = next(iter(fields))
+    assert f"| output stride of the map {finest} | {fields[finest].stride} px |" in card
+    assert f"| theoretical receptive field of the map {finest} | {fields[finest].size} px" in card
+
+
+@pytest.mark.parametrize(
+    ("kind", "new"),
+    [
+        ("segmentation", {"head.weight", "head.bias"}),
+        (
+            "detection",
+            {f"head.classification_head.cls_logits.{part}" for part in ("weight", "bias")},
+        ),
+    ],
+)
+def test_other_classes_have_new_weights_where_classes_are_told_apart(
+    exported: dict[str, Path], kind: str, new: set[str]
+) -> None:
+    model, form = load_whole(exported[kind])
+    arch = searched_part(model, kind).architecture
+    names = ("a", "b", "c", "d", "e")
+    other, other_form = starting_network(model, arch, form, names, 0)
+    assert other_form.class_names == names
+    before, after = model.state_dict(), other.state_dict()
+    assert before.keys() == after.keys()
+    differ = {
+        name
+        for name, value in after.items()
+        if value.shape != before[name].shape or not torch.equal(value, before[name])
+    }
+    assert differ == new
+
+
+# -- mistakes ---------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_trained_on_is_one_line(
+    searched: dict[str, Path], exported: dict[str, Path], tmp_path: Path
+) -> None:
+    network = exported["segmentation"]
+    line = refusal(train(network, searched["detection"], "--out", tmp_path / "out"))
+    assert line == (
+        f"error: {searched['detection']}: must have images for segmentation, but has some for "
+        "detection."
+    )
+    assert "nothing: cannot be read (No such f" in refusal(train(network, tmp_path / "nothing"))
+    options = ("--out", tmp_path / "out", "--config", settings(tmp_path, "mixup = 0.3"))
+    line = refusal(train(network, searched["segmentation"], *options))
+    assert line == "error: Only classifiers are trained with mixup."
+    _, form = load_whole(network)
+    with pytest.raises(ValueError, match="must have 3 channels, which the network takes, but ha"):
+        course_of(searched["segmentation"], replace(form, mean=(0.5,) * 3, std=(0.2,) * 3))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "head.safetensors").unlink(), r"head\.safetensors: the head cannot be re"),
+        (lambda f: (f / "head.safetensors").write_text("x"), r"head\.safetensors: the head cann"),
+        (
+            lambda f: (f / "head.safetensors").write_bytes((f / "model.safetensors").read_bytes()),
+            r"head\.safetensors: the head cannot be read \(Error",
+        ),
+        (
+            lambda f: (f / "config.json").write_text(
+                (f / "config.json").read_text().replace('"segmentation"', '"poetry"')
+            ),
+            "`task` must be one of classification, segmentation, detection, but got 'poetry'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_named(
+    exported: dict[str, Path], tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    for file in exported["segmentation"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=message) as error:
+        load_whole(tmp_path)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from browser import browser_page
+from search_results import CONSTRAINT, SPACE, add_baseline, searched_study
+
+from rfsearch.analysis.field_figures import ObjectSizes
+from rfsearch.report.html import render_report
+from rfsearch.report.story import Story
+
+HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
+FIGURES = {
+    "strip", "gallery", "trade_off", "erf", "funnel", "histogram", "feasibility", "curves",
+    "growth",
+}  # fmt: skip
+
+
+def full_story(
+    name: str = "made-up",
+    baseline: str = "resnet18",
+    objectives: tuple[str, ...] = ("score",),
+) -> Story:
+    study = searched_study(name, objectives=objectives)
+    add_baseline(study, 0.8, baseline)
+    story = Story.of_study(study)
+    image = (np.arange(48 * 48).reshape(48, 48) % 256).astype(np.uint8)
+    return Story(
+        study,
+        story.frame,
+        question=f"Which? {name}",
+        constraint=CONSTRAINT,
+        space=SPACE,
+        settings={"data": {"path": name}},
+        images=(image,),
+        num_valid=1000,
+    )
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render_report(full_story())
+
+
+def sections(html: str) -> str:
+    """The page without scripts and drawings."""
+    page = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
+    return re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_it_answers_the_five_questions(html: str) -> None:
+    headings = re.findall(r"<h2[^>]*>(.*?)</h2>", html)
+    assert headings == [
+        "What was asked",
+        "What was found",
+        "Is it better than the baselines?",
+        "Does the effective receptive field matter here?",
+        "What to do next",
+        "The search",
+    ]
+    assert {f'id="figure-{name}"' for name in FIGURES} <= set(re.findall(r'id="figure-\w+"', html))
+    for words in ("Which? made-up", str(ObjectSizes(6, 10)), "resnet18", "108 candidates"):
+        assert words in sections(html)
+
+
+def test_a_search_for_several_objectives_shows_its_front(tmp_path: Path) -> None:
+    story = full_story(objectives=("score", "latency_ms", "flops_g"))
+    html = render_report(story)
+    assert "best compromises between several objectives" in sections(html)
+    rows = re.findall(r"<h3>The candidates on the Pareto front</h3>.*?</table>", html, re.DOTALL)
+    cells = re.findall(r"<td>(.*?)</td>", rows[0])
+    expected = story.front[["number", "latency_ms", "flops_g"]].to_dict(orient="records")
+    shown = zip(cells[::10], cells[2::10], cells[3::10], strict=True)
+    assert [*shown] == [
+        (f"{row['number']}", f"{row['latency_ms']:.4g}", f"{row['flops_g']:.4g}")
+        for row in expected
+    ]
+    assert 'id="figure-curves"' in html
+    (tmp_path / "report.html").write_text(html, encoding="utf-8")
+    problems: list[str] = []
+    with browser_page(problems) as page:
+        page.goto((tmp_path / "report.html").as_uri())
+        page.wait_for_selector("#chart-front .main-svg")
+        points = page.locator("#chart-front .scatterlayer .points path").count()
+        page.set_viewport_size({"width": 400, "height": 800})
+        page.wait_for_function("document.body.scrollWidth <= document.body.clientWidth")
+    # Neither is known of the baseline's latency and FLOPs.
+    assert points == 2 * (len(story.front) + len(story.trained))
+    assert problems == []
+
+
+def test_with_params_as_an_objective_they_are_drawn_once() -> None:
+    html = render_report(full_story(objectives=("score", "params_m")))
+    assert 'id="figure-front"' in html
+    assert 'id="figure-trade_off"' not in html
+    assert "best score that can be had for the cost" in html
+
+
+def test_with_one_objective_there_is_no_front(html: str) -> None:
+    assert "Pareto" not in sections(html)
+
+
+def test_it_is_one_file_of_sane_size(html: str) -> None:
+    assert html.count("plotly.js v") == 1
+    assert len(html) < 7_000_000
+    for address in re.findall(r"""(?:src|href)=["']([^"']*)""", sections(html)):
+        assert address.startswith(("data:", "#")), address
+
+
+def test_a_study_of_nothing_has_a_report() -> None:
+    page = sections(render_report(Story.of_study(optuna.create_study(direction="maximize"))))
+    assert "No candidate was trained to the end." in page
+    assert "figure-erf" not in page
+
+
+def test_it_works_from_a_file_in_a_browser(html: str, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(html, encoding="utf-8")
+    problems: list[str] = []
+    with browser_page(problems) as page:
+        page.goto((tmp_path / "report.html").as_uri())
+        page.wait_for_selector("#chart-erf .main-svg")
+        for name in FIGURES:
+            box = page.locator(f"#figure-{name}").bounding_box()
+            assert box is not None, name
+            assert box["width"] > 300, name
+            assert box["height"] > 80, name
+        points = page.locator("#chart-erf .scatterlayer .points path").count()
+        broken = page.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
+        overflow = page.evaluate("document.body.scrollWidth - document.body.clientWidth")
+        page.set_viewport_size({"width": 400, "height": 800})
+        # The interactive figures follow a little later.
+        page.wait_for_function("document.body.scrollWidth <= document.body.clientWidth")
+    assert points == 2 * (len(full_story().trained) + 1)  # The baseline is the one more.
+    assert (broken, overflow) == (0, 0)
+    assert problems == []
+
+
+def test_names_in_a_study_are_inert(tmp_path: Path) -> None:
+    story = full_story(HOSTILE, baseline=HOSTILE)
+    story.frame["metric"] = HOSTILE
+    story.frame.loc[story.frame["rejected_by"].notna(), "reason"] = HOSTILE
+    (tmp_path / "report.html").write_text(render_report(story), encoding="utf-8")
+    problems: list[str] = []
+    with browser_page(problems) as page:
+        page.goto((tmp_path / "report.html").as_uri())
+        page.wait_for_selector("#chart-erf .main-svg")
+        assert page.evaluate("window.hacked === undefined")
+        assert HOSTILE in page.inner_text("h1")
+    assert problems == []
+
+
+def test_hostile_names_are_escaped_without_a_browser() -> None:
+    story = full_story(HOSTILE, baseline=HOSTILE)
+    html = render_report(story)
+    assert HOSTILE not in html
+    assert json.dumps(HOSTILE) not in html
+    assert "<img src=x" not in html

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rfsearch.search.local_workers import LocalWorkers
+
+#: Kills itself as long as there are fewer files than `sys.argv[2]` in the folder `sys.argv[1]`.
+DIES = """
+import os, pathlib, signal, sys
+folder = pathlib.Path(sys.argv[1])
+(folder / str(os.getpid())).touch()
+if len(list(folder.iterdir())) < int(sys.argv[2]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+STAYS = "import time; print('up', flush=True); time.sleep(600)"
+
+
+def workers(tmp_path: Path, script: str, *arguments: str, number: int = 2) -> LocalWorkers:
+    command = [sys.executable, "-S", "-c", script, *arguments]
+    return LocalWorkers(command, number, tmp_path / "workers.log", {"RFSEARCH_TEST": "x"}, 0.1)
+
+
+def look_until_ended(crew: LocalWorkers, finished: int = 0) -> None:
+    end = time.monotonic() + 60
+    while crew.are_running(finished):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_it_ends_when_all_have_ended(tmp_path: Path) -> None:
+    # In one piece: both may say it at the same time.
+    says = r"import os, sys; sys.stdout.write(os.environ['RFSEARCH_TEST'] + '\n')"
+    with workers(tmp_path, says) as crew:
+        look_until_ended(crew)
+    assert (tmp_path / "workers.log").read_text() == "x\nx\n"
+
+
+def threads_of_each(tmp_path: Path, number: int) -> list[str]:
+    says = r"import os, sys; sys.stdout.write(os.environ.get('OMP_NUM_THREADS', 'all') + '\n')"
+    with workers(tmp_path, says, number=number) as crew:
+        look_until_ended(crew)
+    return (tmp_path / "workers.log").read_text().split()
+
+
+def test_workers_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert threads_of_each(tmp_path, 1) == ["all"]
+    assert threads_of_each(tmp_path, 2) == ["3"] * 2
+    assert threads_of_each(tmp_path, 8) == ["1"] * 8
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert threads_of_each(tmp_path, 2) == ["5"] * 2
+
+
+def test_killed_workers_are_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "started"
+    folder.mkdir()
+    with workers(tmp_path, DIES, str(folder), "5") as crew:
+        look_until_ended(crew)
+    assert 5 <= len(list(folder.iterdir())) <= 6
+
+
+def test_workers_that_never_get_anywhere_are_not_replaced_for_ever(tmp_path: Path) -> None:
+    folder = tmp_path / "started"
+    folder.mkdir()
+    with (
+        workers(tmp_path, DIES, str(folder), "999") as crew,
+        pytest.raises(ValueError, match=r"7 workers were killed before a trial .* by SIGKILL"),
+    ):
+        look_until_ended(crew)
+
+
+def test_progress_resets_the_count(tmp_path: Path) -> None:
+    folder = tmp_path / "started"
+    folder.mkdir()
+    finished = 0
+    with workers(tmp_path, DIES, str(folder), "20") as crew:
+        while crew.are_running(finished):
+            finished += 1
+            time.sleep(0.02)
+    assert len(list(folder.iterdir())) >= 20
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [
+        (2, ValueError, r"^no such space$"),
+        (1, RuntimeError, r"^A worker has failed \(no such space\); see .*workers\.log\.$"),
+    ],
+)
+def test_what_a_worker_says_at_last_is_passed_on(
+    tmp_path: Path, code: int, kind: type[Exception], message: str
+) -> None:
+    # In one piece, as `typer.echo` does: two workers say it at the same time.
+    words = r"import sys; sys.stderr.write('hm\n'); sys.stderr.write('error: no such space\n')"
+    with (
+        workers(tmp_path, f"{words}; sys.exit({code})") as crew,
+        pytest.raises(kind, match=message),
+    ):
+        look_until_ended(crew)
+
+
+def test_no_worker_outlives_the_block(tmp_path: Path) -> None:
+    with workers(tmp_path, STAYS) as crew:
+        while (tmp_path / "workers.log").read_text().count("up") < 2:
+            time.sleep(0.02)
+        processes = list(crew._running)
+    assert [process.returncode for process in processes] == [-15, -15]
