@@ -14,7 +14,7 @@ from sqlalchemy.pool import Pool
 from rfsearch.search import study
 from rfsearch.search.experiment import Experiment
 from rfsearch.storage import storage
-from rfsearch.storage.patient_storage import PatientStorage
+from rfsearch.storage.retrying_storage import RetryingStorage
 
 #: Closes what a test has opened; see the fixture `closed_databases`.
 OPENED = ExitStack()
@@ -41,7 +41,7 @@ def all_closed() -> Iterator[None]:
     assert not still_open, f"{len(still_open)} connections are left open"
 
 
-def open_storage(address: str, **options: Any) -> PatientStorage:
+def open_storage(address: str, **options: Any) -> RetryingStorage:
     return OPENED.enter_context(storage.open_storage(address, **options))
 
 

@@ -15,13 +15,13 @@ import rfsearch as rfs
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 sys.path += [
-    str(EXPERIMENTS / name) for name in ("erf_and_accuracy", "search_cost", "foretelling")
+    str(EXPERIMENTS / name) for name in ("erf_and_accuracy", "search_cost", "zero_cost_proxies")
 ]
 
 import figure  # noqa: E402
 import replay  # noqa: E402
 import rules  # noqa: E402
-import run as foretelling  # noqa: E402
+import run as zero_cost_proxies  # noqa: E402
 import train  # noqa: E402
 
 
@@ -52,10 +52,12 @@ def test_tables_follow_from_the_trials(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(figure, "HERE", folder)
     assert figure.by_ratio(figure.trials())["trainings"].sum() == space.size
     assert set(replay.load_table(folder, 26)) == set(space)
-    monkeypatch.setitem(foretelling.TABLES, "tiny", str(folder))
-    rows = list(foretelling.rows("tiny", 26))
+    monkeypatch.setitem(zero_cost_proxies.TABLES, "tiny", str(folder))
+    rows = list(zero_cost_proxies.rows("tiny", 26))
     assert len(rows) == space.size
-    assert all(np.isfinite([row[name] for name in foretelling.PROXIES]).all() for row in rows)
+    assert all(
+        np.isfinite([row[name] for name in zero_cost_proxies.PROXIES]).all() for row in rows
+    )
 
 
 def test_a_rule_saves_what_it_leaves_out(folder: Path) -> None:
@@ -80,19 +82,19 @@ def test_searches_are_replayed_within_their_ranges(monkeypatch: pytest.MonkeyPat
     theory = rfs.RFConstraint(target, effective=None, max_gridding=None)
     best_that_fits = max(table[arch][0] for arch in space if space.feasible(whole).contains(arch))
     for name, method in replay.methods(space, whole, theory).items():
-        course = replay.search(space, method, table, seed=0)
-        assert course.best == sorted(course.best)
-        assert course.gflops == list(range(1, len(course.best) + 1))
+        curve = replay.search(space, method, table, seed=0)
+        assert curve.best == sorted(curve.best)
+        assert curve.gflops == list(range(1, len(curve.best) + 1))
         if name in ("TPE, pruned", "TPE, constraints", "RFSampler(TPE)", "RFSampler(GP)"):
-            assert course.best[-1] <= best_that_fits
+            assert curve.best[-1] <= best_that_fits
 
 
 def test_a_report_of_searches_is_that_of_each_table() -> None:
     """Searches of two tables, the second of which is easier for all ways."""
 
     def searches(seed: int, way: str, *best: float) -> replay.Searches:
-        courses = [replay.Course([1.0, 2.0, 3.0], list(best))] * 3
-        return replay.Searches(("made up", 1), seed, way, courses)
+        curves = [replay.SearchCurve([1.0, 2.0, 3.0], list(best))] * 3
+        return replay.Searches(("made up", 1), seed, way, curves)
 
     found = []
     for way in replay.STYLES:

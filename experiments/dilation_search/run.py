@@ -61,13 +61,13 @@ def rows(searches: int, given: rfs.Architecture) -> list[Row]:
         space, known = rfs.SearchSpace.load(folder / "space.toml"), tables(folder)
         for way in ways:
             method = replay.methods(space, whole, theory)[way]
-            courses = [
+            curves = [
                 replay.search(space, method, table, seed)
                 for table in known
                 for seed in range(searches)
             ]
-            best = [np.median([c.after(n) for c in courses]) for n in (5, TRAININGS)]
-            spent = float(np.median([c.gflops[-1] for c in courses])) / 1000
+            best = [np.median([c.after(n) for c in curves]) for n in (5, TRAININGS)]
+            spent = float(np.median([c.gflops[-1] for c in curves])) / 1000
             count = space.feasible(whole).count if "RFSampler" in way else space.size
             found.append((f"{name}: {way}", count, *map(float, best), spent))
     return found

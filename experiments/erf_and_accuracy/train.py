@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 import rfsearch as rfs
 from rfsearch.search.study import storage_url
-from rfsearch.storage.patient_storage import PatientStorage
+from rfsearch.storage.retrying_storage import RetryingStorage
 from rfsearch.storage.storage import open_storage
 from rfsearch.training.tasks import Task
 
@@ -28,7 +28,7 @@ from rfsearch.training.tasks import Task
 IMAGE_SIDES = (26, 36, 18)
 
 
-def storage_of(folder: Path) -> PatientStorage:
+def storage_of(folder: Path) -> RetryingStorage:
     """The database of a folder's studies; whoever opens it closes it."""
     return open_storage(storage_url(folder.resolve()))
 

@@ -33,7 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rfsearch.analysis.analysis import trials_dataframe
 from rfsearch.network.model import SearchedNetwork
 from rfsearch.search.experiment import Experiment
-from rfsearch.search.quota import num_trained
+from rfsearch.search.stopping import num_trained
 from rfsearch.search.study import StudyAddress, open_study
 from rfsearch.search.worker import Worker
 from rfsearch.storage.recovery import LOSSES, RETRY_OF

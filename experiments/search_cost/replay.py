@@ -55,7 +55,7 @@ class Method:
 
 
 @dataclass
-class Course:
+class SearchCurve:
     """What a search has found after each training."""
 
     gflops: list[float] = field(default_factory=list)
@@ -127,9 +127,9 @@ def search(
     method: Method,
     table: dict[rfs.Architecture, tuple[float, float]],
     seed: int,
-) -> Course:
+) -> SearchCurve:
     """Search once; a candidate costs its training when it is proposed first, and nothing later."""
-    course, tried, repeats = Course(), set(), 0
+    curve, tried, repeats = SearchCurve(), set(), 0
 
     def objective(trial: optuna.Trial) -> float:
         nonlocal repeats
@@ -139,14 +139,14 @@ def search(
         repeats = repeats + 1 if architecture in tried else 0
         if not repeats:
             tried.add(architecture)
-            course.add(gflops, value)
+            curve.add(gflops, value)
         if len(tried) == TRAININGS or repeats == REPEATS:
             trial.study.stop()
         return value
 
     study = optuna.create_study(direction="maximize", sampler=method.sampler(seed))
     study.optimize(objective, n_trials=TRIALS)
-    return course
+    return curve
 
 
 def load_table(
@@ -170,17 +170,17 @@ class Searches:
         case: Name of the space, and the side of the digits in px.
         training_seed: With which the table's candidates were trained.
         way: How it was searched.
-        courses: One for each search.
+        curves: One for each search.
     """
 
     case: tuple[str, int]
     training_seed: int
     way: str
-    courses: list[Course]
+    curves: list[SearchCurve]
 
     def best(self, number: int) -> float:
         """Accuracy after so many trainings, the median of the searches."""
-        return float(np.median([course.after(number) for course in self.courses]))
+        return float(np.median([curve.after(number) for curve in self.curves]))
 
 
 def report(found: list[Searches]) -> pd.DataFrame:
@@ -200,13 +200,13 @@ def report(found: list[Searches]) -> pd.DataFrame:
         firsts, compute, needs, ten = [], [], [], []
         for one in (one for one in found if one.way == way):
             ten.append(one.best(10))
-            for course in one.courses:
-                first = course.first(bars[one.training_seed])
+            for curve in one.curves:
+                first = curve.first(bars[one.training_seed])
                 # A search that never reaches the bar has spent all it had: more would be needed.
                 firsts.append(first or np.inf)
-                compute.append(course.gflops[first - 1] if first else np.inf)
-            reference = plain[one.training_seed].courses
-            needs += [course.first(ten[-1]) or np.inf for course in reference]
+                compute.append(curve.gflops[first - 1] if first else np.inf)
+            reference = plain[one.training_seed].curves
+            needs += [curve.first(ten[-1]) or np.inf for curve in reference]
         rows.append((
             way, np.isfinite(firsts).mean(), np.median(firsts), np.median(compute),
             np.mean(ten), np.median(needs),
@@ -223,9 +223,9 @@ def draw(results: dict[tuple[str, int], list[Searches]]) -> None:
     panels = np.ravel(figure.subplots(2, len(results) // 2))
     for axes, ((space, side), found) in zip(panels, results.items(), strict=True):
         for way, (color, line) in STYLES.items():
-            courses = [course for one in found if one.way == way for course in one.courses]
-            numbers = range(1, max(len(course.best) for course in courses) + 1)
-            best = [np.mean([course.after(number) for course in courses]) for number in numbers]
+            curves = [curve for one in found if one.way == way for curve in one.curves]
+            numbers = range(1, max(len(curve.best) for curve in curves) + 1)
+            best = [np.mean([curve.after(number) for curve in curves]) for number in numbers]
             axes.plot(numbers, best, line, color=color, label=way)
         axes.set(title=f"{space}, digits of {side} px", xlabel="trained candidates")
     for axes in panels[:: len(results) // 2]:
@@ -249,8 +249,8 @@ def search_often(case: tuple[str, int], training_seed: int, way: str, number: in
     space = rfs.SearchSpace.load(folder / "space.toml")
     method = methods(space, *constraints(side))[way]
     table = load_table(folder, side, training_seed)
-    courses = [search(space, method, table, seed) for seed in range(number)]
-    return Searches((name, side), training_seed, way, courses)
+    curves = [search(space, method, table, seed) for seed in range(number)]
+    return Searches((name, side), training_seed, way, curves)
 
 
 def jobs(number: int) -> Iterator[tuple[tuple[str, int], int, str, int]]:

@@ -11,7 +11,7 @@ from rfsearch.analysis.statistics import rank_correlation
 if TYPE_CHECKING:
     from rfsearch.basics.ranges import Range
 
-#: Columns that may foretell the value, with what they are called.
+#: Columns that may predict the value, with what they are called.
 PREDICTORS = {
     "erf_ratio_trained": "ERF ratio, trained",
     "erf_trained": "ERF size, trained",

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from rfsearch.storage.outage import DatabaseLostError
+from rfsearch.storage.errors import DatabaseLostError
 
 
 class _Bug(Exception):  # noqa: N818  # carries another exception past `user_mistakes`

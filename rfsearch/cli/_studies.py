@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     import optuna
 
-    from rfsearch.report.story import Story
+    from rfsearch.report.summary import StudySummary
 
 FolderArgument = Annotated[
     Path | None, typer.Argument(help="An experiment's folder or TOML file, after `rfsearch run`.")
@@ -20,8 +20,10 @@ FolderArgument = Annotated[
 
 
 @contextmanager
-def load_story(folder: Path | None, storage: str | None, name: str | None) -> Iterator[Story]:
-    """The story of the study that is meant; its database is open until the block ends.
+def load_summary(
+    folder: Path | None, storage: str | None, name: str | None
+) -> Iterator[StudySummary]:
+    """The summary of the study that is meant; its database is open until the block ends.
 
     Where both a folder and a database are given, the study is in the database and the folder says
     what its experiment is.
@@ -29,16 +31,16 @@ def load_story(folder: Path | None, storage: str | None, name: str | None) -> It
     Raises:
         ValueError: If neither is given, or there is no such study.
     """
-    from rfsearch.report.story import Story
+    from rfsearch.report.summary import StudySummary
 
     with find_study(folder, storage, name) as study:
         if folder is None:
-            yield Story.of_study(study)
+            yield StudySummary.of_study(study)
         else:
-            from rfsearch.report.experiment_story import experiment_story
+            from rfsearch.report.experiment_summary import experiment_summary
             from rfsearch.search.experiment import Experiment
 
-            yield experiment_story(study, Experiment.load(folder))
+            yield experiment_summary(study, Experiment.load(folder))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import typer
 
 from rfsearch.cli._errors import as_bugs, user_mistakes
 from rfsearch.cli._search import StorageOption, StudyOption
-from rfsearch.cli._studies import FolderArgument, load_story
+from rfsearch.cli._studies import FolderArgument, load_summary
 
 
 def dashboard(
@@ -33,11 +33,11 @@ def dashboard(
             raise ValueError(
                 "optuna-dashboard is not installed: pip install 'rfsearch[dashboard]'."
             ) from None
-        with load_story(folder, storage, study) as story, as_bugs():
+        with load_summary(folder, storage, study) as summary, as_bugs():
             from rfsearch.report.dashboard import MemoryArtifacts, dashboard_study
 
             artifacts = MemoryArtifacts()
-            shown = dashboard_study(story, artifacts)
+            shown = dashboard_study(summary, artifacts)
             app = optuna_dashboard.wsgi(shown._storage, artifact_store=artifacts)
         with _server(app, host, port) as server:
             typer.echo(f"dashboard  http://{host}:{server.server_port}/  (Ctrl-C ends it)")

@@ -9,7 +9,7 @@ import typer
 
 from rfsearch.cli._errors import as_bugs, user_mistakes
 from rfsearch.cli._search import StorageOption, StudyOption
-from rfsearch.cli._studies import FolderArgument, load_story
+from rfsearch.cli._studies import FolderArgument, load_summary
 
 
 def report(
@@ -25,10 +25,10 @@ def report(
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         if out.suffix not in (".html", ".htm"):
             raise ValueError(f"`--out` must end in .html, but got {out}.")
-        with load_story(folder, storage, study) as story, as_bugs():
+        with load_summary(folder, storage, study) as summary, as_bugs():
             from rfsearch.report.html import render_report
 
-            html = render_report(story)
+            html = render_report(summary)
         try:
             out.write_text(html, encoding="utf-8")
         except OSError as error:

@@ -89,7 +89,7 @@ def run(
         )
         interrupts = Interrupts(grace)
         if on == Place.RAY:
-            from rfsearch.cli._crew import search_on_ray
+            from rfsearch.cli._worker_pool import search_on_ray
             from rfsearch.search.ray_workers import RayJob
 
             job = RayJob(Path(experiment).resolve(), address, heartbeat, grace)
@@ -98,7 +98,7 @@ def run(
             with as_bugs():
                 interrupted = _search(opened, loaded, heartbeat, interrupts)
         else:
-            from rfsearch.cli._crew import search_together
+            from rfsearch.cli._worker_pool import search_together
 
             lock.close()  # The workers share the folder.
             options = ["--heartbeat", str(heartbeat), "--grace", str(grace)]

@@ -47,7 +47,7 @@ def worker(
         from rfsearch.search.interrupts import Interrupts
         from rfsearch.search.study import open_study, together
         from rfsearch.search.worker import Worker
-        from rfsearch.storage.patient_storage import PATIENCE
+        from rfsearch.storage.retrying_storage import PATIENCE
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         check_device(device)
@@ -77,11 +77,11 @@ def worker(
     raise typer.Exit(code)
 
 
-def _work(crew_member: Worker) -> int:
+def _work(worker: Worker) -> int:
     """The exit code: that of the signal which has ended the work, or 0."""
     try:
-        crew_member.work()
+        worker.work()
     except KeyboardInterrupt:
         typer.echo("Stopped; the trial was handed back.", err=True)
-        return 128 + (crew_member.interrupts.requested or 2)
+        return 128 + (worker.interrupts.requested or 2)
     return 0

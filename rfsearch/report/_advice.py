@@ -11,7 +11,7 @@ from rfsearch.analysis.statistics import RankCorrelation, trend
 from rfsearch.search.curves import curve_of
 
 if TYPE_CHECKING:
-    from rfsearch.report.story import Story
+    from rfsearch.report.summary import StudySummary
 
 #: Fewer trained candidates than this leave most questions open.
 ENOUGH_CANDIDATES = 20
@@ -23,9 +23,9 @@ _RISING = 0.02
 _MANY = 0.3
 
 
-def erf_verdict(story: Story) -> list[str]:
+def erf_verdict(summary: StudySummary) -> list[str]:
     """Whether the receptive field has to do with the value, in sentences."""
-    effect = erf_correlations(story.frame, story.effective).set_index("predictor")
+    effect = erf_correlations(summary.frame, summary.effective).set_index("predictor")
     points = int(effect["points"].max()) if len(effect) else 0
     if points < ENOUGH_CANDIDATES // 2:
         return [f"{points} trained candidates are too few to say."]
@@ -33,10 +33,10 @@ def erf_verdict(story: Story) -> list[str]:
     rho, low, high = row[0].tolist()
     found = RankCorrelation(rho, low, high, points)
     sentences = [
-        f"The rank correlation of ERF size after training and {story.metric} is {found}."
+        f"The rank correlation of ERF size after training and {summary.metric} is {found}."
         + ("" if found.is_clear else " The interval includes zero: no direction is shown.")
     ]
-    sentences += _best_size(story)
+    sentences += _best_size(summary)
     costs = effect.loc[effect.index.intersection(["params_m", "flops_g"]), ["what", "rho"]]
     stronger = costs[costs["rho"].abs() > abs(found.rho)]
     if len(stronger):
@@ -45,7 +45,7 @@ def erf_verdict(story: Story) -> list[str]:
             f"Stronger correlated with it: {' and '.join(parts)}. What larger networks gain and "
             "what larger fields gain cannot be told apart here."
         )
-    if (story.frame["rejected_by"].isin(["theoretical", "expected", "measured"])).any():
+    if (summary.frame["rejected_by"].isin(["theoretical", "expected", "measured"])).any():
         sentences.append(
             "Only candidates that passed the gates were trained, so this says whether the ERF "
             "matters inside the target, not whether the target itself does."
@@ -53,29 +53,29 @@ def erf_verdict(story: Story) -> list[str]:
     return sentences
 
 
-def _best_size(story: Story) -> list[str]:
+def _best_size(summary: StudySummary) -> list[str]:
     """Where the smooth mean is best, if it is more than noise."""
-    smooth = trend(story.trained["erf_trained"], story.trained["value"])
+    smooth = trend(summary.trained["erf_trained"], summary.trained["value"])
     if smooth.empty:
         return []
-    if not story.maximizes:
+    if not summary.maximizes:
         smooth[["mean", "low", "high"]] = -smooth[["mean", "high", "low"]].to_numpy()
     best = smooth.iloc[int(smooth["mean"].to_numpy().argmax())]
     if best["low"] <= smooth["mean"].min():
         return ["The smooth mean is level within its band: no ERF size is shown to be best."]
     size = f"{best['x']:.0f} px"
-    if story.objects is not None:
-        size += f", {best['x'] / story.objects.high:.1f} times the largest object"
+    if summary.objects is not None:
+        size += f", {best['x'] / summary.objects.high:.1f} times the largest object"
     return [f"The smooth mean is best at an ERF size of {size}."]
 
 
-def next_steps(story: Story) -> list[str]:
+def next_steps(summary: StudySummary) -> list[str]:
     """What to do next, the most urgent first."""
-    return list(_steps(story))
+    return list(_steps(summary))
 
 
-def _steps(story: Story) -> Iterator[str]:
-    trained = story.trained
+def _steps(summary: StudySummary) -> Iterator[str]:
+    trained = summary.trained
     if trained.empty:
         yield (
             "No candidate was trained to the end. See what stopped them, and widen the target or "
@@ -87,36 +87,36 @@ def _steps(story: Story) -> Iterator[str]:
             f"Train more candidates: {len(trained)} leave wide intervals. Raise "
             "trained_trials in the experiment's file and run it again; it goes on from here."
         )
-    if story.baselines.empty:
+    if summary.baselines.empty:
         yield (
             "Name well-known networks as baselines in the experiment's file, such as "
             'baselines = ["resnet18"]: without one, nothing says what is good.'
         )
-    yield from _about_training(story)
-    yield from _about_bounds(story)
-    yield from _about_choices(story)
-    yield from _about_proposals(story)
+    yield from _about_training(summary)
+    yield from _about_bounds(summary)
+    yield from _about_choices(summary)
+    yield from _about_proposals(summary)
     yield (
         "Train the best three again with other seeds before relying on their order: each value "
         "comes from one training."
     )
 
 
-def _about_training(story: Story) -> Iterator[str]:
-    number = int(story.trained["number"].iloc[0])
-    values = curve_of(story.study.get_trials(deepcopy=False)[number])
+def _about_training(summary: StudySummary) -> Iterator[str]:
+    number = int(summary.trained["number"].iloc[0])
+    values = curve_of(summary.study.get_trials(deepcopy=False)[number])
     last = [values[epoch] for epoch in sorted(values)[-2:]]
     if len(last) == 2 and last[1]:
-        gain = (last[1] - last[0]) * (1 if story.maximizes else -1)
+        gain = (last[1] - last[0]) * (1 if summary.maximizes else -1)
         if gain / abs(last[1]) > _RISING:
             yield (
-                f"Train longer: the best candidate's {story.metric} still went from {last[0]:.3f} "
-                f"to {last[1]:.3f} in its last epoch, so the order may yet change."
+                f"Train longer: the best candidate's {summary.metric} still went from "
+                f"{last[0]:.3f} to {last[1]:.3f} in its last epoch, so the order may yet change."
             )
 
 
-def _about_bounds(story: Story) -> Iterator[str]:
-    allowed, size = story.effective, story.trained["erf_expected"].iloc[0]
+def _about_bounds(summary: StudySummary) -> Iterator[str]:
+    allowed, size = summary.effective, summary.trained["erf_expected"].iloc[0]
     if allowed is None or not size > 0:
         return
     for bound, way in ((allowed.low, "smaller"), (allowed.high, "larger")):
@@ -127,12 +127,12 @@ def _about_bounds(story: Story) -> Iterator[str]:
             )
 
 
-def _about_choices(story: Story) -> Iterator[str]:
-    if story.space is None:
+def _about_choices(summary: StudySummary) -> Iterator[str]:
+    if summary.space is None:
         return
-    best = story.study.get_trials(deepcopy=False)[int(story.trained["number"].iloc[0])]
+    best = summary.study.get_trials(deepcopy=False)[int(summary.trained["number"].iloc[0])]
     edges = []
-    for name, options in story.space.choices().items():
+    for name, options in summary.space.choices().items():
         value = best.params.get(name)
         numbers = [option for option in options if not isinstance(option, str)]
         if isinstance(value, int) and len(numbers) > 2 and value == max(numbers):
@@ -144,8 +144,8 @@ def _about_choices(story: Story) -> Iterator[str]:
         )
 
 
-def _about_proposals(story: Story) -> Iterator[str]:
-    frame = candidates(story.frame)
+def _about_proposals(summary: StudySummary) -> Iterator[str]:
+    frame = candidates(summary.frame)
     stopped = float(frame["rejected_by"].isin(["theoretical", "gridding", "expected"]).mean())
     if stopped > _MANY:
         yield (

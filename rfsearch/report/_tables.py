@@ -15,7 +15,7 @@ from rfsearch.report._advice import ENOUGH_CANDIDATES
 from rfsearch.report._text import duration
 
 if TYPE_CHECKING:
-    from rfsearch.report.story import Story
+    from rfsearch.report.summary import StudySummary
 
 #: Columns of the tables of candidates: column, heading, format.
 _CANDIDATE = (
@@ -43,25 +43,27 @@ class Grid(NamedTuple):
     rows: list[list[str]]
 
 
-def candidates(story: Story) -> Grid:
+def candidates(summary: StudySummary) -> Grid:
     """The best candidates."""
-    return _grid(story.trained.head(_TOP), _named(story, _CANDIDATE))
+    return _grid(summary.trained.head(_TOP), _named(summary, _CANDIDATE))
 
 
-def baselines(story: Story) -> Grid:
+def baselines(summary: StudySummary) -> Grid:
     """The known networks, the best first."""
-    return _grid(story.baselines, _named(story, _BASELINE))
+    return _grid(summary.baselines, _named(summary, _BASELINE))
 
 
-def front(story: Story) -> Grid:
+def front(summary: StudySummary) -> Grid:
     """The candidates on the Pareto front, the best score first; nothing with one objective."""
-    costs = [(cost, cost_label(cost), "{:.4g}") for cost in story.costs]
-    table = story.front.head(_FRONT if costs else 0)
-    return _grid(table, [*_named(story, _CANDIDATE[:2]), *costs, *_CANDIDATE[2:8]])
+    costs = [(cost, cost_label(cost), "{:.4g}") for cost in summary.costs]
+    table = summary.front.head(_FRONT if costs else 0)
+    return _grid(table, [*_named(summary, _CANDIDATE[:2]), *costs, *_CANDIDATE[2:8]])
 
 
-def _named(story: Story, columns: tuple[tuple[str, str, str], ...]) -> list[tuple[str, str, str]]:
-    return [(column, heading or story.metric, form) for column, heading, form in columns]
+def _named(
+    summary: StudySummary, columns: tuple[tuple[str, str, str], ...]
+) -> list[tuple[str, str, str]]:
+    return [(column, heading or summary.metric, form) for column, heading, form in columns]
 
 
 def _grid(frame: pd.DataFrame, columns: list[tuple[str, str, str]]) -> Grid:
@@ -72,17 +74,17 @@ def _grid(frame: pd.DataFrame, columns: list[tuple[str, str, str]]) -> Grid:
     return Grid([heading for _, heading, _ in columns], rows)
 
 
-def effects(story: Story) -> Grid:
+def effects(summary: StudySummary) -> Grid:
     """How each predictor goes with the value."""
-    effect = erf_correlations(story.frame, story.effective).dropna(subset=["rho"])
+    effect = erf_correlations(summary.frame, summary.effective).dropna(subset=["rho"])
     columns = [("what", "predictor", "{}"), ("rho", "rank correlation", "{:+.2f}")]
     columns += [("low", "95 % from", "{:+.2f}"), ("high", "to", "{:+.2f}")]
     return _grid(effect, [*columns, ("points", "candidates", "{:d}")])
 
 
-def saved(story: Story) -> Grid:
+def saved(summary: StudySummary) -> Grid:
     """What each gate stopped."""
-    table = gate_savings(story.frame)
+    table = gate_savings(summary.frame)
     spans = ["saved_seconds", "saved_low", "saved_high"]
     table[spans] = table[spans].map(lambda s: duration(s) if pd.notna(s) else None)
     columns = [("what", "gate", "{}"), ("stopped", "trials stopped", "{:d}")]
@@ -90,18 +92,18 @@ def saved(story: Story) -> Grid:
     return _grid(table, [*columns, ("saved_high", "to", "{}")])
 
 
-def choices(story: Story) -> Grid:
+def choices(summary: StudySummary) -> Grid:
     """The choices that matter most, where there are candidates enough."""
-    table = choice_importances(story.study).head(_TOP)
-    if len(story.trained) < ENOUGH_CANDIDATES:  # A tenth of them would be one or two.
+    table = choice_importances(summary.study).head(_TOP)
+    if len(summary.trained) < ENOUGH_CANDIDATES:  # A tenth of them would be one or two.
         table = table.head(0)
     return _grid(table, [("parameter", "choice", "{}"), ("importance", "importance", "{:.0%}")])
 
 
-def levels(story: Story) -> Grid:
+def levels(summary: StudySummary) -> Grid:
     """The output maps of the best candidate, if it has several."""
-    table = levels_dataframe(story.study)
-    best = story.trained["number"].head(1)
+    table = levels_dataframe(summary.study)
+    best = summary.trained["number"].head(1)
     columns = [("level", "level", "{}"), ("stride", "stride, px", "{:d}")]
     columns += [("trf_size", "TRF, px", "{:d}"), ("erf_expected", "ERF expected, px", "{:.0f}")]
     columns += [("part_low", "objects from, px", "{:.0f}"), ("part_high", "to, px", "{:.0f}")]

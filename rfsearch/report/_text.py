@@ -13,23 +13,23 @@ from rfsearch.analysis.savings import gate_savings
 from rfsearch.space.feasible import wilson_interval
 
 if TYPE_CHECKING:
-    from rfsearch.report.story import Story
+    from rfsearch.report.summary import StudySummary
 
 
-def asked(story: Story) -> list[tuple[str, str]]:
+def asked(summary: StudySummary) -> list[tuple[str, str]]:
     """Names and values of what the search was to do."""
     rows = []
-    if story.objects is not None:
-        rows.append(("objects", str(story.objects)))
-    if story.constraint is not None:
-        gates = {gate: str(allowed) for gate, allowed in story.constraint.ranges().items()}
-        if story.settings.get("target", {}).get("max_training_memory_mb") == "device":
+    if summary.objects is not None:
+        rows.append(("objects", str(summary.objects)))
+    if summary.constraint is not None:
+        gates = {gate: str(allowed) for gate, allowed in summary.constraint.ranges().items()}
+        if summary.settings.get("target", {}).get("max_training_memory_mb") == "device":
             # Not what the machine has that writes the report.
             gates["training_memory"] = "at most what the device of the worker has"
         rows += [(f"{gate} gate", allowed) for gate, allowed in gates.items()]
-    if story.space is not None:
-        rows.append(("search space", f"{story.space.size:,} candidates"))
-    settings = story.settings
+    if summary.space is not None:
+        rows.append(("search space", f"{summary.space.size:,} candidates"))
+    settings = summary.settings
     for table in ("data", "training", "search"):
         known = {k: v for k, v in settings.get(table, {}).items() if v is not None}
         if known:
@@ -37,89 +37,91 @@ def asked(story: Story) -> list[tuple[str, str]]:
     return rows
 
 
-def facts(story: Story) -> list[tuple[str, str]]:
+def facts(summary: StudySummary) -> list[tuple[str, str]]:
     """The numbers to see first."""
-    trained, own = story.trained, candidates(story.frame)
+    trained, own = summary.trained, candidates(summary.frame)
     facts = [("trials", f"{len(own):,}"), ("trained to the end", f"{len(trained):,}")]
     if len(trained):
         best = float(trained["value"].iloc[0])
-        facts.insert(0, (f"best {story.metric}", f"{best:.3f}"))
-    if story.costs:
-        facts.append(("on the Pareto front", f"{len(story.front):,}"))
+        facts.insert(0, (f"best {summary.metric}", f"{best:.3f}"))
+    if summary.costs:
+        facts.append(("on the Pareto front", f"{len(summary.front):,}"))
     seconds = float(own["train_seconds"].sum())
     facts.append(("training", duration(seconds)))
-    saved = float(gate_savings(story.frame)["saved_seconds"].sum())
+    saved = float(gate_savings(summary.frame)["saved_seconds"].sum())
     if saved > 0:
         facts.append(("training saved (estimate)", duration(saved)))
     return facts
 
 
-def found(story: Story) -> list[str]:
+def found(summary: StudySummary) -> list[str]:
     """The best candidate."""
-    if story.trained.empty:
+    if summary.trained.empty:
         return ["No candidate was trained to the end."]
-    best = story.trained.iloc[0]
+    best = summary.trained.iloc[0]
     value = f"{float(best['value']):.3f}"
-    interval = _interval(story, float(best["value"]))
+    interval = _interval(summary, float(best["value"]))
     if interval:
-        value += f" (95 % interval of its {story.num_valid:,} validation images {interval})"
-    praise = f"has the best {story.metric}:" if story.costs else f"is the best: {story.metric}"
+        value += f" (95 % interval of its {summary.num_valid:,} validation images {interval})"
+    praise = (
+        f"has the best {summary.metric}:" if summary.costs else f"is the best: {summary.metric}"
+    )
     sentences = [f"Trial {best['number']} {praise} {value}."]
     if pd.notna(best["erf_trained"]):
         sentence = (
             f"Its ERF is {best['erf_trained']:.0f} px after training, of a theoretical receptive "
             f"field of {best['trf_size']} px"
         )
-        if story.objects is not None:
+        if summary.objects is not None:
             sentence += (
-                f": {best['erf_trained'] / story.objects.high:.1f} times the largest object"
+                f": {best['erf_trained'] / summary.objects.high:.1f} times the largest object"
             )
         sentences.append(f"{sentence}.")
     return sentences
 
 
-def on_the_front(story: Story) -> list[str]:
+def on_the_front(summary: StudySummary) -> list[str]:
     """What the Pareto front offers, and for which scores; nothing with one objective."""
-    if not story.costs:
+    if not summary.costs:
         return []
-    if story.front.empty:
+    if summary.front.empty:
         return ["No candidate that fits was trained to the end."]
-    front, best = story.front, story.front.iloc[0]
-    names = [story.metric, *map(cost_label, story.costs)]
+    front, best = summary.front, summary.front.iloc[0]
+    names = [summary.metric, *map(cost_label, summary.costs)]
     sentences = [
-        f"{len(front)} of {len(story.trained)} candidates are on the Pareto front of "
+        f"{len(front)} of {len(summary.trained)} candidates are on the Pareto front of "
         f"{', '.join(names[:-1])} and {names[-1]}: no other is better in one of these and as good "
         "in all."
     ]
-    for cost in story.costs:
+    for cost in summary.costs:
         known = front.dropna(subset=[cost])
-        ordered = known.sort_values(cost, ascending=story.objectives[cost] == "minimize")
+        ordered = known.sort_values(cost, ascending=summary.objectives[cost] == "minimize")
         if len(ordered) and ordered["number"].iloc[0] != best["number"]:
             least = ordered.iloc[0]
             sentences.append(
                 f"By {cost_label(cost)} trial {least['number']} is the best: {least[cost]:.3g}, "
-                f"with {story.metric} {least['value']:.3f}; trial {best['number']} with "
+                f"with {summary.metric} {least['value']:.3f}; trial {best['number']} with "
                 f"{best['value']:.3f} has {best[cost]:.3g}."
             )
     return sentences
 
 
-def against_baselines(story: Story) -> list[str]:
+def against_baselines(summary: StudySummary) -> list[str]:
     """Whether the best candidate is better than the best baseline, and by how much."""
-    if story.baselines.empty:
+    if summary.baselines.empty:
         return ["This study has no baseline, so the search cannot be said to beat anything."]
-    if story.trained.empty:
+    if summary.trained.empty:
         return ["No candidate was trained to the end that could be compared."]
-    known, best = story.baselines.iloc[0], story.trained.iloc[0]
+    known, best = summary.baselines.iloc[0], summary.trained.iloc[0]
     ours, theirs = float(best["value"]), float(known["value"])
-    gain = (ours - theirs) * (1 if story.maximizes else -1)
+    gain = (ours - theirs) * (1 if summary.maximizes else -1)
     verdict = "better than" if gain > 0 else "no better than"
     sentences = [
         f"The best candidate is {verdict} the best baseline, {known['baseline']}: "
         f"{ours:.3f} against {theirs:.3f}, a difference of {ours - theirs:+.3f}."
     ]
-    if story.num_valid and story.metric == "accuracy":
-        low, high = difference_interval(ours, theirs, story.num_valid)
+    if summary.num_valid and summary.metric == "accuracy":
+        low, high = difference_interval(ours, theirs, summary.num_valid)
         sentences.append(
             f"The 95 % interval of the difference, from the number of validation images alone, is "
             f"{low:+.3f} to {high:+.3f}" + ("." if low > 0 or high < 0 else ": it may be chance.")
@@ -130,10 +132,10 @@ def against_baselines(story: Story) -> list[str]:
     return sentences
 
 
-def _interval(story: Story, value: float) -> str:
-    if not story.num_valid or story.metric != "accuracy":
+def _interval(summary: StudySummary, value: float) -> str:
+    if not summary.num_valid or summary.metric != "accuracy":
         return ""
-    low, high = wilson_interval(round(value * story.num_valid), story.num_valid)
+    low, high = wilson_interval(round(value * summary.num_valid), summary.num_valid)
     return f"{low:.3f} to {high:.3f}"
 
 

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from optuna.trial import FrozenTrial
 
-    from rfsearch.report.story import Story
+    from rfsearch.report.summary import StudySummary
 
 #: Attributes that say in the table of trials what the constraints say.
 FEASIBLE, VIOLATION = "rf_feasible", "rf_violation"
 #: Where optuna-dashboard looks for constraints.
 _LEGACY_CONSTRAINTS = "constraints"
-#: Best candidates whose ERF map is shown, beside `Story.examples`.
+#: Best candidates whose ERF map is shown, beside `StudySummary.examples`.
 _MAPS = 10
 
 
@@ -66,31 +66,31 @@ class MemoryArtifacts:
         self._files.pop(artifact_id, None)
 
 
-def dashboard_study(story: Story, artifacts: MemoryArtifacts) -> optuna.Study:
+def dashboard_study(summary: StudySummary, artifacts: MemoryArtifacts) -> optuna.Study:
     """A copy of a study in memory, as it is now, for optuna-dashboard to show.
 
     Args:
-        story: The study.
+        summary: The study.
         artifacts: Where the ERF maps go.
     """
     shown = optuna.create_study(
-        study_name=story.study.study_name,
-        directions=story.study.directions,
+        study_name=summary.study.study_name,
+        directions=summary.study.directions,
         storage=optuna.storages.InMemoryStorage(),
     )
-    if story.study.metric_names:
-        name_objectives(shown, story.study.metric_names)
-    for key, value in story.study.user_attrs.items():
+    if summary.study.metric_names:
+        name_objectives(shown, summary.study.metric_names)
+    for key, value in summary.study.user_attrs.items():
         shown.set_user_attr(key, value)
-    shown.add_trials([_copy(t) for t in story.study.get_trials(deepcopy=False)])
+    shown.add_trials([_copy(t) for t in summary.study.get_trials(deepcopy=False)])
     trials = shown.get_trials(deepcopy=False)
-    numbers = [*story.examples.values(), *story.trained["number"].head(_MAPS)]
+    numbers = [*summary.examples.values(), *summary.trained["number"].head(_MAPS)]
     for number in dict.fromkeys(map(int, numbers)):
         if "architecture" in trials[number].user_attrs:
-            _add_map(story, number, trials[number], artifacts)
-    for name, figure in _figures(story).items():
+            _add_map(summary, number, trials[number], artifacts)
+    for name, figure in _figures(summary).items():
         save_plotly_graph_object(shown, figure, graph_object_id=name)
-    save_note(shown, note(story))
+    save_note(shown, note(summary))
     return shown
 
 
@@ -105,9 +105,11 @@ def _copy(trial: FrozenTrial) -> FrozenTrial:
     return copied
 
 
-def _add_map(story: Story, number: int, trial: FrozenTrial, artifacts: MemoryArtifacts) -> None:
-    erf = story.maps.get(number) or story.architecture(number).expected_erf().profile
-    kind = "measured" if number in story.maps else "expected"
+def _add_map(
+    summary: StudySummary, number: int, trial: FrozenTrial, artifacts: MemoryArtifacts
+) -> None:
+    erf = summary.maps.get(number) or summary.architecture(number).expected_erf().profile
+    kind = "measured" if number in summary.maps else "expected"
     file = io.BytesIO()
     erf_heat_map(erf, f"trial {number}: {kind} ERF before training").savefig(file, dpi=100)
     file.seek(0)
@@ -117,15 +119,20 @@ def _add_map(story: Story, number: int, trial: FrozenTrial, artifacts: MemoryArt
     trial.system_attrs[f"artifacts:{name}"] = json.dumps(about | {"encoding": None})
 
 
-def note(story: Story) -> str:
+def note(summary: StudySummary) -> str:
     """What was asked, found and is to do, as Markdown."""
-    lines = [f"# {plain(story.study.study_name)}", plain(story.question), ""]
-    lines += ["| | |", "|---|---|", *(f"| {plain(n)} | {plain(v)} |" for n, v in facts(story)), ""]
+    lines = [f"# {plain(summary.study.study_name)}", plain(summary.question), ""]
+    lines += [
+        "| | |",
+        "|---|---|",
+        *(f"| {plain(n)} | {plain(v)} |" for n, v in facts(summary)),
+        "",
+    ]
     for heading, sentences in (
-        ("What was found", found(story) + on_the_front(story)),
-        ("Against the baselines", against_baselines(story)),
-        ("Does the effective receptive field matter here?", erf_verdict(story)),
-        ("What to do next", [f"- {step}" for step in next_steps(story)]),
+        ("What was found", found(summary) + on_the_front(summary)),
+        ("Against the baselines", against_baselines(summary)),
+        ("Does the effective receptive field matter here?", erf_verdict(summary)),
+        ("What to do next", [f"- {step}" for step in next_steps(summary)]),
     ):
         lines += [f"## {heading}", *(plain(sentence) for sentence in sentences), ""]
     return "\n".join(lines)
@@ -140,21 +147,21 @@ def plain(text: str) -> str:
     return "".join(f"\\{sign}" if sign in r"\`*_[]<>#|" else sign for sign in text)
 
 
-def _figures(story: Story) -> dict[str, go.Figure]:
+def _figures(summary: StudySummary) -> dict[str, go.Figure]:
     """The figures by their fixed names, made for the dashboard's narrow cards."""
-    frame = story.frame
+    frame = summary.frame
     figures = {
         "rf-feasibility": ("Feasibility of each trial", interactive.feasibility(frame)),
         "rf-funnel": ("What the gates let through", interactive.funnel(frame)),
     }
-    if len(story.trained):
-        largest = story.objects.high if story.objects else None
-        figure = interactive.value_against_erf(frame, story.effective, largest)
+    if len(summary.trained):
+        largest = summary.objects.high if summary.objects else None
+        figure = interactive.value_against_erf(frame, summary.effective, largest)
         figure.update_annotations(font_size=9)
         figure.update_layout(showlegend=False)
-        figures["rf-erf"] = (f"{escape(story.metric)} against the ERF", figure)
-        if story.costs:
-            front = interactive_front.pareto_panels(frame, story.objectives)
+        figures["rf-erf"] = (f"{escape(summary.metric)} against the ERF", figure)
+        if summary.costs:
+            front = interactive_front.pareto_panels(frame, summary.objectives)
             figures["rf-front"] = ("Pareto front", front)
     for title, figure in figures.values():
         # A template is most of a figure's text, which is stored in pieces of 2 kB.

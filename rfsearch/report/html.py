@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
-    from rfsearch.report.story import Story
+    from rfsearch.report.summary import StudySummary
 
 
-def render_report(story: Story) -> str:
+def render_report(summary: StudySummary) -> str:
     """The report of a study as HTML."""
     environment = Environment(
         loader=PackageLoader("rfsearch.report"),
@@ -40,82 +40,82 @@ def render_report(story: Story) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.jinja").render(
-        story=story,
-        facts=report_text.facts(story),
-        asked=report_text.asked(story),
-        found=report_text.found(story),
-        on_the_front=report_text.on_the_front(story),
-        against_baselines=report_text.against_baselines(story),
-        erf_verdict=erf_verdict(story),
-        steps=next_steps(story),
-        candidates=report_tables.candidates(story),
-        front=report_tables.front(story),
-        baselines=report_tables.baselines(story),
-        levels=report_tables.levels(story),
-        effects=report_tables.effects(story),
-        choices=report_tables.choices(story),
-        saved=report_tables.saved(story),
-        charts=_charts(story) | _field_charts(story),
-        strip=_strip_of_best(story),
+        summary=summary,
+        facts=report_text.facts(summary),
+        asked=report_text.asked(summary),
+        found=report_text.found(summary),
+        on_the_front=report_text.on_the_front(summary),
+        against_baselines=report_text.against_baselines(summary),
+        erf_verdict=erf_verdict(summary),
+        steps=next_steps(summary),
+        candidates=report_tables.candidates(summary),
+        front=report_tables.front(summary),
+        baselines=report_tables.baselines(summary),
+        levels=report_tables.levels(summary),
+        effects=report_tables.effects(summary),
+        choices=report_tables.choices(summary),
+        saved=report_tables.saved(summary),
+        charts=_charts(summary) | _field_charts(summary),
+        strip=_strip_of_best(summary),
         plotly_js=Markup(get_plotlyjs()),
         version=version("rfsearch"),
     )
 
 
-def _charts(story: Story) -> dict[str, Markup]:
+def _charts(summary: StudySummary) -> dict[str, Markup]:
     """The figures for which there is data, by name."""
-    frame = story.frame
+    frame = summary.frame
     charts = {"funnel": _static(search_figures.funnel(frame), "candidates left after each gate")}
-    if len(story.trained):
-        largest = story.objects.high if story.objects else None
+    if len(summary.trained):
+        largest = summary.objects.high if summary.objects else None
         charts["erf"] = _live(
-            interactive.value_against_erf(frame, story.effective, largest), "chart-erf"
+            interactive.value_against_erf(frame, summary.effective, largest), "chart-erf"
         )
-        if "params_m" not in story.costs:
-            trade_off = interactive_front.trade_off(frame, direction=story.objectives["value"])
+        if "params_m" not in summary.costs:
+            trade_off = interactive_front.trade_off(frame, direction=summary.objectives["value"])
             charts["trade_off"] = _live(trade_off, "chart-trade-off")
-        if story.costs:
-            panels = interactive_front.pareto_panels(frame, story.objectives)
+        if summary.costs:
+            panels = interactive_front.pareto_panels(frame, summary.objectives)
             charts["front"] = _live(panels, "chart-front")
     if frame[["trf_octaves", "erf_expected_octaves"]].notna().any(axis=None):
         charts["feasibility"] = _live(interactive.feasibility(frame), "chart-feasibility")
-    if any(curve_of(trial) for trial in story.study.get_trials(deepcopy=False)):
-        curves = search_figures.learning_curves(story.study, frame)
+    if any(curve_of(trial) for trial in summary.study.get_trials(deepcopy=False)):
+        curves = search_figures.learning_curves(summary.study, frame)
         charts["curves"] = _static(curves, "value of each candidate after each epoch")
-    if story.space is not None and story.constraint is not None:
+    if summary.space is not None and summary.constraint is not None:
         everything = RFConstraint(theoretical=None, effective=None)
         histogram = search_figures.feasible_histogram(
-            story.space.feasible(everything).histogram(),
-            story.space.feasible(story.constraint).histogram(),
+            summary.space.feasible(everything).histogram(),
+            summary.space.feasible(summary.constraint).histogram(),
             frame,
-            maximize=story.maximizes,
+            maximize=summary.maximizes,
         )
         charts["histogram"] = _static(histogram, "receptive fields in the space and in the search")
     return charts
 
 
-def _field_charts(story: Story) -> dict[str, Markup]:
+def _field_charts(summary: StudySummary) -> dict[str, Markup]:
     """What the best, the median and a rejected candidate see, and how it grows."""
-    if not story.examples:
+    if not summary.examples:
         return {}
-    names = {f"{what} (trial {number})": number for what, number in story.examples.items()}
-    architectures = {name: story.architecture(number) for name, number in names.items()}
+    names = {f"{what} (trial {number})": number for what, number in summary.examples.items()}
+    architectures = {name: summary.architecture(number) for name, number in names.items()}
     maps = {
-        name: story.maps.get(number) or architectures[name].expected_erf().profile
+        name: summary.maps.get(number) or architectures[name].expected_erf().profile
         for name, number in names.items()
     }
-    gallery = erf_gallery(maps, story.images, story.objects)
-    growth = field_growth(architectures, story.objects)
+    gallery = erf_gallery(maps, summary.images, summary.objects)
+    growth = field_growth(architectures, summary.objects)
     return {
         "gallery": _static(gallery, "effective receptive fields beside images of the data"),
         "growth": _static(growth, "receptive fields after each layer"),
     }
 
 
-def _strip_of_best(story: Story) -> Markup | None:
-    if "best" not in story.examples:
+def _strip_of_best(summary: StudySummary) -> Markup | None:
+    if "best" not in summary.examples:
         return None
-    return Markup(story.architecture(story.examples["best"])._repr_svg_())
+    return Markup(summary.architecture(summary.examples["best"])._repr_svg_())
 
 
 def _live(figure: go.Figure, name: str) -> Markup:

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rfsearch.search.promotion import goes_on
-from rfsearch.search.quota import num_trained
+from rfsearch.search.stopping import num_trained
 from rfsearch.space.trial_attributes import PROMOTED_FROM
 
 if TYPE_CHECKING:

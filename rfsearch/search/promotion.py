@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.search._rungs import RungsOfCandidates
-from rfsearch.search.quota import has_trials_left
+from rfsearch.search.stopping import has_trials_left
 from rfsearch.space.trial_attributes import PROMOTED_FROM
 from rfsearch.storage.recovery import LOSSES, RETRY_OF, RUNGS, first_number, num_rungs
 

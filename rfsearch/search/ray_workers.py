@@ -112,7 +112,7 @@ def _work(job: RayJob) -> None:
     from rfsearch.search.interrupts import Interrupts
     from rfsearch.search.study import open_study
     from rfsearch.search.worker import Worker
-    from rfsearch.storage.patient_storage import PATIENCE
+    from rfsearch.storage.retrying_storage import PATIENCE
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     experiment = Experiment.load(job.experiment)

@@ -21,9 +21,9 @@ from rfsearch.search._search_methods import make_pruner, make_sampler
 from rfsearch.search.baselines import enqueue_baselines
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.objectives import DIRECTIONS, name_objectives
-from rfsearch.storage.outage import DatabaseLostError
-from rfsearch.storage.patient_storage import PatientStorage
+from rfsearch.storage.errors import DatabaseLostError
 from rfsearch.storage.recovery import end_lost, first_number, unfinished_numbers, worker_name
+from rfsearch.storage.retrying_storage import RetryingStorage
 from rfsearch.storage.storage import open_storage
 from rfsearch.training.checkpoints import Checkpoints
 
@@ -131,7 +131,7 @@ def open_study(
 
 
 def _claimed_study(
-    storage: PatientStorage, experiment: Experiment, address: StudyAddress, alone: bool
+    storage: RetryingStorage, experiment: Experiment, address: StudyAddress, alone: bool
 ) -> optuna.Study:
     place, remedy = f"{storage.name}, study {address.name!r}", "use another --study"
     if not address.is_shared:
@@ -183,7 +183,7 @@ def _claim_objectives(
         )
 
 
-def _check_no_other(storage: PatientStorage, name: str, place: str) -> None:
+def _check_no_other(storage: RetryingStorage, name: str, place: str) -> None:
     others = [study.study_name for study in storage.get_all_studies()]
     if set(others) - {name}:
         other = next(other for other in others if other != name)

@@ -21,14 +21,14 @@ from rfsearch.search.baselines import run_baseline
 from rfsearch.search.interrupts import Interrupts
 from rfsearch.search.objective import Objective, Values
 from rfsearch.search.promotion import Promotions, is_second
-from rfsearch.search.quota import Step, has_a_place, next_step
+from rfsearch.search.stopping import Step, has_a_place, next_step
 from rfsearch.search.weights import WeightStore
 from rfsearch.space.trial_attributes import BASELINE
-from rfsearch.storage.outage import DatabaseLostError
+from rfsearch.storage.errors import DatabaseLostError
 from rfsearch.storage.recovery import (
     HEARTBEAT,
     RETRY_OF,
-    Pulse,
+    Heartbeat,
     first_number,
     put_back,
     unfinished_numbers,
@@ -81,9 +81,9 @@ class Worker:
                 and its candidate waits to be trained on from its last epoch.
             DatabaseLostError: If the study's database has failed for good.
         """
-        pulse = Pulse(self.study, self.heartbeat, self._remove_checkpoint)
+        heartbeat = Heartbeat(self.study, self.heartbeat, self._remove_checkpoint)
         promotions = Promotions(self.study, self.experiment, self._checkpoints)
-        with self.interrupts, pulse:
+        with self.interrupts, heartbeat:
             while True:
                 self.interrupts.raise_if_requested()
                 promotions.enqueue_next()
@@ -93,7 +93,7 @@ class Worker:
                     step = next_step(self._trials(), self.experiment)
                 match step:
                     case Step.BEGIN:
-                        self._run_trial(pulse)
+                        self._run_trial(heartbeat)
                     case Step.WAIT:
                         # Not all at the same time.
                         time.sleep(_POLL * random.uniform(0.5, 1.5))
@@ -102,7 +102,7 @@ class Worker:
                         self._checkpoints.keep_only(unfinished_numbers(self._trials()))
                         return
 
-    def _run_trial(self, pulse: Pulse) -> None:
+    def _run_trial(self, heartbeat: Heartbeat) -> None:
         trial = self.study.ask()
         trials = self._trials()
         if is_second(trial.number, trials):
@@ -111,7 +111,7 @@ class Worker:
         if not has_a_place(trial.number, trials, self.experiment):
             self._step_back(trial)
             return
-        pulse.begin(trial)
+        heartbeat.begin(trial)
         try:
             state, values = self._evaluate(trial)
         except UpdateFinishedTrialError:
@@ -125,7 +125,7 @@ class Worker:
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
         finally:
-            pulse.end()
+            heartbeat.end()
         ended = self.study.tell(trial, values, state, skip_if_finished=True)
         if not is_stopped(ended):  # Else it may yet be promoted.
             self._remove_checkpoint(ended)

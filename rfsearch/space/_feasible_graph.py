@@ -1,4 +1,4 @@
-"""The graph whose ways from the root to the end are the candidates that may fit.
+"""The graph whose paths from the root to the end are the candidates that may fit.
 
 Its layers are the decisions of a space; a node is all that the rest of a candidate needs to know
 of its beginning. Quantities are carried exactly where they are small integers (theoretical
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 #: Width of a bin of the variance, and of sizes that need not be exact: of their logarithm.
 _VARIANCE_STEP, _SIZE_STEP = 0.12, 0.08
-#: Linear bins up to an upper bound. More enlarge the graph, and hardly fewer ways fail the check.
+#: Linear bins up to an upper bound. More enlarge the graph, and hardly fewer paths fail the check.
 _LINEAR_BINS = 64
 _NO_VARIANCE = -(2**20)
 #: Random candidates that tell which bounds on costs matter.
@@ -91,7 +91,7 @@ def limits_of(constraint: RFConstraint) -> Limits:
 def _binding(limits: Limits, space: Candidates, constraint: RFConstraint) -> Limits:
     """The limits without those of costs that hardly any candidate exceeds.
 
-    To carry such costs takes time and saves the rejection of few ways, which are checked anyway.
+    To carry such costs takes time and saves the rejection of few paths, which are checked anyway.
     """
     if not limits.need_cost or constraint.budget is None:
         return limits
@@ -255,9 +255,9 @@ class _Builder:
             & (columns[5] <= _LINEAR_BINS)
             & (columns[6] <= _LINEAR_BINS)
         )
-        rows, ways = np.nonzero(kept)
+        rows, chosen = np.nonzero(kept)
         behind = [column[kept].astype(np.int64) for column in columns]
-        return [members[rows], np.array(options)[ways], *behind]
+        return [members[rows], np.array(options)[chosen], *behind]
 
     def _variance_bin(self, power: NDArray[np.float64]) -> Integers:
         if not self.limits.need_erf:

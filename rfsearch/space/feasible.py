@@ -1,8 +1,8 @@
 """The set of candidates that fit, without making any of them.
 
-One graph (`rfsearch.space._feasible_graph`), read in several ways: how many ways lead from the
+One graph (`rfsearch.space._feasible_graph`), read in several ways: how many paths lead from the
 root to the end (sums and products), one of them at random (backward sampling), which decisions
-still lead there (reachability), and the cheapest way from a proposal (minima and sums).
+still lead there (reachability), and the cheapest path from a proposal (minima and sums).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from rfsearch.basics.notebook import bars, table
 from rfsearch.space._feasible_graph import build_graph, limits_of
-from rfsearch.space._ways import FORBIDDEN, Path, Ways
+from rfsearch.space._paths import FORBIDDEN, Path, Paths
 from rfsearch.space.candidates import Candidates
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rfsearch.space.constraint import RFConstraint
     from rfsearch.space.stem_choices import Params
 
-#: Sets of at most so many ways are checked one by one to be counted.
+#: Sets of at most so many paths are checked one by one to be counted.
 _CHECKED = 1000
 #: Draws or proposals that are checked before giving up; the same where necks upsample, whose check
 #: takes some ten times as long.
@@ -69,9 +69,9 @@ class FeasibleSet:
     @cached_property
     def count(self) -> int:
         """How many candidates fit where `is_exact`, else a number that they do not exceed."""
-        if not self._needs_check or self._ways.number > _CHECKED:
-            return self._ways.number
-        return sum(self._fits(path) for path in self._ways.by_cost(self._costs({})))
+        if not self._needs_check or self._paths.number > _CHECKED:
+            return self._paths.number
+        return sum(self._fits(path) for path in self._paths.by_cost(self._costs({})))
 
     @property
     def is_exact(self) -> bool:
@@ -80,7 +80,7 @@ class FeasibleSet:
         They are without an expected-ERF gate, without bounds on costs and on gridding and without
         necks that upsample; `count` and `fraction` are also where few candidates are left.
         """
-        return not self._needs_check or self._ways.number <= _CHECKED
+        return not self._needs_check or self._paths.number <= _CHECKED
 
     @property
     def fraction(self) -> float:
@@ -93,20 +93,20 @@ class FeasibleSet:
         It is that of the last output map; for a U-Net and for merged maps that of the last stage.
         """
         graph = build_graph(self.candidates, self.constraint, keep_sizes=True)
-        return Ways(graph, self.candidates.size).by_size()
+        return Paths(graph, self.candidates.size).by_size()
 
     def estimate(self, rng: np.random.Generator, num_samples: int = 200) -> tuple[float, float]:
-        """95 % interval (Wilson's) of how many candidates fit, from checking random ways.
+        """95 % interval (Wilson's) of how many candidates fit, from checking random paths.
 
         Args:
             rng: Of the draws.
-            num_samples: How many ways to check.
+            num_samples: How many paths to check.
         """
-        if not self._ways.number:
+        if not self._paths.number:
             return 0.0, 0.0
-        hits = sum(self._fits(self._ways.draw(rng)) for _ in range(num_samples))
+        hits = sum(self._fits(self._paths.draw(rng)) for _ in range(num_samples))
         low, high = wilson_interval(hits, num_samples)
-        return low * self._ways.number, high * self._ways.number
+        return low * self._paths.number, high * self._paths.number
 
     # -- members ---------------------------------------------------------------------------
 
@@ -125,16 +125,16 @@ class FeasibleSet:
 
     def sample_params(self, rng: np.random.Generator) -> Params:
         """Parameters of a uniformly drawn candidate; inactive ones have their first choice."""
-        if self._ways.number:
+        if self._paths.number:
             for _ in range(self._tries):
-                path = self._ways.draw(rng)
+                path = self._paths.draw(rng)
                 if self._fits(path):
                     return self._params(path)
         raise NoneFoundError(
             "No candidate of the space passes all gates: "
             + (
                 f"none was found in {self._tries:,} that might."
-                if self._ways.number
+                if self._paths.number
                 else "the set is empty."
             )
         )
@@ -157,8 +157,8 @@ class FeasibleSet:
                 f"`name` must be an undecided parameter of the space, but got {name!r}."
             )
         found: set[Any] = set()
-        consistent = self._ways.consistent(partial)
-        layers = self._ways.layers
+        consistent = self._paths.consistent(partial)
+        layers = self._paths.layers
         if not any(name in option for layer in layers for option in layer.options):
             # It makes no difference to any candidate.
             return choices[name] if all(map(len, consistent)) else ()
@@ -190,7 +190,7 @@ class FeasibleSet:
             All parameters, or None if there is no such candidate among the 2,000 nearest (500
             where necks upsample).
         """
-        for path in islice(self._ways.by_cost(self._costs(params, fixed)), self._tries):
+        for path in islice(self._paths.by_cost(self._costs(params, fixed)), self._tries):
             found = self._firsts | dict(params) | self._active(path)
             if self._fits(path) and not (avoid is not None and avoid(found)):
                 return {name: found[name] for name in self._firsts}
@@ -210,8 +210,8 @@ class FeasibleSet:
     # -- the graph -------------------------------------------------------------------------
 
     @cached_property
-    def _ways(self) -> Ways:
-        return Ways(build_graph(self.candidates, self.constraint), self.candidates.size)
+    def _paths(self) -> Paths:
+        return Paths(build_graph(self.candidates, self.constraint), self.candidates.size)
 
     @cached_property
     def _needs_check(self) -> bool:
@@ -232,7 +232,7 @@ class FeasibleSet:
 
     def _active(self, path: Path) -> Params:
         active: Params = {}
-        for layer, option in zip(self._ways.layers, path, strict=True):
+        for layer, option in zip(self._paths.layers, path, strict=True):
             active |= layer.options[option]
         return active
 
@@ -262,7 +262,7 @@ class FeasibleSet:
             np.array(
                 [sum(cost(n, v) for n, v in option.items()) for option in layer.options], np.int64
             )
-            for layer in self._ways.layers
+            for layer in self._paths.layers
         ]
 
 

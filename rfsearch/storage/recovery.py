@@ -26,7 +26,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.space.trial_attributes import BASELINE, PROMOTED_FROM
-from rfsearch.storage.outage import DatabaseLostError
+from rfsearch.storage.errors import DatabaseLostError
 
 if TYPE_CHECKING:
     import optuna
@@ -89,7 +89,7 @@ class Watch:
         return silent
 
 
-class Pulse:
+class Heartbeat:
     """A thread that signs the worker's running trial and takes care of those that are lost.
 
     Args:

@@ -16,9 +16,9 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
 from rfsearch.storage.database_url import GRPC, parse_url, shown, without_password
-from rfsearch.storage.patient_storage import (
+from rfsearch.storage.retrying_storage import (
     PATIENCE,
-    PatientStorage,
+    RetryingStorage,
     is_the_database,
     passes_by,
     says,
@@ -29,7 +29,9 @@ _TABLES = 10.0
 _LONGEST_PAUSE = 5.0
 
 
-def open_storage(address: str, *, patience: float = PATIENCE, wait: float = 0.0) -> PatientStorage:
+def open_storage(
+    address: str, *, patience: float = PATIENCE, wait: float = 0.0
+) -> RetryingStorage:
     """Connect to a database and make Optuna's tables in it if there are none.
 
     Whoever opens it closes it: `with open_storage(...) as storage`.
@@ -61,7 +63,7 @@ def open_storage(address: str, *, patience: float = PATIENCE, wait: float = 0.0)
         raise ValueError(f"{shown(url)}: not a usable Optuna database ({reason}).") from None
     close = inner.close
     storage = inner if isinstance(inner, GrpcStorageProxy) else get_storage(inner)
-    return PatientStorage(storage, shown(url), mask, patience, close)  # type: ignore[abstract]  # filled in
+    return RetryingStorage(storage, shown(url), mask, patience, close)  # type: ignore[abstract]  # filled in
 
 
 def _connect_when_ready(

@@ -16,7 +16,7 @@ from studies import load_study, open_storage
 from test_cli import count_complete, many_candidates, stored_trials, write_experiment
 
 from rfsearch.cli._search import STORAGE_VARIABLE
-from rfsearch.search.quota import num_trained
+from rfsearch.search.stopping import num_trained
 from rfsearch.search.study import exclusive, storage_url, together
 from rfsearch.storage.recovery import RETRY_OF
 
@@ -172,7 +172,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_trial_back(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_crew_replaces_a_worker_that_was_killed(tmp_path: Path) -> None:
-    folder = many_candidates(tmp_path / "crew", trained_trials=60)
+    folder = many_candidates(tmp_path / "pool", trained_trials=60)
     process = start("run", folder, "--workers", 2, "--heartbeat", 1)
     try:
         while count_complete(folder) < 1:
@@ -190,7 +190,7 @@ def test_a_crew_replaces_a_worker_that_was_killed(tmp_path: Path) -> None:
     assert all(trial.state.is_finished() for trial in trials)
     names = {trial.user_attrs["heartbeat"].split()[0] for trial in trials}
     assert len(names) >= 2
-    assert load_study("crew", storage_url(folder)).best_value > 0
+    assert load_study("pool", storage_url(folder)).best_value > 0
 
 
 PROXY = """

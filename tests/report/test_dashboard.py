@@ -24,13 +24,13 @@ from rfsearch.report.dashboard import (
     note,
     plain,
 )
-from rfsearch.report.story import Story
+from rfsearch.report.summary import StudySummary
 
 
 def test_the_copy_has_all_trials_and_says_what_fits() -> None:
     study = searched_study()
     before = study.trials
-    shown = dashboard_study(Story.of_study(study), MemoryArtifacts())
+    shown = dashboard_study(StudySummary.of_study(study), MemoryArtifacts())
     assert study.trials == before
     for trial, copied in zip(before, shown.trials, strict=True):
         octaves = [
@@ -50,7 +50,7 @@ def test_the_copy_has_all_trials_and_says_what_fits() -> None:
 
 def test_several_objectives_are_copied_with_their_names_and_their_front() -> None:
     study = searched_study(objectives=("score", "params_m"))
-    shown = dashboard_study(Story.of_study(study), MemoryArtifacts())
+    shown = dashboard_study(StudySummary.of_study(study), MemoryArtifacts())
     assert shown.directions == study.directions
     assert shown.metric_names == ["score", "params_m"]
     assert [trial.values for trial in shown.trials] == [trial.values for trial in study.trials]
@@ -60,16 +60,18 @@ def test_several_objectives_are_copied_with_their_names_and_their_front() -> Non
 
 
 def test_maps_are_artifacts_of_the_best_and_of_examples() -> None:
-    story = Story.of_study(searched_study())
+    summary = StudySummary.of_study(searched_study())
     artifacts = MemoryArtifacts()
-    shown = dashboard_study(story, artifacts)
+    shown = dashboard_study(summary, artifacts)
     with_map = {
         trial.number: json.loads(value)
         for trial in shown.trials
         for key, value in trial.system_attrs.items()
         if key.startswith("artifacts:")
     }
-    assert set(story.examples.values()) | set(story.trained["number"].head(10)) == set(with_map)
+    assert set(summary.examples.values()) | set(summary.trained["number"].head(10)) == set(
+        with_map
+    )
     for about in with_map.values():
         assert about["filename"] == "expected_erf.png"
         assert artifacts.open_reader(about["artifact_id"]).read().startswith(b"\x89PNG")
@@ -77,7 +79,7 @@ def test_maps_are_artifacts_of_the_best_and_of_examples() -> None:
 
 def test_the_note_is_text_whatever_the_names_are() -> None:
     study = searched_study("<img src=x> [a](b) | **c**")
-    written = note(Story.of_study(study))
+    written = note(StudySummary.of_study(study))
     assert plain(study.study_name) in written
     assert "<img" not in written.replace("\\<img", "")
     assert "## What to do next" in written

@@ -12,7 +12,7 @@ from search_results import CONSTRAINT, SPACE, add_baseline, searched_study
 
 from rfsearch.analysis.field_figures import ObjectSizes
 from rfsearch.report.html import render_report
-from rfsearch.report.story import Story
+from rfsearch.report.summary import StudySummary
 
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
 FIGURES = {
@@ -21,18 +21,18 @@ FIGURES = {
 }  # fmt: skip
 
 
-def full_story(
+def full_summary(
     name: str = "made-up",
     baseline: str = "resnet18",
     objectives: tuple[str, ...] = ("score",),
-) -> Story:
+) -> StudySummary:
     study = searched_study(name, objectives=objectives)
     add_baseline(study, 0.8, baseline)
-    story = Story.of_study(study)
+    summary = StudySummary.of_study(study)
     image = (np.arange(48 * 48).reshape(48, 48) % 256).astype(np.uint8)
-    return Story(
+    return StudySummary(
         study,
-        story.frame,
+        summary.frame,
         question=f"Which? {name}",
         constraint=CONSTRAINT,
         space=SPACE,
@@ -44,7 +44,7 @@ def full_story(
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    return render_report(full_story())
+    return render_report(full_summary())
 
 
 def sections(html: str) -> str:
@@ -69,12 +69,12 @@ def test_it_answers_the_five_questions(html: str) -> None:
 
 
 def test_a_search_for_several_objectives_shows_its_front(tmp_path: Path) -> None:
-    story = full_story(objectives=("score", "latency_ms", "flops_g"))
-    html = render_report(story)
+    summary = full_summary(objectives=("score", "latency_ms", "flops_g"))
+    html = render_report(summary)
     assert "best compromises between several objectives" in sections(html)
     rows = re.findall(r"<h3>The candidates on the Pareto front</h3>.*?</table>", html, re.DOTALL)
     cells = re.findall(r"<td>(.*?)</td>", rows[0])
-    expected = story.front[["number", "latency_ms", "flops_g"]].to_dict(orient="records")
+    expected = summary.front[["number", "latency_ms", "flops_g"]].to_dict(orient="records")
     shown = zip(cells[::10], cells[2::10], cells[3::10], strict=True)
     assert [*shown] == [
         (f"{row['number']}", f"{row['latency_ms']:.4g}", f"{row['flops_g']:.4g}")
@@ -90,12 +90,12 @@ def test_a_search_for_several_objectives_shows_its_front(tmp_path: Path) -> None
         page.set_viewport_size({"width": 400, "height": 800})
         page.wait_for_function("document.body.scrollWidth <= document.body.clientWidth")
     # Neither is known of the baseline's latency and FLOPs.
-    assert points == 2 * (len(story.front) + len(story.trained))
+    assert points == 2 * (len(summary.front) + len(summary.trained))
     assert problems == []
 
 
 def test_with_params_as_an_objective_they_are_drawn_once() -> None:
-    html = render_report(full_story(objectives=("score", "params_m")))
+    html = render_report(full_summary(objectives=("score", "params_m")))
     assert 'id="figure-front"' in html
     assert 'id="figure-trade_off"' not in html
     assert "best score that can be had for the cost" in html
@@ -113,7 +113,9 @@ def test_it_is_one_file_of_sane_size(html: str) -> None:
 
 
 def test_a_study_of_nothing_has_a_report() -> None:
-    page = sections(render_report(Story.of_study(optuna.create_study(direction="maximize"))))
+    page = sections(
+        render_report(StudySummary.of_study(optuna.create_study(direction="maximize")))
+    )
     assert "No candidate was trained to the end." in page
     assert "figure-erf" not in page
 
@@ -135,16 +137,16 @@ def test_it_works_from_a_file_in_a_browser(html: str, tmp_path: Path) -> None:
         page.set_viewport_size({"width": 400, "height": 800})
         # The interactive figures follow a little later.
         page.wait_for_function("document.body.scrollWidth <= document.body.clientWidth")
-    assert points == 2 * (len(full_story().trained) + 1)  # The baseline is the one more.
+    assert points == 2 * (len(full_summary().trained) + 1)  # The baseline is the one more.
     assert (broken, overflow) == (0, 0)
     assert problems == []
 
 
 def test_names_in_a_study_are_inert(tmp_path: Path) -> None:
-    story = full_story(HOSTILE, baseline=HOSTILE)
-    story.frame["metric"] = HOSTILE
-    story.frame.loc[story.frame["rejected_by"].notna(), "reason"] = HOSTILE
-    (tmp_path / "report.html").write_text(render_report(story), encoding="utf-8")
+    summary = full_summary(HOSTILE, baseline=HOSTILE)
+    summary.frame["metric"] = HOSTILE
+    summary.frame.loc[summary.frame["rejected_by"].notna(), "reason"] = HOSTILE
+    (tmp_path / "report.html").write_text(render_report(summary), encoding="utf-8")
     problems: list[str] = []
     with browser_page(problems) as page:
         page.goto((tmp_path / "report.html").as_uri())
@@ -155,8 +157,8 @@ def test_names_in_a_study_are_inert(tmp_path: Path) -> None:
 
 
 def test_hostile_names_are_escaped_without_a_browser() -> None:
-    story = full_story(HOSTILE, baseline=HOSTILE)
-    html = render_report(story)
+    summary = full_summary(HOSTILE, baseline=HOSTILE)
+    html = render_report(summary)
     assert HOSTILE not in html
     assert json.dumps(HOSTILE) not in html
     assert "<img src=x" not in html

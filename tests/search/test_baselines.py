@@ -18,7 +18,7 @@ from rfsearch.analysis.analysis import trials_dataframe
 from rfsearch.search._baseline_names import baseline_names
 from rfsearch.search.baselines import enqueue_baselines, run_baseline
 from rfsearch.search.experiment import Experiment
-from rfsearch.search.quota import is_finished, num_trained
+from rfsearch.search.stopping import is_finished, num_trained
 from rfsearch.search.worker import Worker
 from rfsearch.space.space import shipped_spaces
 from rfsearch.storage.recovery import end_lost

@@ -121,7 +121,7 @@ def test_run_starts_them_all(each: int, folder: Path, monkeypatch: pytest.Monkey
         started.append((command, number))
         return False
 
-    monkeypatch.setattr("rfsearch.cli._crew.search_together", search_together)
+    monkeypatch.setattr("rfsearch.cli._worker_pool.search_together", search_together)
     monkeypatch.setattr("rfsearch.cli.run._print_results", lambda *_: None)
     result = rfsearch("run", folder, "--trials-per-gpu", each)
     assert result.exit_code == 0, result.output

@@ -24,9 +24,9 @@ def workers(tmp_path: Path, script: str, *arguments: str, number: int = 2) -> Lo
     return LocalWorkers(command, number, tmp_path / "workers.log", {"RFSEARCH_TEST": "x"}, 0.1)
 
 
-def look_until_ended(crew: LocalWorkers, finished: int = 0) -> None:
+def look_until_ended(pool: LocalWorkers, finished: int = 0) -> None:
     end = time.monotonic() + 60
-    while crew.are_running(finished):
+    while pool.are_running(finished):
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -34,15 +34,15 @@ def look_until_ended(crew: LocalWorkers, finished: int = 0) -> None:
 def test_it_ends_when_all_have_ended(tmp_path: Path) -> None:
     # In one piece: both may say it at the same time.
     says = r"import os, sys; sys.stdout.write(os.environ['RFSEARCH_TEST'] + '\n')"
-    with workers(tmp_path, says) as crew:
-        look_until_ended(crew)
+    with workers(tmp_path, says) as pool:
+        look_until_ended(pool)
     assert (tmp_path / "workers.log").read_text() == "x\nx\n"
 
 
 def threads_of_each(tmp_path: Path, number: int) -> list[str]:
     says = r"import os, sys; sys.stdout.write(os.environ.get('OMP_NUM_THREADS', 'all') + '\n')"
-    with workers(tmp_path, says, number=number) as crew:
-        look_until_ended(crew)
+    with workers(tmp_path, says, number=number) as pool:
+        look_until_ended(pool)
     return (tmp_path / "workers.log").read_text().split()
 
 
@@ -59,8 +59,8 @@ def test_workers_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_killed_workers_are_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "started"
     folder.mkdir()
-    with workers(tmp_path, DIES, str(folder), "5") as crew:
-        look_until_ended(crew)
+    with workers(tmp_path, DIES, str(folder), "5") as pool:
+        look_until_ended(pool)
     assert 5 <= len(list(folder.iterdir())) <= 6
 
 
@@ -68,18 +68,18 @@ def test_workers_that_never_get_anywhere_are_not_replaced_for_ever(tmp_path: Pat
     folder = tmp_path / "started"
     folder.mkdir()
     with (
-        workers(tmp_path, DIES, str(folder), "999") as crew,
+        workers(tmp_path, DIES, str(folder), "999") as pool,
         pytest.raises(ValueError, match=r"7 workers were killed before a trial .* by SIGKILL"),
     ):
-        look_until_ended(crew)
+        look_until_ended(pool)
 
 
 def test_progress_resets_the_count(tmp_path: Path) -> None:
     folder = tmp_path / "started"
     folder.mkdir()
     finished = 0
-    with workers(tmp_path, DIES, str(folder), "20") as crew:
-        while crew.are_running(finished):
+    with workers(tmp_path, DIES, str(folder), "20") as pool:
+        while pool.are_running(finished):
             finished += 1
             time.sleep(0.02)
     assert len(list(folder.iterdir())) >= 20
@@ -98,15 +98,15 @@ def test_what_a_worker_says_at_last_is_passed_on(
     # In one piece, as `typer.echo` does: two workers say it at the same time.
     words = r"import sys; sys.stderr.write('hm\n'); sys.stderr.write('error: no such space\n')"
     with (
-        workers(tmp_path, f"{words}; sys.exit({code})") as crew,
+        workers(tmp_path, f"{words}; sys.exit({code})") as pool,
         pytest.raises(kind, match=message),
     ):
-        look_until_ended(crew)
+        look_until_ended(pool)
 
 
 def test_no_worker_outlives_the_block(tmp_path: Path) -> None:
-    with workers(tmp_path, STAYS) as crew:
+    with workers(tmp_path, STAYS) as pool:
         while (tmp_path / "workers.log").read_text().count("up") < 2:
             time.sleep(0.02)
-        processes = list(crew._running)
+        processes = list(pool._running)
     assert [process.returncode for process in processes] == [-15, -15]

@@ -22,7 +22,7 @@ from test_objective import CONSTRAINT, SPACE, stub_task
 import rfsearch as rfs
 from rfsearch.analysis.front import front_figure, front_table
 from rfsearch.basics.ranges import Range
-from rfsearch.report.story import Story
+from rfsearch.report.summary import StudySummary
 from rfsearch.search.curves import curve_of, note_epoch
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.objectives import erf_misfit, name_objectives
@@ -254,7 +254,7 @@ def test_a_killed_run_goes_on_and_its_results_are_shown_and_exported(tmp_path: P
     page = tmp_path / "report.html"
     assert rfsearch("report", folder, "--out", page).exit_code == 0
     assert "The candidates on the Pareto front" in page.read_text(encoding="utf-8")
-    (known,) = Story.of_study(study).baselines["baseline"]
+    (known,) = StudySummary.of_study(study).baselines["baseline"]
     assert known == "test_resnet"
     out = tmp_path / "network"
     assert rfsearch("export", folder, "--out", out, "--no-onnx").exit_code == 0
@@ -263,7 +263,7 @@ def test_a_killed_run_goes_on_and_its_results_are_shown_and_exported(tmp_path: P
 
 @pytest.mark.slow
 def test_a_crew_whose_worker_is_killed_in_the_middle_of_a_training(tmp_path: Path) -> None:
-    folder = write(tmp_path / "crew", 'objectives = ["score", "params_m"]', epochs=300)
+    folder = write(tmp_path / "pool", 'objectives = ["score", "params_m"]', epochs=300)
     process = start("run", folder, "--workers", 2, "--heartbeat", 1)
     try:
         while not (begun := in_the_middle(folder)):
@@ -276,7 +276,7 @@ def test_a_crew_whose_worker_is_killed_in_the_middle_of_a_training(tmp_path: Pat
         process.kill()
     assert process.returncode == 0, stderr
     assert "Pareto front" in stdout
-    trials = load_study("crew", storage_url(folder)).trials
+    trials = load_study("pool", storage_url(folder)).trials
     (again,) = (t for t in trials if t.user_attrs.get(RETRY_OF) == begun[0].number)
     assert trials[begun[0].number].state == TrialState.FAIL
     assert again.params == begun[0].params

@@ -31,7 +31,7 @@ from rfsearch.search._search_methods import make_pruner, make_sampler
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.progress import SearchProgress
 from rfsearch.search.promotion import goes_on, is_second, promote
-from rfsearch.search.quota import num_trained
+from rfsearch.search.stopping import num_trained
 from rfsearch.search.weights import WeightStore
 from rfsearch.search.worker import Worker
 from rfsearch.space.trial_attributes import PROMOTED_FROM

@@ -20,7 +20,7 @@ from studies import open_storage, open_study, stored_study
 from rfsearch.network.model import SearchedNetwork
 from rfsearch.search._search_methods import sampler_name
 from rfsearch.search.experiment import Experiment, SearchConfig
-from rfsearch.search.quota import is_finished, num_trained
+from rfsearch.search.stopping import is_finished, num_trained
 from rfsearch.search.study import exclusive, storage_url, together
 from rfsearch.search.worker import Worker
 from rfsearch.training.checkpoints import Checkpoint

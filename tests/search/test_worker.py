@@ -170,7 +170,7 @@ def test_workers_together_train_no_more_than_the_budget(folder: Path) -> None:
     study, second = open_study(experiment), open_study(experiment, alone=False)
 
     def next_step_of(study: optuna.Study) -> str:
-        from rfsearch.search.quota import next_step
+        from rfsearch.search.stopping import next_step
 
         return next_step(study.trials, experiment).name
 

@@ -156,7 +156,7 @@ def test_bounds_that_no_candidate_exceeds_cost_nothing() -> None:
     budget = Budget(max_params_m=1e6, max_flops_g=1e6, max_training_memory_mb=1e6)
     bounded, free = (MIXED.feasible(RFConstraint(**gates, budget=each)) for each in (budget, None))
     assert bounded.count == free.count
-    nodes = [[len(layer.first) for layer in each._ways.layers] for each in (bounded, free)]
+    nodes = [[len(layer.first) for layer in each._paths.layers] for each in (bounded, free)]
     assert nodes[0] == nodes[1]
 
 
@@ -262,7 +262,7 @@ def test_no_candidate_that_fits_is_lost_in_a_large_space() -> None:
     for arch in found:
         params = space.to_params(arch)
         assert feasible.nearest(params) == params
-        assert all(len(edges) for edges in feasible._ways.consistent(params))
+        assert all(len(edges) for edges in feasible._paths.consistent(params))
 
 
 def test_sampling_an_empty_set() -> None:

@@ -49,7 +49,7 @@ def check(space: SearchSpace, constraint: RFConstraint) -> None:
     assume(space.size <= 200)
     feasible = space.feasible(constraint)
     members = [arch for arch in space if constraint.is_feasible(arch)]
-    ways = feasible._ways
+    ways = feasible._paths
     for member in members:
         params = space.active_params(space.to_params(member))
         assert all(len(edges) for edges in ways.consistent(params))
@@ -99,7 +99,7 @@ def test_no_candidate_that_fits_is_lost_in_a_large_space() -> None:
     found = [a for a in (space.sample(rng) for _ in range(40)) if constraint.is_feasible(a)]
     assert len(found) > 3
     for arch in found:
-        assert all(len(edges) for edges in feasible._ways.consistent(space.to_params(arch)))
+        assert all(len(edges) for edges in feasible._paths.consistent(space.to_params(arch)))
 
 
 def test_images_that_do_not_fit_the_strides() -> None:

@@ -13,7 +13,7 @@ from rfsearch.storage.recovery import (
     MAX_RETRIES,
     RETRY_OF,
     SIGN,
-    Pulse,
+    Heartbeat,
     Watch,
     end_lost,
     first_number,
@@ -184,12 +184,12 @@ def wait_until(condition: Any) -> None:
 
 def test_a_trial_is_signed_while_its_worker_is_busy() -> None:
     study = optuna.create_study()
-    with Pulse(study, 0.01) as pulse:
+    with Heartbeat(study, 0.01) as heartbeat:
         trial = study.ask()
-        pulse.begin(trial)
+        heartbeat.begin(trial)
         first = study.trials[0].user_attrs[SIGN]
         wait_until(lambda: study.trials[0].user_attrs[SIGN] != first)
-        pulse.end()
+        heartbeat.end()
         study.tell(trial, 1.0)
     assert study.trials[0].state == TrialState.COMPLETE
 
@@ -197,8 +197,8 @@ def test_a_trial_is_signed_while_its_worker_is_busy() -> None:
 def test_a_silent_trial_of_another_worker_is_ended_while_this_one_is_busy() -> None:
     study = optuna.create_study()
     begun(study)  # Its worker is dead.
-    with Pulse(study, 0.02) as pulse:
-        pulse.begin(study.ask())
+    with Heartbeat(study, 0.02) as heartbeat:
+        heartbeat.begin(study.ask())
         wait_until(lambda: study.trials[0].state == TrialState.FAIL)
         assert study.trials[1].state == TrialState.RUNNING
         wait_until(lambda: len(study.trials) == 3)
@@ -206,6 +206,6 @@ def test_a_silent_trial_of_another_worker_is_ended_while_this_one_is_busy() -> N
 
 
 def test_the_thread_ends_with_the_block() -> None:
-    with Pulse(optuna.create_study(), 0.01):
+    with Heartbeat(optuna.create_study(), 0.01):
         assert "heartbeat" in {thread.name for thread in threading.enumerate()}
     assert "heartbeat" not in {thread.name for thread in threading.enumerate()}

@@ -35,7 +35,7 @@ _IDENTITY = "rfsearch_experiment"
 
 
 @dataclass(frozen=True, eq=False)
-class Story:
+class StudySummary:
     """A study with what is known of its experiment.
 
     Attributes:
@@ -68,10 +68,10 @@ class Story:
         Raises:
             ValueError: If what the study says of its experiment cannot be read.
         """
-        story = cls(study, with_objectives(trials_dataframe(study), study))
+        summary = cls(study, with_objectives(trials_dataframe(study), study))
         text = study.user_attrs.get(_IDENTITY)
         if text is None:
-            return story
+            return summary
         try:
             settings = json.loads(text)
             space = SearchSpace.model_validate(settings["space"])
@@ -82,7 +82,7 @@ class Story:
                 f"`{_IDENTITY}` of the study {study.study_name!r} must be an experiment of this "
                 f"version of rfsearch, but reading it failed: {reason}."
             ) from None
-        return replace(story, settings=settings, space=space, constraint=constraint)
+        return replace(summary, settings=settings, space=space, constraint=constraint)
 
     @property
     def metric(self) -> str:

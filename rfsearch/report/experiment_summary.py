@@ -1,4 +1,4 @@
-"""What a study's experiment adds to its story: the question, images, and measured ERFs."""
+"""What a study's experiment adds to its summary: the question, images, and measured ERFs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rfsearch.report.story import Story
+from rfsearch.report.summary import StudySummary
 
 if TYPE_CHECKING:
     import optuna
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
 _NUM_IMAGES = 2
 
 
-def experiment_story(study: optuna.Study, experiment: Experiment) -> Story:
-    """The story of a study whose experiment is at hand.
+def experiment_summary(study: optuna.Study, experiment: Experiment) -> StudySummary:
+    """The summary of a study whose experiment is at hand.
 
     The ERFs of the best, the median and a rejected candidate are measured again, before training,
     as the search did.
     """
-    story, task = Story.of_study(study), experiment.task
-    story = replace(
-        story,
+    summary, task = StudySummary.of_study(study), experiment.task
+    summary = replace(
+        summary,
         # Trials of earlier versions do not name their metric.
-        frame=story.frame.assign(metric=story.frame["metric"].fillna(task.metric)),
+        frame=summary.frame.assign(metric=summary.frame["metric"].fillna(task.metric)),
         question=experiment.config.question,
         constraint=experiment.constraint,
         space=experiment.space,
         settings=experiment.config.model_dump(mode="json"),
     )
     maps = {
-        number: task.measure_erf(task.build(story.architecture(number)))
-        for number in story.examples.values()
+        number: task.measure_erf(task.build(summary.architecture(number)))
+        for number in summary.examples.values()
     }
     images = task.data.valid_images
     shown = tuple(_picture(image) for image in images[:_NUM_IMAGES].numpy())
-    return replace(story, maps=maps, images=shown, num_valid=len(images))
+    return replace(summary, maps=maps, images=shown, num_valid=len(images))
 
 
 def _picture(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

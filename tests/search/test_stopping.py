@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rfsearch.search.experiment import Experiment
-from rfsearch.search.quota import Step, has_a_place, next_step, num_trained
+from rfsearch.search.stopping import Step, has_a_place, next_step, num_trained
 
 
 def experiment(trained: int = 3, most: int = 100) -> Experiment:

@@ -19,7 +19,7 @@ from rfsearch.report._text import (
     found,
     on_the_front,
 )
-from rfsearch.report.story import Story
+from rfsearch.report.summary import StudySummary
 from rfsearch.search.objectives import name_objectives
 
 TARGET = {
@@ -48,42 +48,42 @@ def text(sentences: list[str]) -> str:
 
 
 def test_the_storage_tells_target_and_space() -> None:
-    story = Story.of_study(with_identity(searched_study()))
-    assert story.constraint is not None
-    assert story.constraint.ranges() == CONSTRAINT.ranges()
-    assert story.space == SPACE
-    assert str(story.objects) == "6 to 10 px"
+    summary = StudySummary.of_study(with_identity(searched_study()))
+    assert summary.constraint is not None
+    assert summary.constraint.ranges() == CONSTRAINT.ranges()
+    assert summary.space == SPACE
+    assert str(summary.objects) == "6 to 10 px"
 
 
 def test_bounds_may_stand_instead_of_objects() -> None:
     study = with_identity(
         searched_study(), min_size=None, max_size=None, theoretical=[10, 40], effective="off"
     )
-    story = Story.of_study(study)
-    assert story.constraint is not None
-    assert list(story.constraint.ranges()) == ["theoretical"]
-    assert story.objects is None
-    assert story.effective is None
+    summary = StudySummary.of_study(study)
+    assert summary.constraint is not None
+    assert list(summary.constraint.ranges()) == ["theoretical"]
+    assert summary.objects is None
+    assert summary.effective is None
 
 
 def test_the_memory_of_a_device_is_not_that_of_the_reader() -> None:
     on_devices = with_identity(searched_study(), max_training_memory_mb="device")
     assert ("training_memory gate", "at most what the device of the worker has") in asked(
-        Story.of_study(on_devices)
+        StudySummary.of_study(on_devices)
     )
-    other = dict(asked(Story.of_study(with_identity(searched_study()))))
+    other = dict(asked(StudySummary.of_study(with_identity(searched_study()))))
     assert "training_memory gate" not in other
 
 
 def test_objects_that_only_the_data_knows() -> None:
     study = with_identity(searched_study(), min_size=None, max_size=None)
-    assert Story.of_study(study).constraint is None
+    assert StudySummary.of_study(study).constraint is None
 
 
-def test_a_study_without_an_experiment_has_a_story() -> None:
-    story = Story.of_study(searched_study())
-    assert (story.space, story.constraint, story.settings) == (None, None, {})
-    assert len(facts(story)) >= 3
+def test_a_study_without_an_experiment_has_a_summary() -> None:
+    summary = StudySummary.of_study(searched_study())
+    assert (summary.space, summary.constraint, summary.settings) == (None, None, {})
+    assert len(facts(summary)) >= 3
 
 
 @pytest.mark.parametrize("identity", ["{", "[]", '{"space": 1, "target": {}}'])
@@ -91,25 +91,25 @@ def test_an_experiment_that_cannot_be_read(identity: str) -> None:
     study = searched_study()
     study.set_user_attr("rfsearch_experiment", identity)
     with pytest.raises(ValueError, match="'made-up' must be an experiment"):
-        Story.of_study(study)
+        StudySummary.of_study(study)
 
 
 def test_several_objectives() -> None:
     study = searched_study(objectives=("score", "params_m", "latency_ms"))
-    story = Story.of_study(study)
-    assert story.objectives == {
+    summary = StudySummary.of_study(study)
+    assert summary.objectives == {
         "value": "maximize", "params_m": "minimize", "latency_ms": "minimize",
     }  # fmt: skip
-    assert set(story.front["number"]) == {trial.number for trial in study.best_trials}
-    assert story.front["value"].is_monotonic_decreasing
-    assert ("on the Pareto front", str(len(story.front))) in facts(story)
-    best, least = story.trained.iloc[0], story.front.sort_values("params_m").iloc[0]
-    said = text(on_the_front(story))
-    assert f"{len(story.front)} of {len(story.trained)} candidates are on" in said
+    assert set(summary.front["number"]) == {trial.number for trial in study.best_trials}
+    assert summary.front["value"].is_monotonic_decreasing
+    assert ("on the Pareto front", str(len(summary.front))) in facts(summary)
+    best, least = summary.trained.iloc[0], summary.front.sort_values("params_m").iloc[0]
+    said = text(on_the_front(summary))
+    assert f"{len(summary.front)} of {len(summary.trained)} candidates are on" in said
     assert f"trial {least['number']} is the best: {least['params_m']:.3g}" in said
     assert f"trial {best['number']} with {best['value']:.3f} has {best['params_m']:.3g}" in said
-    assert f"Trial {best['number']} has the best accuracy" in text(found(story))
-    assert "Train longer" in text(next_steps(story))
+    assert f"Trial {best['number']} has the best accuracy" in text(found(summary))
+    assert "Train longer" in text(next_steps(summary))
 
 
 def test_objectives_of_somebody_else() -> None:
@@ -118,51 +118,54 @@ def test_objectives_of_somebody_else() -> None:
     for values in ([3.0, 1.0, 5.0], [1.0, 2.0, 9.0], [4.0, 0.0, 9.0]):
         study.add_trial(create_trial(values=values))
     study.add_trial(create_trial(state=TrialState.FAIL))
-    story = Story.of_study(study)
+    summary = StudySummary.of_study(study)
     price = "objective 3: price | EUR"
-    assert story.objectives == {"value": "minimize", "params_m": "maximize", price: "minimize"}
-    assert story.frame["params_m"].dropna().tolist() == [1, 2, 0]
-    assert story.frame[price].dropna().tolist() == [5, 9, 9]
-    assert story.front["number"].tolist() == [1, 0]
-    assert f"By {price} trial 0 is the best: 5, with score 3.000" in text(on_the_front(story))
-    assert on_the_front(Story.of_study(searched_study(trials=5))) == []
-    assert "params_m" not in Story.of_study(optuna.create_study(directions=["minimize"] * 2)).costs
+    assert summary.objectives == {"value": "minimize", "params_m": "maximize", price: "minimize"}
+    assert summary.frame["params_m"].dropna().tolist() == [1, 2, 0]
+    assert summary.frame[price].dropna().tolist() == [5, 9, 9]
+    assert summary.front["number"].tolist() == [1, 0]
+    assert f"By {price} trial 0 is the best: 5, with score 3.000" in text(on_the_front(summary))
+    assert on_the_front(StudySummary.of_study(searched_study(trials=5))) == []
+    assert (
+        "params_m"
+        not in StudySummary.of_study(optuna.create_study(directions=["minimize"] * 2)).costs
+    )
 
 
 def test_nothing_on_the_front() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"])
-    assert on_the_front(Story.of_study(study)) == [
+    assert on_the_front(StudySummary.of_study(study)) == [
         "No candidate that fits was trained to the end."
     ]
 
 
 def test_examples_are_the_best_the_median_and_a_rejected_trial() -> None:
-    story = Story.of_study(searched_study())
-    frame = story.frame.set_index("number")
+    summary = StudySummary.of_study(searched_study())
+    frame = summary.frame.set_index("number")
     values = frame["value"].dropna().astype(float)
-    assert story.examples["best"] == values.idxmax()
-    middle = frame.loc[story.examples["median"], "value"]
+    assert summary.examples["best"] == values.idxmax()
+    middle = frame.loc[summary.examples["median"], "value"]
     assert (values > middle).sum() == pytest.approx(len(values) / 2, abs=1)
-    assert pd.notna(frame.loc[story.examples["rejected"], "rejected_by"])
+    assert pd.notna(frame.loc[summary.examples["rejected"], "rejected_by"])
 
 
 def test_minimising_turns_the_order() -> None:
     study = optuna.create_study(direction="minimize")
     for value in (3.0, 1.0, 2.0):
         study.tell(study.ask(), value)
-    story = Story.of_study(study)
-    assert story.trained["value"].tolist() == [1, 2, 3]
-    assert "Trial 1 is the best" in text(found(story))
+    summary = StudySummary.of_study(study)
+    assert summary.trained["value"].tolist() == [1, 2, 3]
+    assert "Trial 1 is the best" in text(found(summary))
 
 
 def test_a_baseline_is_compared_and_is_no_candidate() -> None:
     study = searched_study()
-    trained = len(Story.of_study(study).trained)
+    trained = len(StudySummary.of_study(study).trained)
     add_baseline(study, 0.5)
-    story = Story.of_study(study)
-    assert len(story.trained) == trained
-    said = text(against_baselines(story))
-    best = story.trained["value"].iloc[0]
+    summary = StudySummary.of_study(study)
+    assert len(summary.trained) == trained
+    said = text(against_baselines(summary))
+    best = summary.trained["value"].iloc[0]
     assert f"better than the best baseline, resnet18: {best:.3f} against 0.500" in said
     assert "no better" not in said
 
@@ -171,14 +174,14 @@ def test_a_search_that_lost() -> None:
     study = searched_study()
     add_baseline(study, 0.99)
     assert "no better than the best baseline, resnet18" in text(
-        against_baselines(Story.of_study(study))
+        against_baselines(StudySummary.of_study(study))
     )
 
 
 def test_without_baseline_nothing_is_claimed() -> None:
-    story = Story.of_study(searched_study())
-    assert "no baseline" in text(against_baselines(story))
-    assert "baseline" in text(next_steps(story))
+    summary = StudySummary.of_study(searched_study())
+    assert "no baseline" in text(against_baselines(summary))
+    assert "baseline" in text(next_steps(summary))
 
 
 def test_the_interval_of_a_difference_covers_it_as_often_as_it_says() -> None:
@@ -194,26 +197,26 @@ def test_the_interval_of_a_difference_covers_it_as_often_as_it_says() -> None:
 
 def test_the_verdict_finds_the_best_size() -> None:
     # The made-up accuracy is best at an expected ERF of 18 px, which is 21.6 px after training.
-    said = text(erf_verdict(Story.of_study(searched_study(trials=108))))
+    said = text(erf_verdict(StudySummary.of_study(searched_study(trials=108))))
     assert "The smooth mean is best at an ERF size of" in said
     size = float(said.partition("ERF size of ")[2].split()[0])
     assert 15 < size < 28
 
 
 def test_few_candidates_are_no_evidence() -> None:
-    said = text(erf_verdict(Story.of_study(searched_study(trials=8))))
+    said = text(erf_verdict(StudySummary.of_study(searched_study(trials=8))))
     assert "too few" in said
 
 
 def test_next_steps_name_what_is_wrong() -> None:
-    steps = text(next_steps(Story.of_study(with_identity(searched_study()))))
+    steps = text(next_steps(StudySummary.of_study(with_identity(searched_study()))))
     assert "Train longer" in steps  # The last epoch still gains an eighth.
     assert "feasible_only" in steps
     assert "other seeds" in steps
 
 
 def test_nothing_trained() -> None:
-    story = Story.of_study(optuna.create_study(direction="maximize"))
-    assert found(story) == ["No candidate was trained to the end."]
-    assert len(next_steps(story)) == 1
-    assert story.examples == {}
+    summary = StudySummary.of_study(optuna.create_study(direction="maximize"))
+    assert found(summary) == ["No candidate was trained to the end."]
+    assert len(next_steps(summary)) == 1
+    assert summary.examples == {}

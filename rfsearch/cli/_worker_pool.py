@@ -91,8 +91,8 @@ def search_on_ray(
         Whether it was interrupted.
     """
     from rfsearch.search.progress import SearchProgress
-    from rfsearch.search.quota import is_finished
     from rfsearch.search.ray_workers import connect_to_ray, gpu_share, work_on_ray
+    from rfsearch.search.stopping import is_finished
 
     connect_to_ray()
     share = gpu_share(gpus)

@@ -30,7 +30,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from rfsearch.storage.outage import DatabaseLostError
+from rfsearch.storage.errors import DatabaseLostError
 
 #: Seconds that a database may be away.
 PATIENCE = 600.0
@@ -97,18 +97,18 @@ def _root(error: BaseException) -> BaseException:
     return error.__cause__ if wrapped and error.__cause__ else error
 
 
-def _delegating(kind: type[PatientStorage]) -> type[PatientStorage]:
-    """Make every public method of a storage, but those written out, a patient call."""
+def _delegating(kind: type[RetryingStorage]) -> type[RetryingStorage]:
+    """Make every public method of a storage, but those written out, a call that is tried again."""
 
-    def patient(name: str) -> Callable[..., Any]:
-        def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
-            return self.insist(lambda: getattr(self.inner, name)(*args, **kwargs))
+    def retrying(name: str) -> Callable[..., Any]:
+        def call(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
+            return self.retry(lambda: getattr(self.inner, name)(*args, **kwargs))
 
         return functools.wraps(getattr(BaseStorage, name), updated=())(call)
 
     for name, value in vars(BaseStorage).items():
         if callable(value) and not name.startswith("_") and name not in vars(kind):
-            setattr(kind, name, patient(name))
+            setattr(kind, name, retrying(name))
     return update_abstractmethods(kind)
 
 
@@ -117,7 +117,7 @@ def _nothing_to_close() -> None:
 
 
 @_delegating
-class PatientStorage(BaseStorage):
+class RetryingStorage(BaseStorage):
     """A storage around another one.
 
     Args:
@@ -165,9 +165,9 @@ class PatientStorage(BaseStorage):
                     raise
                 return True  # An earlier try went through, but its answer was lost.
 
-        return self.insist(change)
+        return self.retry(change)
 
-    def insist(self, call: Callable[[], Result]) -> Result:
+    def retry(self, call: Callable[[], Result]) -> Result:
         """Call until the database answers.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Readings of a graph: how many ways lead to the end, one at random, the cheapest first."""
+"""Readings of a graph: how many paths lead to the end, one at random, the cheapest first."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ FORBIDDEN = 2**40
 Path = tuple[int, ...]
 
 
-class Ways:
-    """The ways from a graph's root to its end.
+class Paths:
+    """The paths from a graph's root to its end.
 
     Args:
         graph: The graph.
-        most: A number that no count of ways exceeds.
+        most: A number that no count of paths exceeds.
     """
 
     def __init__(self, graph: Graph, most: int) -> None:
@@ -41,43 +41,43 @@ class Ways:
         return np.zeros(length, self._counter) + 1
 
     @cached_property
-    def _ways_on(self) -> list[Any]:
-        """For each layer, and behind the last, the number of ways to the end from each node."""
-        ways = [self._ones(len(self._sizes))]
+    def _paths_on(self) -> list[Any]:
+        """For each layer, and behind the last, the number of paths to the end from each node."""
+        paths = [self._ones(len(self._sizes))]
         for layer in reversed(self.layers):
-            ways.append(_reduce(np.add, ways[-1][layer.target], layer))
-        return ways[::-1]
+            paths.append(_reduce(np.add, paths[-1][layer.target], layer))
+        return paths[::-1]
 
     @property
     def number(self) -> int:
         """How many there are."""
-        return int(self._ways_on[0].sum())
+        return int(self._paths_on[0].sum())
 
     def by_size(self) -> dict[int, int]:
         """How many there are to each theoretical receptive field in px, in order."""
-        ways = self._ones(1)
+        paths = self._ones(1)
         for layer in self.layers:
             counts = np.zeros(int(layer.target.max(initial=-1)) + 1, self._counter)
-            np.add.at(counts, layer.target, ways[layer.source])
-            ways = counts
+            np.add.at(counts, layer.target, paths[layer.source])
+            paths = counts
         sizes: Counter[int] = Counter()
-        for size, number in zip(self._sizes.tolist(), ways.tolist(), strict=True):
+        for size, number in zip(self._sizes.tolist(), paths.tolist(), strict=True):
             sizes[size] += number
         return dict(sorted(sizes.items()))
 
     def draw(self, rng: np.random.Generator) -> Path:
         """One of them, each as likely as any other."""
         node, path = 0, []
-        for layer, ways in zip(self.layers, self._ways_on[1:], strict=True):
+        for layer, paths in zip(self.layers, self._paths_on[1:], strict=True):
             edges = slice(layer.first[node], layer.first[node + 1])
-            sums = np.cumsum(ways[layer.target[edges]])
+            sums = np.cumsum(paths[layer.target[edges]])
             edge = int(np.searchsorted(sums, random_below(int(sums[-1]), rng), side="right"))
             path.append(int(layer.option[edges][edge]))
             node = int(layer.target[edges][edge])
         return tuple(path)
 
     def consistent(self, partial: Mapping[str, Any]) -> list[Integers]:
-        """Edges of each layer that lie on a way that agrees with some parameters."""
+        """Edges of each layer that lie on a path that agrees with some parameters."""
         layers = self.layers
         agreeing = []
         for layer in layers:
@@ -100,7 +100,7 @@ class Ways:
         return edges
 
     def by_cost(self, costs: list[Integers]) -> Iterator[Path]:
-        """All ways to the end, cheapest first, made one at a time (lazy best-first search)."""
+        """All paths to the end, cheapest first, made one at a time (lazy best-first search)."""
         layers = self.layers
         best = [np.zeros(len(self._sizes), np.int64)]
         through: list[Integers] = []
@@ -110,7 +110,7 @@ class Ways:
         through.reverse()
         if not len(best[-1]) or not len(layers[0].source):
             return
-        # An entry stands for the cheapest way through one edge, given the way before it.
+        # An entry stands for the cheapest path through one edge, given the way before it.
         ties = count()
         heap: list[tuple[int, int, int, Integers, int, int, Path]] = []
 

@@ -11,8 +11,8 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from rfsearch.storage.outage import DatabaseLostError
-from rfsearch.storage.patient_storage import PatientStorage, passes_by
+from rfsearch.storage.errors import DatabaseLostError
+from rfsearch.storage.retrying_storage import RetryingStorage, passes_by
 
 
 def away(message: str = "connection refused", *, hidden: bool = False) -> Exception:
@@ -62,9 +62,9 @@ class Failing(InMemoryStorage):
         setattr(self, name, call)
 
 
-def patient(inner: BaseStorage, patience: float = 60.0) -> PatientStorage:
+def patient(inner: BaseStorage, patience: float = 60.0) -> RetryingStorage:
     mask: Callable[[str], str] = lambda text: text.replace("hunter2", "***")  # noqa: E731
-    return PatientStorage(inner, "the database", mask, patience)
+    return RetryingStorage(inner, "the database", mask, patience)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Does the expected ERF foretell the trained one, and accuracy? Beside other zero-cost proxies.
+"""Does the expected ERF predict the trained one, and accuracy? Beside other zero-cost proxies.
 
 Reads the trials of four spaces whose candidates are all trained (`../erf_and_accuracy/train.py`).
 Prints tables and draws figure.png. Run: python run.py
