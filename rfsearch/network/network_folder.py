@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import timm
 from safetensors import SafetensorError
@@ -81,6 +81,9 @@ def save_network(model: SearchedNetwork, form: InputFormat, folder: Path) -> Non
         form: What it takes.
         folder: An existing folder; files of the same names are replaced.
     """
+    whole: Any = model
+    takes = {"input_size": (form.in_chans, *form.input_size), "mean": form.mean, "std": form.std}
+    whole.pretrained_cfg = {**whole.pretrained_cfg, **takes, **RESIZING}
     save_for_hf(
         model.to("cpu"),
         folder,
@@ -90,12 +93,6 @@ def save_network(model: SearchedNetwork, form: InputFormat, folder: Path) -> Non
             "scale": form.scale,
         },
         safe_serialization=True,
-        data_config={
-            "input_size": (form.in_chans, *form.input_size),
-            "mean": form.mean,
-            "std": form.std,
-            **RESIZING,
-        },
     )
     # safetensors lets nobody but the owner read its files.
     (folder / WEIGHTS_FILE).chmod((folder / "config.json").stat().st_mode)
