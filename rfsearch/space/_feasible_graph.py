@@ -14,7 +14,6 @@ and exceeds by a bounded number of strides. It has no bounds of their expected E
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,122 +21,23 @@ import numpy as np
 from rfsearch.network.readings import BYTES_PER_PARAMETER
 from rfsearch.space._decisions import decisions
 from rfsearch.space._effects import Effect, Effects, Situation
+from rfsearch.space._layered_graph import Graph, Layer, pruned, unique_rows
+from rfsearch.space._limits import Limits, binding, limits_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rfsearch.space._decisions import Decision, OpenStage
+    from rfsearch.space._layered_graph import Integers
     from rfsearch.space.candidates import Candidates
     from rfsearch.space.constraint import RFConstraint
-    from rfsearch.space.stem_choices import Params
 
-    Integers = NDArray[np.int64]
-    #: int64, or Python integers where counts may exceed 2^62.
-    Counts = NDArray[Any]
 
 #: Width of a bin of the variance, and of sizes that need not be exact: of their logarithm.
 _VARIANCE_STEP, _SIZE_STEP = 0.12, 0.08
 #: Linear bins up to an upper bound. More enlarge the graph, and hardly fewer paths fail the check.
 _LINEAR_BINS = 64
 _NO_VARIANCE = -(2**20)
-#: Random candidates that tell which bounds on costs matter.
-_SAMPLES = 100
-#: Longest table that numbers distinct values; more are sorted.
-_LONGEST_TABLE = 2**26
-
-
-class Limits(NamedTuple):
-    """Bounds of the carried quantities; an infinite upper bound is none."""
-
-    size: tuple[float, float] = (0, math.inf)
-    stride: float = math.inf
-    erf: tuple[float, float] = (0, math.inf)
-    parameters: float = math.inf
-    flops: float = math.inf
-    memory: float = math.inf
-
-    @property
-    def need_erf(self) -> bool:
-        """Whether the variance has to be carried."""
-        return self.erf != (0, math.inf)
-
-    @property
-    def need_cost(self) -> bool:
-        """Whether parameters and operations have to be carried."""
-        return min(self.parameters, self.flops, self.memory) < math.inf
-
-
-def limits_of(constraint: RFConstraint) -> Limits:
-    """What a constraint's closed-form gates ask of the carried quantities."""
-    ranges = constraint.ranges()
-    size, erf = (0.0, math.inf), (0.0, math.inf)
-    if "theoretical" in ranges:
-        size = ranges["theoretical"][:2]
-    if "expected" in ranges:
-        erf = ranges["expected"][:2]
-        # An ERF is never larger than the theoretical receptive field.
-        size = (max(size[0], erf[0]), size[1])
-    highs = {gate: allowed.high for gate, allowed in ranges.items()}
-    return Limits(
-        size=size,
-        stride=highs.get("output_stride", math.inf),
-        erf=erf,
-        parameters=1e6 * highs.get("parameters", math.inf),
-        flops=1e9 * highs.get("flops", math.inf),
-        memory=2**20 * highs.get("training_memory", math.inf),
-    )
-
-
-def _binding(limits: Limits, space: Candidates, constraint: RFConstraint) -> Limits:
-    """The limits without those of costs that hardly any candidate exceeds.
-
-    To carry such costs takes time and saves the rejection of few paths, which are checked anyway.
-    """
-    if not limits.need_cost or constraint.budget is None:
-        return limits
-    budget, ranges = constraint.budget, constraint.ranges()
-    exceeded: set[str] = set()
-    rng = np.random.default_rng(0)
-    for _ in range(_SAMPLES):
-        architecture = space.sample(rng)
-        if budget.takes(architecture):
-            needs = budget.values(architecture)
-            exceeded |= {gate for gate in needs if needs[gate] > ranges[gate].high}
-    return limits._replace(
-        parameters=limits.parameters if "parameters" in exceeded else math.inf,
-        flops=limits.flops if "flops" in exceeded else math.inf,
-        memory=limits.memory if "training_memory" in exceeded else math.inf,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """The edges of one decision, sorted by their source.
-
-    Attributes:
-        options: Active parameters of each way to decide.
-        source: Node of each edge in this layer.
-        option: Its way to decide.
-        target: Its node in the next layer.
-        first: Where each node's edges begin; one entry more than nodes.
-    """
-
-    options: list[Params]
-    source: Integers
-    option: Integers
-    target: Integers
-    first: Integers
-
-
-@dataclass(frozen=True, eq=False)
-class Graph:
-    """Layers, and the theoretical receptive field at each node behind the last one.
-
-    Behind a neck that upsamples that is the part of it that follows the last stage alone.
-    """
-
-    layers: list[Layer]
-    sizes: Integers
 
 
 class _Nodes(NamedTuple):
@@ -156,7 +56,7 @@ class _Builder:
     def __init__(self, space: Candidates, constraint: RFConstraint, keep_sizes: bool) -> None:
         self.sequence = decisions(space)
         self.growths = np.array(self.sequence[-1].growths)
-        limits = _binding(limits_of(constraint), space, constraint)
+        limits = binding(limits_of(constraint), space, constraint)
         # Of a neck that upsamples, variance and stride say nothing: nothing is lost for them.
         self.limits = limits._replace(erf=Limits().erf) if self.growths.all() else limits
         self.on_the_way = self.limits
@@ -184,7 +84,7 @@ class _Builder:
         for decision in self.sequence:
             layer, nodes = self._layer(decision, nodes, last=decision is self.sequence[-1])
             layers.append(layer)
-        return _pruned(layers, nodes.size)
+        return pruned(layers, nodes.size)
 
     def _layer(self, decision: Decision, nodes: _Nodes, *, last: bool) -> tuple[Layer, _Nodes]:
         columns: list[list[Integers]] = [[] for _ in range(9)]
@@ -209,7 +109,7 @@ class _Builder:
             kept = self._accepted(_Nodes(*after), self.growths[option])
             source, option, size = source[kept], option[kept], after[1][kept]
             after = [size if column == 1 else np.zeros_like(size) for column in range(7)]
-        unique, target = _unique_rows(after)
+        unique, target = unique_rows(after)
         # Nodes are in the order of their situations, so edges are in the order of their sources.
         first = np.searchsorted(source, np.arange(len(nodes.size) + 1))
         return Layer(decision.options, source, option, target, first), _Nodes(*unique)
@@ -346,48 +246,3 @@ def _linear_bin(values: Any, bound: float) -> Any:
     if bound == math.inf:
         return np.zeros_like(values, dtype=np.int64)
     return np.floor(values * (_LINEAR_BINS / bound)).astype(np.int64)
-
-
-def _unique_rows(columns: list[Integers]) -> tuple[list[Integers], Integers]:
-    """Distinct rows in order, and the number of each row among them."""
-    key, span = np.zeros(len(columns[0]), np.int64), 1
-    for column in columns:
-        values, ranks = _ranked(column)
-        key, span = key * len(values) + ranks, span * len(values)
-        if span >= 2**40:  # Few of these combinations occur.
-            values, key = _ranked(key)
-            span = len(values)
-    values, numbers = _ranked(key)
-    example = np.empty(len(values), np.int64)
-    example[numbers] = np.arange(len(numbers))
-    return [column[example] for column in columns], numbers
-
-
-def _ranked(values: Integers) -> tuple[Integers, Integers]:
-    """Distinct values in order, and the rank of each; by a table where it is not too long."""
-    if not len(values):
-        return values, values
-    low = int(values.min())
-    length = int(values.max()) - low + 1
-    if length > _LONGEST_TABLE:
-        distinct, ranks = np.unique(values, return_inverse=True)
-        return distinct, ranks.reshape(-1)
-    present = np.zeros(length, bool)
-    present[values - low] = True
-    return np.flatnonzero(present) + low, (np.cumsum(present) - 1)[values - low]
-
-
-def _pruned(layers: list[Layer], sizes: Integers) -> Graph:
-    """Without the nodes and edges that lead nowhere; nodes are numbered anew."""
-    alive = np.ones(len(sizes), bool)
-    kept: list[Layer] = []
-    for layer in reversed(layers):
-        numbers = np.cumsum(alive) - 1
-        leads = alive[layer.target]
-        source, target = layer.source[leads], numbers[layer.target[leads]]
-        alive = np.zeros(len(layer.first) - 1, bool)
-        alive[source] = True
-        source = (np.cumsum(alive) - 1)[source]
-        first = np.searchsorted(source, np.arange(int(alive.sum()) + 1))
-        kept.append(Layer(layer.options, source, layer.option[leads], target, first))
-    return Graph(kept[::-1], sizes)

@@ -14,7 +14,7 @@ import numpy as np
 from rfsearch.space.candidates import random_below
 
 if TYPE_CHECKING:
-    from rfsearch.space._feasible_graph import Graph, Integers, Layer
+    from rfsearch.space._layered_graph import Graph, Integers, Layer
 
 #: Cost of an option that must not be taken.
 FORBIDDEN = 2**40

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rfsearch.basics.notebook import bars, table
-from rfsearch.space._feasible_graph import build_graph, limits_of
+from rfsearch.space._feasible_graph import build_graph
+from rfsearch.space._limits import limits_of
 from rfsearch.space._paths import FORBIDDEN, Path, Paths
 from rfsearch.space.candidates import Candidates
 
 if TYPE_CHECKING:
     from rfsearch.network.architecture import Architecture
-    from rfsearch.space._feasible_graph import Integers
+    from rfsearch.space._layered_graph import Integers
     from rfsearch.space.constraint import RFConstraint
     from rfsearch.space.stem_choices import Params
 

@@ -12,7 +12,7 @@ from rfsearch.search.stopping import Step, has_a_place, next_step, num_trained
 
 def experiment(trained: int = 3, most: int = 100) -> Experiment:
     search = SimpleNamespace(trained_trials=trained, max_trials=most, feasible_only=False)
-    return cast(Experiment, SimpleNamespace(config=SimpleNamespace(search=search)))
+    return cast("Experiment", SimpleNamespace(config=SimpleNamespace(search=search)))
 
 
 def trial(state: str, **attrs: Any) -> FrozenTrial:
