@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from rfsearch.field.expression import Chain, Node, is_global, unit_grid
+from rfsearch.field.expression import Chain, Node
+from rfsearch.field.node_fields import is_global, unit_grid
 from rfsearch.field.unit_grid import PIXELS, Grid
 
 if TYPE_CHECKING:

@@ -18,9 +18,8 @@ from rfsearch.field.expression import (
     Resize,
     Scale,
     Sum,
-    Taps1d,
-    taps_of,
 )
+from rfsearch.field.node_fields import Taps1d, taps_of
 
 
 class FeatureMap(NamedTuple):

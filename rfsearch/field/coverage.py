@@ -14,18 +14,8 @@ from __future__ import annotations
 from functools import reduce
 from typing import NamedTuple
 
-from rfsearch.field.expression import (
-    Chain,
-    Concat,
-    Convolution,
-    Node,
-    Pooling,
-    Resize,
-    Sum,
-    Taps1d,
-    local_branches,
-    taps_of,
-)
+from rfsearch.field.expression import Chain, Concat, Convolution, Node, Pooling, Resize, Sum
+from rfsearch.field.node_fields import Taps1d, local_branches, taps_of
 
 
 class Coverage(NamedTuple):

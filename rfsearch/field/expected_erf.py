@@ -15,8 +15,9 @@ import numpy as np
 
 from rfsearch.field._profiles import Profile
 from rfsearch.field.erf_map import Center, ErfMap
-from rfsearch.field.expression import Node, receptive_field, uniform_field
+from rfsearch.field.expression import Node
 from rfsearch.field.gradients import Reading, read
+from rfsearch.field.node_fields import receptive_field, uniform_field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -50,9 +50,6 @@ from rfsearch.field.expression import (
     Relu,
     Resize,
     Sum,
-    Taps1d,
-    resize_weights,
-    taps_of,
 )
 from rfsearch.field.moments import (
     INPUT,
@@ -65,6 +62,7 @@ from rfsearch.field.moments import (
     normalised,
     resized,
 )
+from rfsearch.field.node_fields import Taps1d, resize_weights, taps_of
 
 
 class Reading(NamedTuple):

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from rfsearch.basics.notebook import Part, strip
 from rfsearch.field.cost import Cost, FeatureMap, cost
 from rfsearch.field.coverage import Coverage, coverage
-from rfsearch.field.expression import Chain, receptive_field
+from rfsearch.field.expression import Chain
+from rfsearch.field.node_fields import receptive_field
 from rfsearch.field.saved_activations import saved_values
 from rfsearch.network.neck import Body
 from rfsearch.network.necks import AnyNeck

@@ -11,7 +11,8 @@ from typing import Any, Self
 from rfsearch.basics.validation import FrozenData, checked_size, parse
 from rfsearch.field.cost import Cost, FeatureMap
 from rfsearch.field.expected_erf import ExpectedERF
-from rfsearch.field.expression import Chain, receptive_field
+from rfsearch.field.expression import Chain
+from rfsearch.field.node_fields import receptive_field
 from rfsearch.field.receptive_field import ReceptiveField
 
 #: A weight, its gradient and the two averages of Adam, in float32.

@@ -7,9 +7,10 @@ from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple
 
 from rfsearch.field.cost import FeatureMap, cost
-from rfsearch.field.expression import Node, receptive_field
+from rfsearch.field.expression import Node
 from rfsearch.field.gradients import read
 from rfsearch.field.moments import INPUT, Units
+from rfsearch.field.node_fields import receptive_field
 from rfsearch.field.saved_activations import Saved, saved
 
 if TYPE_CHECKING:

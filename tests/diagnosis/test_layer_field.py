@@ -16,7 +16,7 @@ from rfsearch.diagnosis.layer_field import (
     architecture_nodes,
     architecture_outputs,
 )
-from rfsearch.field.expression import unit_grid
+from rfsearch.field.node_fields import unit_grid
 from rfsearch.network.architecture import Architecture
 
 

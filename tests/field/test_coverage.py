@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from strategies import architectures, local_architectures
 
 from rfsearch.field.coverage import PIXEL, Coverage, coverage
-from rfsearch.field.expression import Chain, Convolution, Pooling, Sum, receptive_field
+from rfsearch.field.expression import Chain, Convolution, Pooling, Sum
+from rfsearch.field.node_fields import receptive_field
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
 

@@ -21,9 +21,8 @@ from rfsearch.field.expression import (
     Resize,
     Scale,
     Sum,
-    receptive_field,
-    unit_grid,
 )
+from rfsearch.field.node_fields import receptive_field, unit_grid
 from rfsearch.field.receptive_field import IDENTITY, ReceptiveField, stack, window
 from rfsearch.field.unit_grid import Interval
 from rfsearch.network.architecture import Architecture

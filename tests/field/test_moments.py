@@ -11,7 +11,7 @@ import torch
 from rfsearch.field._activations import activated
 from rfsearch.field._poolings import pooled
 from rfsearch.field._rectifiers import persistence, rectified
-from rfsearch.field.expression import Resize, resize_weights
+from rfsearch.field.expression import Resize
 from rfsearch.field.moments import (
     INPUT,
     Rectifier,
@@ -23,6 +23,7 @@ from rfsearch.field.moments import (
     normalised,
     resized,
 )
+from rfsearch.field.node_fields import resize_weights
 
 COUNT = 1_000_000
 RNG = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from helpers import architecture, stage_dict
 from torch import Tensor, nn
 
 from rfsearch.field.erf_map import Center
-from rfsearch.field.expression import unit_grid
+from rfsearch.field.node_fields import unit_grid
 from rfsearch.field.unit_grid import Interval
 from rfsearch.measure.erf import measure_erf
 from rfsearch.measure.read import reader

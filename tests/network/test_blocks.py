@@ -15,9 +15,8 @@ from rfsearch.field.expression import (
     Relu,
     Scale,
     Sum,
-    is_global,
-    receptive_field,
 )
+from rfsearch.field.node_fields import is_global, receptive_field
 from rfsearch.field.receptive_field import stack, window
 from rfsearch.network.block_parts import BlockShape, conv_norm, pooling
 from rfsearch.network.blocks import (

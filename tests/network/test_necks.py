@@ -14,7 +14,7 @@ from strategies import necked
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from rfsearch.field.expression import unit_grid
+from rfsearch.field.node_fields import unit_grid
 from rfsearch.measure.erf import measure_erf
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import SearchedNetwork, build_model

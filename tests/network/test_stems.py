@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from rfsearch.field.cost import FeatureMap, cost
-from rfsearch.field.expression import Convolution, receptive_field
+from rfsearch.field.expression import Convolution
+from rfsearch.field.node_fields import receptive_field
 from rfsearch.field.receptive_field import stack, window
 from rfsearch.network.stems import Stem
 
