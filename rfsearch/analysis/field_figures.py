@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from rfsearch.basics.palette import BLACK, GREY, ORANGE, SERIES, TARGET
+from rfsearch.basics.palette import BLACK, BLUE, GREY, ORANGE, SERIES, TARGET, VERMILLION
 from rfsearch.diagnosis.layer_field import architecture_layers, architecture_nodes
 from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.field.expression import Chain
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from rfsearch.diagnosis.layer_field import LayerField
     from rfsearch.field.erf_map import ErfMap
     from rfsearch.network.architecture import Architecture
 
@@ -74,11 +75,7 @@ def field_growth(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    ticks = [2**power for power in range(12)]
-    low, high = left.get_ylim()
-    shown = [tick for tick in ticks if low <= tick <= high]
-    left.set_yticks(shown, [str(tick) for tick in shown])
-    left.minorticks_off()
+    _label_in_px(left)
     left.set_ylabel("px of the input")
     handles, labels = left.get_legend_handles_labels()
     if objects is not None:
@@ -86,6 +83,77 @@ def field_growth(
         labels.append(f"objects, {objects}")
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
+
+
+def layer_growth(
+    layers: Sequence[LayerField], input_size: tuple[int, int], objects: ObjectSizes | None = None
+) -> Figure:
+    """Theoretical receptive field after each layer that makes it larger, in px.
+
+    Layers whose input already sees the whole image along every path are crossed out in another
+    colour: they add no context.
+
+    Args:
+        layers: Of one network, first to last.
+        input_size: `(height, width)` of the image, in px.
+        objects: Drawn as a band.
+
+    Raises:
+        ValueError: If no layer is known to make the receptive field larger.
+    """
+    grown = [layer for layer in layers if layer.grows]
+    if not grown:
+        raise ValueError("A figure needs layers that make the receptive field larger: none does.")
+    figure = Figure(figsize=(max(6.0, 1.5 + 0.17 * len(grown)), 4.6), layout="constrained")
+    axes = figure.subplots()
+    sizes = [layer.reach.size.high for layer in grown]
+    idle = [place for place, layer in enumerate(grown) if layer.is_unproductive(input_size)]
+    axes.plot(sizes, color=BLUE, marker="o", markersize=4, label="theoretical receptive field")
+    axes.plot(
+        [layer.reach.smallest.high for layer in grown],
+        color=GREY,
+        linestyle="dashed",
+        marker=".",
+        label="over the path that sees least",
+    )
+    if idle:
+        axes.plot(
+            idle,
+            [sizes[place] for place in idle],
+            color=VERMILLION,
+            linestyle="none",
+            marker="X",
+            markersize=8,
+            label=f"unproductive: {len(idle)} of {len(grown)} layers",
+        )
+    side = "x".join(map(str, dict.fromkeys(input_size)))
+    axes.axhline(max(input_size), color=BLACK, linestyle="dotted", label=f"image, {side} px")
+    if objects is not None:
+        axes.axhspan(
+            objects.low,
+            objects.high,
+            color=TARGET,
+            alpha=0.2,
+            linewidth=0,
+            label=f"objects, {objects}",
+        )
+    axes.set(yscale="log", ylabel="px of the input")
+    _label_in_px(axes)
+    axes.set_xticks(
+        range(len(grown)), [layer.name for layer in grown], rotation=90, fontsize="x-small"
+    )
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    return figure
+
+
+def _label_in_px(axes: Axes) -> None:
+    """Powers of two on a logarithmic axis of px."""
+    low, high = axes.get_ylim()
+    shown = [2**power for power in range(21) if low <= 2**power <= high]
+    axes.set_yticks(shown, [str(tick) for tick in shown])
+    axes.minorticks_off()
 
 
 def expected_growth(architecture: Architecture) -> list[int]:

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,27 +30,37 @@ class Subject:
         name: As the user gave it.
         input_size: `(height, width)` in px.
         architecture: If it is one.
-        traced: Otherwise.
+        traced: If it is a model of timm's.
+        typed: If it is a file of layers.
     """
 
     name: str
     input_size: tuple[int, int]
     architecture: Architecture | None = None
     traced: TracedModel | None = None
+    typed: tuple[LayerField, ...] = ()
 
     def layers(self) -> tuple[LayerField, ...]:
         """What each layer sees, first to last."""
+        if self.typed:
+            return self.typed
         if self.architecture is not None:
             from rfsearch.diagnosis.layer_field import architecture_layers
 
             return architecture_layers(self.architecture)
+        from torch import device
+
         from rfsearch.diagnosis.traced_layers import traced_layers
+        from rfsearch.trace.timm_models import create_model
 
         assert self.traced is not None
-        return traced_layers(self.traced)
+        with device("meta"):
+            return traced_layers(self.traced, create_model(self.name))
 
     def outputs(self) -> tuple[LayerField, ...]:
         """What each output sees."""
+        if self.typed:
+            return (replace(self.typed[-1], name="output", kind="output"),)
         if self.architecture is not None:
             from rfsearch.diagnosis.layer_field import architecture_outputs
 

@@ -7,6 +7,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,12 +15,15 @@ from rich.console import Console
 
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import (
+    DEFAULT_SIZE,
     MODEL_HELP,
     SIZE_HELP,
     TARGET_HELP,
     Subject,
+    check_png,
     load_subject,
     of_layer,
+    parse_size,
     parse_target,
 )
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from rfsearch.diagnosis.layer_field import LayerField
+    from rfsearch.target.target import ScaleTarget
 
 _TEXT_WIDTH = 80
 #: Types of modules that look at single positions: a change that shows first in one of them comes
@@ -35,7 +40,9 @@ _POINTWISE = ("act", "drop", "elu", "gelu", "identity", "norm", "relu", "sigmoid
 
 
 def rf(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    model: Annotated[
+        str, typer.Argument(help=f"{MODEL_HELP[:-1]}, or a TOML file with [[layers]].")
+    ],
     input_size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
     target: Annotated[
         str | None,
@@ -47,14 +54,20 @@ def rf(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="All layers as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="All layers as CSV.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Draw how the receptive field grows into this PNG file.")
+    ] = None,
 ) -> None:
     """Show the theoretical receptive field of each layer and output, and what it can see."""
     with user_mistakes():
         if as_json and as_csv:
             raise ValueError("Only one of --json and --csv can be given.")
         objects = parse_target(target) if target else None
-        subject = load_subject(model, input_size)
+        check_png(out, "--out")
+        subject = _load(model, input_size)
         layers = of_layer(subject.layers(), layer)
+        if out is not None:
+            _draw(subject, layers, objects, out)
     object_size = objects.max_size if objects else min(subject.input_size)
     if as_json:
         typer.echo(json.dumps(_as_data(subject, layers, object_size), indent=2))
@@ -65,6 +78,26 @@ def rf(
         writer.writerows(rows)
     else:
         _print(subject, layers if every or layer else changes(layers), object_size)
+
+
+def _load(model: str, input_size: str | None) -> Subject:
+    if Path(model).suffix != ".toml":
+        return load_subject(model, input_size)
+    from rfsearch.diagnosis.typed_layers import read_layers
+
+    size = parse_size(input_size or str(DEFAULT_SIZE))
+    return Subject(model, size, typed=read_layers(Path(model)))
+
+
+def _draw(
+    subject: Subject, layers: Sequence[LayerField], objects: ScaleTarget | None, out: Path
+) -> None:
+    from rfsearch.analysis.field_figures import ObjectSizes, layer_growth
+
+    band = ObjectSizes(objects.min_size, objects.max_size) if objects else None
+    figure = layer_growth(layers, subject.input_size, band)
+    figure.suptitle(subject.name)
+    figure.savefig(out, dpi=150)
 
 
 def changes(layers: Sequence[LayerField]) -> tuple[LayerField, ...]:

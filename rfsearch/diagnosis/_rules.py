@@ -164,20 +164,9 @@ def _far_below(facts: NetworkFacts) -> Iterator[Finding]:
 
 
 def _unproductive(facts: NetworkFacts) -> Iterator[Finding]:
-    """A layer is unproductive if its input sees the whole image along every path.
-
-    Richter et al., "Should You Go Deeper?", ICMLA 2021; the first such layer is their border
-    layer. Layers of one tap, which add no receptive field anywhere, are not counted.
-    """
+    """Every layer should see more than its input does (`LayerField.is_unproductive`)."""
     height, width = facts.input_size
-    idle = [
-        layer
-        for layer in facts.layers
-        if layer.grows
-        and layer.before is not None
-        and layer.before.smallest.height >= height
-        and layer.before.smallest.width >= width
-    ]
+    idle = [layer for layer in facts.layers if layer.is_unproductive(facts.input_size)]
     if not idle:
         return
     first = idle[0]

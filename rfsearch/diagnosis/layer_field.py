@@ -76,6 +76,20 @@ class LayerField:
         """Whether the layer is known to make the receptive field larger."""
         return self.before is not None and self.reach.size.high > self.before.size.high
 
+    def is_unproductive(self, input_size: tuple[int, int]) -> bool:
+        """Whether it grows where every path into it already sees the whole image.
+
+        Richter et al., "Should You Go Deeper?", ICMLA 2021; the first such layer is their border
+        layer. Layers of one tap, which add no receptive field anywhere, are not counted.
+
+        Args:
+            input_size: `(height, width)` of the image, in px.
+        """
+        if self.before is None or not self.grows:
+            return False
+        smallest, (height, width) = self.before.smallest, input_size
+        return smallest.height >= height and smallest.width >= width
+
     @property
     def downsamples(self) -> bool:
         """Whether the layer is known to reduce the resolution."""

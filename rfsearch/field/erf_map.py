@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rfsearch.field._row_profile import RowProfile
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -75,6 +77,16 @@ class ErfMap:
         row = self.map[min(round(self.center.y), len(self.map) - 1)]
         (above,) = np.nonzero(row >= row.max() / 2)
         return int(above[-1] - above[0] + 1)
+
+    @property
+    def row_profile(self) -> RowProfile:
+        """|gradient| along the centre row: the mean of the two rows beside a centre between them.
+
+        Its numbers say how nearly Gaussian the receptive field is.
+        """
+        rows = [math.floor(self.center.y), math.ceil(self.center.y)]
+        values = self.map[np.clip(rows, 0, len(self.map) - 1)].mean(axis=0)
+        return RowProfile(_offsets(self.map, self.center)[1], values / values.sum())
 
     def square(self, share: float) -> int:
         """Side in px of the smallest centred square that holds `share` of the |gradient|.

@@ -5,7 +5,13 @@ import pytest
 from helpers import architecture, stage_dict
 from matplotlib.patches import Rectangle
 
-from rfsearch.analysis.field_figures import ObjectSizes, erf_gallery, expected_growth, field_growth
+from rfsearch.analysis.field_figures import (
+    ObjectSizes,
+    erf_gallery,
+    expected_growth,
+    field_growth,
+    layer_growth,
+)
 from rfsearch.diagnosis.layer_field import architecture_layers
 
 SMALL = architecture(stage_dict(kernels=(3,)))
@@ -62,3 +68,23 @@ def test_squares_have_the_sizes_of_erf_field_and_object() -> None:
 def test_objects_in_words() -> None:
     assert str(ObjectSizes(6, 10)) == "6 to 10 px"
     assert str(ObjectSizes(8, 8)) == "8 px"
+
+
+def test_layers_that_add_no_context_are_crossed_out() -> None:
+    layers = architecture_layers(LARGE)
+    grown = [layer for layer in layers if layer.grows]
+    for side in (4, 1000):
+        (axes,) = layer_growth(layers, (side, side), OBJECTS).axes
+        idle = [layer for layer in grown if layer.is_unproductive((side, side))]
+        assert bool(idle) == (side == 4)
+        crosses = [line for line in axes.get_lines() if line.get_marker() == "X"]
+        assert [len(line.get_xdata()) for line in crosses] == ([len(idle)] if idle else [])
+        line, *_ = axes.get_lines()
+        assert list(line.get_ydata()) == [layer.reach.size.high for layer in grown]
+        names = [label.get_text() for label in axes.get_xticklabels()]
+        assert names == [layer.name for layer in grown]
+
+
+def test_a_network_that_sees_single_pixels_has_no_growth() -> None:
+    with pytest.raises(ValueError, match="layers that make the receptive field larger"):
+        layer_growth(architecture_layers(architecture(kernel_size=1))[:1], (8, 8))

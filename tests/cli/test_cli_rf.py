@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers import architecture, refusal, resnet, rfsearch, stage_dict
+from PIL import Image
 
 from rfsearch.cli.rf import changes
 from rfsearch.diagnosis.layer_field import LayerField, Plane, Reach
@@ -96,6 +97,36 @@ def test_an_architecture_in_closed_form(tmp_path: Path) -> None:
     assert [(one["name"], one["rf_width"]) for one in data["outputs"]] == [("C5", 427)]
 
 
+LAYERS = """
+[[layers]]
+name = "conv"
+kernel_size = 3
+[[layers]]
+name = "pool"
+kernel_size = 2
+stride = 2
+padding = 0
+"""
+
+
+def test_layers_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "layers.toml"
+    file.write_text(LAYERS)
+    lines = rows(output_of(file))
+    assert lines["conv"][:4] == ["3x3", "3", "3", "1"]
+    assert lines["output"][:3] == ["4", "4", "2"]
+    data = json.loads(output_of(file, "--input-size", "32", "--json"))
+    assert data["input_size"] == [32, 32]
+    assert [one["rf_width"] for one in data["layers"]] == [3, 4]
+
+
+def test_growth_as_a_figure(tmp_path: Path) -> None:
+    picture = tmp_path / "growth.png"
+    output_of("vgg11", "--input-size", "32", "--target", "8:16", "--out", picture)
+    with Image.open(picture) as image:
+        assert min(image.size) > 400
+
+
 def plane(size: float) -> Reach:
     return Reach(Plane(size, size), Plane(size, size), Plane(1, 1))
 
@@ -125,6 +156,8 @@ def test_one_of_each_run_of_layers_is_shown() -> None:
         (["resnet18", "--target", "9:3"], "`0 < min_size <= max_size` must hold"),
         (["resnet18", "--input-size", "big"], "--input-size must be SIDE or HEIGHTxWIDTH"),
         (["resnet18", "--json", "--csv"], "Only one of --json and --csv"),
+        (["nothing.toml"], "nothing.toml: cannot be read (No such file or directory)"),
+        (["resnet18", "--out", "growth.jpg"], "--out must name a PNG file, but got 'growth.jpg'"),
         (["nothing.json"], "nothing.json: cannot be read (No such file or directory)"),
     ],
 )
