@@ -263,3 +263,10 @@ def test_arrows_that_follow_from_others_are_left_out() -> None:
     imported: dict[str, list[str]] = {room: [] for room in ROOMS}
     imported |= {"field": ["basics"], "trace": ["basics", "field"], "cli": ["basics", "trace"]}
     assert direct_arrows(imported) == {("field", "basics"), ("trace", "field"), ("cli", "trace")}
+
+
+def test_every_experiment_is_in_the_table_under_its_name() -> None:
+    folders = {path.name for path in (ROOT / "experiments").iterdir() if path.is_dir()}
+    assert {name for name in folders if not re.fullmatch("[a-z_]+", name)} == set()
+    linked = re.findall(r"\]\((\w+)[)/]", prose(ROOT / "experiments" / "README.md"))
+    assert sorted(linked) == sorted(folders - {"__pycache__"})

@@ -37,7 +37,7 @@ from rfsearch.data.tile_cuts import Cuts
 from rfsearch.data.tiles import Tiling
 from rfsearch.target.annotations_voc import read_voc
 
-SPACE = Path(__file__).parents[1] / "segment-nuclei" / "space.toml"
+SPACE = Path(__file__).parents[1] / "segment_nuclei" / "space.toml"
 IMAGE = package_images.TREE_IMAGES[1]
 SIDE, BATCH = 128, 32
 MIB = 2**20
