@@ -28,9 +28,8 @@ import pytest
 import typer
 from helpers import rfsearch
 from optuna.trial import TrialState
-from test_layers import FILES, PACKAGE, ROOMS, room_of, siblings
+from test_layers import FILES, HOMES, PACKAGE, ROOMS, room_of, siblings
 
-import rfsearch as package
 from rfsearch.basics.validation import parse
 from rfsearch.cli.main import app
 from rfsearch.search.experiment import ExperimentConfig
@@ -204,10 +203,10 @@ def test_paths_in_the_text_exist(document: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("room", sorted({room_of(home) for home in package._HOMES.values()}))
+@pytest.mark.parametrize("room", sorted({room_of(home) for home in HOMES.values()}))
 def test_every_public_name_is_in_its_rooms_guide(room: str) -> None:
     table = rows(PACKAGE / room / "README.md", "| `rfs.` | what it is |")
-    assert set(table) == {name for name, home in package._HOMES.items() if room_of(home) == room}
+    assert set(table) == {name for name, home in HOMES.items() if room_of(home) == room}
     assert all(len(purpose) > 10 for (purpose,) in table.values())
 
 
