@@ -28,6 +28,8 @@ Steps = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400, strict=False)]
 #: Of random numbers; NumPy and torch both take 32 bits.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+#: Of a file of annotations, which becomes about ten times as much in memory.
+MAX_TEXT_BYTES = 2**32
 #: In px; which of its pixels are touched is held as a mask.
 MAX_RECEPTIVE_FIELD = 1_000_000
 

@@ -8,6 +8,8 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from rfsearch.basics.files import read_text
+
 
 class FrozenData(BaseModel):
     """Immutable, hashable data that refuses unknown keys and wrong types."""
@@ -39,11 +41,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: If there is no such file, or it is not TOML.
     """
+    text = read_text(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not a TOML file ({error}).") from None
 
 

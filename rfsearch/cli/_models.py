@@ -97,15 +97,14 @@ def read_architecture(path: Path) -> Architecture:
     Raises:
         ValueError: If the file cannot be read, is no JSON or no architecture.
     """
+    from rfsearch.basics.files import read_json
     from rfsearch.basics.validation import parse
     from rfsearch.network.architecture import Architecture
 
+    values = read_json(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(values, str):  # A trial's attribute is JSON itself.
             values = json.loads(values)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON file ({error}).") from None
     if not isinstance(values, dict):

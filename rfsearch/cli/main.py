@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 import warnings
 
 import typer
@@ -29,6 +31,9 @@ def main() -> None:
     # Threads that spin long while they wait slow each other down tenfold beside other work.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     warnings.showwarning = show_warning
+    # Names of files may be of bytes that no encoding has a character for.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()
 
 

@@ -29,7 +29,7 @@ from rfsearch.data.loading_errors import LoadingError
 #: Variable of the environment with the folder that the cache is in.
 CACHE_VARIABLE = "RFSEARCH_CACHE"
 #: Of what the arrays hold: to be raised when files are read in another way.
-_VERSION = 1
+_VERSION = 2
 #: Suffix of a file that is being written, and the age in seconds at which nobody writes it.
 _PARTIAL, _ABANDONED = ".partial", 86_400
 

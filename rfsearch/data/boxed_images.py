@@ -20,6 +20,7 @@ from rfsearch.data._pixel_reader import PixelReader
 from rfsearch.data.tile_data import BoxedImage, detection_data
 from rfsearch.target.annotations_coco import read_coco
 from rfsearch.target.annotations_voc import read_voc
+from rfsearch.target.image_sizes import read_headers
 
 if TYPE_CHECKING:
     from rfsearch.data.datasets import DetectionData
@@ -77,14 +78,16 @@ def boxed_data(
             skipped[reason] += 1
         elif one.image is not None:
             objects[one.image].append(one)
-    there = []
-    for image, of_image in zip(annotations.images, objects, strict=True):
+    there, missing = [], []
+    headers = read_headers(annotations, folder)
+    for image, of_image, header in zip(annotations.images, objects, headers, strict=True):
         file = folder / image.file
-        if file.is_file():
+        if header is not None:
             there.append((file, of_image))
-        else:
-            skipped["image whose file is missing"] += 1
-            skipped["object on such an image"] += len(of_image)
+            continue
+        missing.append(file)
+        skipped[f"image whose file is missing, such as {missing[0]}"] += 1
+        skipped["object on such an image"] += len(of_image)
     reader = PixelReader.of([file for file, _ in there], tiling, masks=False)
     found = [_boxed(file, of_image, index, reader, skipped) for file, of_image in there]
     _warn(annotations.source, skipped)

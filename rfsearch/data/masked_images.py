@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rfsearch.basics.images import read_header
 from rfsearch.data._pixel_reader import PixelReader
 from rfsearch.data.tile_data import MaskedImage, segmentation_data
+from rfsearch.target.image_sizes import check_size, warn_of_turned
 
 if TYPE_CHECKING:
     from rfsearch.data.datasets import SegmentationData
@@ -52,6 +54,7 @@ def masked_images(
             stacklevel=2,
         )
     together = [[by_name[name] for by_name in files] for name in complete]
+    _check_sizes(folders[0], together)
     reader = PixelReader.of([of_one[0] for of_one in together], tiling, masks=True)
     found = [_masked(of_one, len(class_names), reader) for of_one in together]
     return segmentation_data(found, tuple(class_names), tiling, str(folders[0]))
@@ -60,16 +63,29 @@ def masked_images(
 def _by_name(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder.")
-    return {file.stem: file for file in sorted(folder.iterdir()) if file.is_file()}
+    found: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if not file.is_file():
+            continue
+        if (other := found.setdefault(file.stem, file)) != file:
+            raise ValueError(
+                f"{folder}: must hold one file of a name, but has {other.name} and {file.name}."
+            )
+    return found
+
+
+def _check_sizes(source: Path, together: list[list[Path]]) -> None:
+    uncertain = []
+    for image, *masks in together:
+        header = read_header(image)
+        for mask in masks:
+            check_size(mask, image, read_header(mask).size, header)
+        if header.orientation != 1 and header.size == header.stored_size:
+            uncertain.append(image)
+    warn_of_turned(source, uncertain)
 
 
 def _masked(files: list[Path], num_classes: int, reader: PixelReader) -> MaskedImage:
     pixels, classes = reader.pixels(files[0]), reader.classes(files[1], num_classes)
     instances = [reader.instances(file) for file in files[2:]]
-    for file, values in zip(files[1:], (classes, *instances), strict=True):
-        if values.shape != pixels.shape[:2]:
-            raise ValueError(
-                f"{file}: must have the size of {files[0].name}, {pixels.shape[0]}x"
-                f"{pixels.shape[1]} px, but has {values.shape[0]}x{values.shape[1]} px."
-            )
     return MaskedImage(pixels, classes, instances[0] if instances else None)

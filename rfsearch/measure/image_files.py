@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rfsearch.basics.image_header import open_image
+from rfsearch.basics.images import read_header, read_pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def read_8_bit(path: str | Path) -> Image.Image:
-    """An image in grey or RGB with 8 bits.
+    """An upright image in grey or RGB with 8 bits; see `rfsearch.basics.images`.
 
     Raises:
         ValueError: If the file is not a readable image; it names the file.
     """
-    with open_image(Path(path)) as image:
-        return _to_8_bit(image)
+    pixels = read_pixels(Path(path))
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 def is_grey(path: str | Path) -> bool:
@@ -31,8 +31,7 @@ def is_grey(path: str | Path) -> bool:
     Raises:
         ValueError: If the file is not an image; it names the file.
     """
-    with open_image(Path(path)) as image:
-        return _is_grey(image)
+    return read_header(Path(path)).channels == 1
 
 
 def read_image(path: str | Path, size: tuple[int, int]) -> Image.Image:
@@ -94,17 +93,3 @@ def _covering(image: Image.Image, size: tuple[int, int]) -> list[int]:
     if height * image.width >= width * image.height:
         return [height, max(width, height * image.width // image.height)]
     return [max(height, width * image.height // image.width), width]
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """The image in grey or RGB; Pillow itself would clip 16-bit greys instead of scaling them."""
-    grey = _is_grey(image)
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    return image.convert("L" if grey else "RGB")
-
-
-def _is_grey(image: Image.Image) -> bool:
-    if image.mode == "F":
-        raise ValueError("its grey values are floats without a range; save it with 8 or 16 bits")
-    return image.mode in ("1", "L") or image.mode.startswith("I")

@@ -16,6 +16,7 @@ import timm
 from safetensors import SafetensorError
 from timm.models import save_for_hf
 
+from rfsearch.basics.files import read_json
 from rfsearch.basics.limits import MAX_SIDE
 from rfsearch.network.timm_entry import ENTRY, RESIZING
 
@@ -119,13 +120,9 @@ def load_network(folder: Path) -> tuple[SearchedNetwork, InputFormat]:
 
 def _input_format(file: Path) -> InputFormat:
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(
-            f"{file}: cannot be read ({error.strerror}); give a folder of `rfsearch export`."
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not a JSON file ({error}).") from None
+        config = read_json(file)
+    except ValueError as error:
+        raise ValueError(f"{error} Give a folder of `rfsearch export`.") from None
     if not isinstance(config, dict) or config.get("architecture") != ENTRY:
         raise ValueError(f"{file}: not the configuration of a network that rfsearch exported.")
     try:

@@ -7,12 +7,12 @@ from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
 
+from rfsearch.basics.files import read_text
 from rfsearch.target.annotations import (
     AnnotatedImage,
     AnnotatedObject,
     Annotations,
     box_of,
-    read_text,
     size_of,
 )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rfsearch.basics.image_header import open_image
+from rfsearch.basics.images import read_numbers
 from rfsearch.target.annotations import AnnotatedImage, AnnotatedObject, Annotations, Box
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read_masks(path: Path, semantic: bool = False) -> Annotations:
     files = _files(path) if path.is_dir() else [path]
     images, objects, in_parts = [], [], []
     for number, file in enumerate(files):
-        mask = _read(file)
+        mask = read_numbers(file)
         name = str(file.relative_to(path if path.is_dir() else path.parent))
         images.append(AnnotatedImage(name, (mask.shape[0], mask.shape[1])))
         in_parts.append(not semantic and _is_one_value_in_parts(mask))
@@ -65,18 +65,6 @@ def _files(folder: Path) -> list[Path]:
         known = ", ".join(MASK_SUFFIXES)
         raise ValueError(f"{folder}: there is no mask ({known}) in this folder or its subfolders.")
     return files
-
-
-def _read(file: Path) -> NDArray[np.integer[Any]]:
-    with open_image(file) as image:
-        channels, frames = image.getbands(), getattr(image, "n_frames", 1)
-        mask = np.asarray(image)
-    if len(channels) != 1 or frames != 1 or mask.dtype.kind == "f":
-        raise ValueError(
-            f"{file}: a mask must be one image of one channel of whole numbers, but this has "
-            f"{frames} of mode {image.mode}."
-        )
-    return mask.astype(np.uint8) if mask.dtype == bool else mask
 
 
 def _instances(mask: NDArray[np.integer[Any]]) -> Iterator[tuple[str, Box]]:

@@ -107,27 +107,3 @@ def size_of(height: Any, width: Any) -> tuple[int, int] | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return size if min(size) >= 1 else None
-
-
-def read_content(path: Path) -> bytes:
-    """The content of a file.
-
-    Raises:
-        ValueError: If it cannot be read; it names the file.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
-
-
-def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark.
-
-    Raises:
-        ValueError: If it cannot be read or is no text; it names the file.
-    """
-    try:
-        return read_content(path).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a text file in UTF-8.") from None

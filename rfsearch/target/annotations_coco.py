@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rfsearch.basics.files import read_json
 from rfsearch.target.annotations import (
     AnnotatedImage,
     AnnotatedObject,
     Annotations,
     Box,
     box_of,
-    read_text,
     size_of,
 )
 
@@ -42,10 +42,7 @@ def read_coco(path: Path) -> Annotations:
 
 
 def _content(path: Path) -> dict[str, list[Any]]:
-    try:
-        content = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not a JSON file ({error}).") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         kind = type(content).__name__
         raise ValueError(f"{path}: not a COCO file: it must hold an object, but holds a {kind}.")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+from rfsearch.basics.files import read_bytes
 from rfsearch.target.annotations import (
     AnnotatedImage,
     AnnotatedObject,
     Annotations,
     box_of,
-    read_content,
     size_of,
 )
 
@@ -56,7 +56,7 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
 
 def _root(file: Path) -> ElementTree.Element:
-    content = read_content(file)  # An XML file states its own encoding.
+    content = read_bytes(file)  # An XML file states its own encoding.
     try:
         root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
     except (ElementTree.ParseError, ValueError, LookupError) as error:

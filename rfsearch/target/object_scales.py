@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rfsearch.basics.image_header import image_size
 from rfsearch.target._resizing import resize_factors
+from rfsearch.target.image_sizes import read_headers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rfsearch.target._resizing import Resize
-    from rfsearch.target.annotations import AnnotatedImage, AnnotatedObject, Annotations, Box
+    from rfsearch.target.annotations import AnnotatedObject, Annotations, Box
 
 #: Where an edge is a sum of floats, it may leave its image by so many px.
 _NOISE = 1e-6
@@ -183,10 +183,7 @@ def measure_objects(
     Raises:
         ValueError: If an image cannot be read or its size is not the annotated one.
     """
-    sizes = [
-        _size(image, annotations, images, is_needed=resize != "none")
-        for image in annotations.images
-    ]
+    sizes = _sizes(annotations, images, are_needed=resize != "none")
     is_missing = [size is None and (images is not None or resize != "none") for size in sizes]
     checked = [_check(one, sizes, is_missing) for one in annotations.objects]
     kept = [one for one in checked if isinstance(one, _Kept)]
@@ -237,22 +234,18 @@ def _check(
     return _Kept(one.image, one.label, box, is_clipped)
 
 
-def _size(
-    image: AnnotatedImage, annotations: Annotations, folder: Path | None, is_needed: bool
-) -> tuple[int, int] | None:
-    """Size of an image in px as annotated, or from its file; None if it has to be and is not."""
-    if annotations.are_masks or (folder is None and (image.size or not is_needed)):
-        return image.size
+def _sizes(
+    annotations: Annotations, folder: Path | None, are_needed: bool
+) -> list[tuple[int, int] | None]:
+    """Sizes of the images in px as annotated, or from their files; None if there is none."""
+    stated = [image.size for image in annotations.images]
+    if annotations.are_masks or (folder is None and (all(stated) or not are_needed)):
+        return stated
     source = annotations.source
-    file = (folder or (source if source.is_dir() else source.parent)) / image.file
-    found = image_size(file)
-    if found and image.size and found != image.size:
-        (height, width), (stated_height, stated_width) = found, image.size
-        raise ValueError(
-            f"{annotations.source}: {file} must be {stated_height}x{stated_width} px as annotated,"
-            f" but is {height}x{width} px (height x width)."
-        )
-    return found
+    beside = source if source.is_dir() else source.parent
+    headers = read_headers(annotations, folder or beside, unsized_only=folder is None)
+    found = [header and header.size for header in headers]
+    return found if folder else [a or b for a, b in zip(stated, found, strict=True)]
 
 
 def _resized(

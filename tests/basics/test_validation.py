@@ -92,11 +92,11 @@ def test_read_toml(tmp_path: Path) -> None:
 
 
 def test_read_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r": cannot be read \(Is a directory\)\.$"):
+    with pytest.raises(ValueError, match=r": cannot be read \(it is a folder\)\.$"):
         read_toml(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"a = ", b"a = 1\na = 2\n", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"a = ", b"a = 1\na = 2\n"])
 def test_read_something_else(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "data.toml"
     path.write_bytes(content)

@@ -128,8 +128,8 @@ def test_missing_images_are_left_out_and_counted(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="skipped") as caught:
         data = load(tmp_path)
     assert [str(warning.message) for warning in caught] == [
-        f"{tmp_path / 'boxes.json'}: skipped 1 x image whose file is missing, "
-        "12 x object on such an image."
+        f"{tmp_path / 'boxes.json'}: skipped 1 x image whose file is missing, such as "
+        f"{tmp_path / '2.png'}, 12 x object on such an image."
     ]
     assert len(data.train_images) + len(data.valid_images) == 2 * 3 * 5 + 2 * 3
 

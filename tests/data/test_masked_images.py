@@ -100,7 +100,8 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path, folder: str) -> None:
     file = write_masked(tmp_path) / folder / "1.png"
     Image.new("L", (90, 64)).save(file)
     assert refusal(tmp_path) == (
-        f"{file}: must have the size of 1.png, 64x96 px, but has 64x90 px."
+        f"{file}: {tmp_path / 'images' / '1.png'} must be 64x90 px as annotated, but is 64x96 px "
+        "(height x width)."
     )
 
 

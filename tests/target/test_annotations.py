@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from annotated import write
 
-from rfsearch.target.annotations import Box, box_of, read_text, size_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from rfsearch.target.annotations import Box, box_of, size_of
 
 
 @pytest.mark.parametrize(
@@ -52,15 +48,3 @@ def test_values_that_are_no_box(values: list[Any]) -> None:
 )  # fmt: skip
 def test_sizes(height: Any, width: Any, size: tuple[int, int] | None) -> None:
     assert size_of(height, width) == size
-
-
-def test_text(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes("\ufeffÄ".encode())
-    assert read_text(tmp_path / "a") == "Ä"
-    (tmp_path / "a").write_bytes(b"\xff\x00")
-    with pytest.raises(ValueError, match=r"a: not a text file in UTF-8\.$"):
-        read_text(tmp_path / "a")
-    with pytest.raises(ValueError, match=r"b: cannot be read \(No such file or directory\)\.$"):
-        read_text(tmp_path / "b")
-    with pytest.raises(ValueError, match=r"cannot be read \(Is a directory\)\.$"):
-        read_text(write(tmp_path / "c" / "d", "").parent)

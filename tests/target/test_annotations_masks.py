@@ -109,23 +109,21 @@ def test_classes_read_as_objects_are_noticed(tmp_path: Path) -> None:
     assert len(read_masks(tmp_path).objects) == 3
 
 
-@pytest.mark.parametrize(
-    ("shape", "dtype", "mode"), [((4, 4, 3), np.uint8, "RGB"), ((4, 4), np.float32, "F")]
-)
+@pytest.mark.parametrize(("shape", "dtype"), [((4, 4, 3), np.uint8), ((4, 4), np.float32)])
 def test_images_that_are_no_masks(
-    tmp_path: Path, shape: tuple[int, ...], dtype: type[np.generic], mode: str
+    tmp_path: Path, shape: tuple[int, ...], dtype: type[np.generic]
 ) -> None:
     file = save(tmp_path / "a.tif", np.zeros(shape), dtype)
-    with pytest.raises(
-        ValueError, match=rf"a\.tif: a mask must be .* but this has 1 of mode {mode}"
-    ):
+    with pytest.raises(ValueError, match=r"a\.tif: a mask must have one channel .* but has the"):
         read_masks(file)
 
 
 def test_a_stack_is_no_mask(tmp_path: Path) -> None:
     one = Image.fromarray(two_objects(1, 2).astype(np.uint8))
     one.save(tmp_path / "a.tif", save_all=True, append_images=[one, one])
-    with pytest.raises(ValueError, match="but this has 3 of mode L"):
+    with pytest.raises(
+        ValueError, match=r"a\.tif: a mask must have one channel .* the shape \(3, 8, 12\)"
+    ):
         read_masks(tmp_path / "a.tif")
 
 

@@ -245,5 +245,5 @@ def test_nuclei_from_a_16_bit_mask(package_files: PackageFiles) -> None:
     scales = read_scales(data / "mask2d.tif")
     assert (len(scales), scales.num_images, scales.are_masks) == (125, 1, True)
     assert spread(scales) == [11.1, 21.4, 24.9, 27.5, 29.8]
-    with pytest.raises(ValueError, match=r"mask3d\.tif: a mask must be one image"):
+    with pytest.raises(ValueError, match=r"mask3d\.tif: a mask must have one channel"):
         read_scales(data / "mask3d.tif")

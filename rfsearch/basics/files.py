@@ -1,0 +1,86 @@
+"""Opening files that people give: regular files only, of a size that can be held."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rfsearch.basics.limits import MAX_TEXT_BYTES
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+#: Half of a character in JSON, which is no text where the other half is missing.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file to read its bytes.
+
+    Raises:
+        ValueError: If there is none, or it cannot be read; it names the file.
+    """
+    try:
+        # Without waiting for somebody to write into a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:  # ValueError: what can be the name of no file.
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{path}: cannot be read ({reason}).") from None
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        raise ValueError(f"{path}: cannot be read (it is {_KINDS.get(kind, 'no file')}).")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file of text, in whatever encoding.
+
+    Raises:
+        ValueError: If it cannot be read or is too large; it names the file.
+    """
+    with open_file(path) as file:
+        content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise ValueError(f"{path}: must have {MAX_TEXT_BYTES / 2**30:g} GiB at most.")
+    return content
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        ValueError: If it cannot be read or is no text; it names the file.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not a text file in UTF-8.") from None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: If it cannot be read, is no JSON (it may be truncated), or has a text with half
+            a character, which can neither be printed nor stored; it names the file.
+    """
+    text = read_text(path)
+    try:
+        content = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end]
+        raise ValueError(f"{path}: holds half a character, {half!a}.") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a JSON file ({error}).") from None
+    return content
