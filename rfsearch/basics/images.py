@@ -134,9 +134,7 @@ def _read(file: Path, as_colours: bool) -> NDArray[Any]:
         with _open_tiff(file) as tiff:
             return tiff.asarray()
     if is_lossy and not as_colours:
-        raise ValueError(
-            f"{file}: must not be stored as JPEG, which changes the numbers of a mask."
-        )
+        raise ValueError(f"{file}: a mask must not be stored as JPEG, which changes its numbers.")
     return values
 
 

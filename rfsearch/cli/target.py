@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -38,8 +38,16 @@ def target(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, to check.")] = None,
     semantic: Annotated[
-        bool, typer.Option("--semantic", help="Values of masks are classes, not objects.")
-    ] = False,
+        bool | None,
+        typer.Option("--semantic/--instances", help="Values of masks are classes, or objects."),
+    ] = None,
+    background: Annotated[
+        str | None, typer.Option(help="Value of the background of masks, or none; 0 by default.")
+    ] = None,
+    ignored: Annotated[
+        list[str] | None,
+        typer.Option(help="Value of masks not to look at, or none; may be repeated."),
+    ] = None,
     context: Annotated[
         float | None, typer.Option(help="Side of what must be seen, in object sizes, from 1 on.")
     ] = None,
@@ -67,6 +75,8 @@ def target(
             format=format,  # type: ignore[arg-type]  # and so is this
             images=images,
             semantic=semantic,
+            background=_mask_value("--background", background) if background else None,
+            ignored=_ignored(ignored) if ignored else None,
             classes=only_class or (),
         )
         objects = _rounded_target(scales, quantiles)
@@ -102,6 +112,20 @@ def parse_levels(text: str) -> dict[str, int]:
             f"--levels must be different strides in px, as 4,8,16,32, but got {text!r}."
         )
     return {_level_name(stride): stride for stride in strides}
+
+
+def _ignored(texts: list[str]) -> list[int]:
+    values = [_mask_value("--ignored", text) for text in texts]
+    return [value for value in values if value != "none"]
+
+
+def _mask_value(option: str, text: str) -> int | Literal["none"]:
+    if text == "none":
+        return "none"
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{option} must be a whole number or none, but got {text!r}.") from None
 
 
 def _level_name(stride: int) -> str:

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rfsearch.data._array_cache import cached_array
-from rfsearch.data.datasets import IGNORED
+from rfsearch.data._array_cache import ArrayFile, cached_array, cached_result
 from rfsearch.data.image_pixels import pixel_shape, read_numbers, read_pixels
 from rfsearch.data.tile_data import tiles_fit
+from rfsearch.target.mask_values import distinct_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rfsearch.data.tile_cuts import Array
     from rfsearch.data.tiles import AreaTiling
+    from rfsearch.target.mask_values import ClassValues
+
+_ALL = (slice(None),)
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,34 @@ class PixelReader:
         """An image, `(height, width, channels)`, uint8 (`image_pixels.read_pixels`)."""
         return self._read(file, "pixels", lambda: read_pixels(file, self.scale))
 
-    def classes(self, file: Path, num_classes: int) -> Array:
-        """The class of each pixel, `(height, width)`, uint8.
+    def values(self, file: Path) -> NDArray[np.int64]:
+        """All values of a mask, in ascending order."""
+        found = self._read(file, "values", lambda: distinct_values(read_numbers(file, self.scale)))
+        return found[_ALL]
+
+    def classes(self, file: Path, values: ClassValues) -> Array:
+        """The class of each pixel, `(height, width)`, uint8: from 0, or `IGNORED`.
 
         Raises:
-            ValueError: If there are others than `num_classes` from 0, and `IGNORED`.
+            ValueError: If there is a value without a meaning.
         """
-        return self._read(
-            file, f"{num_classes} classes", lambda: _classes(file, self.scale, num_classes)
-        )
+        what = f"classes {values.values}, ignored {sorted(values.ignored)}"
+        return self._read(file, what, lambda: values.classes(read_numbers(file, self.scale), file))
 
-    def instances(self, file: Path) -> Array:
-        """The number of the object of each pixel, `(height, width)`, integers."""
-        return self._read(file, "instances", lambda: _instances(file, self.scale))
+    def counts(self, classes: Array) -> NDArray[np.int64]:
+        """How many pixels of a mask have each class, `(256,)`."""
+
+        def count() -> NDArray[np.int64]:
+            return np.bincount(classes[:, :].ravel(), minlength=256)
+
+        if isinstance(classes, ArrayFile):
+            return cached_result([classes], "classes counted", count)[_ALL]
+        return count()
+
+    def instances(self, file: Path, ignored: frozenset[int] = frozenset()) -> Array:
+        """The number of the object of each pixel, 0 for none: `(height, width)`, integers."""
+        what = f"instances, ignored {sorted(ignored)}"
+        return self._read(file, what, lambda: _instances(file, self.scale, ignored))
 
     def foreground(self, file: Path) -> Array:
         """Whether each pixel has an object, `(height, width)`, uint8: 0 or 1."""
@@ -79,19 +97,11 @@ class PixelReader:
         return read() if self.in_memory else cached_array(file, f"{what} x {self.scale}", read)
 
 
-def _instances(file: Path, scale: float) -> NDArray[Any]:
+def _instances(file: Path, scale: float, ignored: frozenset[int]) -> NDArray[Any]:
     values = read_numbers(file, scale)
+    if values.min() < 0 and values.min() not in ignored:
+        raise ValueError(f"{file}: objects must be numbered from 1, but one is {values.min()}.")
+    values = np.where(np.isin(values, [*ignored]), 0, values)
     narrow = np.min_scalar_type(values.max())
     # torch does not take 64 bits without a sign.
-    return values.astype(narrow) if narrow.itemsize <= 4 else values
-
-
-def _classes(file: Path, scale: float, num_classes: int) -> NDArray[np.uint8]:
-    values = read_numbers(file, scale)
-    unknown = values[(values >= num_classes) & (values != IGNORED)]
-    if unknown.size:
-        raise ValueError(
-            f"{file}: classes must be below {num_classes}, or {IGNORED} to be ignored, but there "
-            f"is {int(unknown[0])}."
-        )
-    return values.astype(np.uint8)
+    return values.astype(narrow if narrow.itemsize <= 4 else np.int64)

@@ -66,12 +66,20 @@ class MasksConfig(Tiling):
     masks: str
     instances: str | None = None
     classes: Annotated[tuple[str, ...], Field(strict=False, min_length=2, max_length=255)]
+    values: Annotated[tuple[int, ...], Field(strict=False)] | None = None
+    ignored: Annotated[tuple[int, ...], Field(strict=False)] | None = None
 
     def load(self, folder: Path) -> SegmentationData:
         """Read the images; relative paths start at the experiment's folder."""
         instances = folder / self.instances if self.instances else None
         return masked_images(
-            folder / self.images, folder / self.masks, self.classes, self, instances
+            folder / self.images,
+            folder / self.masks,
+            self.classes,
+            self,
+            instances,
+            self.values,
+            self.ignored,
         )
 
 

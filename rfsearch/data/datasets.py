@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from rfsearch.data.read_ahead import ReadLater
+from rfsearch.target import mask_values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 #: Images or masks in memory, or read whenever they are needed where they are too many for it.
 Pixels = Tensor | ReadLater
 #: Class of the pixels of a mask that are neither learned nor counted.
-IGNORED = 255
+IGNORED = mask_values.IGNORED
 
 
 class _Sized:

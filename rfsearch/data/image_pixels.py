@@ -10,6 +10,7 @@ from PIL import Image
 
 from rfsearch.basics import images
 from rfsearch.basics.limits import check_memory
+from rfsearch.target.mask_values import read_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,21 +48,21 @@ def pixel_shape(file: Path, scale: float = 1.0) -> tuple[int, int, int]:
 
 
 def read_numbers(file: Path, scale: float = 1.0) -> NDArray[np.integer[Any]]:
-    """An image of one channel whose values are numbers, not shades: `(height, width)`.
+    """A mask, whose values are numbers: `(height, width)`; see `rfsearch.target.mask_values`.
 
     Args:
         file: The image.
         scale: Factor by which height and width are resized; numbers are never mixed.
 
     Raises:
-        ValueError: If it is not a readable image of one channel of whole numbers.
+        ValueError: If it is not a readable mask.
     """
-    values = images.read_numbers(file)
-    height, width = _resized(values.shape, scale)
+    numbers = read_mask(file)
+    height, width = _resized(numbers.shape, scale)
     _check_memory(file, (height, width), 8)
-    rows = ((np.arange(height) + 0.5) * values.shape[0] / height).astype(int)
-    columns = ((np.arange(width) + 0.5) * values.shape[1] / width).astype(int)
-    return values[np.ix_(rows, columns)]
+    rows = ((np.arange(height) + 0.5) * numbers.shape[0] / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * numbers.shape[1] / width).astype(int)
+    return numbers[np.ix_(rows, columns)]
 
 
 def _check_memory(file: Path, size: tuple[int, int], bytes_per_pixel: int) -> None:

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rfsearch.basics.images import read_header
 from rfsearch.data._pixel_reader import PixelReader
 from rfsearch.data.tile_data import MaskedImage, segmentation_data
 from rfsearch.target.image_sizes import check_size, warn_of_turned
+from rfsearch.target.mask_values import IGNORED, ClassValues, ignored_values
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from rfsearch.data.datasets import SegmentationData
     from rfsearch.data.tiles import Tiling
 
@@ -23,6 +28,8 @@ def masked_images(
     class_names: Sequence[str],
     tiling: Tiling,
     instances: str | Path | None = None,
+    values: Sequence[int] | None = None,
+    ignored: Sequence[int] | None = None,
 ) -> SegmentationData:
     """Images of a folder with masks of the same names, whatever their suffix, in another.
 
@@ -31,12 +38,14 @@ def masked_images(
 
     Args:
         images: Folder of the images.
-        masks: Folder of the masks, whose values are classes from 0, or 255 for pixels that are
-            neither learned nor counted.
+        masks: Folder of the masks, whose values are the classes.
         class_names: One name for each class, the background included.
         tiling: How to cut the images into tiles and to split them.
         instances: Folder of masks whose values number the objects, 0 being none. With it the
             recall of objects by scale is known, and no object is in both parts.
+        values: Of each class in the masks; by default from 0, or 0 and 255 where there are but two
+            classes and these values. See `rfsearch.target.mask_values`.
+        ignored: Values that are neither learned nor counted; by default 255, where it is no class.
 
     Raises:
         ValueError: One line that names the folder or file that cannot be used, and says why.
@@ -56,8 +65,38 @@ def masked_images(
     together = [[by_name[name] for by_name in files] for name in complete]
     _check_sizes(folders[0], together)
     reader = PixelReader.of([of_one[0] for of_one in together], tiling, masks=True)
-    found = [_masked(of_one, len(class_names), reader) for of_one in together]
-    return segmentation_data(found, tuple(class_names), tiling, str(folders[0]))
+    found = _values_of(reader, [of_one[1] for of_one in together])
+    meaning = ClassValues.of(found, len(class_names), values, ignored)
+    void = _values_of(reader, [file for of_one in together for file in of_one[2:]])
+    of_objects = ignored_values(void, None) if void else frozenset[int]()
+    read = [_masked(of_one, meaning, of_objects, reader) for of_one in together]
+    counts = np.sum([reader.counts(one.classes) for one in read], axis=0)
+    _say(folders[1], class_names, meaning, counts)
+    return segmentation_data(read, tuple(class_names), tiling, str(folders[1]))
+
+
+def _values_of(reader: PixelReader, masks: list[Path]) -> set[int]:
+    return {value for file in masks for value in reader.values(file).tolist()}
+
+
+def _say(
+    source: Path, class_names: Sequence[str], meaning: ClassValues, counts: NDArray[np.int64]
+) -> None:
+    """Warn of what is not as whoever gave the masks may believe."""
+    remarks = [
+        f"no pixel is of the class {name!r}"
+        for name, number in zip(class_names, counts, strict=False)
+        if not number
+    ]
+    if meaning.values != tuple(range(len(class_names))):
+        of_classes = zip(meaning.values, class_names, strict=True)
+        remarks = [f"the value {value} is {name!r}" for value, name in of_classes] + remarks
+    if counts[IGNORED]:
+        values = " and ".join(map(str, sorted(meaning.ignored)))
+        share = counts[IGNORED] / counts.sum()
+        remarks.append(f"{share:.2%} of the pixels are ignored, as their value is {values}")
+    if remarks:
+        warnings.warn(f"{source}: {'; '.join(remarks)}.", stacklevel=3)
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
@@ -85,7 +124,9 @@ def _check_sizes(source: Path, together: list[list[Path]]) -> None:
     warn_of_turned(source, uncertain)
 
 
-def _masked(files: list[Path], num_classes: int, reader: PixelReader) -> MaskedImage:
-    pixels, classes = reader.pixels(files[0]), reader.classes(files[1], num_classes)
-    instances = [reader.instances(file) for file in files[2:]]
+def _masked(
+    files: list[Path], meaning: ClassValues, ignored: frozenset[int], reader: PixelReader
+) -> MaskedImage:
+    pixels, classes = reader.pixels(files[0]), reader.classes(files[1], meaning)
+    instances = [reader.instances(file, ignored) for file in files[2:]]
     return MaskedImage(pixels, classes, instances[0] if instances else None)

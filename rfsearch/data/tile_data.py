@@ -145,7 +145,7 @@ def segmentation_data(
         source: What to call the images if they do not do.
 
     Raises:
-        ValueError: If a part has no tile.
+        ValueError: If a part has no tile, or shows fewer than two classes.
     """
     pixels, classes = [i.pixels for i in images], [i.classes for i in images]
     _check_memory(pixels, tiling, source, masks=True)
@@ -160,6 +160,8 @@ def segmentation_data(
     ]
     train, valid = _images(pixels, parts, tiling)
     train_masks, valid_masks = (_cut(classes, part, tiling, IGNORED) for part in parts)
+    for name, masks in (("training", train_masks), ("validation", valid_masks)):
+        _check_classes(masks, class_names, f"{source}: the tiles for {name}")
     return SegmentationData(
         train_images=train,
         train_masks=train_masks,
@@ -169,6 +171,19 @@ def segmentation_data(
         object_sizes=np.concatenate(sizes) if known else None,
         valid_instances=_instances(objects, instances, parts[1], tiling) if known else None,
         scale=tiling.scale,
+    )
+
+
+def _check_classes(masks: Pixels, class_names: tuple[str, ...], what: str) -> None:
+    """Refuse masks of one class, which any network gets right that knows no other."""
+    shown: set[int] = set()
+    for place in range(len(masks)):
+        shown |= {*np.unique(np.asarray(masks[[place]])).tolist()} - {IGNORED}
+        if len(shown) > 1:
+            return
+    only = ", ".join(repr(class_names[one]) for one in shown)
+    raise ValueError(
+        f"{what} must show two classes or more, but show {only or 'ignored pixels alone'}."
     )
 
 

@@ -72,6 +72,7 @@ class Annotations:
         objects: All objects, in the order of the file.
         class_names: All classes, those without objects included.
         are_masks: Whether every pixel is annotated, not only boxes.
+        notes: What the reader took for granted, in words.
     """
 
     source: Path
@@ -79,6 +80,7 @@ class Annotations:
     objects: tuple[AnnotatedObject, ...]
     class_names: tuple[str, ...]
     are_masks: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def box_of(values: Iterable[Any]) -> Box | None:

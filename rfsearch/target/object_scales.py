@@ -91,6 +91,7 @@ class ObjectScales:
         input_size: `(height, width)` of the network's input in px, if it is known.
         resize: How images were made to fit it.
         are_masks: Whether the annotations are masks of every pixel.
+        notes: What was taken for granted when they were read, in words.
     """
 
     heights: NDArray[np.float64]
@@ -103,6 +104,7 @@ class ObjectScales:
     input_size: tuple[int, int] | None
     resize: Resize
     are_masks: bool
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for array in (self.heights, self.widths, self.labels):
@@ -200,6 +202,7 @@ def measure_objects(
         input_size=input_size,
         resize=resize,
         are_masks=annotations.are_masks,
+        notes=annotations.notes,
     )
 
 

@@ -80,6 +80,7 @@ class TargetReport:
             "objects": len(scales),
             "skipped": scales.skipped._asdict(),
             "clipped": scales.num_clipped,
+            "notes": list(scales.notes),
             "larger_than_input": scales.num_larger_than_input,
             "classes": [
                 {
@@ -135,6 +136,7 @@ class TargetReport:
             ("skipped", str(scales.skipped)),
             ("resizing", _RESIZING[scales.resize].format(size=size)),
         ]
+        lines += [("values", note) for note in scales.notes]
         if cut := scales.num_larger_than_input:
             lines.append(("cut off", f"{cut} objects are larger than the input of {size} px"))
         return lines

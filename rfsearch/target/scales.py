@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from rfsearch.target._annotations_csv import read_csv
-from rfsearch.target._annotations_masks import MASK_SUFFIXES, read_masks
+from rfsearch.target._annotations_masks import MASK_SUFFIXES, MaskReading, read_masks
 from rfsearch.target._resizing import Resize, check_resize
 from rfsearch.target.annotations import Annotations
 from rfsearch.target.annotations_coco import read_coco
@@ -32,6 +32,10 @@ _BY_SUFFIX: dict[str, Format] = {
     ".csv": "csv",
     **dict.fromkeys(MASK_SUFFIXES, "masks"),
 }
+#: Folders of images, and files that are images and no masks.
+_PHOTOS = frozenset({"images", "image", "imgs", "img", "Images", "JPEGImages"})
+_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".webp")
+_KNOWN = f"it must be one of {', '.join(FORMATS)}"
 
 
 def read_scales(
@@ -41,7 +45,9 @@ def read_scales(
     *,
     format: Format | Literal["auto"] = "auto",
     images: str | Path | None = None,
-    semantic: bool = False,
+    semantic: bool | None = None,
+    background: int | Literal["none"] | None = None,
+    ignored: Collection[int] | None = None,
     classes: Sequence[str] = (),
 ) -> ObjectScales:
     """Read annotated objects and their sizes at a network's input resolution.
@@ -60,7 +66,10 @@ def read_scales(
             files, these count.
         images: Folder of the images. Objects of those that are not there are skipped.
         semantic: Whether the values of masks are classes, whose connected components are the
-            objects, instead of objects.
+            objects, or objects. None asks where that makes a difference.
+        background: Value of the background of masks; "none" if there is none. None is 0, if that
+            is plausible.
+        ignored: Values of masks not to look at; None goes by `rfsearch.target.mask_values`.
         classes: Names of the classes to look at; all by default.
 
     Raises:
@@ -70,12 +79,14 @@ def read_scales(
     source, size = Path(path), _pair(input_size)
     way = check_resize(resize, size)
     kind = _format(source, format)
-    if semantic and kind != "masks":
-        raise ValueError(f"{source}: `semantic` is for masks, but the format is {kind}.")
+    reading = MaskReading(semantic, background, ignored)
+    if reading != MaskReading() and kind != "masks":
+        name = next(name for name, value in vars(reading).items() if value is not None)
+        raise ValueError(f"{source}: `{name}` is for masks, but the format is {kind}.")
     if images is not None:
         _check_images(source, kind, Path(images))
-    read = partial(read_masks, semantic=True) if semantic else _READERS[kind]
-    found = measure_objects(read(source), size, way, Path(images) if images else None)
+    annotations = read_masks(source, reading) if kind == "masks" else _READERS[kind](source)
+    found = measure_objects(annotations, size, way, Path(images) if images else None)
     scales = found.only(classes) if classes else found
     if not len(scales):
         raise ValueError(
@@ -118,14 +129,33 @@ def _format(source: Path, stated: str) -> Format:
 
 def _format_by_name(source: Path) -> Format:
     if source.is_dir():
-        suffixes = {file.suffix.lower() for file in source.rglob("*")}
-        suffix = ".xml" if ".xml" in suffixes else ""
-        suffix = suffix or next((one for one in MASK_SUFFIXES if one in suffixes), "")
-    else:
-        suffix = source.suffix.lower()
+        return _format_of_folder(source)
+    suffix = source.suffix.lower()
     if suffix not in _BY_SUFFIX:
-        what = "a folder without .xml files and masks" if source.is_dir() else f"a {suffix} file"
-        raise ValueError(
-            f"{source}: the format of {what} is not known; it must be one of {', '.join(FORMATS)}."
-        )
+        raise ValueError(f"{source}: the format of a {suffix} file is not known; {_KNOWN}.")
     return _BY_SUFFIX[suffix]
+
+
+def _format_of_folder(folder: Path) -> Format:
+    """VOC files, or masks and nothing that masks are not given with."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    suffixes = Counter(file.suffix.lower() for file in files)
+    if suffixes[".xml"]:
+        return "voc"
+    counts = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common())
+    masks = [file for file in files if file.suffix.lower() in MASK_SUFFIXES]
+    if not masks:
+        what = f"a folder without .xml files and masks (it holds {counts or 'nothing'})"
+        raise ValueError(f"{folder}: the format of {what} is not known; {_KNOWN}.")
+    photos = [file for file in masks if _PHOTOS & {*file.relative_to(folder).parent.parts}]
+    names = {file.stem for file in masks}
+    others = [file for file in files if file.suffix.lower() in (".json", ".csv", *_PHOTO_SUFFIXES)]
+    others += [file for file in files if file.suffix.lower() == ".txt" and file.stem in names]
+    if odd := [*photos, *others]:
+        raise ValueError(
+            f"{folder}: is not a folder of masks alone: it holds {counts}, such as "
+            f"{odd[0].relative_to(folder)}. Give the annotations (a .json or .csv file, or a "
+            "folder of .xml files; YOLO's .txt files have to be converted), or the folder that "
+            "holds the masks."
+        )
+    return "masks"

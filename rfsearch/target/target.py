@@ -31,10 +31,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -188,7 +189,9 @@ class ScaleTarget:
         *,
         quantiles: Quantiles = (0.05, 0.95),
         classes: Sequence[str] = (),
-        semantic: bool = False,
+        semantic: bool | None = None,
+        background: int | Literal["none"] | None = None,
+        ignored: Collection[int] | None = None,
     ) -> Self:
         """Target that spans the objects of masks; see `from_coco`.
 
@@ -198,14 +201,23 @@ class ScaleTarget:
             resize: As in `from_coco`.
             quantiles: As in `from_coco`.
             classes: Values of semantic masks as text, such as `("1", "2")`; all by default.
-            semantic: Whether values are classes, whose connected components are the objects,
-                instead of objects.
+            semantic: Whether values are classes, whose connected components are the objects, or
+                objects. None asks where that makes a difference.
+            background: Its value; "none" if there is none. None is 0, if that is plausible.
+            ignored: Values of what is not looked at; None goes by `rfsearch.target.mask_values`.
 
         Raises:
-            ValueError: If a mask cannot be read, or they hold no object.
+            ValueError: If a mask cannot be read, it must be stated what its values mean, or there
+                is no object.
         """
         return cls._from_file(
-            "masks", path, input_size, resize, quantiles, classes, semantic=semantic
+            "masks",
+            path,
+            input_size,
+            resize,
+            quantiles,
+            classes,
+            reading={"semantic": semantic, "background": background, "ignored": ignored},
         )
 
     @classmethod
@@ -218,7 +230,7 @@ class ScaleTarget:
         quantiles: Quantiles,
         classes: Sequence[str],
         images: str | Path | None = None,
-        semantic: bool = False,
+        reading: Mapping[str, Any] = MappingProxyType({}),
     ) -> Self:
         from rfsearch.target.scales import read_scales
 
@@ -228,8 +240,8 @@ class ScaleTarget:
             resize,
             format=format,
             images=images,
-            semantic=semantic,
             classes=classes,
+            **reading,
         )
         # Groups are left out on purpose in every evaluation, so they need no warning.
         wrong = scales.skipped._replace(crowd=0)

@@ -178,5 +178,5 @@ def test_an_image_too_large_to_be_one(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_masks_that_jpeg_has_changed(tmp_path: Path, suffix: str, options: Any) -> None:
     file = tmp_path / f"a.{suffix}"
     Image.fromarray(scene()[..., 0]).save(file, **options)
-    with pytest.raises(ValueError, match=r"a\..* must not be stored as JPEG"):
+    with pytest.raises(ValueError, match=r"a\..* a mask must not be stored as JPEG"):
         read_numbers(file)

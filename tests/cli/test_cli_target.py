@@ -75,7 +75,7 @@ def test_masks(tmp_path: Path) -> None:
     data = data_of(tmp_path, "--semantic", "--class", "7", "--quantiles", "0", "1")
     assert (data["target"]["min_size"], data["target"]["max_size"]) == (10, 15)
     assert data["questions"][2]["source"] == "data"
-    assert data_of(tmp_path, "--no-dense")["questions"][2]["source"] == "given"
+    assert data_of(tmp_path, "--instances", "--no-dense")["questions"][2]["source"] == "given"
 
 
 def test_the_target_is_rounded_to_a_tenth(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,8 @@ def test_suffixes_may_differ_and_255_is_ignored(tmp_path: Path) -> None:
     mask[:8] = 255
     (tmp_path / "masks" / "0.png").unlink()
     Image.fromarray(mask).save(tmp_path / "masks" / "0.tif")
-    data = load(tmp_path)
+    with pytest.warns(UserWarning, match=r"masks: 4\.17% of the pixels are .* value is 255\.$"):
+        data = load(tmp_path)
     ignored = (torch.cat([data.train_masks, data.valid_masks]) == IGNORED).any()
     assert bool(ignored)
 
@@ -90,8 +93,8 @@ def test_files_without_a_partner_are_left_out_and_counted(tmp_path: Path) -> Non
 def test_a_class_without_a_name_is_refused(tmp_path: Path) -> None:
     line = refusal(write_masked(tmp_path), names=NAMES[:2])
     assert line == (
-        f"{tmp_path / 'masks' / '0.png'}: classes must be below 2, or 255 to be ignored, but "
-        "there is 2."
+        f"{tmp_path / 'masks' / '0.png'}: the value 2 is no class: these are 0, 1, and ignored is "
+        "none. State others as `values`, one for each class, or as `ignored`."
     )
 
 
@@ -121,3 +124,109 @@ def test_folders_without_common_names_are_named(tmp_path: Path) -> None:
     (tmp_path / "masks" / "0.png").rename(tmp_path / "masks" / "a.png")
     line = refusal(tmp_path, instances=False)
     assert line.endswith(f"{tmp_path / 'masks'}: no name of a file is in all of these folders.")
+
+
+# -- what values mean -------------------------------------------------------------------------
+
+TWO = ("background", "object")
+
+
+def write_values(folder: Path, values: dict[int, int]) -> Path:
+    """Images and masks where 0, dim and bright have other values."""
+    write_masked(folder)
+    for n in range(3):
+        numbers = np.array([values[one] for one in range(3)])[masked(seed=n).classes]
+        Image.fromarray(numbers.astype(np.uint8)).save(folder / "masks" / f"{n}.png")
+    return folder
+
+
+def load_values(folder: Path, **options: Any) -> SegmentationData:
+    return masked_images(
+        folder / "images", folder / "masks", TWO, Tiling(image_size=32, valid_share=0.34),
+        **options,
+    )  # fmt: skip
+
+
+#: Values of background, dim and bright squares; options; which of them are objects; what is said.
+MEANINGS: dict[str, tuple[tuple[int, int, int], dict[str, Any], tuple[int, ...], str]] = {
+    "from 0": ((0, 1, 1), {}, (1, 2), ""),
+    "binary": ((0, 255, 255), {}, (1, 2), "the value 0 is 'background'; the value 255 is 'object"),
+    "void": ((0, 255, 1), {}, (2,), r"% of the pixels are ignored, as their value is 255\."),
+    "stated": ((7, 9, 9), {"values": (7, 9)}, (1, 2), "the value 7 is 'back.*; the value 9 is 'o"),
+    "inverted": ((255, 0, 0), {"values": (255, 0)}, (1, 2), "the value 255 is 'background'"),
+    "another void": ((0, 3, 1), {"ignored": (3,)}, (2,), "ignored, as their value is 3"),
+}
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_what_values_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, in_memory: bool
+) -> None:
+    monkeypatch.setenv("RFSEARCH_CACHE", str(tmp_path / "cache"))
+    values, options, objects, said = MEANINGS[name]
+    write_values(tmp_path, dict(enumerate(values)))
+    tiling = Tiling(image_size=32, valid_share=0.34, in_memory=in_memory)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = masked_images(tmp_path / "images", tmp_path / "masks", TWO, tiling, **options)
+    assert len(caught) == bool(said)
+    for warning in caught:
+        assert re.search(said, str(warning.message))
+    for images, masks in (
+        (data.train_images, data.train_masks), (data.valid_images, data.valid_masks)
+    ):  # fmt: skip
+        shown, shades = masks[:], images[:][:, 0]
+        for place, is_there in ((1, shades == 120), (2, shades == 240)):
+            assert set(shown[is_there].tolist()) == {1 if place in objects else IGNORED}
+        assert set(shown[shades < 50].tolist()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        ((0, 0, 0), {}, "tiles for training must show two classes or more, but show 'background'"),
+        ((255, 255, 255), {"ignored": (255,)}, "two classes or more, but show ignored pixels"),
+        ((255, 255, 255), {}, "two classes or more, but show 'object'"),
+        ((0, 255, 255), {"ignored": (255,)}, "or more, but show 'background'"),
+        (
+            (0, 128, 255),
+            {},
+            r"0\.png: the value 128 is no class: .* ignored is 2",
+        ),
+        ((1, 2, 2), {}, r"0\.png: the value 2 is no class: these are 0, 1"),
+        ((0, 1, 1), {"values": (0,)}, "`values` must be 2 different numbers"),
+        ((0, 1, 1), {"values": (1, 1)}, "`values` must be 2 different numbers"),
+        ((0, 1, 1), {"values": (0, 1), "ignored": (1,)}, "and none in `ignored`, but got"),
+    ],
+)
+def test_values_that_tell_nothing_are_refused(
+    tmp_path: Path, values: tuple[int, ...], options: dict[str, Any], message: str
+) -> None:
+    write_values(tmp_path, dict(enumerate(values)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match=message):
+            load_values(tmp_path, **options)
+
+
+def test_void_of_instances_is_no_object(tmp_path: Path) -> None:
+    write_masked(tmp_path)
+    for n in range(3):
+        numbers = masked(seed=n).instances
+        assert numbers is not None
+        numbers[40:, :60][numbers[40:, :60] == 0] = 255
+        Image.fromarray(numbers.astype(np.uint8)).save(tmp_path / "instances" / f"{n}.png")
+    data = load(tmp_path)
+    assert data.object_sizes is not None
+    assert len(data.object_sizes) == 24
+    assert max(data.object_sizes) <= 12
+
+
+def test_smoothed_masks_are_refused(tmp_path: Path) -> None:
+    write_values(tmp_path, {0: 0, 1: 255, 2: 255})
+    with Image.open(tmp_path / "masks" / "0.png") as mask:
+        smooth = mask.resize((93, 61), Image.Resampling.BILINEAR).resize((96, 64))
+    smooth.save(tmp_path / "masks" / "0.png")
+    with pytest.raises(ValueError, match=r"0\.png: not a mask but shades"):
+        load_values(tmp_path)

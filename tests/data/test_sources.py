@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rfsearch.basics.images import read_pixels
 from rfsearch.data.datasets import ImageData
 from rfsearch.data.sources import _mnist_digits, digit_scenes, image_folder
 
@@ -182,12 +183,16 @@ def test_deep_grey_keeps_its_shades(tmp_path: Path) -> None:
     assert found == pytest.approx(ramp / 257, abs=1)
 
 
-def test_floats_without_a_range_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "cat").mkdir()
-    path = tmp_path / "cat" / "0.tiff"
-    Image.fromarray(np.ones((8, 8), np.float32)).save(path)
-    with pytest.raises(ValueError, match=r"0\.tiff: not a readable image \(its grey values"):
-        image_folder(tmp_path, image_size=8)
+def test_deep_images_are_scaled_as_all_sources_scale_them(tmp_path: Path) -> None:
+    for name, dtype in (("cat", np.float32), ("dog", np.uint16)):
+        (tmp_path / name).mkdir()
+        values = np.linspace(7, 4000, 64).reshape(8, 8).astype(dtype)
+        for n in range(2):
+            Image.fromarray(values).save(tmp_path / name / f"{n}.tiff")
+    data = image_folder(tmp_path, image_size=8)
+    for image in data.train_images[:]:
+        assert np.array_equal(image[0], read_pixels(tmp_path / "cat" / "0.tiff")[..., 0])
+        assert len(image.unique()) == 64
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 16), (16, 8)])

@@ -338,7 +338,7 @@ def test_a_broken_file_is_told_of_before_a_search_begins(folder: Path, part: str
 def test_classes_without_a_name_are_refused_from_the_cache_too(folder: Path) -> None:
     segmented(folder, False)
     tiling = Tiling(image_size=32, in_memory=False)
-    with pytest.raises(ValueError, match=r"0\.png: classes must be below 2, or 255"):
+    with pytest.raises(ValueError, match=r"0\.png: the value 2 is no class"):
         masked_images(folder / "images", folder / "masks", NAMES[:2], tiling)
 
 

@@ -28,7 +28,8 @@ def test_no_pixel_is_in_both_parts_of_segmentation_data(
     height: int, width: int, seed: int
 ) -> None:
     image = masked(height, width, number=6, seed=seed)
-    numbered = MaskedImage(numbered_pixels(height, width), image.classes, image.instances)
+    classes = (np.indices((height, width)).sum(axis=0) % 2).astype(np.uint8)
+    numbered = MaskedImage(numbered_pixels(height, width), classes, image.instances)
     data = segmentation_data([numbered], MASK_NAMES, AreaTiling(image_size=16, seed=seed), "x")
     parts = [pixel_numbers(part.numpy()) for part in (data.train_images, data.valid_images)]
     assert not parts[0] & parts[1]
@@ -61,7 +62,7 @@ def test_no_object_is_in_both_parts_of_detection_data(height: int, width: int, s
 
 def test_whole_images_are_in_one_part_each() -> None:
     images = [
-        MaskedImage(np.full((20, 20, 1), n, np.uint8), np.zeros((20, 20), np.uint8))
+        MaskedImage(np.full((20, 20, 1), n, np.uint8), np.eye(20, dtype=np.uint8))
         for n in range(10)
     ]
     data = segmentation_data(images, MASK_NAMES, Tiling(image_size=8, valid_share=0.3), "x")

@@ -8,7 +8,7 @@ import pytest
 from annotated import write
 from PIL import Image
 
-from rfsearch.target._annotations_masks import read_masks
+from rfsearch.target._annotations_masks import MaskReading, read_masks
 from rfsearch.target.annotations import AnnotatedImage, AnnotatedObject, Box
 
 
@@ -69,7 +69,7 @@ def test_all_parts_of_an_object_are_in_one_box(tmp_path: Path) -> None:
 def test_components_are_the_objects_of_semantic_masks(tmp_path: Path) -> None:
     mask = two_objects(2, 10)
     mask[0, 0] = mask[7, 0] = 10
-    found = read_masks(save(tmp_path / "a.png", mask), semantic=True)
+    found = read_masks(save(tmp_path / "a.png", mask), MaskReading(semantic=True))
     assert found.objects == (
         AnnotatedObject(0, "2", FIRST),
         AnnotatedObject(0, "10", Box(0, 0, 1, 1)),
@@ -80,7 +80,7 @@ def test_components_are_the_objects_of_semantic_masks(tmp_path: Path) -> None:
 
 
 def test_components_are_joined_over_corners(tmp_path: Path) -> None:
-    found = read_masks(save(tmp_path / "a.png", two_objects(255)), semantic=True)
+    found = read_masks(save(tmp_path / "a.png", two_objects(255)), MaskReading(semantic=True))
     assert found.objects == (AnnotatedObject(0, "255", BOTH),)
 
 
@@ -98,15 +98,118 @@ def test_a_folder_and_its_subfolders(tmp_path: Path) -> None:
     assert [one.image for one in found.objects] == [1, 1]
 
 
-def test_classes_read_as_objects_are_noticed(tmp_path: Path) -> None:
+def test_whether_values_are_classes_is_asked_where_it_matters(tmp_path: Path) -> None:
     mask = np.zeros((8, 8))
     mask[0, 0] = mask[5, 5] = 255
-    with pytest.warns(UserWarning, match="one value, in several places.*semantic masks"):
-        read_masks(save(tmp_path / "a.png", mask))
-    assert len(read_masks(tmp_path / "a.png", semantic=True).objects) == 2
-    # A second mask with two values can only be one of objects.
-    save(tmp_path / "b.png", two_objects(1, 2))
-    assert len(read_masks(tmp_path).objects) == 3
+    save(tmp_path / "a.png", mask)
+    with pytest.raises(ValueError, match=r"1 of 1 lie in several places, such as 255 in 2\. St"):
+        read_masks(tmp_path / "a.png")
+    for semantic, number in ((True, 2), (False, 1)):
+        assert len(read_masks(tmp_path / "a.png", MaskReading(semantic)).objects) == number
+    # Connected objects are the same in both ways.
+    save(tmp_path / "a.png", two_objects(1, 2))
+    assert boxes(tmp_path) == [FIRST, SECOND]
+    assert boxes(tmp_path, semantic=True) == [FIRST, SECOND]
+
+
+def boxes(path: Path, **options: Any) -> list[Box | None]:
+    return [one.box for one in read_masks(path, MaskReading(**options)).objects]
+
+
+def void_ring(*values: int) -> np.ndarray[Any, Any]:
+    """Objects of 10 x 12 px, and rings of 255 around them, in a mask of 40 x 40 px."""
+    mask = np.zeros((40, 40), np.uint8)
+    for number, value in enumerate(values):
+        left = 3 + 18 * number
+        mask[3:17, left - 2 : left + 14] = 255
+        mask[5:15, left : left + 12] = value
+    return mask
+
+
+def fields(*values: int) -> np.ndarray[Any, Any]:
+    """Fields of 9 x 9 px beside each other, above a background of 0."""
+    return np.kron([values, [0] * len(values)], np.ones((9, 9)))
+
+
+#: Values, how they are read, and the sides of the objects in px: height and width.
+MEANINGS: dict[str, tuple[Any, dict[str, Any], list[tuple[int, int]]]] = {
+    "VOC objects": (void_ring(1, 2), {}, [(10, 12), (10, 12)]),
+    "VOC classes": (void_ring(15, 7), {"semantic": True}, [(10, 12), (10, 12)]),
+    "void is stated": (void_ring(1, 254), {"ignored": [255]}, [(10, 12), (10, 12)]),
+    "binary": (void_ring(255), {}, [(14, 16)]),
+    "255 is one of many": (fields(254, 255), {}, [(9, 9)] * 2),
+    "255 of 16 bits": (fields(255, 300), {}, [(9, 9)] * 2),
+    "255 is stated to be one": (void_ring(1), {"ignored": []}, [(10, 12), (14, 16)]),
+    "inverted": (255 - void_ring(255), {"background": 255}, [(14, 16)]),
+    "from 1 on": (two_objects(2, 3) + 1, {"background": 1}, [(3, 5), (2, 4)]),
+    "no background": (fields(1, 2)[:9], {"background": "none"}, [(9, 9)] * 2),
+    "-1 is ignored": (fields(1, -1), {"ignored": [-1]}, [(9, 9)]),
+}
+
+
+@pytest.mark.parametrize("name", MEANINGS)
+def test_what_values_mean(tmp_path: Path, name: str) -> None:
+    values, options, sides = MEANINGS[name]
+    dtype = np.uint8 if values.min() >= 0 and values.max() < 256 else np.int32
+    path = save(tmp_path / "a.tif", values, dtype)
+    found = [
+        box and (box.bottom - box.top, box.right - box.left) for box in boxes(path, **options)
+    ]
+    assert found == sides
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "message"),
+    [
+        (255 - void_ring(255), np.uint8, "is 255 the background, or 0"),
+        (two_objects(2, 3) + 1, np.uint8, "no mask has the value 0, so which of 1, 3, 4 is"),
+        (np.full((9, 9), 255), np.uint8, "no mask has the value 0, so which of 255 is"),
+        (fields(1, -1), np.int32, r"the value -1 must be at least 0, .*: --ignored -1"),
+    ],
+)
+def test_what_values_may_mean_is_asked(
+    tmp_path: Path, values: Any, dtype: type[np.integer[Any]], message: str
+) -> None:
+    path = save(tmp_path / "a.tif", values, dtype)
+    with pytest.raises(ValueError, match=message) as error:
+        read_masks(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_what_was_taken_for_granted_is_said(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", void_ring(1, 2))
+    assert read_masks(path).notes == ("background 0, ignored 255, others objects",)
+    assert read_masks(path, MaskReading(True, "none", [])).notes == (
+        "background none, ignored none, others classes, whose connected parts are objects",
+    )
+
+
+def disc(side: int = 200) -> Image.Image:
+    rows, columns = np.mgrid[:side, :side] - side / 2
+    return Image.fromarray(np.where(rows**2 + columns**2 < (side / 3) ** 2, 255, 0).astype("u1"))
+
+
+@pytest.mark.parametrize("size", [77, 130, 500])
+def test_smoothed_edges_are_no_objects(tmp_path: Path, size: int) -> None:
+    disc().resize((size, size), Image.Resampling.BILINEAR).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: not a mask but shades: .* smoothing"):
+        read_masks(tmp_path)
+    disc().resize((size, size), Image.Resampling.NEAREST).save(tmp_path / "a.png")
+    assert len(read_masks(tmp_path).objects) == 1
+
+
+def test_crowded_objects_thin_lines_and_single_pixels_are_masks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:200, :200]
+    crowded, points, lines = np.zeros((3, 200, 200), np.uint8)
+    for number, (row, column) in enumerate(rng.integers(0, 200, (60, 2)), start=1):
+        crowded[(rows - row) ** 2 + (columns - column) ** 2 < rng.integers(3, 30) ** 2] = number
+        points[row, column] = number
+    for number in range(10):
+        lines[20 * number], lines[:, 20 * number + 5] = number + 1, number + 20
+    for name, values in (("a", crowded), ("b", points), ("c", lines)):
+        save(tmp_path / f"{name}.png", values)
+    assert len(read_masks(tmp_path, MaskReading(semantic=False)).objects) > 125
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((4, 4, 3), np.uint8), ((4, 4), np.float32)])

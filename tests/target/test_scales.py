@@ -53,7 +53,44 @@ def test_a_folder_is_of_voc_files_or_of_masks(files: dict[str, Path]) -> None:
     assert read_scales(folder).sizes.tolist() == [20]
     assert sorted(read_scales(folder, format="masks").sizes) == [6, 10]
     files["voc"].unlink()
+    for other in ("coco", "csv"):
+        with pytest.raises(ValueError, match=r"is not a folder of masks alone: it holds 1 "):
+            read_scales(folder)
+        files[other].unlink()
     assert sorted(read_scales(folder).sizes) == [6, 10]
+
+
+def noise(seed: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).integers(0, 256, (48, 48), dtype=np.uint8)
+
+
+#: Folders of data sets whose grey photographs are no masks, and what is said of them.
+ROOTS = {
+    "YOLO": (
+        ["train/images/1.png", "train/labels/1.txt", "data.yaml"],
+        r"such as .*1\.png\.",
+    ),
+    "flat YOLO": (["1.png", "1.txt"], r"1 \.png, 1 \.txt, such as 1\.txt"),
+    "Roboflow": (["train/1.png", "train/_annotations.coco.json"], r"such as .*coco\.json\."),
+    "masks beside images": (["images/1.png", "masks/1.png"], r"2 \.png, such as images/1\.png\."),
+    "photographs in JPEG": (["1.jpg", "1.png"], r"such as 1\.jpg\. Give the annotations"),
+    "no masks": (["images/1.jpg", "labels/1.txt"], r"it holds 1 \.jpg, 1 \.txt\) is not known"),
+    "classes": (["cat/1.png", "dog/2.png"], r"1\.png: not a mask but shades: 2\d\d of its 25\d"),
+}
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_folders_of_photographs_are_no_masks(tmp_path: Path, name: str) -> None:
+    files, message = ROOTS[name]
+    for number, file in enumerate(files):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix in (".png", ".jpg"):
+            Image.fromarray(noise(number)).save(path)
+        else:
+            path.write_text("{}")
+    with pytest.raises(ValueError, match=message):
+        read_scales(tmp_path)
 
 
 def test_resizing(files: dict[str, Path]) -> None:
@@ -210,8 +247,9 @@ def test_buildings_from_a_semantic_mask(package_files: PackageFiles) -> None:
     scales = read_scales(data, semantic=True)
     assert (len(scales), scales.class_names) == (151, ("255",))
     assert spread(scales) == [15.7, 20.3, 24.5, 28.7, 36.4]
-    with pytest.warns(UserWarning, match="read them as semantic masks"):
-        assert len(read_scales(data)) == 1
+    with pytest.raises(ValueError, match="1 of 1 lie in several places, such as 255 in 151"):
+        read_scales(data)
+    assert len(read_scales(data, semantic=False)) == 1
 
 
 def test_buildings_from_coco_files(package_files: PackageFiles) -> None:
