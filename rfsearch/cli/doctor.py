@@ -45,6 +45,8 @@ def doctor(
     with user_mistakes():
         objects = parse_target(target) if target else None
         subject = load_subject(model, input_size)
+    if objects and (remark := objects.beyond(subject.input_size)):
+        warnings.warn(f"--target: {remark}", stacklevel=1)
     findings, unchecked = _diagnose(subject, objects, erf)
     if as_json:
         data = {

@@ -18,6 +18,7 @@ import numpy as np
 
 from rfsearch.data._pixel_reader import PixelReader
 from rfsearch.data.tile_data import BoxedImage, detection_data
+from rfsearch.target.annotations import reasons
 from rfsearch.target.annotations_coco import read_coco
 from rfsearch.target.annotations_voc import read_voc
 from rfsearch.target.image_sizes import read_headers
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from rfsearch.data.datasets import DetectionData
     from rfsearch.data.tiles import AreaTiling, Tiling
     from rfsearch.target.annotations import AnnotatedObject, Annotations
+#: Why an object is left out, in words.
+_REASONS = {
+    "missing_image": "object on an unknown image",
+    "unknown_category": "object of an unknown category",
+    "no_box": "object without a box",
+    "empty_box": "empty box",
+    "contradiction": "box smaller than the annotated area",
+    "duplicate": "object that is annotated twice",
+}
 
 
 def coco_images(annotations: str | Path, images: str | Path, tiling: Tiling) -> DetectionData:
@@ -73,9 +83,9 @@ def boxed_data(
     index = {name: 0 if one_class else n for n, name in enumerate(annotations.class_names)}
     skipped: Counter[str] = Counter()
     objects: list[list[AnnotatedObject]] = [[] for _ in annotations.images]
-    for one in annotations.objects:
-        if reason := _unusable(one):
-            skipped[reason] += 1
+    for one, reason in zip(annotations.objects, reasons(annotations), strict=True):
+        if reason:
+            skipped[_REASONS[reason]] += 1
         elif one.image is not None:
             objects[one.image].append(one)
     there, missing = [], []
@@ -90,21 +100,11 @@ def boxed_data(
         skipped["object on such an image"] += len(of_image)
     reader = PixelReader.of([file for file, _ in there], tiling, masks=False)
     found = [_boxed(file, of_image, index, reader, skipped) for file, of_image in there]
-    _warn(annotations.source, skipped)
+    _warn(annotations.source, skipped, annotations.notes)
     if not found:
         raise ValueError(f"{annotations.source}: none of its images is in {folder}.")
     names = (one_class,) if one_class else annotations.class_names
     return detection_data(found, names, tiling, str(annotations.source))
-
-
-def _unusable(one: AnnotatedObject) -> str | None:
-    if one.image is None:
-        return "object on an unknown image"
-    if one.label is None:
-        return "object of an unknown category"
-    if one.box is None:
-        return "object without a box"
-    return "empty box" if one.box.is_empty else None
 
 
 def _boxed(
@@ -125,7 +125,8 @@ def _boxed(
     return BoxedImage(pixels, corners[inside], labels[inside], ignored[inside])
 
 
-def _warn(source: Path, skipped: Counter[str]) -> None:
+def _warn(source: Path, skipped: Counter[str], notes: tuple[str, ...]) -> None:
     counts = [f"{number} x {what}" for what, number in skipped.items() if number]
     if counts:
-        warnings.warn(f"{source}: skipped {', '.join(counts)}.", stacklevel=4)
+        said = "; ".join([", ".join(counts), *notes])
+        warnings.warn(f"{source}: skipped {said}.", stacklevel=4)

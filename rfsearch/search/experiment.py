@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -237,6 +238,8 @@ class Experiment:
         data = config.data.load(file.parent)
         task = task_for(data, config.training, device)
         constraint = config.target.constraint(task)
+        if constraint.target and (remark := constraint.target.beyond(data.image_size)):
+            warnings.warn(f"{file}: target: {remark}", stacklevel=2)
         try:
             check_objectives(config.search.objectives, constraint)
         except ValueError as error:

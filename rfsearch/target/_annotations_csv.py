@@ -13,6 +13,7 @@ from rfsearch.target.annotations import (
     AnnotatedObject,
     Annotations,
     box_of,
+    checked,
     size_of,
 )
 
@@ -47,10 +48,19 @@ def read_csv(path: Path) -> Annotations:
         )
     height, width = _find(columns, _HEIGHT), _find(columns, _WIDTH)
     images: dict[str, AnnotatedImage] = {}
-    for row in rows:
-        if row[image]:
-            size = size_of(row[height], row[width]) if height and width else None
-            images.setdefault(row[image], AnnotatedImage(row[image], size))
+    for number, row in enumerate(rows, start=1):
+        if not row[image]:
+            continue
+        size = size_of(row[height], row[width]) if height and width else None
+        known = images.get(row[image], AnnotatedImage(row[image], None)).size
+        if size and (size != (known or size) or _is_of_box(size, row)):
+            raise ValueError(
+                f"{path}: {height} and {width} must be those of the image {row[image]}, but "
+                f"object {number} has {size[0]} and {size[1]} px"
+                f"{', unlike others on it' if size != (known or size) else ''}: name the columns "
+                "otherwise if they are of the box."
+            )
+        images[row[image]] = AnnotatedImage(row[image], known or size)
     index = {file: number for number, file in enumerate(images)}
     objects = tuple(
         AnnotatedObject(
@@ -60,12 +70,22 @@ def read_csv(path: Path) -> Annotations:
         )
         for row in rows
     )
-    return Annotations(
-        source=path,
-        images=tuple(images.values()),
-        objects=objects,
-        class_names=tuple(sorted({one.label for one in objects if one.label})),
+    return checked(
+        Annotations(
+            source=path,
+            images=tuple(images.values()),
+            objects=objects,
+            class_names=tuple(sorted({one.label for one in objects if one.label})),
+        )
     )
+
+
+def _is_of_box(size: tuple[int, int] | None, row: dict[str, str]) -> bool:
+    """Whether an image's size is that of a box which does not begin in its corner."""
+    box = box_of(row[name] for name in _EDGES)
+    if box is None or size is None or box.left <= 0 or box.top <= 0:
+        return False
+    return size == (int(box.bottom - box.top), int(box.right - box.left))
 
 
 def _table(path: Path) -> tuple[list[dict[str, str]], list[str]]:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+#: Relative difference of areas that are the same.
+_ROUNDING = 0.01
+
 
 class Box(NamedTuple):
     """A tight box in px of its image; the right and the lower edge are not part of it."""
@@ -54,12 +57,14 @@ class AnnotatedObject(NamedTuple):
         label: Name of its class, or None if it has none that is known.
         box: Its box, or None if there are no four finite numbers.
         is_crowd: Whether it stands for a group of objects that nobody told apart.
+        area: As annotated, in px, or None. It is that of a mask, so at most the box's.
     """
 
     image: int | None
     label: str | None
     box: Box | None
     is_crowd: bool = False
+    area: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,3 +114,90 @@ def size_of(height: Any, width: Any) -> tuple[int, int] | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return size if min(size) >= 1 else None
+
+
+def checked(annotations: Annotations) -> Annotations:
+    """The annotations, unless they contradict themselves as a whole; for readers to return.
+
+    Raises:
+        ValueError: If two images are the same file, or boxes are not in px or not what their
+            format says; it names the file, the image or object, and the value.
+    """
+    files: set[str] = set()
+    for image in annotations.images:
+        if image.file and image.file in files:
+            raise ValueError(f"{annotations.source}: two images are the same file, {image.file}.")
+        files.add(image.file)
+    boxes = [one for one in annotations.objects if one.box and not one.box.is_empty]
+    _refuse_normalised(annotations, boxes)
+    _refuse_corners(annotations, boxes)
+    return annotations
+
+
+def reasons(annotations: Annotations) -> list[str | None]:
+    """Why each object cannot be used, as `rfsearch.target.object_scales` names it, or None."""
+    found: list[str | None] = []
+    seen: set[AnnotatedObject] = set()
+    for one in annotations.objects:
+        reason = _reason(one)
+        itself = one._replace(area=None)
+        if reason is None and itself in seen:
+            reason = "duplicate"
+        seen.add(itself)
+        found.append(reason)
+    return found
+
+
+def _reason(one: AnnotatedObject) -> str | None:
+    if one.image is None:
+        return "missing_image"
+    if one.label is None:
+        return "unknown_category"
+    if one.box is None:
+        return "no_box"
+    if one.box.is_empty:
+        return "empty_box"
+    if one.area is not None and not one.is_crowd and _is_more(one.area, one.box):
+        return "contradiction"
+    return None
+
+
+def _is_more(area: float, box: Box) -> bool:
+    """Whether a box cannot hold an area, of which masks may have a pixel more on each side."""
+    width, height = box.right - box.left, box.bottom - box.top
+    return area > (width + 1) * (height + 1) * (1 + _ROUNDING)
+
+
+def _refuse_normalised(annotations: Annotations, boxes: list[AnnotatedObject]) -> None:
+    edges = [edge for one in boxes for edge in one.box or ()]
+    if edges and min(edges) >= 0 and max(edges) <= 1 and any(edge % 1 for edge in edges):
+        raise ValueError(
+            f"{annotations.source}: boxes must be in px, but none reaches further than 1: "
+            f"{_named(annotations, boxes[0])} is a share of the image's size."
+        )
+
+
+def _refuse_corners(annotations: Annotations, boxes: list[AnnotatedObject]) -> None:
+    """Refuse boxes whose annotated areas say that width and height are right and bottom."""
+    wrong, right = [], 0
+    for one in boxes:
+        if one.box is None or one.area is None or one.is_crowd:
+            continue
+        left, top = one.box.left, one.box.top
+        width, height = one.box.right - left, one.box.bottom - top
+        as_box, as_corners = width * height, (width - left) * (height - top)
+        if math.isclose(one.area, as_box, rel_tol=_ROUNDING):
+            right += 1
+        elif width > left and math.isclose(one.area, as_corners, rel_tol=_ROUNDING):
+            wrong.append(one)
+    if len(wrong) > right:
+        raise ValueError(
+            f"{annotations.source}: boxes must be left, top, width and height, but the area of "
+            f"{_named(annotations, wrong[0])} is {wrong[0].area:g} px, as if they were corners."
+        )
+
+
+def _named(annotations: Annotations, one: AnnotatedObject) -> str:
+    number = next(n for n, other in enumerate(annotations.objects, start=1) if other is one)
+    where = "" if one.image is None else f" on {annotations.images[one.image].file or one.image}"
+    return f"object {number}{where}, {', '.join(f'{edge:g}' for edge in one.box or ())},"

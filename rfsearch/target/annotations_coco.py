@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rfsearch.target.annotations import (
     Annotations,
     Box,
     box_of,
+    checked,
     size_of,
 )
 
@@ -20,25 +22,70 @@ _LISTS = ("images", "annotations", "categories")
 
 
 def read_coco(path: Path) -> Annotations:
-    """Read `bbox`, `category_id`, `image_id` and `iscrowd` of each annotation.
+    """Read `bbox`, `category_id`, `image_id`, `iscrowd` and `area` of each annotation.
 
     Raises:
         ValueError: If the file cannot be read, is no JSON (it may be truncated) or not a COCO
-            file of annotations. Whatever is wrong with a single object is not an error here.
+            file of annotations, or contradicts itself as a whole. Whatever is wrong with a single
+            object is not an error here.
     """
     content = _content(path)
-    images = {_id(entry, path, "images"): entry for entry in content["images"]}
+    images = _by_id(content["images"], path, "images")
     names = {
-        _id(entry, path, "categories"): str(entry.get("name", entry["id"]))
-        for entry in content["categories"]
+        identity: str(entry.get("name", entry["id"]))
+        for identity, entry in _by_id(content["categories"], path, "categories").items()
     }
     index = {identity: number for number, identity in enumerate(images)}
-    return Annotations(
-        source=path,
-        images=tuple(_image(entry) for entry in images.values()),
-        objects=tuple(_object(entry, index, names) for entry in content["annotations"]),
-        class_names=tuple(dict.fromkeys(names.values())),
+    objects = [_object(entry, index, names) for entry in content["annotations"]]
+    return checked(
+        Annotations(
+            source=path,
+            images=tuple(_image(entry) for entry in images.values()),
+            objects=tuple(objects),
+            class_names=tuple(dict.fromkeys(names.values())),
+            notes=_unknown(content["annotations"], objects),
+        )
     )
+
+
+def _by_id(entries: list[Any], path: Path, place: str) -> dict[str, dict[str, Any]]:
+    """Entries by their ids, of which the same number may be a text in one place."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        identity = _identity(entry.get("id")) if isinstance(entry, dict) else None
+        if identity is None:
+            raise ValueError(
+                f"{path}: not a COCO file: `{place}` must hold objects with an `id`, but it holds "
+                f"{json.dumps(entry)[:60]}."
+            )
+        if (other := found.setdefault(identity, entry)) != entry:
+            raise ValueError(
+                f"{path}: `{place}` must have an `id` of their own each, but {identity} is of "
+                f"{json.dumps(other)[:80]} and of {json.dumps(entry)[:80]}."
+            )
+    return found
+
+
+def _identity(value: Any) -> str | None:
+    """An id as a text: 7, "7" and 7.0 are the same."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | str) else None
+
+
+def _unknown(entries: list[Any], objects: list[AnnotatedObject]) -> tuple[str, ...]:
+    """What was looked for and not found, of the first object each."""
+    notes = []
+    for place, missing in (
+        ("image_id", [one.image is None for one in objects]),
+        ("category_id", [one.label is None for one in objects]),
+    ):
+        if any(missing):
+            number = missing.index(True)
+            entry = entries[number]
+            value = entry.get(place) if isinstance(entry, dict) else None
+            notes.append(f"the {place} of annotation {number + 1}, {json.dumps(value)}, is none")
+    return tuple(notes)
 
 
 def _content(path: Path) -> dict[str, list[Any]]:
@@ -53,31 +100,20 @@ def _content(path: Path) -> dict[str, list[Any]]:
     return content
 
 
-def _id(entry: Any, path: Path, place: str) -> int | str:
-    identity = entry.get("id") if isinstance(entry, dict) else None
-    if not isinstance(identity, int | str):
-        raise ValueError(
-            f"{path}: not a COCO file: `{place}` must hold objects with an `id`, but it holds "
-            f"{json.dumps(entry)[:60]}."
-        )
-    return identity
-
-
 def _image(entry: dict[str, Any]) -> AnnotatedImage:
     size = size_of(entry.get("height"), entry.get("width"))
     return AnnotatedImage(str(entry.get("file_name", "")), size)
 
 
-def _object(
-    entry: Any, images: dict[int | str, int], names: dict[int | str, str]
-) -> AnnotatedObject:
+def _object(entry: Any, images: dict[str, int], names: dict[str, str]) -> AnnotatedObject:
     values = entry if isinstance(entry, dict) else {}
-    image, category = values.get("image_id"), values.get("category_id")
+    area = values.get("area")
     return AnnotatedObject(
-        image=images.get(image) if isinstance(image, int | str) else None,
-        label=names.get(category) if isinstance(category, int | str) else None,
+        image=images.get(_identity(values.get("image_id")) or ""),
+        label=names.get(_identity(values.get("category_id")) or ""),
         box=_box(values.get("bbox")),
         is_crowd=bool(values.get("iscrowd")),
+        area=area if isinstance(area, int | float) and 0 < area < math.inf else None,
     )
 
 

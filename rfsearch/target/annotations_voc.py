@@ -11,6 +11,7 @@ from rfsearch.target.annotations import (
     AnnotatedObject,
     Annotations,
     box_of,
+    checked,
     size_of,
 )
 
@@ -35,12 +36,9 @@ def read_voc(path: Path) -> Annotations:
         for number, root in enumerate(roots)
         for element in root.findall("object")
     )
-    return Annotations(
-        source=path,
-        images=tuple(_image(root, file, path) for root, file in zip(roots, files, strict=True)),
-        objects=objects,
-        class_names=tuple(sorted({one.label for one in objects if one.label})),
-    )
+    images = [_image(root, file, path) for root, file in zip(roots, files, strict=True)]
+    names = sorted({one.label for one in objects if one.label})
+    return checked(Annotations(path, tuple(images), objects, tuple(names)))
 
 
 class _NoDoctype(ElementTree.TreeBuilder):

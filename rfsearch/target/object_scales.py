@@ -9,6 +9,8 @@ An object that cannot be used is skipped and counted, under the first of these r
 | `unknown_category` | it has no class, or one that is not in the annotations |
 | `no_box` | it has no box of four finite numbers |
 | `empty_box` | its box's width or height is not above zero |
+| `contradiction` | its annotated area is larger than its box |
+| `duplicate` | the same box of the same class is annotated twice |
 | `outside` | its box lies outside its image |
 
 A box that lies partly outside its image is clipped to it, and counted as well. Image files are
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rfsearch.target._resizing import resize_factors
+from rfsearch.target.annotations import reasons
 from rfsearch.target.image_sizes import read_headers
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ class Skipped(NamedTuple):
     no_box: int = 0
     empty_box: int = 0
     outside: int = 0
+    contradiction: int = 0
+    duplicate: int = 0
 
     @property
     def total(self) -> int:
@@ -187,7 +192,10 @@ def measure_objects(
     """
     sizes = _sizes(annotations, images, are_needed=resize != "none")
     is_missing = [size is None and (images is not None or resize != "none") for size in sizes]
-    checked = [_check(one, sizes, is_missing) for one in annotations.objects]
+    checked = [
+        _check(one, reason, sizes, is_missing)
+        for one, reason in zip(annotations.objects, reasons(annotations), strict=True)
+    ]
     kept = [one for one in checked if isinstance(one, _Kept)]
     heights, widths = _resized(kept, sizes, input_size, resize)
     index = {name: number for number, name in enumerate(annotations.class_names)}
@@ -202,8 +210,20 @@ def measure_objects(
         input_size=input_size,
         resize=resize,
         are_masks=annotations.are_masks,
-        notes=annotations.notes,
+        notes=annotations.notes + _missing(annotations, is_missing, images),
     )
+
+
+def _missing(
+    annotations: Annotations, is_missing: Sequence[bool], folder: Path | None
+) -> tuple[str, ...]:
+    """What was looked for and not found, in words."""
+    if not any(is_missing):
+        return ()
+    source = annotations.source
+    beside = folder or (source if source.is_dir() else source.parent)
+    first = beside / annotations.images[is_missing.index(True)].file
+    return (f"{sum(is_missing)} files of images are missing, the first is {first}",)
 
 
 class _Kept(NamedTuple):
@@ -216,19 +236,20 @@ class _Kept(NamedTuple):
 
 
 def _check(
-    one: AnnotatedObject, sizes: Sequence[tuple[int, int] | None], is_missing: Sequence[bool]
+    one: AnnotatedObject,
+    reason: str | None,
+    sizes: Sequence[tuple[int, int] | None],
+    is_missing: Sequence[bool],
 ) -> _Kept | str:
     """What is kept of an object, or the reason why it cannot be used."""
     if one.is_crowd:
         return "crowd"
     if one.image is None or is_missing[one.image]:
         return "missing_image"
-    if one.label is None:
-        return "unknown_category"
-    if one.box is None:
-        return "no_box"
-    if one.box.is_empty:
-        return "empty_box"
+    if reason is not None:
+        return reason
+    assert one.label is not None, "there is a reason to skip it"
+    assert one.box is not None, "there is a reason to skip it"
     size = sizes[one.image]
     box = one.box.clip(size) if size else one.box
     if box.is_empty:

@@ -136,7 +136,7 @@ class TargetReport:
             ("skipped", str(scales.skipped)),
             ("resizing", _RESIZING[scales.resize].format(size=size)),
         ]
-        lines += [("values", note) for note in scales.notes]
+        lines += [("note", note) for note in scales.notes]
         if cut := scales.num_larger_than_input:
             lines.append(("cut off", f"{cut} objects are larger than the input of {size} px"))
         return lines

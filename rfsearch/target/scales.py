@@ -91,7 +91,8 @@ def read_scales(
     if not len(scales):
         raise ValueError(
             f"{source}: must hold at least one object that can be used, but holds none"
-            f"{' of ' + ', '.join(classes) if classes else ''} (skipped: {scales.skipped})."
+            f"{' of ' + ', '.join(classes) if classes else ''} (skipped: {scales.skipped}"
+            f"{''.join(f'; {note}' for note in scales.notes)})."
         )
     return scales
 

@@ -265,6 +265,20 @@ class ScaleTarget:
             "receptive field and a part of the target of their own."
         )
 
+    def beyond(self, image_size: tuple[int, int]) -> str | None:
+        """What to know where objects are larger than images of `(height, width)` px, or None.
+
+        >>> ScaleTarget(100, 300).beyond((224, 224))
+        'objects of up to 300 px are larger than the images of 224x224 px that should show them.'
+        """
+        height, width = image_size
+        if self.max_size <= math.sqrt(height * width):
+            return None
+        return (
+            f"objects of up to {self.max_size:g} px are larger than the images of {height}x{width}"
+            " px that should show them."
+        )
+
     @property
     def theoretical(self) -> Range:
         """Theoretical receptive fields that fit, in px."""

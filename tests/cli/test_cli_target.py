@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +86,7 @@ def test_the_target_is_rounded_to_a_tenth(tmp_path: Path) -> None:
     exact = np.quantile([20 * 21, 30 * 31], 0)
     assert data["target"]["min_size"] == round(data["target"]["min_size"], 1)
     assert data["classes"][0]["smallest"] == pytest.approx(np.sqrt(exact))
-    tiny = data_of(write_coco(tmp_path, coco([0, 0, 0.02, 0.02])))
+    tiny = data_of(write_coco(tmp_path, coco([9, 9, 0.02, 0.02])))
     assert tiny["target"]["min_size"] == 0.1
 
 
@@ -98,7 +101,7 @@ def test_counts_of_what_was_skipped(tmp_path: Path) -> None:
 def test_a_folder_of_images_is_checked(tmp_path: Path) -> None:
     path = write_coco(tmp_path, GOOD)
     line = refusal(rfsearch("target", path, "--images", tmp_path))
-    assert "none (skipped: 5 missing image)" in line
+    assert "none (skipped: 5 missing image; 1 files of images are missing, the first is" in line
     Image.new("L", (100, 80)).save(tmp_path / "a.png")
     assert data_of(path, "--images", tmp_path)["objects"] == 5
 
@@ -175,3 +178,40 @@ def test_names_of_levels() -> None:
 def test_levels_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="--levels must be different strides in px"):
         parse_levels(text)
+
+
+def test_what_the_values_of_masks_mean_is_said_and_may_be_stated(tmp_path: Path) -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[2:22, 2:22] = 255
+    mask[5:15, 5:15] = 1
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    found = data_of(tmp_path)
+    assert found["notes"] == ["background 0, ignored 255, others objects"]
+    assert found["target"]["max_size"] == 10
+    assert data_of(tmp_path, "--ignored", "none")["objects"] == 2
+    ring = data_of(tmp_path, "--ignored", "1", "--background", "0")
+    assert (ring["objects"], ring["target"]["max_size"]) == (1, 20)
+    assert "note            background 0, ignored 255" in rfsearch("target", tmp_path).stdout
+    line = refusal(rfsearch("target", tmp_path, "--background", "dark"))
+    assert "--background must be a whole number or none, but got 'dark'" in line
+    assert "`ignored` is for masks" in refusal(
+        rfsearch("target", write_coco(tmp_path, GOOD), "--ignored", "1")
+    )
+
+
+def test_names_without_a_character_are_printed(tmp_path: Path) -> None:
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    path = write_coco(folder, GOOD)
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    for command in ([path], [path, "--json"], [folder / "none.json"]):
+        run = subprocess.run(
+            [sys.executable, "-m", "rfsearch.cli.main", "target", *command],
+            capture_output=True,
+            env=environment,
+            timeout=60,
+            check=False,
+        )
+        assert run.returncode == (2 if len(command) == 1 and command[0] != path else 0)
+        assert b"Traceback" not in run.stderr
+        assert b"\\udcff" in run.stdout + run.stderr

@@ -117,7 +117,8 @@ def test_bad_objects_are_left_out_and_counted(
     write_boxed(tmp_path, annotations=[*good, GOOD | changes])
     with pytest.warns(UserWarning, match="skipped") as caught:
         data = load(tmp_path)
-    assert [str(w.message) for w in caught] == [f"{tmp_path / 'boxes.json'}: skipped {counted}."]
+    (said,) = (str(warning.message) for warning in caught)
+    assert said.partition(";")[0].rstrip(".") == f"{tmp_path / 'boxes.json'}: skipped {counted}"
     write_boxed(tmp_path, annotations=good)
     assert corners_of(data) == corners_of(load(tmp_path))
 

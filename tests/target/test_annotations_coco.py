@@ -44,7 +44,7 @@ def test_crowds_are_marked(tmp_path: Path) -> None:
     assert not object_of(tmp_path, iscrowd=0).is_crowd
 
 
-@pytest.mark.parametrize("wrong", [8, None, "7", [7], {}])
+@pytest.mark.parametrize("wrong", [8, None, "8", "", 7.5, [7], {}])
 def test_images_that_are_not_listed(tmp_path: Path, wrong: Any) -> None:
     assert object_of(tmp_path, image_id=wrong).image is None
 

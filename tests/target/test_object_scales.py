@@ -59,7 +59,9 @@ def test_a_good_object() -> None:
     ],
 )
 def test_objects_that_are_skipped(wrong: AnnotatedObject, reason: str) -> None:
-    scales = measure(wrong, GOOD, wrong)
+    # Not the same twice, which would be another reason.
+    other = wrong._replace(label=wrong.label and "nut")
+    scales = measure(wrong, GOOD, other)
     assert len(scales) == 1
     assert scales.skipped._asdict() == {**Skipped()._asdict(), reason: 2}
     assert scales.skipped.total == 2
