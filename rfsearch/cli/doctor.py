@@ -46,7 +46,7 @@ def doctor(
         objects = parse_target(target) if target else None
         subject = load_subject(model, input_size)
     if objects and (remark := objects.beyond(subject.input_size)):
-        warnings.warn(f"--target: {remark}", stacklevel=1)
+        typer.echo(f"warning: --target: {remark}", err=True)
     findings, unchecked = _diagnose(subject, objects, erf)
     if as_json:
         data = {

@@ -148,8 +148,12 @@ def split_by_class(
     """Which images are for validation, with the same share in every class, at least one.
 
     Raises:
-        ValueError: If a class has fewer than two images.
+        ValueError: If there are fewer than two classes, or a class has fewer than two images.
     """
+    if len(classes) < 2:
+        raise ValueError(
+            f"There must be 2 classes or more to tell apart, but {', '.join(classes)} is alone."
+        )
     rng = np.random.default_rng(seed)
     valid = np.zeros(len(labels), bool)
     for label, name in enumerate(classes):

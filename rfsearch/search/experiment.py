@@ -238,13 +238,13 @@ class Experiment:
         data = config.data.load(file.parent)
         task = task_for(data, config.training, device)
         constraint = config.target.constraint(task)
-        if constraint.target and (remark := constraint.target.beyond(data.image_size)):
-            warnings.warn(f"{file}: target: {remark}", stacklevel=2)
         try:
             check_objectives(config.search.objectives, constraint)
         except ValueError as error:
             raise ValueError(f"{file}: search: {error}") from None
         require_feasible(space, constraint)
+        if constraint.target and (remark := constraint.target.beyond(data.image_size)):
+            warnings.warn(f"{file}: target: {remark}", stacklevel=2)
         return cls(
             folder=file.parent.resolve(),
             config=config,

@@ -150,11 +150,12 @@ def test_large_objects_are_refused_before_they_are_made(small_machine: None) -> 
 
 def test_a_folder_that_exceeds_the_memory_is_refused(small_machine: None, tmp_path: Path) -> None:
     for number in range(4):
-        (tmp_path / "a").mkdir(exist_ok=True)
-        Image.new("L", (4, 4)).save(tmp_path / "a" / f"{number}.png")
+        folder = tmp_path / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
+        Image.new("L", (4, 4)).save(folder / f"{number}.png")
     with pytest.raises(ValueError, match="4 images with image_size=600 must fit into"):
         image_folder(tmp_path, image_size=600, in_memory=True)
-    assert len(image_folder(tmp_path, image_size=8).train_images) == 3
+    assert len(image_folder(tmp_path, image_size=8).train_images) == 2
 
 
 def test_images_are_not_enlarged_beyond_the_memory(small_machine: None, tmp_path: Path) -> None:

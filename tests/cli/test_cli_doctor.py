@@ -32,6 +32,15 @@ def test_each_finding_has_its_number_place_and_remedy(file: Path) -> None:
     assert max(map(len, result.stdout.splitlines()[1:])) <= 80
 
 
+def test_a_target_larger_than_the_input_is_said(file: Path) -> None:
+    result = rfsearch("doctor", file, "--target", "30:70", "--input-size", "64x70")
+    assert result.exit_code == 0, result.output
+    assert (
+        "--target: objects of up to 70 px are larger than the images of 64x70 px" in result.stderr
+    )
+    assert rfsearch("doctor", file, "--target", "30:64", "--input-size", "64x70").stderr == ""
+
+
 def test_json(file: Path) -> None:
     result = rfsearch("doctor", file, "--target", "16:40", "--json")
     data = json.loads(result.stdout)

@@ -330,6 +330,13 @@ def test_objects_larger_than_the_canvas_are_refused(folder: Path) -> None:
     assert "object_size=20 and canvas_size=16" in refusal(folder)
 
 
+def test_a_target_larger_than_the_images_is_said(folder: Path) -> None:
+    (folder / "space.toml").write_text(SPACE.replace("[3, 5]", "[21]"))
+    write(folder, target="min_size = 9\nmax_size = 18")
+    with pytest.warns(UserWarning, match="objects of up to 18 px are larger than the images of"):
+        Experiment.load(folder, "cpu")
+
+
 @pytest.mark.parametrize("target", ["min_size = 6\nmax_size = 4", "effective = [9, 4]"])
 def test_bounds_in_the_wrong_order_are_refused(folder: Path, target: str) -> None:
     write(folder, target=target)
