@@ -110,7 +110,8 @@ def test_images_are_grey_or_in_colour_as_the_network_takes_them(images: Path) ->
     ("make", "message"),
     [
         (lambda root: root / "nothing", "nothing: not a folder of classes with images"),
-        (lambda root: write_images(root, ("a",), count=1), "must have 2 images or more"),
+        (lambda root: write_images(root, ("a", "b"), count=1), "must have 2 images or more"),
+        (lambda root: write_images(root, ("a",), count=2), "2 classes or more to tell apart"),
         (lambda root: write_images(root, count=4), r"`batch_size <= training images` must hold"),
         (lambda root: write_images(root / "train").parent, "must have the same classes"),
     ],
