@@ -60,8 +60,8 @@ from .trace.result import TracedMap as TracedMap
 from .trace.result import TracedModel as TracedModel
 from .trace.trace import trace_receptive_field as trace_receptive_field
 from .training.config import TrainingConfig as TrainingConfig
-from .training.tasks import ClassificationTask as ClassificationTask
-from .training.tasks import DetectionTask as DetectionTask
-from .training.tasks import SegmentationTask as SegmentationTask
+from .training.classification import ClassificationTask as ClassificationTask
+from .training.detection import DetectionTask as DetectionTask
+from .training.segmentation import SegmentationTask as SegmentationTask
 
 __version__: str

@@ -65,7 +65,7 @@ def architecture(
 
 def batch_of(*numbers: int, variation: Variation = UNVARIED) -> Batch:
     """The training images with these numbers, on the CPU."""
-    return Batch(torch.tensor(numbers), numbers, variation)
+    return Batch(torch.tensor(numbers), numbers, variation, seeds=numbers)
 
 
 def resnet(block: str, depths: tuple[int, ...], width: int = 64) -> Architecture:

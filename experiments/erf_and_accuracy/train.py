@@ -22,7 +22,7 @@ import rfsearch as rfs
 from rfsearch.search.study import storage_url
 from rfsearch.storage.retrying_storage import RetryingStorage
 from rfsearch.storage.storage import open_storage
-from rfsearch.training.tasks import Task
+from rfsearch.training.task import Task
 
 #: Sides of a digit's image in px; its tight box is about 0.7 of that.
 IMAGE_SIDES = (26, 36, 18)

@@ -32,8 +32,8 @@ from rfsearch.search.study import StudyAddress, open_study
 from rfsearch.search.worker import Worker
 from rfsearch.storage.database_url import parse_url
 from rfsearch.training.checkpoints import Checkpoint
-from rfsearch.training.tasks import ClassificationTask
-from rfsearch.training.training import TrainingResult
+from rfsearch.training.classification import ClassificationTask
+from rfsearch.training.loop import TrainingResult
 
 EXPERIMENT = """
 space = "residual"

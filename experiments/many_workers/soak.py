@@ -38,8 +38,8 @@ from rfsearch.search.study import StudyAddress, open_study
 from rfsearch.search.worker import Worker
 from rfsearch.storage.recovery import LOSSES, RETRY_OF
 from rfsearch.training.checkpoints import Checkpoint
-from rfsearch.training.tasks import ClassificationTask
-from rfsearch.training.training import TrainingResult
+from rfsearch.training.classification import ClassificationTask
+from rfsearch.training.loop import TrainingResult
 
 if TYPE_CHECKING:
     from mariadb import MariaServer

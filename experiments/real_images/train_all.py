@@ -18,7 +18,7 @@ import rfsearch as rfs
 from rfsearch.data.datasets import DetectionData, SegmentationData
 from rfsearch.data.package_images import nuclei, trees
 from rfsearch.data.tiles import AreaTiling
-from rfsearch.training.tasks import Task
+from rfsearch.training.task import Task
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))

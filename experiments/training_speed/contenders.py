@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -22,8 +23,8 @@ from torchvision.transforms import v2
 
 import rfsearch as rfs
 from rfsearch.data.device_images import autocast, memory_format, network_format
-from rfsearch.training.classification import ClassificationLesson
-from rfsearch.training.training import Scores, train
+from rfsearch.training.classification import ClassificationTask
+from rfsearch.training.scores import Scores
 
 
 class Spent(NamedTuple):
@@ -58,9 +59,10 @@ class Race:
         workers: int,
     ) -> None:
         self.data, self.config, self.device, self.workers = data, config, device, workers
-        self.lesson = ClassificationLesson(data, device, config.batch_size)
-        self.mean = float(self.lesson.train.normalize.mean)
-        self.std = float(self.lesson.train.normalize.std)
+        self.task = _Untimed(data, config, device, race=self)
+        _ = self.task.train_images, self.task.valid_images  # Their way to the device is no race.
+        self.mean = float(self.task.normalize.mean)
+        self.std = float(self.task.normalize.std)
         self.paused = Spent(0.0, 0.0)
 
     @contextmanager
@@ -73,8 +75,8 @@ class Race:
         self.paused = Spent(*(a + b for a, b in zip(self.paused, spent, strict=True)))
 
     def evaluate(self, model: nn.Module) -> Scores:
-        with self.pause(), torch.inference_mode():
-            return self.lesson.evaluate(model.eval())
+        with torch.inference_mode():
+            return self.task.evaluate(model.eval())
 
     def run(self, train_it: Callable[[Race, nn.Module], float], model: nn.Module) -> Any:
         """Train; gives the accuracy and what was spent, the end of loaders' processes included."""
@@ -85,17 +87,21 @@ class Race:
         return accuracy, Spent(spent.wall - self.paused.wall, spent.cpu - self.paused.cpu)
 
 
-class _Untimed:
-    """Our lesson, whose validation is not timed."""
+@dataclass(frozen=True)
+class _Untimed(ClassificationTask):
+    """Our task, whose validation is not timed."""
 
-    def __init__(self, race: Race) -> None:
-        self.num_images, self.loss = race.lesson.num_images, race.lesson.loss
-        self.load, self.evaluate = race.lesson.load, race.evaluate
+    race: Race | None = None
+
+    def evaluate(self, model: nn.Module) -> Scores:
+        assert self.race is not None
+        with self.race.pause():
+            return super().evaluate(model)
 
 
 def ours(race: Race, model: nn.Module) -> float:
-    """`rfsearch.training.training.train` as it comes."""
-    return train(model, _Untimed(race), race.config, device=race.device).score
+    """`rfsearch.training.loop.train` as it comes."""
+    return race.task.train(model).score
 
 
 class Tensors(Dataset[Any]):

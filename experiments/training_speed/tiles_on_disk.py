@@ -108,9 +108,9 @@ def train(folder: Path, given: argparse.Namespace) -> dict[str, float]:
     )
     task = rfs.SegmentationTask(data, config, given.device)
     model = task.build(rfs.SearchSpace.load(SPACE)[0])
-    lesson = task._lesson
+    _ = task.train_images, task.valid_images
     ready = time.perf_counter()
-    evaluated = lesson.evaluate(model.eval())
+    evaluated = task.evaluate(model.eval())
     evaluation = time.perf_counter() - ready
     result = task.train(model)
     return {

@@ -48,7 +48,7 @@ def export(
 
 def print_written(out: Path, differences: dict[str, float], network: Network) -> None:
     """Say what lies in the folder and what was checked."""
-    from rfsearch.training.heads import HEADS
+    from rfsearch.training.tasks import HEADS
 
     what = " and ".join(HEADS[network.form.task].outputs)
     for file in sorted(out.iterdir()):

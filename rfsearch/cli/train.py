@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,16 +16,17 @@ from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli.export import print_written
 
 if TYPE_CHECKING:
-    import torch
     from rich.table import Table
     from torch import nn
 
+    from rfsearch.data.datasets import TaskData
     from rfsearch.network.network_folder import InputFormat
-    from rfsearch.training.retraining import RetrainingResult
-    from rfsearch.training.retraining_course import Course
-    from rfsearch.training.retraining_run import EpochResult, RetrainingConfig
+    from rfsearch.training.checkpoints import Checkpoint, Epoch
+    from rfsearch.training.config import TrainingConfig
+    from rfsearch.training.loop import TrainingResult
+    from rfsearch.training.task import Task
 
-_CHECKPOINT = "checkpoint.pt"
+_CHECKPOINT = "checkpoint"
 
 
 def train(
@@ -34,8 +34,8 @@ def train(
     data: Annotated[
         Path,
         typer.Option(
-            help="Images: FOLDER/CLASS/*.png, or split into train and val. For a network that "
-            "segments or detects an experiment, whose [data] says which."
+            help="Images: an experiment, whose [data] says which; or for a classifier "
+            "FOLDER/CLASS/*.png, split into train and val or not."
         ),
     ],
     out: Annotated[
@@ -45,98 +45,108 @@ def train(
         int | None, typer.Option(help="Passes over the images. [default: 100]")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A TOML file with any of RetrainingConfig's settings.")
+        Path | None, typer.Option(help="A TOML file with any of TrainingConfig's settings.")
     ] = None,
+    valid_share: Annotated[
+        float, typer.Option(help="Share of each class for validation, if FOLDER is not split.")
+    ] = 0.2,
+    split_seed: Annotated[int, typer.Option(min=0, help="Of that split.")] = 0,
     from_scratch: Annotated[bool, typer.Option(help="Begin with random weights.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes that read images.")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read images too many for the memory.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help=DEVICE_HELP)] = None,
     onnx: Annotated[bool, typer.Option(help="Also write model.onnx.")] = True,
 ) -> None:
     """Train an exported network to convergence; run again to go on where it stopped."""
     folder = out or network
     with user_mistakes():
-        import torch
-
-        from rfsearch.export.export import retrained_network, write_network
+        from rfsearch.data.device_images import Normalizer
+        from rfsearch.export.export import converged_network, write_network
         from rfsearch.export.formats import require_onnx
-        from rfsearch.training.retraining import starting_network
-        from rfsearch.training.whole_network import load_whole, searched_part
+        from rfsearch.training.checkpoints import Checkpoint, digest_of
+        from rfsearch.training.tasks import task_for
+        from rfsearch.training.whole_network import load_whole, network_to_train, searched_part
 
         if onnx:
             require_onnx()
-        settings = _settings(config, epochs)
-        place = torch.device(chosen_device(device))
+        place = chosen_device(device)
         exported, form = load_whole(network)
-        course, form = _course(data, form, settings, device=place, workers=workers)
-        architecture = searched_part(exported, form.task).architecture
-        architecture.check_input_size(form.input_size)
+        settings = _settings(config, {"epochs": epochs, "loader_workers": workers}, form.task)
+        images, form, batch_size = _images(data, form, valid_share, split_seed)
+        if "batch_size" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"batch_size": batch_size})
+        searched_part(exported, form.task).architecture.check_input_size(form.input_size)
         _check_target(folder, network)
-        model, form = starting_network(
-            exported,
-            architecture,
-            form,
-            course.class_names,
-            settings.seed,
-            from_scratch=from_scratch,
+        statistics = Normalizer.from_shares(form.mean, form.std)
+        task = task_for(images, settings, place, statistics=statistics)
+        model = network_to_train(
+            exported, form, images.class_names, settings.seed, from_scratch=from_scratch
         )
-        result = _retrain(model, course, settings, folder / _CHECKPOINT, place)
-        trained = retrained_network(result, architecture, form, course, data.resolve().name)
+        identity = {
+            "settings": settings.model_dump_json(exclude={"loader_workers"}),
+            "images": images.identity,
+            "first weights": digest_of(model),
+        }
+        checkpoint = Checkpoint(folder / _CHECKPOINT, identity)
+        result = _train(model, task, checkpoint)
+        trained = converged_network(
+            model,
+            result,
+            task,
+            replace(form, class_names=images.class_names),
+            data.resolve().name,
+        )
         differences = write_network(trained, folder, onnx=onnx)
-        _write_history(result, course.metric, folder / "training.csv")
-        (folder / _CHECKPOINT).unlink()
+        _write_history(result, task.metric, folder / "training.csv")
+        checkpoint.remove()
     from rich.console import Console
 
-    Console().print(_table(result, course.metric), "")
+    Console().print(_table(result, task.metric), "")
     print_written(folder, differences, trained)
 
 
-def _settings(file: Path | None, epochs: int | None) -> RetrainingConfig:
+def _settings(file: Path | None, options: dict[str, Any], task: str) -> TrainingConfig:
     from rfsearch.basics.validation import parse, read_toml
-    from rfsearch.training.retraining_run import RetrainingConfig
+    from rfsearch.training.config import TrainingConfig, to_convergence
 
-    values = read_toml(file) if file is not None else {}
-    if epochs is not None:
-        values["epochs"] = epochs
-    return parse(RetrainingConfig, values, str(file) if file is not None else "--epochs")
+    given = read_toml(file) if file is not None else {}
+    given |= {name: value for name, value in options.items() if value is not None}
+    source = str(file) if file is not None else "options"
+    return parse(TrainingConfig, to_convergence(task, given), source)
 
 
-def _course(
-    data: Path,
-    form: InputFormat,
-    settings: RetrainingConfig,
-    *,
-    device: torch.device,
-    workers: int,
-) -> tuple[Course, InputFormat]:
-    """What to train on, and what the network takes there."""
+def _images(
+    data: Path, form: InputFormat, valid_share: float, split_seed: int
+) -> tuple[TaskData, InputFormat, int]:
+    """What to train on, what the network takes there, and the usual size of a batch."""
+    from rfsearch.data.sources import image_folder
     from rfsearch.network.network_folder import CLASSIFICATION
-
-    if form.task == CLASSIFICATION:
-        from rfsearch.training.retraining_classifier import ClassifierCourse
-        from rfsearch.training.retraining_data import folder_loaders
-
-        loaders = folder_loaders(data, form, settings.loading, device=device, workers=workers)
-        return ClassifierCourse(loaders, settings, device), form
-    from rfsearch.data.datasets import ImageData
     from rfsearch.search.experiment import Experiment
-    from rfsearch.training.retraining_tiles import TileCourse
+    from rfsearch.training.config import TrainingConfig
 
-    experiment = Experiment.load(data, "cpu")
-    task = experiment.task
-    if task.name != form.task or isinstance(task.data, ImageData):
+    is_experiment = data.is_file() or (data / "experiment.toml").exists()
+    if form.task == CLASSIFICATION and not is_experiment:
+        images = image_folder(
+            data,
+            image_size=form.input_size,
+            valid_share=valid_share,
+            seed=split_seed,
+            channels=1 if form.in_chans == 1 else 3,
+        )
+        return images, form, TrainingConfig().batch_size
+    task = Experiment.load(data, "cpu").task
+    if task.name != form.task:
         raise ValueError(
             f"{data}: must have images for {form.task}, but has some for {task.name}."
         )
-    course = TileCourse(
-        task.data,
-        form,
-        settings,
-        device=device,
-        batch_size=task.batch_size,
-        identity=json.dumps(experiment.identity["data"], sort_keys=True),
-        workers=workers,
-    )
-    return course, replace(form, input_size=task.input_size, scale=task.data.scale)
+    if task.in_chans != form.in_chans:
+        raise ValueError(
+            f"{data}: the images must have {form.in_chans} channels, which the network takes, but "
+            f"have {task.in_chans}."
+        )
+    form = replace(form, input_size=task.input_size, scale=getattr(task.data, "scale", 1.0))
+    return task.data, form, task.training.batch_size
 
 
 def _check_target(folder: Path, network: Path) -> None:
@@ -153,58 +163,49 @@ def _check_target(folder: Path, network: Path) -> None:
         raise ValueError(f"{folder}: cannot be written ({error.strerror}).") from None
 
 
-def _retrain(
-    model: nn.Module,
-    course: Course,
-    settings: RetrainingConfig,
-    checkpoint: Path,
-    device: torch.device,
-) -> RetrainingResult:
+def _train(model: nn.Module, task: Task, checkpoint: Checkpoint) -> TrainingResult:
     import torch
 
-    from rfsearch.data.loading_errors import LoadingError, loading_errors
-    from rfsearch.training.retraining import retrain
+    from rfsearch.data.loading_errors import LoadingError
+    from rfsearch.training.loop import train as train_network
 
-    def report(one: EpochResult) -> None:
-        typer.echo(
-            f"epoch {one.epoch}/{settings.epochs}: loss {one.loss:.3f}, {course.metric} "
-            f"{one.score:.4f}, with averaged weights {one.ema_score:.4f}",
-            err=True,
-        )
+    most = task.training.max_epochs(task.num_images)
+    total = "" if most is None else f"/{most}"
+
+    def report(one: Epoch) -> None:
+        text = f"epoch {one.number}{total}: loss {one.loss:.3f}, {task.metric} {one.score:.4f}"
+        typer.echo(text, err=True)
 
     try:
-        with loading_errors():
-            return retrain(model, course, settings, checkpoint, device=device, report=report)
+        return train_network(model, task, report=report, checkpoint=checkpoint)
     except KeyboardInterrupt:
         typer.echo("Interrupted; run again to go on after the last whole epoch.", err=True)
         raise typer.Exit(130) from None
     except torch.OutOfMemoryError as error:
-        raise ValueError(
-            f"The batches do not fit into the memory ({str(error).splitlines()[0]}): give a "
-            "smaller `batch_size` below [loading] in --config."
-        ) from None
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{reason} Give a smaller `batch_size` in --config.") from None
     except FloatingPointError as error:
         raise ValueError(f"{error} A lower learning_rate may help.") from None
     except LoadingError as error:
         raise ValueError(f"{error} Run again to go on after the last whole epoch.") from None
 
 
-def _write_history(result: RetrainingResult, metric: str, file: Path) -> None:
+def _write_history(result: TrainingResult, metric: str, file: Path) -> None:
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
-        writer.writerow(["epoch", "loss", metric, f"ema_{metric}"])
+        writer.writerow(["epoch", "loss", metric])
         writer.writerows(result.history)
 
 
-def _table(result: RetrainingResult, metric: str) -> Table:
+def _table(result: TrainingResult, metric: str) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("", "epoch", "loss", metric, "averaged weights"):
+    for heading in ("", "epoch", "loss", metric):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     rows = {"start": result.history[0], "best": result.best, "last": result.history[-1]}
     for name, one in rows.items():
         loss = "-" if math.isnan(one.loss) else f"{one.loss:.3f}"
-        table.add_row(name, str(one.epoch), loss, f"{one.score:.4f}", f"{one.ema_score:.4f}")
+        table.add_row(name, str(one.number), loss, f"{one.score:.4f}")
     return table

@@ -1,8 +1,13 @@
-"""Random variations of training images, a whole batch at a time on the device that has them."""
+"""Random variations of training images, on the device that has them.
+
+Mirroring and moving images, with what is known of each pixel, is done for a whole batch at a time;
+what else torchvision can do to an image, for one image after the other.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 
@@ -66,22 +71,18 @@ class Variation(NamedTuple):
                 values = _moved(values, _per_image(shift, values), dim, fill)
         return values
 
-    def chunk(self, number: int) -> list[Variation]:
-        """Those of so many parts of a batch."""
-        parts = [[None] * number if part is None else part.chunk(number) for part in self]
-        return [Variation(*both) for both in zip(*parts, strict=True)]
-
 
 UNVARIED = Variation()
 
 
 class Batch(NamedTuple):
-    """Some training images.
+    """Which training images come together, and how they are varied.
 
     Attributes:
         chosen: Their numbers on the device, `(images,)`, int64.
         numbers: The same for the host, which waits for no device to learn them.
-        variation: How they are varied.
+        variation: How they are mirrored and moved.
+        seeds: Of what else is done to each image; empty for nothing.
         pixels: `(images, channels, height, width)`, uint8, on the device; None where the device
             has all images.
         masks: `(images, height, width)`, uint8, on the device; None there too, or without any.
@@ -90,25 +91,49 @@ class Batch(NamedTuple):
     chosen: Tensor
     numbers: tuple[int, ...]
     variation: Variation = UNVARIED
+    seeds: tuple[int, ...] = ()
     pixels: Tensor | None = None
     masks: Tensor | None = None
+
+
+class Examples(NamedTuple):
+    """What a network learns from at a time.
+
+    Attributes:
+        images: Normalised and varied, `(images, channels, height, width)`.
+        truth: What is known of each image, in whatever form the task's loss takes it.
+    """
+
+    images: Tensor
+    truth: Any
 
     @property
     def size(self) -> int:
         """How many images there are."""
-        return len(self.numbers)
+        return len(self.images)
 
-    def halves(self) -> list[Batch]:
+    def halves(self) -> list[Examples]:
         """The first half, which may be one image larger, and the second."""
         middle = (self.size + 1) // 2
-        numbers = (self.numbers[:middle], self.numbers[middle:])
-        pixels, masks = (
-            (None, None) if values is None else values.chunk(2)
-            for values in (self.pixels, self.masks)
-        )
-        variations = self.variation.chunk(2)
-        both = zip(self.chosen.chunk(2), numbers, variations, pixels, masks, strict=True)
-        return [Batch(*half) for half in both]
+        parts = (slice(middle), slice(middle, None))
+        return [Examples(self.images[part], self.truth[part]) for part in parts]
+
+
+def augment(images: Tensor, seeds: Sequence[int], transform: Callable[[Tensor], Tensor]) -> Tensor:
+    """Do something random to each image, which depends on the image and its seed alone.
+
+    Args:
+        images: `(images, channels, height, width)`, uint8.
+        seeds: One for each image.
+        transform: Takes an image to another of a size that is the same for all; it draws from
+            torch's random numbers of the CPU, which are as before afterwards.
+    """
+    found = []
+    with torch.random.fork_rng(devices=[]):
+        for image, seed in zip(images, seeds, strict=True):
+            torch.default_generator.manual_seed(seed)
+            found.append(transform(image))
+    return torch.stack(found)
 
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from rfsearch.data.read_ahead import ReadLater
+from rfsearch.data.read_ahead import ReadLater, count_values
 from rfsearch.target import mask_values
 
 if TYPE_CHECKING:
@@ -24,6 +25,15 @@ class _Sized:
     """What follows from the images alone."""
 
     train_images: Pixels
+    valid_images: Pixels
+    class_names: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """What tells these images, and how they are split, from others, wherever they are kept."""
+        shapes = [tuple(images.shape) for images in (self.train_images, self.valid_images)]
+        facts = (self.class_names, shapes, count_values(self.train_images).tolist())
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     @property
     def in_chans(self) -> int:

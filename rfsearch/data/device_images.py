@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from rfsearch.data.augmentation import augment
 from rfsearch.data.datasets import IGNORED
 from rfsearch.data.read_ahead import ReadLater, count_values
 
@@ -31,13 +32,17 @@ class Normalizer:
 
         They are computed from whole numbers, the same wherever the images are.
         """
-        known = images.value_counts if isinstance(images, ReadLater) else count_values(images)
-        counts = known.double()
+        counts = count_values(images).double()
         number, values = counts.sum(dim=1, keepdim=True), torch.arange(256)
         mean = (counts * values).sum(dim=1, keepdim=True) / number
         variance = (counts * (values - mean).square()).sum(dim=1, keepdim=True) / (number - 1)
         mean, std = (one.float().reshape(1, -1, 1, 1) for one in (mean, variance.sqrt()))
         return cls(mean, std.clamp_min(1.0))
+
+    @classmethod
+    def from_shares(cls, mean: Sequence[float], std: Sequence[float]) -> Self:
+        """Statistics of images from 0 to 1, one number for each channel."""
+        return cls(*(255 * torch.tensor(one).reshape(1, -1, 1, 1) for one in (mean, std)))
 
     def to(self, device: torch.device) -> Normalizer:
         """The same statistics on another device."""
@@ -85,12 +90,19 @@ class Images(ABC):
     def batches(self, size: int) -> Iterator[ImagePart]:
         """All images in order, normalised, with their places and masks."""
 
-    def of(self, batch: Batch) -> Tensor:
+    def of(self, batch: Batch, transform: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The images of a batch from `load`, normalised and varied.
 
         What moves in has the mean colour.
+
+        Args:
+            batch: Which images.
+            transform: What else is done to each of them; see `rfsearch.data.augmentation.augment`.
         """
-        images = self.normalize(self._pixels(batch))
+        pixels = self._pixels(batch)
+        if transform is not None:
+            pixels = augment(pixels, batch.seeds, transform)
+        images = self.normalize(pixels)
         return self._ready(batch.variation.apply(images, fill=0.0))
 
     def masks_of(self, batch: Batch) -> Tensor:

@@ -12,7 +12,7 @@ from rfsearch.basics.limits import machine_memory
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from rfsearch.data.augmentation import Batch
+    from rfsearch.data.augmentation import Examples
 
 #: Largest share of the memory, of the machine or of its GPU, that images are kept in.
 MEMORY_SHARE = 0.25
@@ -51,12 +51,12 @@ def free_memory() -> None:
 
 
 class Learnable(Protocol):
-    """Training images with a loss that can be taken of any of them."""
+    """What has a loss that can be taken of any of its images."""
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Loss of some training images, with gradients."""
+    def loss(self, model: nn.Module, examples: Examples) -> Tensor:
+        """Loss of some images, with gradients."""
 
-    def weight(self, batch: Batch) -> Tensor | int:
+    def weight(self, examples: Examples) -> Tensor | int:
         """How many things the loss of these images is a mean over."""
 
 
@@ -68,18 +68,18 @@ class Gradients:
     divides by.
 
     Args:
-        lesson: The images and their loss.
+        task: What has the loss.
 
     Attributes:
         halved: Whether batches are halved. That never changes back.
     """
 
-    def __init__(self, lesson: Learnable) -> None:
-        self.lesson = lesson
+    def __init__(self, task: Learnable) -> None:
+        self.task = task
         self.halved = False
 
-    def add(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Add the gradients of some training images to those of the model, which are 0 or None.
+    def add(self, model: nn.Module, batch: Examples) -> Tensor:
+        """Add the gradients of a batch of images to those of the model, which are 0 or None.
 
         Returns:
             The loss, without gradients.
@@ -89,7 +89,7 @@ class Gradients:
         """
         if not self.halved:
             try:
-                loss = self.lesson.loss(model, batch)
+                loss = self.task.loss(model, batch)
                 loss.backward()
                 return loss.detach()
             except torch.OutOfMemoryError as error:
@@ -103,13 +103,13 @@ class Gradients:
         except torch.OutOfMemoryError as error:
             raise torch.OutOfMemoryError(_reason((batch.size + 1) // 2, error)) from None
 
-    def _add_halves(self, model: nn.Module, batch: Batch) -> Tensor:
+    def _add_halves(self, model: nn.Module, batch: Examples) -> Tensor:
         halves = batch.halves()
-        weights = [self.lesson.weight(half) for half in halves]
+        weights = [self.task.weight(half) for half in halves]
         whole = torch.as_tensor(sum(weights)).clamp_min(1)
         losses = []
         for half, weight in zip(halves, weights, strict=True):
-            loss = self.lesson.loss(model, half) * (weight / whole)
+            loss = self.task.loss(model, half) * (weight / whole)
             loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()

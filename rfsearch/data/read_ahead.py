@@ -118,8 +118,10 @@ def _ahead(
     )
 
 
-def count_values(images: Tensor) -> Tensor:
+def count_values(images: Tensor | ReadLater) -> Tensor:
     """How often each value occurs in each channel of uint8 images, `(channels, 256)`, int64."""
+    if isinstance(images, ReadLater):
+        return images.value_counts
     channels = images.unbind(1)
     return torch.stack([torch.bincount(c.flatten(), minlength=256) for c in channels])
 

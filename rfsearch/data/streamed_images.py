@@ -5,14 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from rfsearch.data.device_images import ImagePart, Images, Normalizer
+from torch import Tensor
+
+from rfsearch.data.device_images import DeviceImages, ImagePart, Images, Normalizer
 from rfsearch.data.read_ahead import ReadLater, read_ahead, usual_workers
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from rfsearch.data.augmentation import Batch
+    from rfsearch.data.datasets import Pixels
+
+
+def images_on(
+    device: torch.device,
+    pixels: Pixels,
+    normalize: Normalizer,
+    workers: int | None = None,
+    masks: Pixels | None = None,
+) -> Images:
+    """Images for a device: moved there as a whole, or where they are read later, in batches.
+
+    Args:
+        device: Where they are used.
+        pixels: The images.
+        normalize: Statistics of the training images.
+        workers: Processes that read; None for as many as are usual.
+        masks: What is known of each pixel, where that is learned.
+    """
+    if isinstance(pixels, ReadLater):
+        assert not isinstance(masks, Tensor), "masks are read with their images"
+        return StreamedImages(pixels, normalize, device, workers, masks)
+    assert not isinstance(masks, ReadLater), "masks are kept with their images"
+    return DeviceImages(pixels, normalize, device, masks)
 
 
 class StreamedImages(Images):

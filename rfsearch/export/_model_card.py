@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rfsearch.field.erf_map import ERF_SHARE
 from rfsearch.network.network_folder import CLASSIFICATION
 from rfsearch.training.detection import MAX_BOXES, NMS_THRESHOLD, SCORE_THRESHOLD
-from rfsearch.training.heads import HEADS
+from rfsearch.training.tasks import HEADS
 
 if TYPE_CHECKING:
     from rfsearch.measure.erf import MeasuredERF

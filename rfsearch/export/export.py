@@ -13,20 +13,17 @@ from rfsearch.analysis.plots import erf_heat_map
 from rfsearch.export._model_card import ERF_PICTURE, SCORES, CardFacts, model_card, one_line
 from rfsearch.export.formats import export_onnx, export_program, require_onnx
 from rfsearch.measure.latency import measure_latency
-from rfsearch.training.heads import HEADS
+from rfsearch.training.checkpoints import weights_of
 from rfsearch.training.task_erf import measure_on
+from rfsearch.training.tasks import HEADS
 from rfsearch.training.whole_network import create_whole, save_whole, searched_part
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from rfsearch.network.architecture import Architecture
     from rfsearch.network.network_folder import InputFormat
-    from rfsearch.training.retraining import RetrainingResult
-    from rfsearch.training.retraining_course import Course
-
-#: Images that the files of a retrained network are checked on.
-_NUM_IMAGES = 8
+    from rfsearch.training.loop import TrainingResult
+    from rfsearch.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -51,32 +48,29 @@ class Network:
     seed: int = 0
 
 
-def retrained_network(
-    result: RetrainingResult,
-    architecture: Architecture,
-    form: InputFormat,
-    course: Course,
-    data: str,
+def converged_network(
+    model: nn.Module, result: TrainingResult, task: Task, form: InputFormat, data: str
 ) -> Network:
-    """The network with the best weights of a retraining.
+    """A network that was trained to convergence.
 
     Args:
-        result: What the retraining gave.
-        architecture: What was trained.
-        form: What it takes.
-        course: What it was trained on; the first images for validation are what files are
-            checked on.
+        model: The network, with its best weights.
+        result: What the training gave.
+        task: What it was trained for; the files are checked on its validation images.
+        form: What the network takes.
         data: Name of the images.
     """
+    architecture = searched_part(model, form.task).architecture
     return Network(
-        create_whole(architecture, form, result.weights),
+        create_whole(architecture, form, weights_of(model)),
         form,
-        course.images(_NUM_IMAGES).cpu(),
+        task.erf_images,
         f"Found by an architecture search and trained to convergence on {one_line(data)}.",
         {
-            SCORES[course.metric]: f"{result.best.ema_score:.4f}",
-            "trained": f"{result.best.epoch} of {result.history[-1].epoch} epochs (the best)",
+            SCORES[task.metric]: f"{result.score:.4f}",
+            "trained": f"{result.best.number} of {result.epochs} epochs (the best)",
         },
+        task.training.seed,
     )
 
 

@@ -9,7 +9,6 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from rfsearch.data.datasets import ImageData
-from rfsearch.data.device_images import Normalizer
 from rfsearch.export._model_card import SCORES, one_line
 from rfsearch.export.export import Network
 from rfsearch.network.architecture import Architecture
@@ -46,8 +45,9 @@ def trained_network(
     holder = trials[trial.user_attrs.get("duplicate_of", trial.number)]
     store = WeightStore(experiment.folder / "weights", experiment.config.search.keep_weights)
     architecture = Architecture.from_dict(json.loads(trial.user_attrs["architecture"]))
-    normalize = Normalizer.of(task.data.train_images)
-    mean, std = ((one.flatten() / 255).tolist() for one in (normalize.mean, normalize.std))
+    mean, std = (
+        (one.flatten() / 255).tolist() for one in (task.normalize.mean, task.normalize.std)
+    )
     scale = 1.0 if isinstance(task.data, ImageData) else task.data.scale
     classes = task.data.class_names
     form = InputFormat(task.input_size, tuple(mean), tuple(std), classes, task.name, scale)

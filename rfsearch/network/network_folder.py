@@ -2,7 +2,7 @@
 
 `model.safetensors` and `config.json` are what timm's `local-dir:` reads; `architecture.json` is
 what `Architecture.to_dict` gives. None of them holds code. Of a network for another task than
-classification they hold what was searched, without its head (`rfsearch.training.heads`).
+classification they hold what was searched, without its head (`rfsearch.training.tasks`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class InputFormat:
         mean: To subtract from each channel of images from 0 to 1.
         std: To divide each channel by after that.
         class_names: One name for each score.
-        task: What the scores are of: a name in `rfsearch.training.heads.HEADS`.
+        task: What the scores are of: a name in `rfsearch.training.tasks.HEADS`.
         scale: By what images are resized before tiles of `input_size` are cut out of them.
             Classifiers resize each image to `input_size` instead.
     """

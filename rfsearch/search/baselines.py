@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
-    from rfsearch.training.tasks import Task
+    from rfsearch.training.task import Task
 
 
 def enqueue_baselines(study: optuna.Study, names: Sequence[str], seed: int) -> None:

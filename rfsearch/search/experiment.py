@@ -24,7 +24,8 @@ from rfsearch.space.space import SearchSpace
 from rfsearch.target.target import ScaleTarget
 from rfsearch.trace.timm_models import check_name
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.tasks import Task, task_for
+from rfsearch.training.task import Task
+from rfsearch.training.tasks import task_for
 
 Positive = Annotated[float, Field(gt=0, strict=False)]
 Pixels = Positive

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from rfsearch.space.constraint import RFConstraint
     from rfsearch.space.space import SearchSpace
     from rfsearch.training.checkpoints import Checkpoint, Checkpoints
-    from rfsearch.training.tasks import Task
-    from rfsearch.training.training import TrainingResult
+    from rfsearch.training.loop import TrainingResult
+    from rfsearch.training.task import Task
 
 #: Of one objective, or of several.
 Values = float | tuple[float, ...]

@@ -43,14 +43,16 @@ class TrainingBatches:
         variation = Variation.draw(
             len(order), self.config.horizontal_flip, self.config.max_shift, generator
         )
+        seeds = torch.randint(2**32, (len(order),), generator=generator)
         # To the device as a whole: a copy for each batch would make the host wait for it.
-        for chosen, numbers, varied in zip(
+        for chosen, numbers, varied, of_images in zip(
             order.to(self.device).split(self.batch_size),
             order.split(self.batch_size),
             variation.to(self.device).split(self.batch_size, count),
+            seeds.split(self.batch_size),
             strict=True,
         ):
-            yield Batch(chosen, tuple(numbers.tolist()), varied)
+            yield Batch(chosen, tuple(numbers.tolist()), varied, tuple(of_images.tolist()))
 
     def progress(self, seconds: float) -> float:
         """Count an update; gives the share of the budget used, after so many seconds."""

@@ -1,11 +1,13 @@
-"""Learning to find objects: torchvision's FCOS on a searched network, and COCO's metric."""
+"""Finding objects: torchvision's FCOS on a searched network, and COCO's metric."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -15,19 +17,20 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.image_list import ImageList
 
+from rfsearch.data.augmentation import Examples
+from rfsearch.data.datasets import DetectionData
 from rfsearch.data.device_images import autocast
 from rfsearch.target.target import OBJECT_PER_STRIDE
-from rfsearch.training._image_lesson import ImageLesson
 from rfsearch.training._level_maps import level_maps
-from rfsearch.training.scale_scores import ScaleScores
-from rfsearch.training.training import Scores
+from rfsearch.training.dense_detector import DenseDetector
+from rfsearch.training.scores import ScaleScores, Scores
+from rfsearch.training.task import Head, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from rfsearch.data.augmentation import Batch
-    from rfsearch.data.datasets import Boxes, DetectionData
-    from rfsearch.data.device_images import Normalizer
+    from rfsearch.data.datasets import Boxes
     from rfsearch.field.receptive_field import ReceptiveField
     from rfsearch.training._level_maps import Backbone
 
@@ -131,52 +134,65 @@ def detector(network: Backbone, num_classes: int) -> FCOS:
     return model
 
 
-class DetectionLesson(ImageLesson):
-    """Images with boxes on a device, for a model from `detector`.
+@dataclass(frozen=True)
+class DetectionTask(Task):
+    """Find objects; the metric is COCO's average precision over overlaps of 50 to 95 %.
 
-    The score is COCO's average precision over overlaps of 50 to 95 %, by scale that of small,
-    medium and large objects. Ignored objects are not learned, and detections of them not counted.
-    torchvision's loss makes the host wait for the device in every step. It is a mean over units
-    that see an object, of which nobody knows the number beforehand: halves of a batch weigh by
-    their images.
+    By scale it is that of small, medium and large objects. Ignored objects are not learned, and
+    detections of them not counted. torchvision's loss makes the host wait for the device in every
+    step. It is a mean over units that see an object, of which nobody knows the number beforehand:
+    halves of a batch weigh by their images.
     """
 
-    def __init__(
-        self,
-        data: DetectionData,
-        device: torch.device,
-        batch_size: int = 64,
-        workers: int | None = None,
-        normalize: Normalizer | None = None,
-    ) -> None:
-        super().__init__(data, device, batch_size, workers, normalize=normalize)
-        self.train_targets = [_to_learn(boxes, device) for boxes in data.train_boxes]
-        self.valid_targets = [_to_find(boxes) for boxes in data.valid_boxes]
+    data: DetectionData
+    name: ClassVar[str] = "detection"
+    metric: ClassVar[str] = "ap"
+    head: ClassVar[Head] = Head(
+        "backbone.network",
+        detector,
+        DenseDetector,
+        ("boxes", "scores"),
+        "head.classification_head.cls_logits.",
+    )
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Sum of FCOS's three losses (class, box, centre-ness) for some training images.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.training.max_shift:
+            raise ValueError(
+                "training: `max_shift` must be 0 for detection, since the border would cut boxes "
+                f"to parts that are not their objects, but got {self.training.max_shift}."
+            )
 
-        They may be mirrored, but not shifted.
-        """
-        images = self.train.of(batch)
-        targets = [self.train_targets[number] for number in batch.numbers]
+    def examples(self, batch: Batch) -> Examples:
+        """Images with what torchvision calls targets; they may be mirrored, but not shifted."""
+        images = self.train_images.of(batch)
+        targets = [self._train_targets[number] for number in batch.numbers]
         if batch.variation.mirrored is not None:
             targets = [
                 _mirrored(target, mirrored, images.shape[-1])
                 for target, mirrored in zip(targets, batch.variation.mirrored, strict=True)
             ]
-        losses = model(images, targets)
+        return Examples(images, targets)
+
+    def loss(self, model: nn.Module, examples: Examples) -> Tensor:
+        """Sum of FCOS's three losses: class, box, centre-ness."""
+        losses = model(examples.images, examples.truth)
         return torch.stack(list(losses.values())).sum()
 
     def evaluate(self, model: nn.Module) -> Scores:
         """Average precision on the validation images."""
         metric = MeanAveragePrecision(backend="faster_coco_eval")
-        for part in self.valid.batches(self.batch_size):
+        targets = [_to_find(boxes) for boxes in self.data.valid_boxes]
+        for part in self.valid_images.batches(self.training.batch_size):
             found = [{k: v.cpu() for k, v in image.items()} for image in model(part.images)]
-            metric.update(found, self.valid_targets[part.place])
+            metric.update(found, targets[part.place])
         values = {key: float(value) for key, value in metric.compute().items() if key in _KEYS}
         ap, ap50, *by_scale = (math.nan if values[key] < 0 else values[key] for key in _KEYS)
         return Scores(ap, ScaleScores(*by_scale), ap50)
+
+    @cached_property
+    def _train_targets(self) -> list[dict[str, Tensor]]:
+        return [_to_learn(boxes, self.training_device) for boxes in self.data.train_boxes]
 
 
 #: Of torchmetrics, which says -1 where there is no object.

@@ -1,8 +1,10 @@
-"""Learning to name the class of every pixel: head, loss and metric."""
+"""Naming the class of every pixel: head, loss and metric."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -10,20 +12,20 @@ import torch.nn.functional as F
 from torch import nn
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from rfsearch.data.datasets import IGNORED
+from rfsearch.data.augmentation import Examples
+from rfsearch.data.datasets import IGNORED, SegmentationData
 from rfsearch.data.device_images import autocast
-from rfsearch.training._image_lesson import ImageLesson
 from rfsearch.training._level_maps import level_maps
-from rfsearch.training.scale_scores import ScaleScores, share_by_scale
-from rfsearch.training.training import Scores
+from rfsearch.training.scores import ScaleScores, Scores, share_by_scale
+from rfsearch.training.task import Head, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
     from rfsearch.data.augmentation import Batch
-    from rfsearch.data.datasets import Instances, SegmentationData
-    from rfsearch.data.device_images import Normalizer
+    from rfsearch.data.datasets import Instances
+    from rfsearch.data.device_images import Images
     from rfsearch.training._level_maps import Backbone
 
 #: Pixels of validation images that are compared at a time at least, unless there are fewer.
@@ -55,44 +57,55 @@ class SegmentationNetwork(nn.Module):
         )
 
 
-class SegmentationLesson(ImageLesson):
-    """Images with a class for every pixel, on a device.
+@dataclass(frozen=True)
+class SegmentationTask(Task):
+    """Name the class of every pixel; the metric is the mean intersection over union.
 
-    The score is the mean over the classes of intersection over union, taken over the pixels of
-    all validation images. By scale it is the share of objects most of whose pixels (more than
-    half) are classified right, where objects are known.
+    It is the mean over the classes, taken over the pixels of all validation images. By scale the
+    score is the share of objects most of whose pixels (more than half) are classified right, where
+    objects are known.
     """
 
-    def __init__(
-        self,
-        data: SegmentationData,
-        device: torch.device,
-        batch_size: int = 64,
-        workers: int | None = None,
-        normalize: Normalizer | None = None,
-    ) -> None:
-        super().__init__(
-            data, device, batch_size, workers, (data.train_masks, data.valid_masks), normalize
-        )
-        self.instances = data.valid_instances
+    data: SegmentationData
+    name: ClassVar[str] = "segmentation"
+    metric: ClassVar[str] = "miou"
+    #: It reads the finest map.
+    head: ClassVar[Head] = Head(
+        "backbone", SegmentationNetwork, lambda network, _: network, ("scores",), "head.", 0
+    )
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Cross entropy of the pixels of some training images; what moves in has no class."""
-        with autocast(self.device):
-            scores = model(self.train.of(batch)).float()
-        truth = self.train.masks_of(batch).long()
-        known = (truth != IGNORED).sum().clamp_min(1)  # No pixel known would give a NaN.
+    @cached_property
+    def train_images(self) -> Images:
+        """The training images with their masks, for the device."""
+        return self._on_device(self.data.train_images, self.data.train_masks)
+
+    @cached_property
+    def valid_images(self) -> Images:
+        """The validation images with their masks, for the device."""
+        return self._on_device(self.data.valid_images, self.data.valid_masks)
+
+    def examples(self, batch: Batch) -> Examples:
+        """Images with masks; what moves in has no class."""
+        return Examples(self.train_images.of(batch), self.train_images.masks_of(batch))
+
+    def loss(self, model: nn.Module, examples: Examples) -> Tensor:
+        """Cross entropy of the pixels whose class is known."""
+        with autocast(self.training_device):
+            scores = model(examples.images).float()
+        known = self.weight(examples).clamp_min(1)  # No pixel known would give a NaN.
+        truth = examples.truth.long()
         return F.cross_entropy(scores, truth, ignore_index=IGNORED, reduction="sum") / known
 
-    def weight(self, batch: Batch) -> Tensor:
+    def weight(self, examples: Examples) -> Tensor:
         """The number of pixels whose class is known."""
-        return (self.train.masks_of(batch) != IGNORED).sum()
+        known: Tensor = examples.truth != IGNORED
+        return known.sum()
 
     def evaluate(self, model: nn.Module) -> Scores:
         """Mean intersection over union, and the recall of objects by scale."""
-        judge = _Judge(self.num_classes, self.instances, self.device)
-        for part in self.valid.batches(4 * self.batch_size):
-            with autocast(self.device):
+        judge = _Judge(self.num_classes, self.data.valid_instances, self.training_device)
+        for part in self.valid_images.batches(4 * self.training.batch_size):
+            with autocast(self.training_device):
                 predicted = model(part.images).argmax(dim=1).to(torch.uint8)
             assert part.masks is not None, "there are masks of all images"
             judge.add(part.place, predicted, part.masks)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 
 from rfsearch.network.network_folder import create_network, load_network, save_network
 from rfsearch.training.checkpoints import weights_of
-from rfsearch.training.heads import HEADS
+from rfsearch.training.tasks import HEADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +44,39 @@ def create_whole(
         except RuntimeError as error:
             raise ValueError(f"The weights do not fit the architecture: {error}") from None
     return network.eval()
+
+
+def network_to_train(
+    exported: nn.Module,
+    form: InputFormat,
+    class_names: tuple[str, ...],
+    seed: int,
+    *,
+    from_scratch: bool = False,
+) -> nn.Module:
+    """A network like an exported one, to be trained on images of some classes.
+
+    Args:
+        exported: The exported network.
+        form: What that takes.
+        class_names: Of the images. Where they are others, the layer that tells them apart is new;
+            where they are the same in another order, its weights are, too.
+        seed: Of random weights.
+        from_scratch: Whether all weights are random.
+    """
+    architecture = searched_part(exported, form.task).architecture
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = create_whole(architecture, replace(form, class_names=class_names))
+    if from_scratch:
+        return network
+    of_classes, weights = HEADS[form.task].classifier, exported.state_dict()
+    for name in [name for name in weights if name.startswith(of_classes)]:
+        value = weights.pop(name)
+        if set(class_names) == set(form.class_names):
+            weights[name] = value[[form.class_names.index(one) for one in class_names]]
+    network.load_state_dict(weights, strict=False)
+    return network
 
 
 def searched_part(network: nn.Module, task: str) -> SearchedNetwork:

@@ -150,7 +150,7 @@ def test_an_interrupt_during_training_ends_with_the_results(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rfsearch.training.tasks.ClassificationTask.train", interrupt)
+    monkeypatch.setattr("rfsearch.training.classification.ClassificationTask.train", interrupt)
     result = run(folder)
     assert result.exit_code == 130
     assert "Interrupted; finished trials are kept." in result.stderr
@@ -225,7 +225,7 @@ def test_a_bug_keeps_its_traceback(
     def train_badly(*_: object) -> None:
         raise kind("boom")
 
-    monkeypatch.setattr("rfsearch.training.tasks.ClassificationTask.train", train_badly)
+    monkeypatch.setattr("rfsearch.training.classification.ClassificationTask.train", train_badly)
     result = run(folder)
     assert type(result.exception) is kind
     assert str(result.exception) == "boom"

@@ -7,17 +7,16 @@ import pytest
 import torch
 from helpers import batch_of
 from test_detection import boxes, data_of
-from test_training import CPU, Watcher, config, easy_images, numbered_data, tiny_model
+from test_loop import CPU, Watcher, config, easy_images, easy_task, numbered_task, tiny_model
 from torch import nn
 
-from rfsearch.data.augmentation import UNVARIED, Variation
-from rfsearch.data.datasets import IGNORED, SegmentationData
-from rfsearch.training.classification import ClassificationLesson
+from rfsearch.data.augmentation import UNVARIED, Variation, augment
+from rfsearch.data.datasets import IGNORED, ImageData, SegmentationData
+from rfsearch.training._batches import TrainingBatches
+from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.detection import DetectionLesson
-from rfsearch.training.segmentation import SegmentationLesson
-from rfsearch.training.tasks import ClassificationTask, DetectionTask
-from rfsearch.training.training import train
+from rfsearch.training.detection import DetectionTask
+from rfsearch.training.segmentation import SegmentationTask
 
 IMAGE = [[1, 2, 3], [4, 5, 6]]
 
@@ -72,11 +71,11 @@ def test_without_a_variation_images_are_left_alone() -> None:
 
 
 def test_what_moves_in_has_the_mean_colour() -> None:
-    lesson = ClassificationLesson(easy_images(), CPU)
+    images = easy_task().train_images
     batch = batch_of(0)
-    (image,) = lesson.train.of(batch._replace(variation=Variation(None, torch.tensor([[3, 0]]))))
+    (image,) = images.of(batch._replace(variation=Variation(None, torch.tensor([[3, 0]]))))
     assert torch.equal(image[:, :3], torch.zeros(1, 3, 8))
-    assert torch.equal(image[:, 3:], lesson.train.of(batch)[0, :, :-3])
+    assert torch.equal(image[:, 3:], images.of(batch)[0, :, :-3])
 
 
 # -- what is drawn ----------------------------------------------------------------------------
@@ -107,9 +106,8 @@ def test_what_is_off_is_not_drawn() -> None:
 
 def trained(**values: Any) -> tuple[list[float], torch.Tensor]:
     model, curve = tiny_model(), []
-    lesson = ClassificationLesson(easy_images(), CPU)
-    options = config(learning_rate=0.001, **values)
-    train(model, lesson, options, device=CPU, report=lambda _, score: curve.append(score))
+    task = easy_task(learning_rate=0.001, **values)
+    task.train(model, lambda _, score: curve.append(score))
     return curve, torch.cat([values.detach().flatten() for values in model.parameters()])
 
 
@@ -126,11 +124,55 @@ def test_an_augmented_training_sees_the_same_images_with_their_own_labels() -> N
     for share in (0.0, 1.0):  # Constant images look the same when mirrored.
         torch.manual_seed(0)
         models.append(Watcher())
-        train(models[-1], numbered_data(64), config(horizontal_flip=share), device=CPU)
+        numbered_task(64, horizontal_flip=share).train(models[-1])
     plain, mirrored = models
     for first, second in zip(plain.batches, mirrored.batches, strict=True):
         assert torch.equal(first, second)
     assert torch.equal(plain.linear.weight, mirrored.linear.weight)
+
+
+# -- what is done to each image alone ---------------------------------------------------------
+
+ALL = {"min_scale": 0.5, "color_jitter": 0.5, "auto_augment": "rand"}
+
+
+def test_what_is_done_to_an_image_depends_on_it_and_its_seed_alone() -> None:
+    images = torch.randint(0, 256, (3, 3, 12, 10), dtype=torch.uint8)
+    data = ImageData(images, torch.arange(3) % 2, images, torch.arange(3) % 2, ("a", "b"))
+    transform = ClassificationTask(data, TrainingConfig(**ALL), CPU)._transform
+    before = torch.get_rng_state()
+    together = augment(images, (5, 6, 7), transform)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (together.shape, together.dtype) == (images.shape, torch.uint8)
+    torch.rand(9)
+    for image, seed, expected in zip(images, (5, 6, 7), together, strict=True):
+        assert torch.equal(augment(image[None], (seed,), transform)[0], expected)
+    assert not torch.equal(augment(images[:1], (8,), transform)[0], together[0])
+
+
+@pytest.mark.parametrize("name", [*ALL, "off"])
+def test_each_of_these_can_be_on_alone(name: str) -> None:
+    task = easy_task(**{key: value for key, value in ALL.items() if key == name})
+    batch = batch_of(*range(8))
+    varied, plain = task.examples(batch).images, easy_task().examples(batch).images
+    assert torch.equal(varied, plain) == (name == "off")
+    assert varied.shape == plain.shape
+
+
+@pytest.mark.parametrize("kind", ["trivial", "rand", "imagenet"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_torchvisions_policies_take_grey_and_colour(kind: str, channels: int) -> None:
+    images = torch.randint(0, 256, (40, channels, 8, 8), dtype=torch.uint8)
+    data = ImageData(images, torch.arange(40) % 2, images, torch.arange(40) % 2, ("a", "b"))
+    task = ClassificationTask(data, TrainingConfig(auto_augment=kind), CPU)
+    assert task.examples(batch_of(*range(40))).images.isfinite().all()
+
+
+def test_images_are_varied_anew_in_each_epoch() -> None:
+    batches = TrainingBatches(20, config(batch_size=4, **ALL), CPU)
+    seeds = [{seed for batch in batches.epoch(n) for seed in batch.seeds} for n in (1, 2, 1)]
+    assert len(seeds[0] | seeds[1]) == 40
+    assert seeds[0] == seeds[2]
 
 
 # -- truth ------------------------------------------------------------------------------------
@@ -163,11 +205,11 @@ def test_masks_move_with_their_images_and_nothing_is_learned_of_what_moves_in(
         return scores.sum()
 
     monkeypatch.setattr("rfsearch.training.segmentation.F.cross_entropy", cross_entropy)
-    model, lesson = Seen(3), SegmentationLesson(data, CPU)
+    model, task = Seen(3), SegmentationTask(data, device=CPU)
     variation = Variation.draw(6, 0.5, 2, torch.Generator().manual_seed(0))
-    lesson.loss(model, batch_of(*range(6), variation=variation))
+    task.loss(model, task.examples(batch_of(*range(6), variation=variation)))
     (truth,) = seen
-    colours = lesson.train.normalize(50 + 40 * torch.arange(3.0)[None, None, None]).flatten()
+    colours = task.normalize(50 + 40 * torch.arange(3.0)[None, None, None]).flatten()
     inside = truth != IGNORED
     assert 0 < int((~inside).sum()) < inside.numel() / 2
     assert torch.equal(model.images[:, 0][inside], colours[truth[inside]])
@@ -177,16 +219,16 @@ def test_masks_move_with_their_images_and_nothing_is_learned_of_what_moves_in(
 def test_boxes_are_mirrored_with_their_images() -> None:
     data = data_of(boxes((10.0, 20.0, 50.0, 80.0), (0.0, 0.0, 200.0, 5.0)), boxes(), boxes())
     data.train_images[0, 0, 20:80, 10:50] = 255
-    lesson, model = DetectionLesson(data, CPU), Seen()
+    task, model = DetectionTask(data, device=CPU), Seen()
     variation = Variation(torch.tensor([True, True, False]))
-    lesson.loss(model, batch_of(0, 1, 2, variation=variation))
+    task.loss(model, task.examples(batch_of(0, 1, 2, variation=variation)))
     found, empty, _ = (target["boxes"] for target in model.targets)
     assert found.tolist() == [[150.0, 20.0, 190.0, 80.0], [0.0, 0.0, 200.0, 5.0]]
     assert empty.shape == (0, 4)
     rows, columns = torch.where(model.images[0, 0] > 0)
     assert (int(rows.min()), int(rows.max()) + 1) == (20, 80)
     assert (int(columns.min()), int(columns.max()) + 1) == (150, 190)
-    lesson.loss(model, batch_of(0, variation=Variation(torch.tensor([False]))))
+    task.loss(model, task.examples(batch_of(0, variation=Variation(torch.tensor([False])))))
     assert model.targets[0]["boxes"][0].tolist() == [10.0, 20.0, 50.0, 80.0]
 
 

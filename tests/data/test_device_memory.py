@@ -3,7 +3,6 @@ from __future__ import annotations
 import gc
 import math
 import weakref
-from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,51 +12,46 @@ import optuna
 import pytest
 import torch
 from helpers import batch_of
+from test_detection import boxes, data_of
+from test_loop import config, easy_images, easy_task, numbered_task
 from test_objective import CONSTRAINT, DEEP, FITS, SPACE, WatchedTask, states, tiny_data
-from test_training import config, easy_images, numbered_images
 from torch import Tensor, nn
 
-from rfsearch.data.augmentation import Batch, Variation
+from rfsearch.data.augmentation import Examples, Variation
 from rfsearch.data.datasets import IGNORED, SegmentationData
 from rfsearch.data.device_memory import Gradients, device_memory, fewest_images
 from rfsearch.search.baselines import enqueue_baselines, run_baseline
 from rfsearch.search.objective import Objective
-from rfsearch.training.classification import ClassificationLesson
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.segmentation import SegmentationLesson
-from rfsearch.training.training import Lesson, train
+from rfsearch.training.detection import DetectionTask
+from rfsearch.training.loop import train
+from rfsearch.training.segmentation import SegmentationTask
+from rfsearch.training.task import Task
 
 CPU = torch.device("cpu")
+#: Options that vary and mix images.
+VARIED = {
+    "min_scale": 0.5, "color_jitter": 0.5, "auto_augment": "trivial", "mixup": 0.4, "cutmix": 0.4,
+    "horizontal_flip": 0.5, "max_shift": 2,
+}  # fmt: skip
 MESSAGE = "CUDA out of memory. Tried to allocate 20.00 GiB.\nMore lines of advice."
 
 
-@dataclass
 class Limited:
-    """A lesson on a device that has memory for so many images at a time."""
+    """A task on a device that has memory for so many images at a time."""
 
-    lesson: Lesson
-    limit: int
-    sizes: list[int] = field(default_factory=list)
+    def __init__(self, task: Task, limit: int) -> None:
+        self.task, self.limit, self.sizes = task, limit, list[int]()
 
-    @property
-    def num_images(self) -> int:
-        return self.lesson.num_images
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        self.sizes.append(batch.size)
-        loss = self.lesson.loss(model, batch)  # What it allocates must not stay.
-        if batch.size > self.limit:
+    def loss(self, model: nn.Module, examples: Examples) -> Tensor:
+        self.sizes.append(examples.size)
+        loss = self.task.loss(model, examples)  # What it allocates must not stay.
+        if examples.size > self.limit:
             raise torch.OutOfMemoryError(MESSAGE)
         return loss
-
-    def weight(self, batch: Batch) -> Tensor | int:
-        return self.lesson.weight(batch)
-
-    def load(self, batches: Iterable[Batch]) -> Iterable[Batch]:
-        return self.lesson.load(batches)
-
-    def evaluate(self, model: nn.Module) -> Any:
-        return self.lesson.evaluate(model)
 
 
 def classifier(seed: int = 0) -> nn.Module:
@@ -74,33 +68,40 @@ def segmenter() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1))
 
 
-def easy_lesson() -> ClassificationLesson:
-    return ClassificationLesson(easy_images(), CPU)
+SLOW = {"optimizer": "sgd", "learning_rate": 0.05, "epochs": 2}
 
 
-def masked_lesson() -> SegmentationLesson:
+def some(task: Task, number: int, **options: Any) -> Examples:
+    """Some of a task's images."""
+    return task.examples(batch_of(*range(number), **options))
+
+
+def masked_task(**values: Any) -> SegmentationTask:
     """Images of whose pixels the class is known of all, half or none."""
     images = easy_images(64, 8).train_images
     masks = (images[:, 0] // 70).clamp_max(2)
     masks[::3, :4] = IGNORED
     masks[::5] = IGNORED
-    return SegmentationLesson(
-        SegmentationData(images, masks, images, masks, ("a", "b", "c"), None, None), CPU
-    )
+    data = SegmentationData(images, masks, images, masks, ("a", "b", "c"), None, None)
+    return SegmentationTask(data, config(**SLOW | values), CPU)
 
 
-def trained(model: nn.Module, lesson: Lesson, **changes: Any) -> dict[str, Tensor]:
-    options = {"optimizer": "sgd", "learning_rate": 0.05, "epochs": 2} | changes
-    train(model, lesson, config(**options), device=CPU)
+def boxed_task() -> DetectionTask:
+    return DetectionTask(data_of(*[boxes((10.0, 20.0, 50.0, 80.0))] * 5), device=CPU)
+
+
+def trained(model: nn.Module, task: Any) -> dict[str, Tensor]:
+    train(model, task)
     return model.state_dict()
 
 
 @pytest.mark.parametrize("batch_size", [32, 7])
 def test_halves_give_the_weights_that_whole_batches_give(batch_size: int) -> None:
-    limited = Limited(easy_lesson(), (batch_size + 1) // 2)
+    task = easy_task(batch_size=batch_size, **SLOW)
+    limited = Limited(task, (batch_size + 1) // 2)
     before = classifier().state_dict()
-    whole = trained(classifier(), easy_lesson(), batch_size=batch_size)
-    halves = trained(classifier(), limited, batch_size=batch_size)
+    whole = trained(classifier(), task)
+    halves = trained(classifier(), limited)
     assert limited.sizes[:3] == [batch_size, (batch_size + 1) // 2, batch_size // 2]
     for name, expected in whole.items():
         torch.testing.assert_close(halves[name], expected, rtol=1e-4, atol=1e-5)
@@ -108,49 +109,52 @@ def test_halves_give_the_weights_that_whole_batches_give(batch_size: int) -> Non
 
 
 def test_halves_count_by_the_pixels_that_are_known() -> None:
-    whole = trained(segmenter(), masked_lesson())
-    halves = trained(segmenter(), Limited(masked_lesson(), 16))
+    whole = trained(segmenter(), masked_task())
+    halves = trained(segmenter(), Limited(masked_task(), 16))
     for name, expected in whole.items():
         torch.testing.assert_close(halves[name], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_halves_without_a_known_pixel_change_nothing() -> None:
-    lesson = masked_lesson()
-    lesson.train.masks[:] = IGNORED
+    task = masked_task(weight_decay=0.0)
+    task.train_images.masks[:] = IGNORED
     before = segmenter().state_dict()
-    after = trained(segmenter(), Limited(lesson, 16), weight_decay=0.0)
+    after = trained(segmenter(), Limited(task, 16))
     for name, expected in before.items():
         assert torch.equal(after[name], expected)
 
 
-def test_the_loss_of_the_halves_is_that_of_the_batch() -> None:
-    chosen, model = batch_of(*range(9)), classifier()
-    whole = Gradients(easy_lesson()).add(model, chosen)
-    halved = Gradients(Limited(easy_lesson(), 5))
-    model.zero_grad()
-    torch.testing.assert_close(halved.add(model, chosen), whole)
+@pytest.mark.parametrize("options", [{}, VARIED])
+def test_loss_and_gradients_of_the_halves_are_those_of_the_batch(options: dict[str, Any]) -> None:
+    task, models = easy_task(**options), (classifier(), classifier())
+    chosen, halved = some(task, 9), Gradients(Limited(task, 5))
+    losses = [Gradients(task).add(models[0], chosen), halved.add(models[1], chosen)]
+    torch.testing.assert_close(*losses)
     assert halved.halved
-    assert not whole.requires_grad
+    assert not losses[0].requires_grad
+    for whole, of_halves in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(of_halves.grad, whole.grad)
+        assert whole.grad.abs().max() > 0
 
 
 def test_once_halved_later_batches_are_halved_at_once() -> None:
-    limited = Limited(easy_lesson(), 16)
-    result = train(classifier(), limited, config(epochs=1), device=CPU)
+    limited = Limited(easy_task(epochs=1), 16)
+    result = train(classifier(), limited)
     assert limited.sizes == [32, *[16] * 8]
     assert result.halved
-    assert not train(classifier(), easy_lesson(), config(epochs=1), device=CPU).halved
+    assert not train(classifier(), easy_task(epochs=1)).halved
 
 
 def test_batches_are_halved_once_only() -> None:
-    limited = Limited(easy_lesson(), 8)
+    limited = Limited(easy_task(), 8)
     expected = r"^A batch of 16 images does not fit into memory \(CUDA out of .* GiB\.\)\.$"
     with pytest.raises(torch.OutOfMemoryError, match=expected):
-        train(classifier(), limited, config(), device=CPU)
+        train(classifier(), limited)
     assert limited.sizes == [32, 16]
 
 
 def small_batch(size: int) -> Limited:
-    return Limited(ClassificationLesson(numbered_images(size), CPU), 2)
+    return Limited(numbered_task(size, epochs=1), 2)
 
 
 def normalised() -> nn.Module:
@@ -160,10 +164,10 @@ def normalised() -> nn.Module:
 def test_no_half_is_a_single_image() -> None:
     limited = small_batch(3)
     with pytest.raises(torch.OutOfMemoryError, match=r"^A batch of 3 images does not fit"):
-        train(normalised(), limited, config(epochs=1), device=CPU)
+        train(normalised(), limited)
     assert limited.sizes == [3]
     limited = small_batch(4)
-    train(normalised(), limited, config(epochs=1), device=CPU)
+    train(normalised(), limited)
     assert limited.sizes == [4, 2, 2]
 
 
@@ -192,13 +196,13 @@ class FailsBackward(nn.Module):
 
 
 def test_gradients_of_a_batch_that_failed_half_way_do_not_count() -> None:
-    chosen, model = batch_of(*range(32)), FailsBackward()
-    halved = Gradients(easy_lesson())
+    task, model = easy_task(), FailsBackward()
+    chosen, halved = some(task, 32), Gradients(task)
     halved.add(model, chosen)
     assert halved.halved
     found = model.second.weight.grad
     model.zero_grad()
-    Gradients(easy_lesson())._add_halves(model, chosen)
+    Gradients(task)._add_halves(model, chosen)
     assert found is not None
     torch.testing.assert_close(found, model.second.weight.grad)
 
@@ -218,7 +222,8 @@ def test_what_the_whole_batch_took_is_free_before_the_halves_begin() -> None:
             alive.add(scores)
             return scores
 
-    Gradients(Limited(easy_lesson(), 16)).add(Watched(), batch_of(*range(32)))
+    task = easy_task()
+    Gradients(Limited(task, 16)).add(Watched(), some(task, 32))
     assert seen[:2] == [(32, 0), (16, 0)]
 
 
@@ -242,8 +247,7 @@ class LimitedTask(WatchedTask):
     def train(self, model: Any, report: Any = None, checkpoint: Any = None) -> Any:
         first = len(self.models) == 1
         limit = (16 if self.halves else 8) if first else 1000
-        lesson = Limited(self._lesson, limit)
-        return train(model, lesson, self.training, device=self.training_device, report=report)
+        return train(model, Limited(self, limit), report=lambda one: report(one.number, one.score))
 
 
 def limited_task(device: str = "cpu", **options: Any) -> LimitedTask:
@@ -319,9 +323,10 @@ def test_the_fewest_images_are_those_that_training_falls_back_to(batch_size: int
         (fewest_images(batch_size), True),
         (fewest_images(batch_size) - 1, False),
     ):
-        gradients = Gradients(Limited(easy_lesson(), limit))
+        task = easy_task()
+        gradients = Gradients(Limited(task, limit))
         with nullcontext() if trains else pytest.raises(torch.OutOfMemoryError):
-            gradients.add(classifier(), batch_of(*range(batch_size)))
+            gradients.add(classifier(), some(task, batch_size))
 
 
 def test_the_memory_of_the_machine_is_that_of_linux() -> None:
@@ -348,11 +353,11 @@ def test_the_memory_of_the_gpu_is_free_after_a_failure() -> None:
     assert used[2] == used[1]
 
 
-def test_halves_keep_their_variations() -> None:
-    variation = Variation.draw(5, 0.5, 2, torch.Generator().manual_seed(0))
-    first, second = batch_of(*range(5), variation=variation).halves()
-    assert (first.numbers, second.numbers) == ((0, 1, 2), (3, 4))
-    assert first.variation.mirrored is not None is not second.variation.shifts
-    images = torch.rand(5, 1, 6, 6)
-    varied = [half.variation.apply(images[half.chosen], 0.0) for half in (first, second)]
-    assert torch.equal(torch.cat(varied), variation.apply(images, 0.0))
+@pytest.mark.parametrize("task", [easy_task(**VARIED), masked_task(), boxed_task()])
+def test_halves_are_those_of_the_varied_and_mixed_images(task: Task) -> None:
+    variation = Variation.draw(5, 0.5, 0, torch.Generator().manual_seed(0))
+    whole = some(task, 5, variation=variation)
+    first, second = whole.halves()
+    assert (first.size, second.size) == (3, 2)
+    assert torch.equal(torch.cat([first.images, second.images]), whole.images)
+    assert str([*first.truth, *second.truth]) == str([*whole.truth])

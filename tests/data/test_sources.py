@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +188,7 @@ def test_one_class_alone_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     for n in range(2):
         Image.new("L", (8, 8)).save(tmp_path / "cat" / f"{n}.png")
-    with pytest.raises(ValueError, match="2 classes or more to tell apart, but cat is alone"):
+    with pytest.raises(ValueError, match="2 classes or more, but 'cat' is alone"):
         image_folder(tmp_path, image_size=8)
 
 
@@ -331,3 +332,94 @@ def test_a_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
 def test_an_impossible_share_is_refused(tmp_path: Path, valid_share: float) -> None:
     line = refusal(tmp_path, valid_share=valid_share)
     assert line == f"`0 < valid_share < 1` must hold, but got {valid_share=}."
+
+
+# -- folders that are split -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("valid", ["val", "valid", "validation", "Val"])
+def test_a_folder_that_is_split_is_taken_as_it_is(tmp_path: Path, valid: str) -> None:
+    write_folder(tmp_path / "train", num_images=4)
+    write_folder(tmp_path / valid, num_images=1)
+    data = image_folder(tmp_path, image_size=8, valid_share=0.9, seed=5)
+    assert data.class_names == ("cat", "dog")
+    assert data.train_labels.tolist() == [0] * 4 + [1] * 4
+    assert data.valid_labels.tolist() == [0, 1]
+    assert torch.equal(data.valid_images[1, 0], torch.from_numpy(picture(seed=100)))
+
+
+def test_what_is_in_neither_part_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    for part in ("train", "val", "test", "more"):
+        write_folder(tmp_path / part, num_images=2)
+    with pytest.warns(UserWarning, match=r"is split into train and val; left out: more, test\.$"):
+        data = image_folder(tmp_path, image_size=8)
+    assert len(data.train_images) + len(data.valid_images) == 8
+
+
+def test_without_a_part_for_validation_the_one_for_training_is_split(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train", num_images=10)
+    write_folder(tmp_path / "test", num_images=3)
+    with pytest.warns(UserWarning, match=r"left out: test\.$"):
+        data = image_folder(tmp_path, image_size=8)
+    alone = image_folder(tmp_path / "train", image_size=8)
+    assert len(data.valid_images) == 4
+    assert torch.equal(data.valid_images, alone.valid_images)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    write_folder(tmp_path, num_images=2)
+    (tmp_path / "cat").rename(tmp_path / "train")
+    assert image_folder(tmp_path, image_size=8).class_names == ("dog", "train")
+
+
+def test_parts_with_other_classes_are_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train")
+    write_folder(tmp_path / "val")
+    (tmp_path / "val" / "dog").rename(tmp_path / "val" / "dogs")
+    assert refusal(tmp_path) == (
+        f"{tmp_path}: training and validation images must have the same classes, but 'dog' is in "
+        "one part only."
+    )
+
+
+def test_parts_without_classes_are_refused(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        (tmp_path / part).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / part / "0.png")
+    assert refusal(tmp_path).startswith(f"{tmp_path / 'train'}: not a folder of classes with ima")
+
+
+def test_what_is_hidden_does_not_count(tmp_path: Path) -> None:
+    expected = image_folder(write_folder(tmp_path / ".cache" / "images"), image_size=8)
+    root = tmp_path / ".cache" / "images"
+    for folder in (root / ".ipynb_checkpoints", root / "cat" / ".ipynb_checkpoints"):
+        folder.mkdir()
+        Image.new("L", (8, 8)).save(folder / "0-checkpoint.png")
+    (root / "dog" / "._0.png").write_bytes(b"\0\5\26\7")
+    found = image_folder(root, image_size=8)
+    assert found.class_names == ("cat", "dog")
+    assert torch.equal(found.train_images, expected.train_images)
+
+
+def test_one_class_alone_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    shutil.rmtree(tmp_path / "dog")
+    assert refusal(tmp_path) == f"{tmp_path}: must hold 2 classes or more, but 'cat' is alone."
+
+
+def test_size_and_channels_can_be_those_of_a_network(tmp_path: Path) -> None:
+    data = image_folder(write_folder(tmp_path), image_size=(4, 6), channels=3)
+    assert data.train_images.shape == (8, 3, 4, 6)
+    write_folder(tmp_path / "colour", "RGB")
+    assert image_folder(tmp_path / "colour", image_size=8, channels=1).in_chans == 1
+
+
+def test_the_identity_tells_other_images_and_splits_apart(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, num_images=20)
+    of = {
+        image_folder(root, image_size=8, **options).identity
+        for options in ({}, {"seed": 1}, {"valid_share": 0.3}, {"channels": 3})
+    }
+    assert len(of) == 4
+    for in_memory in (True, False):
+        assert image_folder(root, image_size=8, in_memory=in_memory).identity in of

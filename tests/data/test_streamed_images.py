@@ -12,23 +12,22 @@ import optuna
 import pytest
 import torch
 from experiments_on_folders import write_experiment
-from helpers import batch_of
 from PIL import Image
+from test_device_memory import VARIED
 from test_objective import CONSTRAINT, FITS, SPACE, states
 from torch import nn
 
 from rfsearch.data import device_memory
 from rfsearch.data._file_images import ImageFiles
-from rfsearch.data.augmentation import Variation
 from rfsearch.data.datasets import ImageData
-from rfsearch.data.device_images import DeviceImages, Normalizer
+from rfsearch.data.device_images import Normalizer
 from rfsearch.data.loading_errors import LoadingError
 from rfsearch.data.sources import image_folder
 from rfsearch.data.streamed_images import StreamedImages
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.objective import Objective
+from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.tasks import ClassificationTask
 
 CPU = torch.device("cpu")
 
@@ -82,10 +81,14 @@ def no_other_processes() -> None:
 # -- the same as in memory --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
-def test_training_is_the_same_however_many_processes_read(folder: Path, workers: int) -> None:
-    curve, weights = trained(task_of(folder, in_memory=True))
-    streamed = task_of(folder, in_memory=False, loader_workers=workers)
+@pytest.mark.parametrize(
+    ("workers", "options"), [(0, {}), (1, {}), (2, {}), (0, VARIED), (2, VARIED)]
+)
+def test_training_is_the_same_however_many_processes_read(
+    folder: Path, workers: int, options: dict[str, Any]
+) -> None:
+    curve, weights = trained(task_of(folder, in_memory=True, **options))
+    streamed = task_of(folder, in_memory=False, loader_workers=workers, **options)
     assert isinstance(streamed.data.train_images, ImageFiles)
     their_curve, their_weights = trained(streamed)
     assert curve == their_curve
@@ -107,19 +110,6 @@ def test_images_statistics_and_labels_are_the_same(folder: Path) -> None:
             assert mine == theirs
     assert torch.equal(kept.train_labels, streamed.train_labels)
     assert (streamed.in_chans, streamed.image_size) == (3, (16, 16))
-
-
-def test_halves_of_a_batch_have_their_own_pixels(folder: Path) -> None:
-    kept, files = (read(folder, in_memory=choice).train_images for choice in (True, False))
-    normalize = Normalizer.of(kept)
-    resident = DeviceImages(kept, normalize, CPU)
-    streamed = StreamedImages(files, normalize, CPU, workers=0)
-    batch = batch_of(5, 3, 8)._replace(
-        variation=Variation.draw(3, 0.5, 2, torch.Generator().manual_seed(0))
-    )
-    (loaded,) = streamed.load([batch])
-    for part, other in zip(batch.halves(), loaded.halves(), strict=True):
-        assert torch.equal(resident.of(part), streamed.of(other))
 
 
 # -- the choice -------------------------------------------------------------------------------
@@ -189,11 +179,11 @@ def test_a_trial_whose_images_cannot_be_read_fails_and_the_study_goes_on(
     task = task_of(folder, in_memory=False, loader_workers=workers)
     whole, calls = StreamedImages.of, []
 
-    def of(images: StreamedImages, batch: Any) -> Any:
-        calls.append(batch.size)
+    def of(images: StreamedImages, *batch: Any) -> Any:
+        calls.append(batch)
         if len(calls) == 1:
             damage(folder)
-        return whole(images, batch)
+        return whole(images, *batch)
 
     def mend(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         assert not multiprocessing.active_children()

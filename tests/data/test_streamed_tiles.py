@@ -37,7 +37,8 @@ from rfsearch.data.tiles import AreaTiling, Tiling
 from rfsearch.space.space import SearchSpace
 from rfsearch.training import segmentation
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.tasks import DetectionTask, SegmentationTask
+from rfsearch.training.detection import DetectionTask
+from rfsearch.training.segmentation import SegmentationTask
 
 pytestmark = pytest.mark.usefixtures("cache")
 CPU = torch.device("cpu")
@@ -261,7 +262,7 @@ def test_numbers_of_objects_may_be_of_any_size(tmp_path: Path, highest: int) -> 
 def test_what_processes_share_is_let_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each batch that is held keeps a file open, of which there may be 1024 or so."""
     config = TrainingConfig(batch_size=2, loader_workers=1)
-    lesson = SegmentationTask(segmented(folder, False), config, CPU)._lesson
+    task = SegmentationTask(segmented(folder, False), config, CPU)
     held: list[int] = []
     compare = segmentation._Judge._compare
 
@@ -270,7 +271,7 @@ def test_what_processes_share_is_let_go(folder: Path, monkeypatch: pytest.Monkey
         compare(judge)
 
     monkeypatch.setattr(segmentation._Judge, "_compare", watch)
-    lesson.evaluate(segmenter())
+    task.evaluate(segmenter())
     assert max(held) == 1
 
 
@@ -358,7 +359,7 @@ def test_what_the_cache_has_lost_ends_the_training_with_the_reason(
 ) -> None:
     config = TrainingConfig(**TRAINING, loader_workers=0)
     task = SegmentationTask(segmented(folder, False), config, CPU)
-    _ = task._lesson
+    _ = task.train_images
     damage(cache)
     with pytest.raises(LoadingError, match=r"\.npy: cannot be read from the cache \(") as error:
         task.train(segmenter())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -18,25 +17,30 @@ import torch
 from experiments_on_folders import HAS_ONNX
 from helpers import architecture, refusal, rfsearch, stage_dict
 from studies import stored_study
+from test_cli_train import epochs_of, train
 from test_experiment_tasks import SPACE, run, write_experiment
 from test_export import fresh_process
-from test_retraining import train
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
+from rfsearch.data.device_images import Normalizer
 from rfsearch.export._model_card import BEST_BOXES
 from rfsearch.network.model import build_model
-from rfsearch.network.network_folder import InputFormat
 from rfsearch.search.experiment import Experiment
+from rfsearch.training.checkpoints import Checkpoint
+from rfsearch.training.config import TrainingConfig
 from rfsearch.training.dense_detector import DenseDetector
 from rfsearch.training.detection import detector
-from rfsearch.training.heads import HEADS
-from rfsearch.training.retraining import RetrainingResult, retrain, starting_network
-from rfsearch.training.retraining_data import LoadingConfig
-from rfsearch.training.retraining_run import EpochResult, RetrainingConfig
-from rfsearch.training.retraining_tiles import TileCourse
-from rfsearch.training.tasks import Task
-from rfsearch.training.whole_network import load_whole, searched_part
+from rfsearch.training.loop import TrainingResult
+from rfsearch.training.task import Task
+from rfsearch.training.tasks import HEADS
+from rfsearch.training.whole_network import (
+    create_whole,
+    load_whole,
+    network_to_train,
+    save_whole,
+    searched_part,
+)
 
 KINDS = ("segmentation", "detection")
 FILES = {"README.md", "architecture.json", "config.json", "erf.png", "head.safetensors"}
@@ -273,7 +277,7 @@ def test_its_best_boxes_are_what_the_detector_finds(neck: dict[str, Any] | None)
 
 def settings(folder: Path, text: str = "") -> Path:
     file = folder / "training.toml"
-    file.write_text(f"epochs = 2\n{text}\n[loading]\nbatch_size = 8\nhorizontal_flip = 0.5\n")
+    file.write_text(f"epochs = 2\nbatch_size = 8\nhorizontal_flip = 0.5\n{text}\n")
     return file
 
 
@@ -285,60 +289,49 @@ def test_training_begins_where_the_search_ended(
     result = train(exported[kind], searched[kind], "--out", out, "--config", settings(tmp_path))
     assert result.exit_code == 0, result.output
     metric = {"segmentation": "miou", "detection": "ap"}[kind]
-    with (out / "training.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["epoch", "loss", metric, f"ema_{metric}"]
+    rows = epochs_of(out)
+    assert list(rows[0]) == ["epoch", "loss", metric]
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert float(rows[0][metric]) == pytest.approx(value_of(searched[kind]), abs=1e-5)
     assert {path.name for path in out.iterdir()} == FILES - {"model.onnx"} | {"training.csv"}
-    best = max(float(row[f"ema_{metric}"]) for row in rows)
+    best = max(float(row[metric]) for row in rows)
     name = {"segmentation": "mean IoU", "detection": "AP (COCO)"}[kind]
     assert f"| validation {name} | {best:.4f} |" in (out / "README.md").read_text()
     assert f"epoch 2/2: loss {float(rows[2]['loss']):.3f}, {metric} " in result.stderr
     model, form = load_whole(out)
     assert form.input_size == (32, 32)
-    course = course_of(searched[kind], form)
-    assert course.score(model) == pytest.approx(best, abs=1e-6)
-
-
-CONFIG = RetrainingConfig(
-    epochs=2,
-    learning_rate=0.01,
-    warmup=0,
-    loading=LoadingConfig(batch_size=8, horizontal_flip=0.5),
-)
-
-
-def course_of(
-    folder: Path, form: InputFormat, config: RetrainingConfig = CONFIG, identity: str = "x"
-) -> TileCourse:
-    data: Any = task_of(folder).data
-    device = torch.device("cpu")
-    return TileCourse(data, form, config, device=device, batch_size=4, identity=identity)
+    task = replace(task_of(searched[kind]), statistics=Normalizer.from_shares(form.mean, form.std))
+    with torch.inference_mode():
+        assert task.evaluate(model).value == pytest.approx(best, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupted_training_ends_as_one_in_one_go(
     searched: dict[str, Path], exported: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
-    def retrained(file: Path, stop: int | None = None) -> RetrainingResult:
-        def report(one: EpochResult) -> None:
-            if one.epoch == stop:
+    config = TrainingConfig(
+        epochs=2, learning_rate=0.01, warmup=0, batch_size=8, horizontal_flip=0.5, ema_decay=0.9,
+        keep_best=True,
+    )  # fmt: skip
+    task = replace(task_of(searched[kind]), training=config)
+
+    def trained(name: str, stop: int | None = None) -> tuple[TrainingResult, dict[str, Tensor]]:
+        def report(epoch: int, _: float) -> None:
+            if epoch == stop:
                 raise KeyboardInterrupt
 
-        model, form = load_whole(exported[kind])
-        arch = searched_part(model, kind).architecture
-        model, form = starting_network(model, arch, form, form.class_names, 0, from_scratch=True)
-        course = course_of(searched[kind], form)
-        return retrain(model, course, CONFIG, file, device=torch.device("cpu"), report=report)
+        whole, form = load_whole(exported[kind])
+        model = network_to_train(whole, form, form.class_names, 0, from_scratch=True)
+        result = task.train(model, report, Checkpoint(tmp_path / name))
+        return result._replace(seconds=0), model.state_dict()
 
-    whole = retrained(tmp_path / "whole.pt")
+    whole, weights = trained("whole")
     assert whole.history[2].loss < whole.history[1].loss
     with pytest.raises(KeyboardInterrupt):
-        retrained(tmp_path / "parts.pt", stop=1)
-    parts = retrained(tmp_path / "parts.pt")
-    assert str(parts.history) == str(whole.history)
-    assert all(torch.equal(v, whole.weights[name]) for name, v in parts.weights.items())
+        trained("parts", stop=1)
+    parts, other_weights = trained("parts")
+    assert str(parts) == str(whole)
+    assert all(torch.equal(value, other_weights[name]) for name, value in weights.items())
 
 
 def test_the_same_classes_in_another_order_keep_their_weights(
@@ -346,8 +339,7 @@ def test_the_same_classes_in_another_order_keep_their_weights(
 ) -> None:
     for kind, folder in exported.items():
         model, form = load_whole(folder)
-        arch, names = searched_part(model, kind).architecture, form.class_names[::-1]
-        other, _ = starting_network(model, arch, form, names, 0)
+        other = network_to_train(model, form, form.class_names[::-1], 0)
         images = task_of(searched[kind]).erf_images
         with torch.inference_mode():
             mine, theirs = (
@@ -357,44 +349,6 @@ def test_the_same_classes_in_another_order_keep_their_weights(
             torch.testing.assert_close(mine[0], theirs[0])
             mine, theirs = mine[1].movedim(2, 1), theirs[1].movedim(2, 1)
         torch.testing.assert_close(mine.flip(1), theirs)
-
-
-def test_a_checkpoint_is_gone_on_from_by_the_same_training_alone(
-    searched: dict[str, Path], exported: dict[str, Path], tmp_path: Path
-) -> None:
-    model, form = load_whole(exported["segmentation"])
-    arch = searched_part(model, "segmentation").architecture
-    file, cpu = tmp_path / "checkpoint.pt", torch.device("cpu")
-
-    def go_on(config: RetrainingConfig, identity: str, seed: int | None) -> None:
-        fresh, _ = starting_network(
-            model, arch, form, form.class_names, seed or 0, from_scratch=seed is not None
-        )
-        course = course_of(searched["segmentation"], form, config, identity)
-        retrain(fresh, course, config, file, device=cpu, report=lambda _: None)
-
-    go_on(CONFIG, "these", None)
-    go_on(CONFIG, "these", None)
-    for config, identity, seed, what in (
-        (CONFIG.model_copy(update={"seed": 1}), "these", None, "settings"),
-        (CONFIG, "others", None, "images"),
-        (CONFIG, "these", 0, "first weights"),
-    ):
-        with pytest.raises(ValueError, match=rf"it is that of a training with other {what}\); re"):
-            go_on(config, identity, seed)
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"), [({}, 4), ({"batch_size": 8}, 8), ({"batch_size": 64}, 30)]
-)
-def test_batches_are_those_of_the_experiment_unless_they_are_given(
-    searched: dict[str, Path], exported: dict[str, Path], given: dict[str, int], expected: int
-) -> None:
-    config = RetrainingConfig(loading=LoadingConfig(**given))
-    course = course_of(searched["segmentation"], load_whole(exported["segmentation"])[1], config)
-    number = len(course.data.train_images) // expected
-    assert [batch.size for batch in course.batches(1)] == [expected] * number
-    assert len(course) == number
 
 
 PYRAMID = (
@@ -447,10 +401,7 @@ def test_other_classes_have_new_weights_where_classes_are_told_apart(
     exported: dict[str, Path], kind: str, new: set[str]
 ) -> None:
     model, form = load_whole(exported[kind])
-    arch = searched_part(model, kind).architecture
-    names = ("a", "b", "c", "d", "e")
-    other, other_form = starting_network(model, arch, form, names, 0)
-    assert other_form.class_names == names
+    other = network_to_train(model, form, ("a", "b", "c", "d", "e"), 0)
     before, after = model.state_dict(), other.state_dict()
     assert before.keys() == after.keys()
     differ = {
@@ -476,10 +427,14 @@ def test_what_cannot_be_trained_on_is_one_line(
     assert "nothing: cannot be read (No such f" in refusal(train(network, tmp_path / "nothing"))
     options = ("--out", tmp_path / "out", "--config", settings(tmp_path, "mixup = 0.3"))
     line = refusal(train(network, searched["segmentation"], *options))
-    assert line == "error: Only classifiers are trained with mixup."
-    _, form = load_whole(network)
-    with pytest.raises(ValueError, match="must have 3 channels, which the network takes, but ha"):
-        course_of(searched["segmentation"], replace(form, mean=(0.5,) * 3, std=(0.2,) * 3))
+    assert line.startswith("error: training: `mixup` must be 0.0 for segmentation, since it is f")
+    colour, form = tmp_path / "colour", load_whole(network)[1]
+    colour.mkdir()
+    grey = searched_part(load_whole(network)[0], "segmentation").architecture
+    form = replace(form, mean=(0.5,) * 3, std=(0.2,) * 3)
+    save_whole(create_whole(grey, form), form, colour)
+    line = refusal(train(colour, searched["segmentation"]))
+    assert line.endswith("images must have 3 channels, which the network takes, but have 1.")
 
 
 @pytest.mark.parametrize(

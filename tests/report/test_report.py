@@ -27,8 +27,8 @@ from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace
 from rfsearch.space.trial_gates import CONSTRAINT_KEYS
 from rfsearch.training.checkpoints import Checkpoint
-from rfsearch.training.tasks import ClassificationTask
-from rfsearch.training.training import TrainingResult
+from rfsearch.training.classification import ClassificationTask
+from rfsearch.training.loop import TrainingResult
 
 SPACE = SearchSpace(
     stem={"kernel_size": 3, "stride": 1, "width": 4},

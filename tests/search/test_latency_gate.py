@@ -17,8 +17,8 @@ from rfsearch.search.objective import Objective
 from rfsearch.space.budget import Budget
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace
+from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.tasks import ClassificationTask
 
 KEYS = ("latency_octaves", "peak_memory_octaves")
 BUDGET = Budget(max_latency_ms=4, max_peak_memory_mb=10)

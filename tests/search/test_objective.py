@@ -27,10 +27,11 @@ from rfsearch.space.space import SearchSpace
 from rfsearch.space.trial_gates import CONSTRAINT_KEYS
 from rfsearch.target.target import ScaleTarget
 from rfsearch.training.checkpoints import Checkpoint
+from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.scale_scores import ScaleScores
-from rfsearch.training.tasks import ClassificationTask, DetectionTask
-from rfsearch.training.training import TrainingResult
+from rfsearch.training.detection import DetectionTask
+from rfsearch.training.loop import TrainingResult
+from rfsearch.training.scores import ScaleScores
 
 SPACE = SearchSpace(
     stem={"kernel_size": 3, "stride": 1, "width": 4},
@@ -335,7 +336,7 @@ def test_the_expected_erf_rejects_before_a_network_is_built(
     def no_network(*_: object) -> None:
         raise AssertionError("built")
 
-    monkeypatch.setattr("rfsearch.training.tasks.build_model", no_network)
+    monkeypatch.setattr("rfsearch.training.task.build_model", no_network)
     too_wide = RFConstraint(theoretical=(1, None), effective=(1, 2))
     (trial,) = search(stub_task(), FITS, constraint=too_wide)
     assert trial.state == TrialState.PRUNED

@@ -24,8 +24,8 @@ from rfsearch.search.stopping import is_finished, num_trained
 from rfsearch.search.study import exclusive, storage_url, together
 from rfsearch.search.worker import Worker
 from rfsearch.training.checkpoints import Checkpoint
-from rfsearch.training.tasks import ClassificationTask
-from rfsearch.training.training import TrainingResult
+from rfsearch.training.classification import ClassificationTask
+from rfsearch.training.loop import TrainingResult
 
 EXPERIMENT = """
 space = "space.toml"

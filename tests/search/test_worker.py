@@ -18,7 +18,7 @@ from rfsearch.search.experiment import Experiment
 from rfsearch.search.worker import Worker
 from rfsearch.storage.recovery import LOSSES, MAX_RETRIES, RETRY_OF, SIGN, end_lost
 from rfsearch.training.checkpoints import Checkpoint, Checkpoints
-from rfsearch.training.training import TrainingResult
+from rfsearch.training.loop import TrainingResult
 
 Act = Callable[[int], None]
 

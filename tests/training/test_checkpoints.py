@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,24 +11,33 @@ from helpers import architecture
 
 from rfsearch.data.sources import digit_scenes
 from rfsearch.network.model import build_model
-from rfsearch.training.checkpoints import Checkpoint, Checkpoints, TrainingProgress
-from rfsearch.training.classification import ClassificationLesson
+from rfsearch.training.checkpoints import Checkpoint, Checkpoints, TrainingProgress, TrainingState
+from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.training import TrainingResult, train
+from rfsearch.training.loop import TrainingResult
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=4, batch_size=16)
+#: Everything on that is random, or that a checkpoint holds.
+VARIED = {
+    "epochs": 4, "batch_size": 16, "ema_decay": 0.9, "keep_best": True, "horizontal_flip": 0.5,
+    "max_shift": 2, "min_scale": 0.5, "color_jitter": 0.5, "auto_augment": "rand", "mixup": 0.4,
+    "cutmix": 0.4, "label_smoothing": 0.1,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def lesson() -> ClassificationLesson:
+def task() -> ClassificationTask:
     data = digit_scenes(object_size=8, canvas_size=16, num_train=64, num_valid=32)
-    return ClassificationLesson(data, CPU)
+    return ClassificationTask(data, CONFIG, CPU)
 
 
 def network(width: int = 4) -> torch.nn.Module:
+    """With dropout, which draws from the global random numbers."""
     torch.manual_seed(0)
-    return build_model(architecture(width=width), 1, 10)
+    model = build_model(architecture(width=width), 1, 10)
+    model.head.drop = torch.nn.Dropout(0.2)
+    return model
 
 
 def stop_after(last: int, seen: list[int]) -> object:
@@ -40,83 +50,80 @@ def stop_after(last: int, seen: list[int]) -> object:
 
 
 def interrupted(
-    lesson: ClassificationLesson,
+    task: ClassificationTask,
     checkpoint: Checkpoint,
     after: int,
-    config: TrainingConfig = CONFIG,
+    model: torch.nn.Module | None = None,
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train(
-            network(), lesson, config, device=CPU, checkpoint=checkpoint,
-            report=stop_after(after, []),  # type: ignore[arg-type]
-        )  # fmt: skip
+        task.train(model or network(), stop_after(after, []), checkpoint)  # type: ignore[arg-type]
 
 
 def resumed(
-    lesson: ClassificationLesson, checkpoint: Checkpoint, config: TrainingConfig = CONFIG
+    task: ClassificationTask, checkpoint: Checkpoint
 ) -> tuple[TrainingResult, torch.nn.Module]:
     model = network()
-    return train(model, lesson, config, device=CPU, checkpoint=checkpoint), model
+    return task.train(model, checkpoint=checkpoint), model
 
 
-def optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(model.parameters())
+def state(model: torch.nn.Module) -> TrainingState:
+    return TrainingState(model, torch.optim.AdamW(model.parameters()))
 
 
-@pytest.mark.parametrize("config", [CONFIG, TrainingConfig(steps=14, batch_size=16)])
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, TrainingConfig(steps=14, batch_size=16), TrainingConfig(**VARIED)],
+)
 @pytest.mark.parametrize("after", [1, 3, 4])
 def test_a_resumed_training_ends_like_an_uninterrupted_one(
-    tmp_path: Path, lesson: ClassificationLesson, after: int, config: TrainingConfig
+    tmp_path: Path, task: ClassificationTask, after: int, config: TrainingConfig
 ) -> None:
+    task = replace(task, training=config)
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(lesson, checkpoint, after, config)
-    result, model = resumed(lesson, checkpoint, config)
+    interrupted(task, checkpoint, after)
+    result, model = resumed(task, checkpoint)
     whole = network()
-    expected = train(whole, lesson, config, device=CPU)
-    assert (result.score, result.epochs) == (expected.score, 4)
+    expected = task.train(whole)
+    assert str(result._replace(seconds=0)) == str(expected._replace(seconds=0))
+    assert result.epochs == 4
     for name, tensor in whole.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
 
 
 def test_a_resumed_training_reports_the_earlier_epochs_too(
-    tmp_path: Path, lesson: ClassificationLesson
+    tmp_path: Path, task: ClassificationTask
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(lesson, checkpoint, 2)
+    interrupted(task, checkpoint, 2)
     seen: list[int] = []
-    train(
-        network(), lesson, CONFIG, device=CPU, checkpoint=checkpoint,
-        report=stop_after(-1, seen),  # type: ignore[arg-type]
-    )  # fmt: skip
+    task.train(network(), stop_after(-1, seen), checkpoint)  # type: ignore[arg-type]
     assert seen == [1, 2, 3, 4]
 
 
-def test_the_time_before_the_interruption_counts(
-    tmp_path: Path, lesson: ClassificationLesson
-) -> None:
+def test_the_time_before_the_interruption_counts(tmp_path: Path, task: ClassificationTask) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(lesson, checkpoint, 1)
+    interrupted(task, checkpoint, 1)
     file = checkpoint.folder / "last" / "progress.json"
     done = TrainingProgress.model_validate_json(file.read_text())
-    assert (len(done.scores), done.updates, done.share) == (1, 4, 0.25)
+    assert (len(done.history), done.updates, done.share) == (1, 4, 0.25)
     file.write_text(done.model_copy(update={"seconds": 1000.0}).model_dump_json())
-    result, _ = resumed(lesson, checkpoint)
+    result, _ = resumed(task, checkpoint)
     assert result.epochs == 4
     assert result.seconds > 1000
 
 
 def test_without_a_checkpoint_nothing_is_loaded(tmp_path: Path) -> None:
     model = network()
-    assert Checkpoint(tmp_path / "none").load(model, optimizer(model), CPU) is None
+    assert not Checkpoint(tmp_path / "none").load(state(model), CPU)
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.pt", "progress.json"])
 @pytest.mark.parametrize("content", [b"", b"{}", b"garbage " * 20, None])
 def test_a_damaged_checkpoint_is_not_used(
-    tmp_path: Path, lesson: ClassificationLesson, file: str, content: bytes | None
+    tmp_path: Path, task: ClassificationTask, file: str, content: bytes | None
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(lesson, checkpoint, 1)
+    interrupted(task, checkpoint, 1)
     if content is None:
         (checkpoint.folder / "last" / file).unlink()
     else:
@@ -124,18 +131,49 @@ def test_a_damaged_checkpoint_is_not_used(
     model = network()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.warns(UserWarning, match="not a usable checkpoint"):
-        assert checkpoint.load(model, optimizer(model), CPU) is None
+        assert not checkpoint.load(state(model), CPU)
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
 
 
 def test_the_checkpoint_of_another_network_is_not_used(
-    tmp_path: Path, lesson: ClassificationLesson
+    tmp_path: Path, task: ClassificationTask
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(lesson, checkpoint, 1)
+    interrupted(task, checkpoint, 1)
     other = network(width=8)
     with pytest.warns(UserWarning, match="it is of another network"):
-        assert checkpoint.load(other, optimizer(other), CPU) is None
+        assert not checkpoint.load(state(other), CPU)
+
+
+@pytest.mark.parametrize("file", ["averaged.safetensors", "best.safetensors"])
+def test_averaged_and_best_weights_must_be_there_too(
+    tmp_path: Path, task: ClassificationTask, file: str
+) -> None:
+    task = replace(task, training=TrainingConfig(**VARIED))
+    checkpoint = Checkpoint(tmp_path / "trial-0")
+    interrupted(task, checkpoint, 1)
+    (checkpoint.folder / "last" / file).unlink()
+    with pytest.warns(UserWarning, match="not a usable checkpoint"):
+        result, _ = resumed(task, checkpoint)
+    assert [one.number for one in result.history] == [0, 1, 2, 3, 4]
+
+
+def test_a_training_with_an_identity_goes_on_from_its_own_checkpoint_alone(
+    tmp_path: Path, task: ClassificationTask
+) -> None:
+    own = Checkpoint(tmp_path / "checkpoint", {"settings": "a", "images": "b"})
+    interrupted(task, own, 1)
+    for identity, what in (({"settings": "x"}, "settings"), ({"images": "x"}, "images")):
+        other = Checkpoint(own.folder, own.identity | identity)
+        reason = f"it is that of a training with other {what}"
+        expected = rf"checkpoint: cannot be gone on from \({reason}\); remove it to start anew\.$"
+        with pytest.raises(ValueError, match=expected):
+            resumed(task, other)
+    interrupted(task, own, 2)
+    (own.folder / "last" / "optimizer.pt").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="cannot be gone on from") as error:
+        resumed(task, own)
+    assert "\n" not in str(error.value)
 
 
 class Evil:
@@ -144,32 +182,32 @@ class Evil:
 
 
 def test_a_checkpoint_runs_no_code(
-    tmp_path: Path, lesson: ClassificationLesson, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, task: ClassificationTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(lesson, checkpoint, 1)
+    interrupted(task, checkpoint, 1)
     torch.save(Evil(), checkpoint.folder / "last" / "optimizer.pt")
     model = network()
     with pytest.warns(UserWarning, match="not a usable checkpoint"):
-        assert checkpoint.load(model, optimizer(model), CPU) is None
+        assert not checkpoint.load(state(model), CPU)
     assert not (tmp_path / "pwned").exists()
     pickle.loads(pickle.dumps(Evil()))  # The trap does work.
     assert (tmp_path / "pwned").exists()
 
 
 def test_a_full_disk_does_not_end_the_training(
-    tmp_path: Path, lesson: ClassificationLesson, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, task: ClassificationTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(lesson, checkpoint, 1)
+    interrupted(task, checkpoint, 1)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("torch.save", full)
     with pytest.warns(UserWarning, match=r"no checkpoint could be written \(.*No space left"):
-        result, _ = resumed(lesson, checkpoint)
+        result, _ = resumed(task, checkpoint)
     assert result.epochs == 4
     assert [path.name for path in checkpoint.folder.iterdir()] == ["last"]  # Whole, of epoch 1.
 
@@ -188,9 +226,9 @@ def test_studies_do_not_share_checkpoints(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path, "a").of(0) != Checkpoints(tmp_path, "b").of(0)
 
 
-def test_a_removed_checkpoint_is_gone(tmp_path: Path, lesson: ClassificationLesson) -> None:
+def test_a_removed_checkpoint_is_gone(tmp_path: Path, task: ClassificationTask) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
-    interrupted(lesson, checkpoint, 1)
+    interrupted(task, checkpoint, 1)
     checkpoint.remove()
     assert not checkpoint.folder.exists()
     checkpoint.remove()

@@ -21,10 +21,10 @@ from rfsearch.training.detection import (
     ANCHOR_SIDE,
     FIRST_DISTANCE,
     HEAD_WIDTH,
-    DetectionLesson,
+    DetectionTask,
     detector,
 )
-from rfsearch.training.training import Scores, train
+from rfsearch.training.scores import Scores
 
 CPU = torch.device("cpu")
 Corners = tuple[float, float, float, float]
@@ -64,7 +64,8 @@ def score(truth: list[Boxes], found: list[tuple[list[Corners], list[float], list
                 for corners, scores, labels in part
             ]
 
-    return DetectionLesson(data_of(*truth), CPU, batch_size=2).evaluate(Fixed().eval())
+    task = DetectionTask(data_of(*truth), TrainingConfig(batch_size=2), CPU)
+    return task.evaluate(Fixed().eval())
 
 
 def small_detector(stride: int = 2) -> nn.Module:
@@ -190,7 +191,8 @@ def test_levels_learn_the_objects_of_their_part_of_the_target() -> None:
 def test_gradients_reach_all_of_the_network() -> None:
     model = small_detector()
     data = detection_data([boxed()], ("dim", "bright"), AreaTiling(image_size=32), "x")
-    DetectionLesson(data, CPU).loss(model.train(), batch_of(0, 1, 2, 3)).backward()
+    task = DetectionTask(data, device=CPU)
+    task.loss(model.train(), task.examples(batch_of(0, 1, 2, 3))).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -215,7 +217,8 @@ def test_the_head_is_the_same_for_all_networks() -> None:
 
 def test_images_without_objects_can_be_learned_from() -> None:
     data = data_of(boxes(), boxes(SMALL, ignored=(0,)))
-    loss = DetectionLesson(data, CPU).loss(small_detector().train(), batch_of(0, 1)).item()
+    task = DetectionTask(data, device=CPU)
+    loss = task.loss(small_detector().train(), task.examples(batch_of(0, 1))).item()
     assert math.isfinite(loss)
     assert loss > 0
 
@@ -224,7 +227,7 @@ def test_training_leaves_the_global_random_numbers_alone() -> None:
     data = detection_data([boxed()], ("dim", "bright"), AreaTiling(image_size=32), "x")
     model = small_detector()
     before = torch.get_rng_state()
-    train(model, DetectionLesson(data, CPU), TrainingConfig(epochs=1, batch_size=8), device=CPU)
+    DetectionTask(data, TrainingConfig(epochs=1, batch_size=8), CPU).train(model)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -236,11 +239,12 @@ def test_a_few_images_are_learned_by_heart() -> None:
     chosen = [n for n, found in enumerate(data.train_boxes) if not found.ignored.any()][:4]
     assert len(chosen) == 4
     images, truth = data.train_images[chosen], tuple(data.train_boxes[n] for n in chosen)
-    lesson = DetectionLesson(DetectionData(images, truth, images, truth, data.class_names), CPU)
+    same = DetectionData(images, truth, images, truth, data.class_names)
+    task = DetectionTask(same, TrainingConfig(epochs=60, batch_size=4), CPU)
     torch.manual_seed(0)
     model = small_detector()
-    assert lesson.evaluate(model.eval()).ap50 < 0.2
-    result = train(model, lesson, TrainingConfig(epochs=60, batch_size=4), device=CPU)
+    assert task.evaluate(model.eval()).ap50 < 0.2
+    result = task.train(model)
     assert result.ap50 > 0.9
     assert result.score > 0.5
     assert np.isnan(result.by_scale.medium)

@@ -15,8 +15,7 @@ from rfsearch.data.tile_data import segmentation_data
 from rfsearch.data.tiles import AreaTiling
 from rfsearch.network.model import build_model
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.segmentation import SegmentationLesson, SegmentationNetwork
-from rfsearch.training.training import train
+from rfsearch.training.segmentation import SegmentationNetwork, SegmentationTask
 
 CPU = torch.device("cpu")
 NAMES = ("background", "dim", "bright")
@@ -46,11 +45,11 @@ def data_of(
 # -- metric -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch_size", [1, 64])
+@pytest.mark.parametrize("batch_size", [2, 64])
 def test_mean_intersection_over_union_by_hand(batch_size: int) -> None:
     # Over the pixels of both images, the ignored one left out.
     data = data_of([[[0, 0, 1], [1, 2, 2]], [[0, 1, 1], [1, 2, IGNORED]]])
-    scores = SegmentationLesson(data, CPU, batch_size).evaluate(
+    scores = SegmentationTask(data, TrainingConfig(batch_size=batch_size), CPU).evaluate(
         Fixed([[0, 0, 1], [1, 1, 2]]).eval()
     )
     # Class 0: 3 right of 3 true, 4 predicted. Class 1: 4 of 5, 6 predicted. Class 2: 1 of 3, 1.
@@ -61,7 +60,7 @@ def test_mean_intersection_over_union_by_hand(batch_size: int) -> None:
 
 def test_a_class_that_is_nowhere_does_not_count() -> None:
     data = data_of([[[0, 0, 1], [1, 1, 1]]])
-    scores = SegmentationLesson(data, CPU).evaluate(Fixed([[0, 0, 0], [1, 1, 1]]).eval())
+    scores = SegmentationTask(data, device=CPU).evaluate(Fixed([[0, 0, 0], [1, 1, 1]]).eval())
     assert scores.value == pytest.approx((2 / 3 + 3 / 4) / 2)
 
 
@@ -70,7 +69,9 @@ def test_objects_most_of_whose_pixels_are_right_are_found() -> None:
     masks = [[[1, 1, 1], [2, 2, 2]], [[1, 0, 0], [2, 2, 2]]]
     numbers = [[[1, 1, 2], [2, 0, 0]], [[3, 0, 0], [3, 4, 4]]]
     data = data_of(masks, numbers, 10.0, 31.0, 40.0, 200.0)
-    found = SegmentationLesson(data, CPU).evaluate(Fixed([[1, 1, 1], [0, 2, 2]]).eval()).by_scale
+    found = (
+        SegmentationTask(data, device=CPU).evaluate(Fixed([[1, 1, 1], [0, 2, 2]]).eval()).by_scale
+    )
     assert (found.small, found.medium, found.large) == (0.5, 0.0, 1.0)
 
 
@@ -86,7 +87,8 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_known_pixels() -> None:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return scores
 
-    loss = SegmentationLesson(data, CPU).loss(Given(), batch_of(0, 1))
+    task = SegmentationTask(data, device=CPU)
+    loss = task.loss(Given(), task.examples(batch_of(0, 1)))
     logs = scores.log_softmax(dim=1)
     known = [(0, 0, 0, 0), (0, 2, 1, 0), (0, 1, 1, 1), (1, 0, 0, 0), (1, 0, 0, 1), (1, 1, 1, 0)]
     assert loss.item() == pytest.approx(-np.mean([float(logs[place]) for place in known]))
@@ -95,7 +97,8 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_known_pixels() -> None:
 def test_images_without_a_known_pixel_have_no_loss() -> None:
     data = data_of([[[IGNORED, IGNORED]]])
     network = SegmentationNetwork(build_model(architecture(), 1, 0), 3)
-    assert SegmentationLesson(data, CPU).loss(network, batch_of(0)).item() == 0
+    task = SegmentationTask(data, device=CPU)
+    assert task.loss(network, task.examples(batch_of(0))).item() == 0
 
 
 # -- network and training ---------------------------------------------------------------------
@@ -124,8 +127,7 @@ def test_a_few_images_are_learned_by_heart() -> None:
     torch.manual_seed(0)
     arch = architecture(stage_dict(width=16, kernels=(3, 3)), width=16)
     network = SegmentationNetwork(build_model(arch, 1, 0), 3)
-    lesson = SegmentationLesson(same, CPU)
+    task = SegmentationTask(same, TrainingConfig(epochs=60, batch_size=4), CPU)
     network.eval()
-    assert lesson.evaluate(network).value < 0.5
-    config = TrainingConfig(epochs=60, batch_size=4)
-    assert train(network, lesson, config, device=CPU).score > 0.95
+    assert task.evaluate(network).value < 0.5
+    assert task.train(network).score > 0.95

@@ -18,11 +18,12 @@ from rfsearch.data.tile_data import detection_data, segmentation_data
 from rfsearch.data.tiles import AreaTiling
 from rfsearch.field.receptive_field import ReceptiveField, window
 from rfsearch.network.architecture import Architecture
+from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.detection import detector
-from rfsearch.training.segmentation import SegmentationNetwork
+from rfsearch.training.detection import DetectionTask, detector
+from rfsearch.training.segmentation import SegmentationNetwork, SegmentationTask
 from rfsearch.training.task_erf import LARGEST_ERF_INPUT, mirror
-from rfsearch.training.tasks import ClassificationTask, DetectionTask, SegmentationTask, task_for
+from rfsearch.training.tasks import task_for
 
 sides = st.integers(1, 12)
 

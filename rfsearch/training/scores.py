@@ -1,4 +1,4 @@
-"""Scores by object scale, in the bins of the COCO evaluation."""
+"""What validation gives: a score, and scores by object scale in the bins of COCO's evaluation."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ class ScaleScores(NamedTuple):
     small: float = math.nan
     medium: float = math.nan
     large: float = math.nan
+
+
+class Scores(NamedTuple):
+    """What validation gave.
+
+    Attributes:
+        value: What a study maximises.
+        by_scale: The score of small, medium and large objects.
+        ap50: Average precision at an overlap of 50 %, for detection.
+    """
+
+    value: float
+    by_scale: ScaleScores = ScaleScores()
+    ap50: float = math.nan
 
 
 def share_by_scale(hits: NDArray[np.bool_], sizes: NDArray[np.float64]) -> ScaleScores:

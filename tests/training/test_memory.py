@@ -15,8 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 from rfsearch.data.datasets import ImageData
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
+from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.tasks import ClassificationTask
 
 BATCH, SIDE = 4, 64
 WEIGHT_MIB = 16 / 2**20

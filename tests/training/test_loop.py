@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,10 @@ from torch import nn
 
 from rfsearch.data.augmentation import Variation
 from rfsearch.data.datasets import ImageData
-from rfsearch.training.classification import ClassificationLesson
+from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.scale_scores import ScaleScores
-from rfsearch.training.training import TrainingResult, _fused, train
+from rfsearch.training.loop import TrainingResult, _fused
+from rfsearch.training.scores import ScaleScores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,12 +52,12 @@ def numbered_images(num_images: int) -> ImageData:
     return ImageData(images, numbers % 2, images[:4], numbers[:4] % 2, ("even", "odd"))
 
 
-def easy_data(device: torch.device = CPU) -> ClassificationLesson:
-    return ClassificationLesson(easy_images(), device)
+def easy_task(device: torch.device = CPU, **values: Any) -> ClassificationTask:
+    return ClassificationTask(easy_images(), config(**values), device)
 
 
-def numbered_data(num_images: int) -> ClassificationLesson:
-    return ClassificationLesson(numbered_images(num_images), CPU)
+def numbered_task(num_images: int, **values: Any) -> ClassificationTask:
+    return ClassificationTask(numbered_images(num_images), config(**values), CPU)
 
 
 def tiny_model(seed: int = 0) -> nn.Module:
@@ -97,7 +98,7 @@ def config(**values: Any) -> TrainingConfig:
 
 
 def test_an_easy_set_is_learned() -> None:
-    result = train(tiny_model(), easy_data(), config(), device=CPU)
+    result = easy_task().train(tiny_model())
     assert result.score > 0.95
     assert result.epochs == 3
     assert result.seconds > 0
@@ -107,13 +108,8 @@ def test_an_easy_set_is_learned() -> None:
 def test_an_easy_set_is_learned_on_cuda() -> None:
     reported: list[float] = []
     model = tiny_model()
-    result = train(
-        model,
-        easy_data(torch.device("cuda")),
-        config(),
-        device=torch.device("cuda"),
-        report=lambda _, accuracy: reported.append(accuracy),
-    )
+    task = easy_task(torch.device("cuda"))
+    result = task.train(model, lambda _, accuracy: reported.append(accuracy))
     assert result.score > 0.95
     assert reported[-1] == result.score
     assert {parameter.device.type for parameter in model.parameters()} == {"cuda"}
@@ -129,7 +125,7 @@ def test_an_easy_set_is_learned_on_cuda() -> None:
     ],
 )
 def test_other_optimizers_and_schedulers_learn_too(options: dict[str, Any]) -> None:
-    assert train(tiny_model(), easy_data(), config(**options), device=CPU).score > 0.95
+    assert easy_task(**options).train(tiny_model()).score > 0.95
 
 
 def test_the_same_seed_gives_the_same_result() -> None:
@@ -138,13 +134,8 @@ def test_the_same_seed_gives_the_same_result() -> None:
     for seed in (0, 0, 1):
         curve: list[tuple[int, float]] = []
         model = tiny_model()
-        train(
-            model,
-            easy_data(),
-            config(seed=seed, learning_rate=0.001),
-            device=CPU,
-            report=lambda epoch, accuracy, curve=curve: curve.append((epoch, accuracy)),
-        )
+        task = easy_task(seed=seed, learning_rate=0.001)
+        task.train(model, lambda *one, curve=curve: curve.append(one))
         curves.append(curve)
         models.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert curves[0] == curves[1]
@@ -156,8 +147,8 @@ def test_what_is_random_in_a_network_depends_on_the_seed_alone() -> None:
     def curve(seed: int, global_seed: int) -> list[float]:
         model, scores = nn.Sequential(tiny_model(), nn.Dropout(0.5)), list[float]()
         torch.manual_seed(global_seed)
-        slow = config(seed=seed, learning_rate=0.0005)
-        train(model, easy_data(), slow, device=CPU, report=lambda _, score: scores.append(score))
+        slow = easy_task(seed=seed, learning_rate=0.0005)
+        slow.train(model, lambda _, score: scores.append(score))
         return [*scores, *model[0][0].weight.flatten().tolist()]
 
     assert curve(0, 1) == curve(0, 2)
@@ -166,9 +157,11 @@ def test_what_is_random_in_a_network_depends_on_the_seed_alone() -> None:
 
 def test_training_leaves_the_global_random_numbers_alone() -> None:
     model = tiny_model()
-    before = torch.get_rng_state()
-    train(model, easy_data(), config(epochs=1), device=CPU)
-    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1), random.seed(2), np.random.seed(3)  # noqa: NPY002
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    easy_task(epochs=1, seed=2**32 - 1, mixup=0.5, color_jitter=0.5).train(model)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]  # noqa: NPY002
 
 
 # -- speed ------------------------------------------------------------------------------------
@@ -216,13 +209,7 @@ def test_the_fast_loop_gives_what_a_plain_loop_gives() -> None:
     data, curve = easy_images(), []
     fast, plain = tiny_model(), tiny_model()
     plain.to(memory_format=torch.channels_last)  # Elsewhere sums would round otherwise.
-    train(
-        fast,
-        ClassificationLesson(data, CPU),
-        config(),
-        device=CPU,
-        report=lambda _, accuracy: curve.append(accuracy),
-    )
+    easy_task().train(fast, lambda _, accuracy: curve.append(accuracy))
     assert curve == plain_training(plain, data, epochs=3, size=32)
     for ours, theirs in zip(fast.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-7)
@@ -233,13 +220,10 @@ def test_a_step_asks_the_device_for_nothing() -> None:
     meta = torch.device("meta")
     model = tiny_model().to(meta)
     optimizer = create_optimizer_v2(model, opt="adamw", lr=0.1, weight_decay=0.01)
-    lesson = ClassificationLesson(easy_images(), CPU)
-    lesson.train.pixels = lesson.train.pixels.to(meta)
-    lesson.train.normalize = lesson.train.normalize.to(meta)
-    lesson.train_labels = lesson.train_labels.to(meta)
+    task = easy_task(meta)
     variation = Variation.draw(8, 0.5, 2, torch.Generator()).to(meta)
     batch = batch_of(*range(8), variation=variation)
-    loss = lesson.loss(model, batch._replace(chosen=batch.chosen.to(meta)))
+    loss = task.loss(model, task.examples(batch._replace(chosen=batch.chosen.to(meta))))
     loss.backward()
     optimizer.step()
     assert loss.is_meta
@@ -250,7 +234,7 @@ def test_a_step_asks_the_device_for_nothing() -> None:
 @pytest.mark.gpu
 def test_a_step_does_not_wait_for_cuda() -> None:
     cuda = torch.device("cuda")
-    model, lesson = tiny_model().to(cuda), easy_data(cuda)
+    model, task = tiny_model().to(cuda), easy_task(cuda)
     optimizer = create_optimizer_v2(model, opt="adamw", lr=0.1, **_fused("adamw", cuda))
     variation = Variation.draw(8, 0.5, 2, torch.Generator()).to(cuda)
     batch = batch_of(*range(8), variation=variation)
@@ -258,7 +242,7 @@ def test_a_step_does_not_wait_for_cuda() -> None:
     for mode in ("default", "error"):  # What is set up in the first step may wait.
         torch.cuda.set_sync_debug_mode(mode)
         try:
-            lesson.loss(model, batch).backward()
+            task.loss(model, task.examples(batch)).backward()
             optimizer.step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
@@ -284,19 +268,19 @@ def test_optimizers_that_can_are_fused_on_cuda(optimizer: str, device: str, fuse
 
 def test_a_last_batch_that_is_not_full_is_left_out() -> None:
     model = Watcher()
-    train(model, numbered_data(70), config(epochs=2), device=CPU)
+    numbered_task(70, epochs=2).train(model)
     assert model.sizes == [32, 32, 32, 32]
 
 
 def test_fewer_images_than_a_batch_make_one_batch() -> None:
     model = Watcher()
-    train(model, numbered_data(10), config(epochs=2), device=CPU)
+    numbered_task(10, epochs=2).train(model)
     assert model.sizes == [10, 10]
 
 
 def test_each_epoch_sees_each_image_once_in_another_order() -> None:
     model = Watcher()
-    train(model, numbered_data(64), config(epochs=2), device=CPU)
+    numbered_task(64, epochs=2).train(model)
     epochs = [torch.cat(model.batches[:2]), torch.cat(model.batches[2:])]
     assert [len(epoch.unique()) for epoch in epochs] == [64, 64]
     assert not torch.equal(epochs[0], epochs[1])
@@ -314,30 +298,25 @@ def test_epochs_are_reported_once_each(epochs: int) -> None:
         seen.append(epoch)
         accuracies.append(accuracy)
 
-    result = train(tiny_model(), easy_data(), config(epochs=epochs), device=CPU, report=report)
+    result = easy_task(epochs=epochs).train(tiny_model(), report=report)
     assert seen == list(range(1, epochs + 1))
     assert result.epochs == epochs
     assert result.score == accuracies[-1]
 
 
 def test_a_budget_in_seconds_ends_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A clock that says one second more at each look: at the start, then after each update.
-    ticks = iter(range(1000))
-    clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)))
-    monkeypatch.setattr("rfsearch.training.training.time", clock)
+    # An update takes a second by the clock, and nothing else does.
     model = Watcher()
+    clock = SimpleNamespace(perf_counter=lambda: float(len(model.batches)))
+    monkeypatch.setattr("rfsearch.training.loop.time", clock)
     seen: list[int] = []
-    result = train(
-        model,
-        numbered_data(64),
-        config(epochs=None, seconds=5),
-        device=CPU,
-        report=lambda epoch, _: seen.append(epoch),
+    result = numbered_task(64, epochs=None, seconds=5).train(
+        model, report=lambda epoch, _: seen.append(epoch)
     )
     assert model.sizes == [32] * 5
     assert seen == [1, 2, 3]
     assert result.epochs == 3
-    assert result.seconds == 6
+    assert result.seconds == 5
 
 
 @pytest.mark.parametrize(
@@ -356,7 +335,7 @@ def test_training_ends_at_whichever_limit_comes_first(
     limits: dict[str, Any], updates: int
 ) -> None:
     model = Watcher()
-    result = train(model, numbered_data(64), config(**limits), device=CPU)
+    result = numbered_task(64, **limits).train(model)
     assert len(model.sizes) == updates
     assert 0 <= result.score <= 1
 
@@ -364,8 +343,7 @@ def test_training_ends_at_whichever_limit_comes_first(
 def history(model: nn.Module, **limits: Any) -> list[tuple[int, float]]:
     """The epochs with their scores, of a training that is slow enough to have a curve."""
     curve: list[tuple[int, float]] = []
-    slow = config(learning_rate=0.0005, **limits)
-    train(model, easy_data(), slow, device=CPU, report=lambda *one: curve.append(one))
+    easy_task(learning_rate=0.0005, **limits).train(model, lambda *one: curve.append(one))
     return curve
 
 
@@ -403,12 +381,7 @@ def test_the_learning_rate_rises_then_falls() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", watched)
-        train(
-            Watcher(),
-            numbered_data(64),
-            config(epochs=10, learning_rate=0.01, warmup=0.25),
-            device=CPU,
-        )
+        numbered_task(64, epochs=10, learning_rate=0.01, warmup=0.25).train(Watcher())
     assert len(rates) == 20
     assert rates[0] == pytest.approx(0.0001)
     assert 0.008 < max(rates) <= 0.01
@@ -431,7 +404,7 @@ def test_an_error_in_report_ends_training() -> None:
             raise LookupError("enough")
 
     with pytest.raises(LookupError, match=r"^enough$"):
-        train(tiny_model(), easy_data(), config(epochs=5), device=CPU, report=report)
+        easy_task(epochs=5).train(tiny_model(), report=report)
     assert seen == [1, 2]
 
 
@@ -447,20 +420,14 @@ def test_scores_that_are_not_finite_end_training(value: float, name: str) -> Non
 
     seen: list[int] = []
     with pytest.raises(FloatingPointError, match=f"training loss is {name} in epoch 1"):
-        train(
-            Broken(),
-            easy_data(),
-            config(),
-            device=CPU,
-            report=lambda epoch, _: seen.append(epoch),
-        )
+        easy_task().train(Broken(), report=lambda epoch, _: seen.append(epoch))
     assert seen == []
 
 
 def test_a_learning_rate_that_is_far_too_large_ends_training() -> None:
-    wild = config(optimizer="sgd", learning_rate=1e38, warmup=0.0)
+    wild = easy_task(optimizer="sgd", learning_rate=1e38, warmup=0.0)
     with pytest.raises(FloatingPointError, match="training loss is nan in epoch"):
-        train(tiny_model(), easy_data(), wild, device=CPU)
+        wild.train(tiny_model())
 
 
 # -- configuration ----------------------------------------------------------------------------
@@ -480,6 +447,13 @@ def test_a_learning_rate_that_is_far_too_large_ends_training() -> None:
         ({"horizontal_flip": 1.5}, "horizontal_flip\n.*less than or equal to 1"),
         ({"max_shift": -1}, "max_shift\n.*greater than or equal to 0"),
         ({"warmup": 1.0}, "warmup\n.*less than 1"),
+        ({"ema_decay": 1.0}, "ema_decay\n.*less than 1"),
+        ({"min_scale": 0.0}, "min_scale\n.*greater than 0"),
+        ({"color_jitter": 2.0}, "color_jitter\n.*less than or equal to 1"),
+        ({"auto_augment": "rand-m9"}, "auto_augment\n.*'none', 'trivial', 'rand' or 'imagenet'"),
+        ({"mixup": -0.1}, "mixup\n.*greater than or equal to 0"),
+        ({"cutmix": -0.1}, "cutmix\n.*greater than or equal to 0"),
+        ({"label_smoothing": 1.1}, "label_smoothing\n.*less than or equal to 1"),
         ({"seed": -1}, "seed\n.*greater than or equal to 0"),
         ({"epochs": None}, "`epochs`, `steps` or `seconds` must be given"),
     ],
