@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import random
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import torch
-from timm.optim import create_optimizer_v2, get_optimizer_class
-from timm.scheduler import create_scheduler_v2
-from timm.utils import ModelEmaV3
-
-from rfsearch.data.device_images import network_format
-from rfsearch.data.device_memory import Gradients
 from rfsearch.data.loading_errors import loading_errors
-from rfsearch.training._batches import TrainingBatches
-from rfsearch.training.checkpoints import Epoch, TrainingProgress, TrainingState, weights_of
+from rfsearch.training._run import Run, best_of
 from rfsearch.training.scores import ScaleScores
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from rfsearch.training.checkpoints import Checkpoint
-    from rfsearch.training.config import TrainingConfig
-    from rfsearch.training.scores import Scores
-    from rfsearch.training.task import Task
-
-#: Steps of the learning-rate schedule; a budget in seconds has no number of updates of its own.
-_TICKS = 10_000
+    from rfsearch.training._run import Trainable
+    from rfsearch.training.checkpoints import Checkpoint, Epoch
 
 
 class TrainingResult(NamedTuple):
@@ -61,12 +43,12 @@ class TrainingResult(NamedTuple):
     @property
     def best(self) -> Epoch:
         """The first epoch with the highest score."""
-        return _best(self.history)
+        return best_of(self.history)
 
 
 def train(
     model: nn.Module,
-    task: Task,
+    task: Trainable,
     *,
     report: Callable[[Epoch], None] | None = None,
     checkpoint: Checkpoint | None = None,
@@ -102,7 +84,7 @@ def train(
         torch.OutOfMemoryError: If halves of batches do not fit into memory either.
         ValueError: If the checkpoint cannot be gone on from, and has an identity.
     """
-    run = _Run(model, task)
+    run = Run(model, task)
     with loading_errors():
         if checkpoint is not None and checkpoint.load(run.state, task.training_device):
             run.go_on()
@@ -118,149 +100,13 @@ def train(
                 checkpoint.save(run.state)
             if report is not None:
                 report(run.history[-1])
-        return run.end()
-
-
-class _Run:
-    """One training on its way."""
-
-    def __init__(self, model: nn.Module, task: Task) -> None:
-        self.start = time.perf_counter()
-        self.task, self.config, self.device = task, task.training, task.training_device
-        model.to(self.device).to(memory_format=network_format(model, self.device))
-        optimizer = create_optimizer_v2(
-            model,
-            opt=self.config.optimizer,
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-            **_fused(self.config.optimizer, self.device),
-        )
-        self.scheduler = _scheduler(optimizer, self.config)
-        self.batches = TrainingBatches(task.num_images, self.config, self.device)
-        self.gradients = Gradients(task)
-        decay = self.config.ema_decay
-        self.average = ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None
-        averaged = None if self.average is None else self.average.module
-        self.state = TrainingState(model, optimizer, averaged)
-        if self.config.keep_best:
-            self.state.best = weights_of(model)
-        self.share = 0.0
-        self.scores: Scores | None = None
-
-    @property
-    def history(self) -> tuple[Epoch, ...]:
-        return self.state.progress.history
-
-    @property
-    def epochs(self) -> int:
-        """How many have been begun."""
-        return self.history[-1].number if self.history else 0
-
-    def go_on(self) -> None:
-        """Take over what the state says of the training before an interruption."""
-        done = self.state.progress
-        self.share, self.batches.updates = done.share, done.updates
-        self.start -= done.seconds
-
-    def train_epoch(self, number: int) -> float:
-        """Train once on all images, or until the budget is used up; gives the mean loss."""
-        model, optimizer = self.state.model, self.state.optimizer
-        model.train()
-        total, before = torch.zeros((), device=self.device), self.batches.updates
-        with _seeded(self.batches.seed(number), self.device):
-            for batch in self.task.load(self.batches.epoch(number)):
-                if self.scheduler is not None:
-                    self.scheduler.step_update(round(self.share * _TICKS))
-                optimizer.zero_grad()
-                total += self.gradients.add(model, self.task.examples(batch))
-                optimizer.step()
-                self.share = self.batches.progress(time.perf_counter() - self.start)
-                if self.average is not None:
-                    self.average.update(model, step=self.batches.updates)
-                if self.share >= 1:
-                    break
-        if not math.isfinite(float(total)):
-            raise FloatingPointError(f"The training loss is {float(total)} in epoch {number}.")
-        return float(total) / (self.batches.updates - before)
-
-    def note(self, number: int, loss: float) -> None:
-        """Judge the weights after an epoch, and keep them if they are the best so far."""
-        averaged = self.state.averaged
-        judged = self.state.model if averaged is None else averaged
-        self.scores = _evaluate(judged, self.task)
-        history = (*self.history, Epoch(number, loss, self.scores.value))
-        self.state.progress = TrainingProgress(
-            history=history,
-            updates=self.batches.updates,
-            share=self.share,
-            seconds=time.perf_counter() - self.start,
-        )
-        if self.config.keep_best and _best(history) is history[-1]:
-            self.state.best = {n: value.cpu().clone() for n, value in weights_of(judged).items()}
-
-    def end(self) -> TrainingResult:
-        """Leave the weights in the model that are kept, and say what they are worth."""
-        model, last = self.state.model, self.history[-1]
-        if self.state.best is not None:
-            model.load_state_dict(self.state.best)
-        elif self.state.averaged is not None:
-            model.load_state_dict(self.state.averaged.state_dict())
-        # A checkpoint has the value alone.
-        is_known = self.state.best is None or _best(self.history) is last
-        scores = self.scores if is_known and self.scores else _evaluate(model, self.task)
-        seconds = time.perf_counter() - self.start
-        return TrainingResult(
-            scores.value,
-            self.epochs,
-            seconds,
-            scores.by_scale,
-            scores.ap50,
-            self.gradients.halved,
-            self.history,
-        )
-
-
-def _best(history: tuple[Epoch, ...]) -> Epoch:
-    return max(history, key=lambda one: one.score)
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> Any:
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched=config.scheduler,
-        num_epochs=100,
-        updates_per_epoch=_TICKS // 100,
-        warmup_epochs=round(100 * config.warmup),
-        warmup_lr=config.learning_rate / 100,
-        step_on_epochs=False,
+        scores = run.end()
+    return TrainingResult(
+        scores.value,
+        run.epochs,
+        run.seconds,
+        scores.by_scale,
+        scores.ap50,
+        run.gradients.halved,
+        run.history,
     )
-    return scheduler
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers from this seed inside, and those of before afterwards."""
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002  # others use it
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
-
-
-def _evaluate(model: nn.Module, task: Task) -> Scores:
-    model.eval()
-    with torch.inference_mode():
-        return task.evaluate(model)
-
-
-def _fused(optimizer: str, device: torch.device) -> dict[str, Any]:
-    """On CUDA, one kernel for all weights where the optimiser has one."""
-    kind = get_optimizer_class(optimizer, bind_defaults=False)
-    if device.type == "cuda" and "fused" in inspect.signature(kind).parameters:
-        return {"fused": True}
-    return {}

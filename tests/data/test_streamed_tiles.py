@@ -192,7 +192,7 @@ def test_all_that_is_known_of_tiles_is_the_same(
         assert all(torch.equal(*pair) for pair in zip(mine, theirs, strict=True))
 
 
-def test_halves_of_a_batch_have_their_own_masks(folder: Path) -> None:
+def test_the_images_of_a_batch_have_their_own_masks(folder: Path) -> None:
     kept, later = segmented(folder, True), segmented(folder, False)
     normalize = Normalizer.of(kept.train_images)
     assert isinstance(kept.train_images, torch.Tensor)
@@ -202,9 +202,8 @@ def test_halves_of_a_batch_have_their_own_masks(folder: Path) -> None:
     variation = Variation.draw(3, 0.5, 2, torch.Generator().manual_seed(0))
     batch = batch_of(5, 3, 8, variation=variation)
     (loaded,) = streamed.load([batch])
-    for part, other in zip(batch.halves(), loaded.halves(), strict=True):
-        assert torch.equal(resident.of(part), streamed.of(other))
-        assert torch.equal(resident.masks_of(part), streamed.masks_of(other))
+    assert torch.equal(resident.of(batch), streamed.of(loaded))
+    assert torch.equal(resident.masks_of(batch), streamed.masks_of(loaded))
 
 
 def test_scores_do_not_depend_on_how_many_images_are_compared_at_a_time(folder: Path) -> None:

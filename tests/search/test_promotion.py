@@ -219,7 +219,7 @@ def test_curve_and_weights_are_those_of_an_uninterrupted_training(
         size = float(sum(parameter.detach().abs().sum() for parameter in model.parameters()))
         return Scores(base + size % 1 / 1000)
 
-    monkeypatch.setattr("rfsearch.training.loop._evaluate", judge)
+    monkeypatch.setattr("rfsearch.training._run._evaluate", judge)
     folder = write_search(tmp_path / "tiny", trained_trials=6, keep_weights=9)
     # Rungs after one and three epochs of four, and only one candidate comes to the second.
     text = (folder / "experiment.toml").read_text().replace("epochs = 9", "epochs = 3")

@@ -16,9 +16,10 @@ from torch import nn
 
 from rfsearch.data.augmentation import Variation
 from rfsearch.data.datasets import ImageData
+from rfsearch.training._run import _fused
 from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
-from rfsearch.training.loop import TrainingResult, _fused
+from rfsearch.training.loop import TrainingResult
 from rfsearch.training.scores import ScaleScores
 
 if TYPE_CHECKING:
@@ -308,7 +309,7 @@ def test_a_budget_in_seconds_ends_training(monkeypatch: pytest.MonkeyPatch) -> N
     # An update takes a second by the clock, and nothing else does.
     model = Watcher()
     clock = SimpleNamespace(perf_counter=lambda: float(len(model.batches)))
-    monkeypatch.setattr("rfsearch.training.loop.time", clock)
+    monkeypatch.setattr("rfsearch.training._run.time", clock)
     seen: list[int] = []
     result = numbered_task(64, epochs=None, seconds=5).train(
         model, report=lambda epoch, _: seen.append(epoch)
