@@ -59,8 +59,8 @@ from .trace.probe import probe_receptive_field as probe_receptive_field
 from .trace.result import TracedMap as TracedMap
 from .trace.result import TracedModel as TracedModel
 from .trace.trace import trace_receptive_field as trace_receptive_field
-from .training.config import TrainingConfig as TrainingConfig
 from .training.classification import ClassificationTask as ClassificationTask
+from .training.config import TrainingConfig as TrainingConfig
 from .training.detection import DetectionTask as DetectionTask
 from .training.segmentation import SegmentationTask as SegmentationTask
 

@@ -184,14 +184,6 @@ def test_deep_grey_keeps_its_shades(tmp_path: Path) -> None:
     assert found == pytest.approx(ramp / 257, abs=1)
 
 
-def test_one_class_alone_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cat").mkdir()
-    for n in range(2):
-        Image.new("L", (8, 8)).save(tmp_path / "cat" / f"{n}.png")
-    with pytest.raises(ValueError, match="2 classes or more, but 'cat' is alone"):
-        image_folder(tmp_path, image_size=8)
-
-
 def test_deep_images_are_scaled_as_all_sources_scale_them(tmp_path: Path) -> None:
     for name, dtype in (("cat", np.float32), ("dog", np.uint16)):
         (tmp_path / name).mkdir()
