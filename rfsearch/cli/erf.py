@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rfsearch.basics.atomic import atomic_file
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import MODEL_HELP, check_png, parse_size, read_architecture
 
@@ -121,5 +122,6 @@ def _table(numbers: dict[str, Any]) -> str:
 def _draw(measured: MeasuredERF, title: str, out: Path) -> None:
     from rfsearch.analysis.plots import erf_heat_map
 
-    erf_heat_map(measured, title).savefig(out, dpi=150)
+    with atomic_file(out) as new:
+        erf_heat_map(measured, title).savefig(new, dpi=150)
     typer.echo(f"Drawn into {out}.", err=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rfsearch.basics.atomic import atomic_file
 from rfsearch.cli._errors import as_bugs, user_mistakes
 from rfsearch.cli._search import StorageOption, StudyOption
 from rfsearch.cli._studies import FolderArgument, load_summary
@@ -29,8 +30,6 @@ def report(
             from rfsearch.report.html import render_report
 
             html = render_report(summary)
-        try:
-            out.write_text(html, encoding="utf-8")
-        except OSError as error:
-            raise ValueError(f"{out}: cannot be written ({error.strerror}).") from None
+        with atomic_file(out) as new:
+            new.write_text(html, encoding="utf-8")
     typer.echo(f"report  {out}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from rfsearch.basics.atomic import atomic_file
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import check_png, parse_size
 
@@ -90,7 +91,8 @@ def target(
     if picture is not None:
         from rfsearch.target.scale_plot import scale_histogram
 
-        scale_histogram(scales, objects, parts).savefig(picture, dpi=150)
+        with atomic_file(picture) as new:
+            scale_histogram(scales, objects, parts).savefig(new, dpi=150)
         typer.echo(f"Drawn into {picture}.", err=True)
 
 

@@ -14,6 +14,7 @@ from rfsearch.analysis.erf_effect import metric_label, trained_candidates, whole
 from rfsearch.analysis.front import front_figure
 from rfsearch.analysis.plots import score_against_erf
 from rfsearch.analysis.savings import STOPS
+from rfsearch.basics.atomic import atomic_file
 
 if TYPE_CHECKING:
     import optuna
@@ -45,18 +46,24 @@ def write_report(study: optuna.Study, experiment: Experiment) -> ReportFiles:
     """Write all trials as CSV and the figures as PNG into the experiment's folder.
 
     The Pareto front is a figure of a search for several objectives only.
+
+    Raises:
+        rfsearch.basics.atomic.NotWrittenError: If one cannot be written.
     """
     frame = trials_dataframe(study)
     folder = experiment.folder
     paths = ReportFiles(folder / "trials.csv", folder / "score_vs_erf.png")
-    frame.to_csv(paths.trials, index=False)
+    with atomic_file(paths.trials) as new:
+        frame.to_csv(new, index=False)
     ranges = experiment.constraint.ranges()
     effective = ranges.get("expected") or ranges.get("measured")
-    score_against_erf(frame, effective).savefig(paths.figure, dpi=150)
+    with atomic_file(paths.figure) as new:
+        score_against_erf(frame, effective).savefig(new, dpi=150)
     objectives = experiment.config.search.objectives
     if len(objectives) > 1:
         paths = paths._replace(front=folder / "pareto_front.png")
-        front_figure(frame, objectives).savefig(folder / "pareto_front.png", dpi=150)
+        with atomic_file(folder / "pareto_front.png") as new:
+            front_figure(frame, objectives).savefig(new, dpi=150)
     return paths
 
 

@@ -7,6 +7,7 @@ name ever becomes part of a path. They are safetensors, which hold numbers and n
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterable
@@ -21,9 +22,12 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from rfsearch.basics.atomic import atomic_file
 from rfsearch.training.checkpoints import weights_of
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     import optuna
     from optuna.trial import FrozenTrial
     from torch import Tensor, nn
@@ -105,7 +109,7 @@ class WeightStore:
 
     @property
     def _store(self) -> FileSystemArtifactStore:
-        return FileSystemArtifactStore(self.folder)
+        return _AtomicStore(self.folder)
 
     def _best(self, study: optuna.Study) -> list[tuple[float, str]]:
         """Ranks and artifacts of the finished trials that have weights, best first.
@@ -131,6 +135,19 @@ class WeightStore:
         for artifact in artifacts:
             with suppress(ArtifactNotFound):  # Another process may have removed it.
                 self._store.remove(artifact)
+
+
+class _AtomicStore(FileSystemArtifactStore):
+    """Optuna's store of files, in which each is there as a whole or not at all."""
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Keep all of a file.
+
+        Raises:
+            rfsearch.basics.atomic.NotWrittenError: If it cannot be written.
+        """
+        with atomic_file(Path(self._base_path) / artifact_id) as new, new.open("wb") as file:
+            shutil.copyfileobj(content_body, file)
 
 
 def save_weights(model: nn.Module, file: Path) -> None:
