@@ -44,6 +44,8 @@ def export(
             network = trained_network(experiment, opened, number)
         differences = write_network(network, out, onnx=onnx)
     print_written(out, differences, network)
+    if len(differences) < 1 + onnx:  # A warning has said why.
+        raise typer.Exit(1)
 
 
 def print_written(out: Path, differences: dict[str, float], network: Network) -> None:

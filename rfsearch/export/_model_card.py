@@ -24,9 +24,7 @@ SCORES = {
     "miou": "validation mean IoU",
     "ap": "validation AP (COCO)",
 }
-_TORCH = """## How to load it
-
-With torch alone:
+_TORCH = """With torch alone:
 
 ```python
 import torch
@@ -106,7 +104,7 @@ class CardFacts:
         results: What training gave, by name, such as `{"accuracy": "0.934"}`.
         num_parameters: Of the network, its head included.
         level: The output map whose fields are told of.
-        erf: Its measured effective receptive field.
+        erf: Its measured effective receptive field; None where it could not be measured.
         latency: How fast it was.
         differences: Files that need no rfsearch, and by how much what they give differs from
             what the module gives at most.
@@ -119,7 +117,7 @@ class CardFacts:
     results: dict[str, str]
     num_parameters: int
     level: str
-    erf: MeasuredERF
+    erf: MeasuredERF | None
     latency: Latency
     differences: dict[str, float]
     num_images: int
@@ -127,10 +125,12 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> str:
     """The card in Markdown."""
+    erf = facts.erf
+    what = "found by an architecture search" if erf is None else f"that sees {erf.size} px"
     sections = (
         f"---\nlibrary_name: timm\ntags: [{_KINDS[facts.form.task].tag}, rfsearch]\n---",
-        f"# A network that sees {facts.erf.size} px\n\n{facts.origin}",
-        f"![Effective receptive field]({ERF_PICTURE})",
+        f"# A network {what}\n\n{facts.origin}",
+        *([] if erf is None else [f"![Effective receptive field]({ERF_PICTURE})"]),
         _numbers(facts),
         _input(facts.form),
         _loading(facts),
@@ -159,11 +159,13 @@ def _numbers(facts: CardFacts) -> str:
     of_map = f" of the map {facts.level}" if len(architecture.levels) > 1 else ""
     rows = dict(facts.results)
     rows[f"theoretical receptive field{of_map}"] = f"{field.size} px"
-    rows[f"ERF size{of_map}"] = (
-        f"{erf.size} px ({ERF_SHARE:.0%} of the gradient, {erf.num_images} images)"
-    )
+    if erf is not None:
+        rows[f"ERF size{of_map}"] = (
+            f"{erf.size} px ({ERF_SHARE:.0%} of the gradient, {erf.num_images} images)"
+        )
     rows["ERF size expected at initialisation"] = f"{expected.size:g} px"
-    rows["ERF ratio"] = f"{erf.ratio:.2f}"
+    if erf is not None:
+        rows["ERF ratio"] = f"{erf.ratio:.2f}"
     rows[f"output stride{of_map}"] = f"{field.stride} px"
     rows["parameters"] = f"{facts.num_parameters:,}"
     without = "" if form.task == CLASSIFICATION else ", without the head"
@@ -203,8 +205,10 @@ def _input(form: InputFormat) -> str:
 def _loading(facts: CardFacts) -> str:
     head = HEADS[facts.form.task]
     outputs, what = ", ".join(head.outputs), " and ".join(head.outputs)
-    parts = [_TORCH.format(outputs=outputs)]
-    if facts.form.task == "detection":
+    parts = ["## How to load it"]
+    if "model.pt2" in facts.differences:
+        parts.append(_TORCH.format(outputs=outputs))
+    if facts.form.task == "detection" and facts.differences:
         parts.append(_NMS)
     if "model.onnx" in facts.differences:
         names = ", ".join(f'"{name}"' for name in head.outputs)
@@ -216,8 +220,9 @@ def _loading(facts: CardFacts) -> str:
     checks = " and ".join(
         f"at most {difference:.1g} for `{name}`" for name, difference in facts.differences.items()
     )
-    parts.append(
-        f"On {facts.num_images} validation images the {what} differed from those of the module by "
-        f"{checks}."
-    )
+    if checks:
+        parts.append(
+            f"On {facts.num_images} validation images the {what} differed from those of the "
+            f"module by {checks}."
+        )
     return "\n\n".join(parts)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rfsearch.analysis.plots import erf_heat_map
+from rfsearch.basics.atomic import (
+    NotWrittenError,
+    atomic_file,
+    atomic_folder,
+    recover_folder,
+)
 from rfsearch.export._model_card import ERF_PICTURE, SCORES, CardFacts, model_card, one_line
 from rfsearch.export.formats import export_onnx, export_program, require_onnx
 from rfsearch.measure.latency import measure_latency
@@ -21,9 +26,16 @@ from rfsearch.training.whole_network import create_whole, save_whole, searched_p
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from rfsearch.measure.erf import MeasuredERF
+    from rfsearch.network.model import SearchedNetwork
     from rfsearch.network.network_folder import InputFormat
     from rfsearch.training.loop import TrainingResult
     from rfsearch.training.task import Task
+
+#: What a folder has only if it can be made. One of other weights must not stay beside new ones.
+_OPTIONAL = ("model.pt2", "model.onnx", ERF_PICTURE)
+#: Outputs that are square roots, by task: a box's score is that of a product of two.
+_ROOTS = {"detection": ("scores",)}
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,9 @@ def write_network(network: Network, folder: Path, *, onnx: bool = True) -> dict[
     """Write a network in all formats, each checked on its images, with a model card.
 
     The files appear in the folder once all of them are written and checked, and replace those of
-    another network.
+    another network. A format that cannot be written, or does not give what the module gives, is
+    left out with a warning that says by how much; so is the picture of an ERF that cannot be
+    measured.
 
     Args:
         network: What to write.
@@ -86,12 +100,12 @@ def write_network(network: Network, folder: Path, *, onnx: bool = True) -> dict[
         onnx: Whether to write `model.onnx`, which takes the extra `rfsearch[export]`.
 
     Returns:
-        Largest difference of what it gives from what the module gives, for each file that has
-        been checked.
+        Largest difference of what it gives from what the module gives, for each file that was
+        written and checked.
 
     Raises:
-        ValueError: If the folder cannot be written, or a package for ONNX is missing.
-        RuntimeError: If a file does not give what the module gives.
+        ValueError: If a package for ONNX is missing.
+        rfsearch.basics.atomic.NotWrittenError: If the folder cannot be written.
     """
     if onnx:
         require_onnx()
@@ -99,13 +113,10 @@ def write_network(network: Network, folder: Path, *, onnx: bool = True) -> dict[
     model = network.model.cpu().eval()
     searched = searched_part(model, form.task)
     level = searched.architecture.levels[head.level]
-    with _staged(folder) as stage:
+    with atomic_folder(folder, instead=_OPTIONAL) as stage:
         save_whole(model, form, stage)
         exported = head.export(model, form.input_size).eval()
-        differences = {"model.pt2": export_program(exported, images, stage / "model.pt2")}
-        if onnx:
-            file = stage / "model.onnx"
-            differences["model.onnx"] = export_onnx(exported, images, file, head.outputs)
+        differences = _write_formats(exported, network, stage, onnx=onnx)
         facts = CardFacts(
             searched.architecture,
             form,
@@ -113,45 +124,53 @@ def write_network(network: Network, folder: Path, *, onnx: bool = True) -> dict[
             network.results,
             sum(weights.numel() for weights in model.parameters()),
             level,
-            measure_on(images, searched, level, network.seed),
+            _measured_erf(network, searched, level),
             measure_latency(exported, form.input_size),
             differences,
             len(images),
         )
-        figure = erf_heat_map(facts.erf, "Which pixels matter to a unit of the map")
-        figure.savefig(stage / ERF_PICTURE, dpi=110)
+        if facts.erf is not None:
+            figure = erf_heat_map(facts.erf, "Which pixels matter to a unit of the map")
+            figure.savefig(stage / ERF_PICTURE, dpi=110)
         (stage / "README.md").write_text(model_card(facts), encoding="utf-8")
-    if not onnx:  # One of other weights must not stay beside the new ones.
-        (folder / "model.onnx").unlink(missing_ok=True)
     return differences
 
 
+def _write_formats(
+    exported: nn.Module, network: Network, folder: Path, *, onnx: bool
+) -> dict[str, float]:
+    """Write the formats that can be, and warn of the others."""
+    writers: dict[str, Callable[..., float]] = {"model.pt2": export_program}
+    if onnx:
+        writers["model.onnx"] = export_onnx
+    task = network.form.task
+    outputs, roots = HEADS[task].outputs, _ROOTS.get(task, ())
+    differences = {}
+    for name, write in writers.items():
+        try:
+            with atomic_file(folder / name) as new:
+                differences[name] = write(exported, network.images, new, outputs, roots)
+        except Exception as error:  # Whatever it is: the weights are there, and matter more.
+            lines = str(error).strip().splitlines()
+            reason = error.reason if isinstance(error, NotWrittenError) else next(iter(lines), "")
+            warnings.warn(f"{name} is left out: {reason or type(error).__name__}", stacklevel=3)
+    return differences
+
+
+def _measured_erf(network: Network, searched: SearchedNetwork, level: str) -> MeasuredERF | None:
+    try:
+        return measure_on(network.images, searched, level, network.seed)
+    except ValueError as error:  # No gradient reaches the input of a network that has collapsed.
+        warnings.warn(f"{ERF_PICTURE} is left out: {error}", stacklevel=3)
+        return None
+
+
 def check_empty(folder: Path) -> None:
-    """Refuse a folder that holds something.
+    """Refuse a folder that holds something, but for what an earlier attempt has left unfinished.
 
     Raises:
         ValueError: If it does, or is no folder.
     """
+    recover_folder(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: must be a new or an empty folder, but is not empty.")
-
-
-@contextmanager
-def _staged(folder: Path) -> Iterator[Path]:
-    """A folder inside of another, whose files move there if nothing goes wrong."""
-    existed = folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stage = tempfile.TemporaryDirectory(dir=folder, prefix=".writing-")
-    except OSError as error:
-        raise ValueError(f"{folder}: cannot be written ({error.strerror}).") from None
-    done = False
-    try:
-        with stage as name:
-            yield Path(name)
-            for file in Path(name).iterdir():
-                file.replace(folder / file.name)
-            done = True
-    finally:
-        if not done and not existed:
-            folder.rmdir()

@@ -6,7 +6,7 @@ Both take any number of images at once.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +38,22 @@ def require_onnx() -> None:
         )
 
 
-def export_program(model: nn.Module, images: Tensor, file: Path) -> float:
+def export_program(
+    model: nn.Module,
+    images: Tensor,
+    file: Path,
+    outputs: Sequence[str] = ("scores",),
+    roots: Collection[str] = (),
+) -> float:
     """Write what `torch.export.load(FILE).module()` reads.
 
     Args:
         model: The network in evaluation mode, which gives one tensor or several.
         images: Normalised images `(images, channels, height, width)` to check with.
         file: Where to; its name ends in `.pt2`.
+        outputs: Names of the tensors that the network gives.
+        roots: Which of them are square roots. They are judged by their squares: near 0 a root
+            makes any rounding large.
 
     Returns:
         Largest difference between what the file gives and what the module gives.
@@ -55,16 +64,19 @@ def export_program(model: nn.Module, images: Tensor, file: Path) -> float:
     torch.export.save(_trace(model, images), file)
     loaded = torch.export.load(file).module()
     with torch.inference_mode():
-        return _largest_difference(model, images, loaded, file)
+        return _largest_difference(model, images, loaded, file, [n in roots for n in outputs])
 
 
 def export_onnx(
-    model: nn.Module, images: Tensor, file: Path, outputs: Sequence[str] = ("scores",)
+    model: nn.Module,
+    images: Tensor,
+    file: Path,
+    outputs: Sequence[str] = ("scores",),
+    roots: Collection[str] = (),
 ) -> float:
     """Write an ONNX file, with its weights inside.
 
-    Arguments, result and errors are those of `export_program`; `outputs` are the names of the
-    tensors that the network gives.
+    Arguments, result and errors are those of `export_program`.
     """
     import onnxruntime
 
@@ -84,7 +96,7 @@ def export_onnx(
         return tuple(map(torch.from_numpy, found))
 
     with torch.inference_mode():
-        return _largest_difference(model, images, run, file)
+        return _largest_difference(model, images, run, file, [n in roots for n in outputs])
 
 
 def _trace(model: nn.Module, images: Tensor) -> ExportedProgram:
@@ -101,20 +113,27 @@ def _trace(model: nn.Module, images: Tensor) -> ExportedProgram:
 
 
 def _largest_difference(
-    model: nn.Module, images: Tensor, other: Callable[[Tensor], Any], file: Path
+    model: nn.Module,
+    images: Tensor,
+    other: Callable[[Tensor], Any],
+    file: Path,
+    are_roots: Sequence[bool],
 ) -> float:
     """Compare on all images at once, and on one alone."""
     largest = 0.0
     for batch in (images, images[:1]):
-        for expected, found in zip(_tensors(model(batch)), _tensors(other(batch)), strict=True):
-            difference = float((found - expected).abs().max())
-            allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
+        pairs = zip(_tensors(model(batch)), _tensors(other(batch)), strict=True)
+        for (expected, found), is_root in zip(pairs, are_roots, strict=True):
+            largest = max(largest, float((found - expected).abs().max()))
+            judged, given = (expected.square(), found.square()) if is_root else (expected, found)
+            difference = float((given - judged).abs().max())
+            allowed = TOLERANCE * max(1.0, float(judged.abs().max()))
             if not difference <= allowed:
                 raise RuntimeError(
                     f"What {file.name} gives must be what the module gives, but differs by "
-                    f"{difference:g} for {len(batch)} image(s), where {allowed:g} is allowed."
+                    f"{difference:g}{' (squared)' if is_root else ''} for {len(batch)} image(s), "
+                    f"where {allowed:g} is allowed."
                 )
-            largest = max(largest, difference)
     return largest
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -16,8 +18,9 @@ from helpers import architecture, refusal, rfsearch
 from studies import open_storage, open_study, stored_study
 from torch import Tensor, nn
 
+from rfsearch.basics.atomic import NotWrittenError
 from rfsearch.export import formats as export_formats
-from rfsearch.export.export import Network, write_network
+from rfsearch.export.export import Network, check_empty, write_network
 from rfsearch.export.formats import export_program
 from rfsearch.export.trained_network import trained_network
 from rfsearch.network.network_folder import InputFormat, create_network, load_network
@@ -287,20 +290,21 @@ def test_a_folder_that_is_not_empty(searched: Path, tmp_path: Path) -> None:
     assert "must be a new or an empty folder" in line
 
 
-def test_a_target_that_cannot_be_written(
-    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*args: object, **options: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    out = tmp_path / "out"
-    monkeypatch.setattr("rfsearch.export.export.tempfile.TemporaryDirectory", refuse)
-    network = trained_network_of_noise()
-    with pytest.raises(ValueError, match=r"out: cannot be written \(Permission denied\)\."):
-        write_network(network, out, onnx=False)
+def test_a_target_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"cannot be written \(Not a directory\)\."):
-        write_network(network, tmp_path / "file" / "out", onnx=False)
+    for place in ("file/out", "x" * 300):
+        with pytest.raises(NotWrittenError, match=r": cannot be written \((Not a dir|File name)"):
+            write_network(trained_network_of_noise(), tmp_path / place, onnx=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_export_has_left_is_no_obstacle(tmp_path: Path) -> None:
+    left = tmp_path / "out" / ".writing-0123" / "new"
+    left.mkdir(parents=True)
+    (left / "config.json").touch()
+    os.utime(left.parent, (time.time() - 5,) * 2)
+    check_empty(tmp_path / "out")
+    assert not any((tmp_path / "out").iterdir())
 
 
 def test_a_missing_extra(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,10 +319,58 @@ def test_a_missing_extra(searched: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_export_that_fails_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rfsearch.export.export.export_program", lambda *_: 1 / 0)
+    monkeypatch.setattr("rfsearch.export.export.measure_latency", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_network(trained_network_of_noise(), tmp_path / "out", onnx=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("It differs by 0.1.\nFar too much."), r"It differs by 0\.1\."),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_a_format_that_fails_is_left_out_and_the_others_are_written(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def fail(model: object, images: object, file: Path, *_: object) -> float:
+        file.write_text("half")
+        raise error
+
+    monkeypatch.setattr("rfsearch.export.export.export_program", fail)
+    with pytest.warns(UserWarning, match=rf"^model\.pt2 is left out: {reason}$"):
+        result = rfsearch("export", searched, "--out", tmp_path / "out", "--no-onnx")
+    assert result.exit_code == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {
+        "model.pt2",
+        "model.onnx",
+    }
+    assert "model.pt2" not in result.stdout
+    assert "model.pt2" not in (tmp_path / "out" / "README.md").read_text()
+    load_network(tmp_path / "out")
+
+
+def test_a_format_that_is_left_out_does_not_stay_of_other_weights(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rfsearch.export.export.export_program", lambda *_: 1 / 0)
+    with pytest.warns(UserWarning, match="left out"):
+        write_network(trained_network_of_noise(), exported, onnx=False)
+    assert {path.name for path in exported.iterdir()} == FILES - {"model.pt2", "model.onnx"}
+
+
+def test_a_network_that_sees_nothing_is_written_without_its_erf(tmp_path: Path) -> None:
+    network = trained_network_of_noise()
+    for weights in network.model.parameters():
+        nn.init.zeros_(weights)
+    with pytest.warns(UserWarning, match=r"^erf\.png is left out: "):
+        assert set(write_network(network, tmp_path / "out", onnx=False)) == {"model.pt2"}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "erf.png" not in card
+    assert "# A network found by an architecture search" in card
 
 
 def trained_network_of_noise() -> Network:
@@ -336,3 +388,21 @@ def test_scores_that_differ_are_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match=r"^What m\.pt2 gives must be what the module"):
         export_program(Undecided(), torch.rand(2, 1), tmp_path / "m.pt2")
+
+
+@pytest.mark.parametrize(("rounding", "passes"), [(7e-8, True), (1e-3, False)])
+def test_roots_are_judged_before_the_root(tmp_path: Path, rounding: float, passes: bool) -> None:
+    """7e-8 rounded to 0 makes a difference of 2.6e-4 after the root."""
+
+    class Root(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * 0 + (0.0 if torch.compiler.is_exporting() else rounding)).sqrt()
+
+    arguments = (Root(), torch.rand(2, 1), tmp_path / "m.pt2", ("scores",))
+    with pytest.raises(RuntimeError, match=r"differs by 0\.000264575 for 2|differs by 0\.03162"):
+        export_program(*arguments)
+    if passes:
+        assert export_program(*arguments, roots=("scores",)) == pytest.approx(rounding**0.5)
+    else:
+        with pytest.raises(RuntimeError, match=r"differs by 0\.001 \(squared\) for 2 image"):
+            export_program(*arguments, roots=("scores",))
