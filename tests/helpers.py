@@ -13,7 +13,7 @@ from studies import all_closed
 from torch import nn
 from typer.testing import CliRunner
 
-from rfsearch.cli.main import app
+from rfsearch.cli.app import app
 from rfsearch.data.augmentation import UNVARIED, Batch, Variation
 from rfsearch.measure.erf import measure_erf
 from rfsearch.network.architecture import Architecture

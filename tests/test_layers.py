@@ -208,7 +208,7 @@ def test_modules_that_only_their_room_uses_have_an_underscore() -> None:
         names = {name.removeprefix("rfsearch.") for name, _ in found}
         used |= {name for name in names if room_of(name) != path.parent.name}
     hidden = {module for module in FILES if "._" in module}
-    commands = {module for module in siblings("cli.main") if "._" not in module}
+    commands = {module for module in siblings("cli.app") if "._" not in module}
     assert set(FILES) - used - hidden - commands == set()
 
 

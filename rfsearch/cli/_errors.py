@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import typer
 
+from rfsearch.basics.atomic import NotWrittenError
 from rfsearch.storage.errors import DatabaseLostError
 
 
@@ -24,7 +25,22 @@ def user_mistakes() -> Iterator[None]:
     except _Bug as bug:
         raise bug.__cause__ or bug from None
     except (ValueError, OSError, DatabaseLostError) as error:
+        refuse(_said(error))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn a file that cannot be written, wherever that comes from, into one line and code 2."""
+    try:
+        yield
+    except NotWrittenError as error:
         refuse(str(error))
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}."
+    return str(error)
 
 
 def refuse(message: str) -> NoReturn:
@@ -39,9 +55,14 @@ def refuse(message: str) -> NoReturn:
 
 @contextmanager
 def as_bugs() -> Iterator[None]:
-    """Keep the traceback of what goes wrong inside, even inside `user_mistakes`."""
+    """Keep the traceback of what goes wrong inside, even inside `user_mistakes`.
+
+    A file that cannot be written is nobody's bug.
+    """
     try:
         yield
+    except NotWrittenError:
+        raise
     except (ValueError, OSError) as error:
         raise _Bug from error
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from rfsearch.cli._device import check_device
-from rfsearch.cli._errors import as_bugs, refuse, user_mistakes
+from rfsearch.cli._errors import as_bugs, user_mistakes
 from rfsearch.cli._search import (
     DeviceOption,
     ExperimentArgument,
@@ -135,6 +135,8 @@ def _print_results(study: optuna.Study, experiment: Experiment) -> None:
     from rfsearch.analysis.front import front_table
     from rfsearch.report.terminal import gate_summary, trained_table, write_report
 
+    # First of all: whoever reads what is printed may have gone.
+    files = write_report(study, experiment)
     frame = trials_dataframe(study)
     Console().print(trained_table(frame))
     objectives = experiment.config.search.objectives
@@ -143,10 +145,6 @@ def _print_results(study: optuna.Study, experiment: Experiment) -> None:
     typer.echo(gate_summary(frame))
     for gate, allowed in experiment.constraint.ranges().items():
         typer.echo(f"{gate} gate: {allowed}")
-    try:
-        files = write_report(study, experiment)
-    except OSError as error:
-        refuse(f"{experiment.folder}: results cannot be written here ({error.strerror}).")
     typer.echo(f"table   {files.trials}")
     typer.echo(f"figure  {files.figure}")
     if files.front is not None:

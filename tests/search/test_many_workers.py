@@ -15,7 +15,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from rfsearch.cli.main import app
+from rfsearch.cli.app import app
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "many_workers"
 sys.path.append(str(FOLDER))
