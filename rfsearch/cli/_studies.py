@@ -70,7 +70,7 @@ def find_study(
     elif storage is None:
         raise ValueError("An experiment's folder or `--storage` must be given, but got neither.")
     _check_file(storage)
-    with open_storage(storage) as opened:
+    with open_storage(storage, read_only=True) as opened:
         names = optuna.get_all_study_names(opened)
         if name is None and len(names) == 1:
             name = names[0]

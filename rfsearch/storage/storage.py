@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-import sqlite3
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import optuna
 from optuna.storages import GrpcStorageProxy, RDBStorage, get_storage
 from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
+from rfsearch.storage._sqlite import lock_for_update, one_at_a_time, reading, writing
 from rfsearch.storage.database_url import GRPC, parse_url, shown, without_password
 from rfsearch.storage.retrying_storage import (
     PATIENCE,
@@ -30,7 +31,7 @@ _LONGEST_PAUSE = 5.0
 
 
 def open_storage(
-    address: str, *, patience: float = PATIENCE, wait: float = 0.0
+    address: str, *, patience: float = PATIENCE, wait: float = 0.0, read_only: bool = False
 ) -> RetryingStorage:
     """Connect to a database and make Optuna's tables in it if there are none.
 
@@ -40,6 +41,8 @@ def open_storage(
         address: As `--storage` takes it.
         patience: Seconds that the database may be away later.
         wait: Seconds to wait for a database that cannot be reached now.
+        read_only: Whether it is only read: no tables are made, and a SQLite file may lie where
+            nothing can be written.
 
     Raises:
         ValueError: If it cannot be reached or used; one line without password.
@@ -47,7 +50,7 @@ def open_storage(
     url = parse_url(address)
     mask = functools.partial(without_password, url=url)
     try:
-        inner = _connect_when_ready(url, mask, wait)
+        inner = _connect_when_ready(url, mask, wait, read_only)
     except ImportError as error:
         driver = error.name or url.drivername
         extra = f"rfsearch[{url.get_backend_name()}]"
@@ -67,12 +70,12 @@ def open_storage(
 
 
 def _connect_when_ready(
-    url: URL, mask: Callable[[str], str], wait: float
+    url: URL, mask: Callable[[str], str], wait: float, read_only: bool
 ) -> _Database | GrpcStorageProxy:
     start, pause = time.monotonic(), 0.2
     while True:
         try:
-            return _connect(url)
+            return _connect(url, read_only=read_only)
         except Exception as error:
             busy = _is_being_made(error)
             if time.monotonic() - start >= (_TABLES if busy else wait):
@@ -87,69 +90,49 @@ def _connect_when_ready(
 
 def _is_being_made(error: Exception) -> bool:
     text = str(error).lower()
-    signs = ("already exists", "duplicate", "database is locked")
+    signs = ("already exists", "duplicate", "unique constraint", "database is locked")
     return isinstance(error, DBAPIError) and any(sign in text for sign in signs)
-
-
-class _SQLite(sqlite3.Connection):
-    """Writes ahead: workers read while one of them writes, and no write waits for the disk.
-
-    A killed process loses nothing. A power cut may lose the last second, but damages nothing.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        try:
-            self.execute("PRAGMA journal_mode=WAL")
-            self.execute("PRAGMA synchronous=NORMAL")
-        except sqlite3.Error:  # No database, or in no place to write.
-            self.close()
-            raise
 
 
 class _Database(RDBStorage):
     """Optuna's storage in a database, whose connections can be closed."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, read_only: bool) -> None:
         # Optuna takes braces for fields to fill in.
         text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-        try:
-            super().__init__(text, engine_kwargs=_engine_options(url))
-        except BaseException:
-            if hasattr(self, "engine"):
-                self.engine.dispose()
-            raise
-        if self.engine.name == "sqlite":
-            event.listen(self.engine, "before_execute", _lock_for_update)
+        is_sqlite = url.get_backend_name() == "sqlite"
+        with ExitStack() as if_it_fails:
+            options = _server_options(url)
+            if is_sqlite:
+                access = reading(url) if read_only else writing()
+                options = access.options
+                if_it_fails.callback(access.end)
+            if_it_fails.callback(self._dispose)
+            with one_at_a_time(url) if is_sqlite and not read_only else nullcontext():
+                super().__init__(text, engine_kwargs=options, skip_table_creation=read_only)
+            self._end = if_it_fails.pop_all()
+        if is_sqlite:
+            event.listen(self.engine, "before_execute", lock_for_update)
+
+    def _dispose(self) -> None:
+        if hasattr(self, "engine"):
+            self.engine.dispose()
 
     def close(self) -> None:
         """Close all connections."""
         self.remove_session()
-        self.engine.dispose()
+        self._end.close()
 
 
-def _connect(url: URL) -> _Database | GrpcStorageProxy:
-    return _connect_to_proxy(url) if url.drivername == GRPC else _Database(url)
+def _connect(url: URL, *, read_only: bool) -> _Database | GrpcStorageProxy:
+    if url.drivername == GRPC:
+        return _connect_to_proxy(url)
+    return _Database(url, read_only=read_only)
 
 
-def _lock_for_update(connection: Connection, statement: Any, *_: Any) -> None:
-    """Lock the database where others lock rows.
-
-    SQLAlchemy leaves `FOR UPDATE` out for SQLite, which knows no such thing. Then two workers can
-    both read that a trial waits, or has no end yet, before either writes: both would run it, or
-    both put it back.
-    """
-    locks = getattr(statement, "_for_update_arg", None) is not None
-    if locks and not connection.connection.in_transaction:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _engine_options(url: URL) -> dict[str, Any]:
+def _server_options(url: URL) -> dict[str, Any]:
     """A worker needs one connection for its trial and one for its heartbeat."""
     kind = url.get_backend_name()
-    if kind == "sqlite":
-        # Writers take turns: each waits so many seconds for the others.
-        return {"connect_args": {"timeout": 60, "factory": _SQLite}}
     options: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 2, "max_overflow": 2}
     if kind == "postgresql":
         # A server that has vanished without a word is noticed after a minute.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,14 @@ def test_a_database_that_is_none(tmp_path: Path) -> None:
     assert "not a usable Optuna database" in refusal(result)
     secret = "postgresql://user:secret@localhost:1/db"
     assert "secret" not in refusal(rfsearch("report", "--storage", secret))
+
+
+def test_a_study_that_can_only_be_read(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with tempfile.TemporaryDirectory() as elsewhere:
+        result = rfsearch("report", "--storage", url, "--out", Path(elsewhere) / "out.html")
+    assert result.exit_code == 0, result.output
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

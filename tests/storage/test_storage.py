@@ -1,19 +1,28 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import os
+import shutil
+import sqlite3
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 import sqlalchemy
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
+from sqlalchemy.engine import URL
 from studies import load_study, open_storage
+
+from rfsearch.storage import storage
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments" / "many_workers"))
 from postgres import PostgresServer, postgres  # from the folder above
@@ -85,6 +94,106 @@ def test_sqlite_lets_others_read_while_one_writes(tmp_path: Path) -> None:
     study.optimize(objective, n_trials=2)
     assert len(load_study("a", address).trials) == 2
     assert (tmp_path / "a{b}.db").read_bytes()[18:20] == b"\x02\x02"  # Written ahead.
+
+
+def readers(address: str) -> list[int]:
+    """Which trials are seen by who can only read."""
+    with storage.open_storage(address, read_only=True) as opened:
+        return [t.number for t in optuna.load_study(study_name="a", storage=opened).trials]
+
+
+@pytest.fixture
+def foreign_folder() -> Iterator[Path]:
+    """A folder in which the test can read, but not write, once `as_nobody` is entered."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "a b?c"
+        Path(name).chmod(0o755)
+        folder.mkdir(mode=0o755)
+        yield folder
+        folder.chmod(0o755)
+
+
+@contextmanager
+def as_nobody(folder: Path) -> Iterator[None]:
+    before = set(folder.iterdir())
+    folder.chmod(0o555)
+    for file in before:
+        file.chmod(0o444)
+    is_root = os.getuid() == 0
+    if is_root:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.setresuid(0, 0, 0)
+        assert set(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("left", ["closed", "in use", "killed", "copied without its index"])
+def test_a_study_is_read_where_nothing_can_be_written(foreign_folder: Path, left: str) -> None:
+    address = URL.create("sqlite", database=str(foreign_folder / "a.db")).render_as_string()
+    with storage.open_storage(address) as opened:
+        study = optuna.create_study(study_name="a", storage=opened)
+        study.optimize(objective, n_trials=3)
+        if left != "closed":
+            kept = shutil.copytree(foreign_folder, foreign_folder.parent / "kept")
+            assert (kept / "a.db-wal").stat().st_size > 0
+        if left == "in use":
+            with as_nobody(foreign_folder):
+                assert readers(address) == [0, 1, 2]
+    if left in ("killed", "copied without its index"):
+        shutil.rmtree(foreign_folder)
+        kept.rename(foreign_folder)
+        if left != "killed":
+            (foreign_folder / "a.db-shm").unlink()
+    with as_nobody(foreign_folder):
+        assert readers(address) == [0, 1, 2]
+
+
+def test_reading_leaves_no_tables_and_no_files_behind(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "diary.db")
+    other.execute("CREATE TABLE diary (day TEXT)")
+    other.close()
+    before = (tmp_path / "diary.db").read_bytes()
+    with pytest.raises(ValueError, match="not a usable Optuna database"):
+        storage.open_storage(f"sqlite:///{tmp_path / 'diary.db'}", read_only=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["diary.db"]
+    tables = sqlite3.connect(tmp_path / "diary.db")
+    assert tables.execute("SELECT name FROM sqlite_master").fetchall() == [("diary",)]
+    tables.close()
+    assert len((tmp_path / "diary.db").read_bytes()) == len(before)
+
+
+def test_workers_that_start_at_once_make_one_database(tmp_path: Path) -> None:
+    """Threads here, and processes that are copies of this one."""
+    number, errors = 6, list[Exception]()
+    start, context = threading.Barrier(number), multiprocessing.get_context("fork")
+    at_once = context.Barrier(number)
+
+    def make(name: str, barrier: Any) -> None:
+        barrier.wait(timeout=60)
+        with storage.open_storage(f"sqlite:///{tmp_path / name}") as opened:
+            optuna.create_study(study_name="a", storage=opened, load_if_exists=True).ask()
+
+    def work() -> None:
+        try:
+            make("threads.db", start)
+        except Exception as error:
+            errors.append(error)
+
+    processes = [context.Process(target=make, args=("forks.db", at_once)) for _ in range(number)]
+    for process in processes:
+        process.start()
+    threads = [threading.Thread(target=work) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for one in (*processes, *threads):
+        one.join()
+    assert errors == []
+    assert [process.exitcode for process in processes] == [0] * number
+    for name in ("threads.db", "forks.db"):
+        assert len(load_study("a", f"sqlite:///{tmp_path / name}").trials) == number
 
 
 @pytest.mark.parametrize(
