@@ -47,7 +47,7 @@ def guarded_output() -> Iterator[None]:
     Raises:
         SystemExit: If standard output cannot be written. Where its reader has gone, as `head` does
             once it has seen enough, silently and with code 141, as a program that SIGPIPE ends.
-            Else with one line and code 2.
+            Else with one line and code 2; where that says that the terminal has gone, with 129.
     """
     before = sys.stdout, sys.stderr
     sys.stdout = _guarded(sys.stdout, must_be_written=True, errors="replace")
@@ -64,7 +64,7 @@ def guarded_output() -> Iterator[None]:
         error = lost.__cause__
         if isinstance(error, OSError) and error.errno != errno.EPIPE:
             print(f"error: standard output cannot be written ({error.strerror}).", file=sys.stderr)
-            raise SystemExit(2) from None
+            raise SystemExit(128 + signal.SIGHUP if error.errno == errno.EIO else 2) from None
         raise SystemExit(128 + signal.SIGPIPE) from None
     finally:
         sys.stdout, sys.stderr = before

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+import signal
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,15 +39,43 @@ TrialsPerGpuOption = Annotated[
     int | None,
     typer.Option(min=1, help="Workers that share each GPU, for networks too small to fill one."),
 ]
+
+
+def _not_nan(value: float) -> float:
+    """What typer's own bounds let through."""
+    if math.isnan(value):
+        raise typer.BadParameter("nan is no number of seconds.")
+    return value
+
+
 HeartbeatOption = Annotated[
     float,
     typer.Option(
-        min=0.1, help="Seconds between signs of life; lost after five that others do not see."
+        min=0.1,
+        max=86_400,
+        callback=_not_nan,
+        help="Seconds between signs of life; lost after five that others do not see.",
     ),
 ]
 GraceOption = Annotated[
-    float, typer.Option(min=0.1, help="Seconds to hand back a trial after SIGTERM.")
+    float,
+    typer.Option(
+        min=0.1,
+        max=86_400,
+        callback=_not_nan,
+        help="Seconds to hand back a trial after SIGTERM or a lost connection.",
+    ),
 ]
+
+
+def say_what_is_waited_for(number: signal.Signals) -> None:
+    """Answer the first signal to stop at once."""
+    text = f"{number.name}: waiting until running trials can be handed back"
+    text += " (Ctrl-C again to stop at once)." if number == signal.SIGINT else "."
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except RuntimeError:  # The signal came while something else was being printed.
+        os.write(2, f"{text}\n".encode())
 
 
 def study_address(experiment: Experiment, storage: str | None, name: str | None) -> StudyAddress:

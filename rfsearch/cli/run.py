@@ -22,6 +22,7 @@ from rfsearch.cli._search import (
     StorageOption,
     StudyOption,
     TrialsPerGpuOption,
+    say_what_is_waited_for,
     study_address,
 )
 
@@ -64,7 +65,7 @@ def run(
 
         from rfsearch.search.devices import workers_for
         from rfsearch.search.experiment import Experiment
-        from rfsearch.search.interrupts import Interrupts
+        from rfsearch.search.interrupts import AFTER_GRACE, Interrupts
         from rfsearch.search.study import exclusive, open_study
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -81,13 +82,14 @@ def run(
         if on == Place.RAY and not address.is_shared:
             raise ValueError("--on ray needs --storage: a database that all nodes reach.")
     with user_mistakes(), ExitStack() as until_the_end:
-        lock = until_the_end.enter_context(ExitStack())
+        share_folder = None
         if not address.is_shared:
-            lock.enter_context(exclusive(loaded.folder))
+            locked = exclusive(loaded.folder, wait=grace + 2 * AFTER_GRACE)
+            share_folder = until_the_end.enter_context(locked)
         opened = until_the_end.enter_context(
             open_study(loaded, address, alone=not address.is_shared)
         )
-        interrupts = Interrupts(grace)
+        interrupts = Interrupts(grace, say_what_is_waited_for)
         if on == Place.RAY:
             from rfsearch.cli._worker_pool import search_on_ray
             from rfsearch.search.ray_workers import RayJob
@@ -100,8 +102,9 @@ def run(
         else:
             from rfsearch.cli._worker_pool import search_together
 
-            lock.close()  # The workers share the folder.
-            options = ["--heartbeat", str(heartbeat), "--grace", str(grace)]
+            if share_folder is not None:
+                share_folder()
+            options = ["--lifeline", "--heartbeat", str(heartbeat), "--grace", str(grace)]
             options += ["--device", device] if device else []
             if trials_per_gpu is not None:
                 options += ["--trials-per-gpu", str(trials_per_gpu)]

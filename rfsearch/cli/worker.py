@@ -18,6 +18,7 @@ from rfsearch.cli._search import (
     StorageOption,
     StudyOption,
     TrialsPerGpuOption,
+    say_what_is_waited_for,
     study_address,
 )
 
@@ -37,14 +38,20 @@ def worker(
         Path | None,
         typer.Option(help="Folder for checkpoints, on a file system that all workers share."),
     ] = None,
+    lifeline: Annotated[
+        bool, typer.Option("--lifeline", hidden=True, help="End when standard input does.")
+    ] = False,
 ) -> None:
     """Take part in a search; any number may, on any machine, and come and go."""
+    from rfsearch.search.interrupts import Interrupts, end_with_standard_input
+
+    if lifeline:  # Before anything that takes long.
+        end_with_standard_input(grace)
     with user_mistakes(), ExitStack() as until_the_end:
         import optuna
 
         from rfsearch.search.devices import free_device, workers_for
         from rfsearch.search.experiment import Experiment
-        from rfsearch.search.interrupts import Interrupts
         from rfsearch.search.study import open_study, together
         from rfsearch.search.worker import Worker
         from rfsearch.storage.retrying_storage import PATIENCE
@@ -63,7 +70,7 @@ def worker(
         opened = until_the_end.enter_context(
             open_study(loaded, address, alone=False, wait=PATIENCE)
         )
-        interrupts = Interrupts(grace)
+        interrupts = Interrupts(grace, say_what_is_waited_for)
         with as_bugs():
             code = _work(
                 Worker(

@@ -2,44 +2,59 @@
 
 An interrupt in the middle of a write to the database can be lost there, or come out as another
 error. So the first one is only noted, for the search to look at between its steps. After SIGTERM
-there is a grace time, since whoever sends it kills soon after; Ctrl-C may take as long as an
-epoch.
+there is a grace time, since whoever sends it kills soon after, and after SIGHUP, whose sender has
+gone; Ctrl-C may take as long as a step. SIGHUP that was ignored, as `nohup` wants it, stays so.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-_STOP = (signal.SIGINT, signal.SIGTERM)
+#: What asks a program to end. A lost connection may send SIGHUP several times.
+STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Seconds after the grace time that whoever watches a worker gives it before killing it.
+AFTER_GRACE = 5.0
+
+
+def _say_nothing(number: signal.Signals) -> None:
+    pass
 
 
 class Interrupts:
-    """Notes the first SIGINT or SIGTERM inside a `with` block; a second one interrupts at once.
+    """Notes the first signal to stop inside a `with` block; a second one interrupts at once.
 
     Args:
-        grace: Seconds after SIGTERM at which it interrupts by itself.
+        grace: Seconds after SIGTERM or SIGHUP at which it interrupts by itself.
+        say: Called with the first signal as soon as it comes.
 
     Attributes:
         requested: The signal, once there was one.
     """
 
-    def __init__(self, grace: float = 20.0) -> None:
+    def __init__(
+        self, grace: float = 20.0, say: Callable[[signal.Signals], None] = _say_nothing
+    ) -> None:
         self.grace = grace
         self.requested: signal.Signals | None = None
+        self._say = say
+        self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         # Only the main thread may set how signals are handled.
-        self._is_main = threading.current_thread() is threading.main_thread()
-        if self._is_main:
-            self._previous: dict[signal.Signals, Any] = {
-                number: signal.getsignal(number) for number in (*_STOP, signal.SIGALRM)
-            }
-            for number in _STOP:
-                signal.signal(number, self._note)
-            signal.signal(signal.SIGALRM, _interrupt)
+        if threading.current_thread() is threading.main_thread():
+            handlers = dict.fromkeys(STOP, self._note) | {signal.SIGALRM: _interrupt}
+            for number, handler in handlers.items():
+                previous = signal.getsignal(number)
+                if number == signal.SIGHUP and previous == signal.SIG_IGN:
+                    continue
+                self._previous[number] = previous
+                signal.signal(number, handler)
         return self
 
     def __exit__(
@@ -48,10 +63,11 @@ class Interrupts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._is_main:
+        if self._previous:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            for number, handler in self._previous.items():
-                signal.signal(number, handler)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
 
     def raise_if_requested(self) -> None:
         """Interrupt here.
@@ -63,12 +79,32 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = signal.Signals(number)
-        for name in _STOP:
-            signal.signal(name, _interrupt)
-        if number == signal.SIGTERM:
+        if self.requested and number != signal.SIGHUP:
+            raise KeyboardInterrupt
+        is_timed = signal.getitimer(signal.ITIMER_REAL)[0] > 0
+        if number != signal.SIGINT and not is_timed:
             signal.setitimer(signal.ITIMER_REAL, self.grace)
+        if not self.requested:
+            self.requested = signal.Signals(number)
+            self._say(self.requested)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def end_with_standard_input(grace: float) -> None:
+    """End this process, as SIGTERM does, once its standard input ends.
+
+    Whoever starts a worker holds the other end of it, which the system closes however that
+    process ends. A worker that does not end within its grace time is killed.
+    """
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace + AFTER_GRACE)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()

@@ -1,4 +1,8 @@
-"""Several worker processes on this machine, watched by the one that started them."""
+"""Several worker processes on this machine, watched by the one that started them.
+
+Should that be killed, the workers notice that their standard input ends, and hand back their
+trials (`rfsearch.search.interrupts.end_with_standard_input`).
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rfsearch.search.interrupts import AFTER_GRACE, STOP
+
 #: Workers that may be killed, for each that was started, before a trial is finished.
 _DEATHS = 3
 #: Exit code of a user's mistake.
 _MISTAKE = 2
+#: Exit codes of a worker that has ended as it should.
+_ENDED = {0, *(128 + number for number in STOP)}
 
 
 class LocalWorkers:
     """Starts workers, and replaces those that were killed.
 
     Args:
-        command: What starts a worker. It ends with code 0 when the search is over.
+        command: What starts a worker. It ends with code 0 when the search is over, and when its
+            standard input ends.
         number: How many to start.
         log: File that takes in what they say.
         environment: Variables beside this process's own. Unless either of them sets
@@ -43,11 +52,14 @@ class LocalWorkers:
         self._environment = _threads(number) | os.environ | environment
         self._grace = grace
         self._running: list[subprocess.Popen[bytes]] = []
+        self._lifeline: tuple[int, int] | None = None
+        self._are_told = False
         self._deaths = 0
         self._finished = -1
 
     def __enter__(self) -> Self:
         self.log.write_bytes(b"")
+        self._lifeline = os.pipe()
         self._running = [self._start() for _ in range(self.number)]
         return self
 
@@ -76,11 +88,13 @@ class LocalWorkers:
         for process in ended:
             self._running.remove(process)
             assert process.returncode is not None
+            if self._are_told:  # However it ended: some had not begun yet.
+                continue
             if process.returncode < 0:
                 self._replace(process.returncode)
             elif process.returncode == _MISTAKE:
                 raise ValueError(self._last_words())
-            elif process.returncode not in (0, 128 + signal.SIGTERM):
+            elif process.returncode not in _ENDED:
                 raise RuntimeError(f"A worker has failed ({self._last_words()}); see {self.log}.")
         return bool(self._running)
 
@@ -94,11 +108,12 @@ class LocalWorkers:
         self._running.append(self._start())
 
     def _start(self) -> subprocess.Popen[bytes]:
+        assert self._lifeline is not None
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C is for this process, which passes it on once.
             return subprocess.Popen(
                 self.command,
-                stdin=subprocess.DEVNULL,
+                stdin=self._lifeline[0],
                 stdout=log,
                 stderr=log,
                 env=self._environment,
@@ -106,7 +121,8 @@ class LocalWorkers:
             )
 
     def tell(self, number: signal.Signals) -> None:
-        """Send a signal to all."""
+        """Send a signal to all, which tells them to end."""
+        self._are_told = True
         for process in self._running:
             if process.poll() is None:
                 process.send_signal(number)
@@ -114,7 +130,7 @@ class LocalWorkers:
     def stop(self) -> None:
         """End those that still run: give them the grace time to hand back their trials."""
         self.tell(signal.SIGTERM)
-        end = time.monotonic() + self._grace + 5
+        end = time.monotonic() + self._grace + AFTER_GRACE
         for process in self._running:
             try:
                 process.wait(max(0.0, end - time.monotonic()))
@@ -122,6 +138,9 @@ class LocalWorkers:
                 process.kill()
                 process.wait()
         self._running = []
+        for end_of_pipe in self._lifeline or ():
+            os.close(end_of_pipe)
+        self._lifeline = None
 
     def _last_words(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

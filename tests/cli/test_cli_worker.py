@@ -146,6 +146,15 @@ def test_a_database_that_fails_for_good_ends_with_one_line(
     assert rfsearch("run", folder, "--device", "cpu").exit_code == 0  # Nothing is damaged.
 
 
+@pytest.mark.parametrize("option", ["--grace", "--heartbeat"])
+@pytest.mark.parametrize("seconds", ["inf", "nan", "0", "-1", "1e9"])
+def test_seconds_that_are_none(folder: Path, option: str, seconds: str) -> None:
+    for command in ("run", "worker"):
+        result = rfsearch(command, folder, option, seconds)
+        assert result.exit_code == 2
+        assert option in result.stderr
+
+
 # -- real processes ---------------------------------------------------------------------------
 
 
@@ -168,6 +177,49 @@ def test_a_worker_that_is_told_to_stop_hands_its_trial_back(tmp_path: Path) -> N
     assert (interrupted.state, waiting.state) == (TrialState.FAIL, TrialState.WAITING)
     assert waiting.user_attrs[RETRY_OF] == interrupted.number
     assert list(folder.glob("checkpoints/*/*/last"))
+
+
+def until_two_are_training(process: subprocess.Popen[str], folder: Path) -> None:
+    while len(list(folder.glob("checkpoints/*/*/last"))) < 2:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_several_workers_are_told_to_stop(tmp_path: Path, number: signal.Signals) -> None:
+    folder = write_experiment(tmp_path / "long", min_size=5, epochs=100_000)
+    process = start("run", folder, "--workers", 2, "--grace", 10)
+    try:
+        until_two_are_training(process, folder)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number
+    assert "Traceback" not in stderr
+    assert f"{number.name}: waiting until running trials can be handed back" in stderr
+    assert "0 trained to the end" in stdout
+    waiting = [t for t in stored_trials(folder) if t.state == TrialState.WAITING]
+    assert len(waiting) == 2
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_search_that_was_killed(tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path / "long", min_size=5, epochs=100_000)
+    command = [sys.executable, "-m", "rfsearch.cli.main", "run", str(folder), "--workers", "2"]
+    command += ["--device", "cpu", "--grace", "10"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until_two_are_training(process, folder)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    with (
+        pytest.warns(UserWarning, match=f"process {process.pid} was killed here"),
+        exclusive(folder, wait=120),
+    ):
+        states = [trial.state for trial in stored_trials(folder)]
+    assert TrialState.RUNNING not in states
+    assert states.count(TrialState.WAITING) == 2
 
 
 @pytest.mark.slow

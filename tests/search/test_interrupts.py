@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from rfsearch.search.interrupts import Interrupts
+from rfsearch.search.interrupts import STOP, Interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +41,73 @@ def test_nothing_is_noted_outside() -> None:
     assert not interrupts.requested
 
 
-def test_sigterm_interrupts_by_itself_after_the_grace_time() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_interrupts_by_itself_after_the_grace_time(number: signal.Signals) -> None:
+    before = [signal.getsignal(one) for one in (*STOP, signal.SIGALRM)]
     with Interrupts(grace=0.2) as interrupts:
-        signal.raise_signal(signal.SIGTERM)
-        assert interrupts.requested == signal.SIGTERM
+        signal.raise_signal(number)
+        assert interrupts.requested == number
         with pytest.raises(KeyboardInterrupt):
             time.sleep(30)
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)] == before
+    assert [signal.getsignal(one) for one in (*STOP, signal.SIGALRM)] == before
+
+
+def test_the_first_signal_is_answered_at_once() -> None:
+    said: list[signal.Signals] = []
+    with Interrupts(say=said.append):
+        signal.raise_signal(signal.SIGTERM)
+        assert said == [signal.SIGTERM]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert said == [signal.SIGTERM]
+
+
+def test_a_lost_connection_may_be_told_twice_and_after_ctrl_c() -> None:
+    with Interrupts(grace=0.2) as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert interrupts.requested == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):  # Nobody will press it again.
+            time.sleep(30)
+
+
+def test_nohup_is_heeded() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGHUP)
+        assert not interrupts.requested
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+#: Waits until its standard input ends; `sys.argv[1]` says what it does about SIGTERM.
+ENDS = """
+import signal, sys, time
+from rfsearch.search import interrupts
+if sys.argv[1] == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+interrupts.AFTER_GRACE = 0.1
+interrupts.end_with_standard_input(0.1)
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("manner", "code"), [("obedient", -signal.SIGTERM), ("deaf", -signal.SIGKILL)]
+)
+def test_a_process_ends_with_its_standard_input(manner: str, code: int) -> None:
+    command = [sys.executable, "-c", ENDS, manner]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        assert process.poll() is None
+        process.stdin.close()
+        assert process.wait(timeout=60) == code
 
 
 def test_nothing_comes_after_the_end() -> None:

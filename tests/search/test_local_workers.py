@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -110,3 +112,55 @@ def test_no_worker_outlives_the_block(tmp_path: Path) -> None:
             time.sleep(0.02)
         processes = list(pool._running)
     assert [process.returncode for process in processes] == [-15, -15]
+
+
+#: Starts two workers which note when their standard input ends, and is killed with its group.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from rfsearch.search.local_workers import LocalWorkers
+folder = Path(sys.argv[1])
+note = "import os, pathlib, sys; print('up', flush=True); sys.stdin.read(); " + (
+    f"pathlib.Path({str(folder)!r}, str(os.getpid())).touch()"
+)
+with LocalWorkers([sys.executable, "-S", "-c", note], 2, folder / "log", {}, 0.1):
+    while (folder / "log").read_text().count("up") < 2:
+        pass
+    os.killpg(0, signal.SIGKILL)
+"""
+
+
+def test_workers_notice_that_who_started_them_was_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    process = subprocess.run(command, start_new_session=True, check=False)
+    assert process.returncode == -signal.SIGKILL
+    end = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 3:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("code", [None, 1])
+def test_workers_that_were_told_to_end_are_not_replaced(
+    tmp_path: Path, number: signal.Signals, code: int | None
+) -> None:
+    """However they end: by the signal where they had not begun yet, or with their own code."""
+    handles = f"signal.signal({number:d}, lambda *_: sys.exit({code}));"
+    script = f"import signal, sys, time; {handles if code is not None else USUAL}"
+    script += "print('up', flush=True); time.sleep(600)"
+    with workers(tmp_path, script) as pool:
+        while (tmp_path / "workers.log").read_text().count("up") < 2:
+            time.sleep(0.02)
+        pool.tell(number)
+        look_until_ended(pool)
+
+
+def test_a_worker_that_others_have_ended_is_no_failure(tmp_path: Path) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with workers(tmp_path, f"import sys; sys.exit({128 + number})") as pool:
+            look_until_ended(pool)
+
+
+#: A shell without job control starts background commands with SIGINT ignored.
+USUAL = "signal.signal(signal.SIGINT, signal.SIG_DFL);"

@@ -5,6 +5,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -481,3 +483,55 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     refusal = pytest.raises(ValueError, match=r"results cannot be written here \(Permission")
     with refusal, exclusive(tmp_path):
         pass
+
+
+# -- a search that was killed -----------------------------------------------------------------
+
+
+def killed_owner(folder: Path) -> int:
+    """A process that has had the folder for itself, and is no more."""
+    process = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    process.wait()
+    (folder / "run.lock").write_text(str(process.pid))
+    return process.pid
+
+
+def test_the_workers_of_a_killed_search_are_waited_for(folder: Path) -> None:
+    owner = killed_owner(folder)
+    left = threading.Event()
+
+    def work() -> None:
+        with together(folder):
+            left.wait(60)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    while not list(folder.glob("run.lock")):
+        time.sleep(0.01)
+    time.sleep(0.05)
+    threading.Timer(0.3, left.set).start()
+    with (
+        pytest.warns(UserWarning, match=rf"process {owner} was killed here; waiting"),
+        exclusive(folder, wait=60),
+    ):
+        assert (folder / "run.lock").read_text() == str(os.getpid())
+    worker.join()
+    assert (folder / "run.lock").read_text() == ""
+
+
+def test_other_workers_are_not_waited_for_for_ever(folder: Path) -> None:
+    killed_owner(folder)
+    refused = pytest.raises(ValueError, match="another process is searching here")
+    with together(folder), pytest.warns(UserWarning, match="waiting"), refused:
+        exclusive(folder, wait=0.1).__enter__()
+
+
+def test_a_search_shares_its_folder_with_its_workers_alone(folder: Path) -> None:
+    with exclusive(folder) as share:
+        with pytest.raises(ValueError, match="is searching here"):
+            together(folder).__enter__()
+        share()
+        with together(folder):
+            pass
+        with pytest.raises(ValueError, match=f"process {os.getpid()} is searching here"):
+            exclusive(folder, wait=60).__enter__()
