@@ -10,6 +10,7 @@ import pandas as pd
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from rfsearch.analysis.checked_trials import ATTRIBUTES, SCORES, checked_trials
 from rfsearch.analysis.pareto import undominated
 from rfsearch.search.promotion import goes_on
 from rfsearch.space.trial_attributes import BASELINE_SCORE, ENVIRONMENT, PROMOTED_FROM
@@ -19,46 +20,6 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-#: Columns in front of the parameters, with their types.
-_SCORES = {
-    "metric": "string",
-    "score_small": "Float64",
-    "score_medium": "Float64",
-    "score_large": "Float64",
-    "ap50": "Float64",
-}
-#: Columns behind the parameters, with their types.
-_ATTRIBUTES = {
-    "trf_size": "Int64",
-    "erf_expected": "Float64",
-    "erf_init": "Float64",
-    "erf_trained": "Float64",
-    "erf_ratio": "Float64",
-    "erf_ratio_expected": "Float64",
-    "erf_ratio_trained": "Float64",
-    "erf_clipped": "Float64",
-    "output_stride": "Int64",
-    "params_m": "Float64",
-    "flops_g": "Float64",
-    "training_memory_mb": "Float64",
-    "latency_ms": "Float64",
-    "peak_memory_mb": "Float64",
-    "erf_misfit": "Float64",
-    "train_seconds": "Float64",
-    "seed": "Int64",
-    "device": "string",
-    "batch_halved": "boolean",
-    "baseline": "string",
-    "duplicate_of": "Int64",
-    "levels": "string",
-    "retry_of": "Int64",
-    "promoted_from": "Int64",
-    "promoted_to": "Int64",
-    "findings": "string",
-    "global_layers": "string",
-    "rejected_by": "string",
-    "reason": "string",
-}
 #: ERF ratios and the sizes that they are ratios of.
 _RATIOS = {
     "erf_ratio": "erf_init",
@@ -70,7 +31,9 @@ _RATIOS = {
 def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     """One tidy row per trial, with the same typed columns whatever the task and the trials.
 
-    Sizes are in px; what a trial has not is missing. The columns, beside one for each parameter:
+    Sizes are in px; what a trial has not is missing. A trial that cannot be read, or whose
+    attributes are of other kinds than what this program writes, is named in a warning; its row
+    says no more than that it has failed. The columns, beside one for each parameter:
 
     - `number`, `state`, and `value`, the score of candidates trained to the end, which is the
       first of several objectives;
@@ -114,26 +77,26 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
       study's objectives and as good in all; with one objective, whether it is the best;
     - `duration_seconds`.
     """
-    trials = study.get_trials(deepcopy=False)
+    trials = checked_trials(study)
     columns: dict[str, pd.Series[Any]] = {
         "number": pd.Series([trial.number for trial in trials], dtype="int64"),
         "state": pd.Series([trial.state.name for trial in trials], dtype="string"),
         "value": pd.Series([_value(trial) for trial in trials], dtype="Float64"),
     }
-    for name, dtype in _SCORES.items():
+    for name, dtype in SCORES.items():
         columns[name] = _attribute(trials, name, dtype)
     for name in _parameter_names(trials):
         columns[name] = pd.Series([trial.params.get(name) for trial in trials]).convert_dtypes()
-    for name, dtype in _ATTRIBUTES.items():
-        if name == "device":
-            columns[name] = pd.Series([_device(trial) for trial in trials], dtype=dtype)
-        elif name not in _RATIOS:
-            columns[name] = _attribute(trials, name, dtype)
-        else:
-            columns[name] = pd.Series(index=range(len(trials)), dtype=dtype)
-    columns["promoted_to"] = _promoted_to(trials)
-    for ratio, size in _RATIOS.items():
-        columns[ratio] = columns[size] / columns["trf_size"]
+    for name, dtype in ATTRIBUTES.items():
+        columns[name] = _attribute(trials, name, dtype)
+        if name == "erf_trained":
+            for ratio, size in _RATIOS.items():
+                columns[ratio] = columns[size] / columns["trf_size"]
+        elif name == "seed":
+            devices = [_device(trial) for trial in trials]
+            columns["device"] = pd.Series(devices, dtype="string")
+        elif name == PROMOTED_FROM:
+            columns["promoted_to"] = _promoted_to(trials)
     for key in CONSTRAINT_KEYS.values():
         values = [trial.constraints.get(key) for trial in trials]
         columns[key] = pd.Series(values, dtype="Float64")

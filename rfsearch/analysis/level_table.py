@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from rfsearch.analysis.checked_trials import checked_trials
+
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
@@ -23,11 +25,8 @@ def levels_dataframe(study: optuna.Study) -> pd.DataFrame:
     `trf_size`, `erf_expected`; `erf_ratio_expected`; `part_low` and `part_high`, the object
     sizes that the level is for. Trials without the attribute `levels` have no row: a network with
     a single map is described by `rfsearch.trials_dataframe` alone.
-
-    Raises:
-        ValueError: If the attribute of a trial is not JSON of this kind.
     """
-    rows = [row for trial in study.get_trials(deepcopy=False) for row in _rows(trial)]
+    rows = [row for trial in checked_trials(study) for row in _rows(trial)]
     names = ["number", "state", "value", "level", *_TYPES, "part_low", "part_high"]
     frame = pd.DataFrame(rows, columns=names).astype(
         {"state": "string", "value": "Float64", "level": "string"}
@@ -42,22 +41,15 @@ def _rows(trial: FrozenTrial) -> list[tuple[Any, ...]]:
     text = trial.user_attrs.get("levels")
     if text is None:
         return []
-    try:
-        levels = json.loads(text)
-        value = trial.values[0] if trial.values else None
-        return [
-            (
-                trial.number,
-                trial.state.name,
-                value,
-                name,
-                *(level.get(column) for column in _TYPES),
-                *(level.get("part") or (None, None)),
-            )
-            for name, level in levels.items()
-        ]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-            "`levels` must be a JSON object of levels, each an object with stride, trf_size, "
-            f"erf_expected and part, but got {text!r} in trial {trial.number} ({error})."
-        ) from None
+    value = trial.values[0] if trial.values else None
+    return [
+        (
+            trial.number,
+            trial.state.name,
+            value,
+            name,
+            *(level.get(column) for column in _TYPES),
+            *(level.get("part") or (None, None)),
+        )
+        for name, level in json.loads(text).items()
+    ]

@@ -49,6 +49,8 @@ def find_study(
 ) -> Iterator[optuna.Study]:
     """Open a study to read it, until the block ends.
 
+    Trials that cannot be read are named in a warning and left out.
+
     Args:
         folder: An experiment's; it names the study, and its own database is the default.
         storage: Address of another database.
@@ -59,6 +61,7 @@ def find_study(
     """
     import optuna
 
+    from rfsearch.analysis.checked_trials import readable_study
     from rfsearch.search.study import storage_url
     from rfsearch.storage.storage import open_storage
 
@@ -79,7 +82,7 @@ def find_study(
             raise ValueError(
                 f"`--study` must be one of {known}, but got {repr(name) if name else 'nothing'}."
             )
-        yield optuna.load_study(study_name=name, storage=opened)
+        yield readable_study(optuna.load_study(study_name=name, storage=opened))
 
 
 def _check_file(storage: str) -> None:

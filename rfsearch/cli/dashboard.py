@@ -33,6 +33,7 @@ def dashboard(
             raise ValueError(
                 "optuna-dashboard is not installed: pip install 'rfsearch[dashboard]'."
             ) from None
+        typer.echo("Reading the study and drawing its figures ...", err=True)
         with load_summary(folder, storage, study) as summary, as_bugs():
             from rfsearch.report.dashboard import MemoryArtifacts, dashboard_study
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -168,7 +169,14 @@ class StudySummary:
         return {t.number: t.user_attrs for t in self.study.get_trials(deepcopy=False)}
 
     def _is_described(self, number: int) -> bool:
-        return "architecture" in self._attributes[number]
+        if "architecture" not in self._attributes[number]:
+            return False
+        try:
+            self.architecture(number)
+        except ValueError as error:
+            warnings.warn(f"Trial {number}: the architecture is none ({error}).", stacklevel=2)
+            return False
+        return True
 
 
 def _constraint(target: dict[str, Any]) -> RFConstraint | None:

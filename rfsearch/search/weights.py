@@ -23,6 +23,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from rfsearch.basics.atomic import atomic_file
+from rfsearch.space.trial_attributes import WEIGHTS
 from rfsearch.training.checkpoints import weights_of
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
     from torch import Tensor, nn
-
-#: Attribute of a trial with the id of the artifact that holds its weights.
-WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)

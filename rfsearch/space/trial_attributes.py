@@ -13,3 +13,5 @@ ENVIRONMENT = "environment"
 PROMOTED_FROM = "promoted_from"
 #: Whether batches did not fit into memory and were halved; of trials where they were.
 BATCH_HALVED = "batch_halved"
+#: Name of the artifact that holds the trained candidate's weights.
+WEIGHTS = "weights"

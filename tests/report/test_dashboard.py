@@ -100,9 +100,12 @@ def test_it_shows_in_the_real_dashboard(tmp_path: Path) -> None:
         "--port",
         "0",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as server:
         try:
             assert server.stdout is not None
+            assert server.stderr is not None
+            assert server.stderr.readline() == "Reading the study and drawing its figures ...\n"
             line = server.stdout.readline()
             address = line.split()[1]
             assert address.startswith("http://localhost:")
