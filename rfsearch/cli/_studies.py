@@ -21,12 +21,12 @@ FolderArgument = Annotated[
 
 @contextmanager
 def load_summary(
-    folder: Path | None, storage: str | None, name: str | None
+    folder: Path | None, storage: str | None, name: str | None, say: str = ""
 ) -> Iterator[StudySummary]:
     """The summary of the study that is meant; its database is open until the block ends.
 
     Where both a folder and a database are given, the study is in the database and the folder says
-    what its experiment is.
+    what its experiment is. `say` goes to standard error once the study is found.
 
     Raises:
         ValueError: If neither is given, or there is no such study.
@@ -34,6 +34,8 @@ def load_summary(
     from rfsearch.report.summary import StudySummary
 
     with find_study(folder, storage, name) as study:
+        if say:  # What comes may take long.
+            typer.echo(say, err=True)
         if folder is None:
             yield StudySummary.of_study(study)
         else:

@@ -33,8 +33,8 @@ def dashboard(
             raise ValueError(
                 "optuna-dashboard is not installed: pip install 'rfsearch[dashboard]'."
             ) from None
-        typer.echo("Reading the study and drawing its figures ...", err=True)
-        with load_summary(folder, storage, study) as summary, as_bugs():
+        say = "Reading the study and drawing its figures ..."
+        with load_summary(folder, storage, study, say) as summary, as_bugs():
             from rfsearch.report.dashboard import MemoryArtifacts, dashboard_study
 
             artifacts = MemoryArtifacts()

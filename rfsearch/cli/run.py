@@ -89,14 +89,18 @@ def run(
         opened = until_the_end.enter_context(
             open_study(loaded, address, alone=not address.is_shared)
         )
-        interrupts = Interrupts(grace, say_what_is_waited_for)
+        # Workers have a grace time of their own, and need some to hand back their trials after it.
+        number = workers or 1
+        is_here = on == Place.LOCAL and number == 1 and trials_per_gpu is None
+        waits = grace if is_here else grace + AFTER_GRACE
+        interrupts = Interrupts(waits, say_what_is_waited_for)
         if on == Place.RAY:
             from rfsearch.cli._worker_pool import search_on_ray
             from rfsearch.search.ray_workers import RayJob
 
             job = RayJob(Path(experiment).resolve(), address, heartbeat, grace)
-            interrupted = search_on_ray(opened, loaded, interrupts, job, workers or 1, gpus)
-        elif workers is None or (workers == 1 and trials_per_gpu is None):
+            interrupted = search_on_ray(opened, loaded, interrupts, job, number, gpus)
+        elif is_here:
             with as_bugs():
                 interrupted = _search(opened, loaded, heartbeat, interrupts)
         else:
@@ -109,7 +113,7 @@ def run(
             if trials_per_gpu is not None:
                 options += ["--trials-per-gpu", str(trials_per_gpu)]
             command = [sys.executable, "-m", "rfsearch.cli.main", "worker", experiment, *options]
-            interrupted = search_together(opened, loaded, address, interrupts, command, workers)
+            interrupted = search_together(opened, loaded, address, interrupts, command, number)
         with as_bugs():
             _print_results(opened, loaded)
     if interrupted:

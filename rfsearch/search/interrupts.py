@@ -43,12 +43,13 @@ class Interrupts:
         self.grace = grace
         self.requested: signal.Signals | None = None
         self._say = say
+        self._undisturbed_until = 0.0
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         # Only the main thread may set how signals are handled.
         if threading.current_thread() is threading.main_thread():
-            handlers = dict.fromkeys(STOP, self._note) | {signal.SIGALRM: _interrupt}
+            handlers = dict.fromkeys(STOP, self._note) | {signal.SIGALRM: self._interrupt}
             for number, handler in handlers.items():
                 previous = signal.getsignal(number)
                 if number == signal.SIGHUP and previous == signal.SIG_IGN:
@@ -78,9 +79,17 @@ class Interrupts:
         if self.requested:
             raise KeyboardInterrupt
 
+    def give_time(self) -> None:
+        """Let no further signal disturb what comes now, as far as that is short.
+
+        Who asks again, since it takes long, must not interrupt what was asked for.
+        """
+        self._undisturbed_until = time.monotonic() + AFTER_GRACE
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number != signal.SIGHUP:
-            raise KeyboardInterrupt
+            self._interrupt(number, frame)
+            return
         is_timed = signal.getitimer(signal.ITIMER_REAL)[0] > 0
         if number != signal.SIGINT and not is_timed:
             signal.setitimer(signal.ITIMER_REAL, self.grace)
@@ -88,9 +97,9 @@ class Interrupts:
             self.requested = signal.Signals(number)
             self._say(self.requested)
 
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if time.monotonic() >= self._undisturbed_until:
+            raise KeyboardInterrupt
 
 
 def end_with_standard_input(grace: float) -> None:

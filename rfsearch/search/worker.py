@@ -163,6 +163,7 @@ class Worker:
         return TrialState.COMPLETE, values
 
     def _hand_back(self, trial: optuna.Trial) -> None:
+        self.interrupts.give_time()
         ended = self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         if ended.state == TrialState.FAIL:
             put_back(self.study, ended, lost=False)

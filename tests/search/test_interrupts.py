@@ -72,6 +72,20 @@ def test_a_lost_connection_may_be_told_twice_and_after_ctrl_c() -> None:
             time.sleep(30)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGALRM])
+def test_what_was_asked_for_is_not_disturbed_by_asking_again(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rfsearch.search.interrupts.AFTER_GRACE", 0.2)
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        interrupts.give_time()
+        signal.raise_signal(number)
+        time.sleep(0.3)
+        with pytest.raises(KeyboardInterrupt):  # It has taken too long.
+            signal.raise_signal(number)
+
+
 def test_nohup_is_heeded() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
