@@ -31,7 +31,7 @@ from optuna.trial import TrialState
 from test_layers import FILES, HOMES, PACKAGE, ROOMS, room_of, siblings
 
 from rfsearch.basics.validation import parse
-from rfsearch.cli.main import app
+from rfsearch.cli.app import app
 from rfsearch.search.experiment import ExperimentConfig
 from rfsearch.search.sampler import RFSampler
 
