@@ -142,3 +142,20 @@ def exported_once(searched_once: Path, tmp_path_factory: pytest.TempPathFactory)
 def exported(exported_once: Path, tmp_path: Path) -> Path:
     """The best network of the experiment, exported; with `model.onnx` where that can be."""
     return shutil.copytree(exported_once, tmp_path / "network")
+
+
+@pytest.fixture(scope="session")
+def network_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network as `rfsearch export` writes it: of 2 channels and 24x32 px."""
+    import torch
+    from helpers import architecture, stage_dict
+
+    from rfsearch.network.network_folder import InputFormat, create_network, save_network
+
+    form = InputFormat((24, 32), (0.1, 0.2), (0.4, 0.5), ("a", "b"))
+    folder = tmp_path_factory.mktemp("folders") / "network"
+    folder.mkdir()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        save_network(create_network(architecture(stage_dict(kernels=(3, 3))), form), form, folder)
+    return folder

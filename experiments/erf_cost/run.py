@@ -28,11 +28,11 @@ from torch import nn
 
 import rfsearch as rfs
 from rfsearch.field.erf_map import ErfMap
-from rfsearch.field.unit_grid import Interval
 from rfsearch.measure.crop import Crop, find_crop
 from rfsearch.measure.initialisation import calibrate, switch_branches_on
 from rfsearch.measure.read import Read, reader
 from rfsearch.measure.unit import Unit, find_unit
+from rfsearch.trace.resolved import resolve_model
 
 NETWORKS = (
     "resnet18",
@@ -101,8 +101,9 @@ def compare(network: str, side: int, num_images: int) -> dict[str, object]:
     name, _, layer = network.partition(":")
     model, size = prepared(name), (side, side)
     read = reader(model, layer or None, None)
-    unit = find_unit(model, size, read, level=None, layer=layer or None)
-    whole = Crop(size, Interval(0, side), Interval(0, side), unit)
+    resolved = resolve_model(model, size)
+    unit = find_unit(resolved, read, level=None, layer=layer or None)
+    whole = Crop.whole(size, unit)
     # The two take turns, so that other work on the machine slows both down.
     with timer() as before:
         published_loop(model, read, whole, TIMED_IMAGES, seed=1)
@@ -115,7 +116,7 @@ def compare(network: str, side: int, num_images: int) -> dict[str, object]:
     with timer() as after:
         published_loop(model, read, whole, TIMED_IMAGES, seed=1)
     loop_seconds = (before[0] + after[0]) / (2 * TIMED_IMAGES) * PUBLISHED_IMAGES
-    crop = find_crop(model, size, unit, read)
+    crop = find_crop(resolved, unit, read)
     loop_size, loop_error = jackknife(
         published_loop(model, read, crop, num_images, seed=2), crop.unit
     )

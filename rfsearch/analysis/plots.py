@@ -139,12 +139,14 @@ def erf_heat_map(erf: ErfMap, title: str) -> Figure:
         axes.add_patch(
             _square(erf, side, style, "#FFFFFF", f"{share * 100:.0f} % of the |gradient|")
         )
-    side = erf.theoretical_size
-    left, right = _limits(width, erf.center.x, side)
-    top, bottom = _limits(height, erf.center.y, side)
-    hidden = " (beyond the frame)" if side > max(right - left, bottom - top) else ""
-    what = f"theoretical receptive field{hidden}"
-    axes.add_patch(_square(erf, side, "dotted", "#FFB08A", what))
+    is_known = not math.isnan(erf.theoretical_size)
+    field = erf.theoretical_size if is_known else 0
+    left, right = _limits(width, erf.center.x, field)
+    top, bottom = _limits(height, erf.center.y, field)
+    if is_known:
+        hidden = " (beyond the frame)" if field > max(right - left, bottom - top) else ""
+        what = f"theoretical receptive field{hidden}"
+        axes.add_patch(_square(erf, field, "dotted", "#FFB08A", what))
     axes.set(xlim=(left, right), ylim=(bottom, top), facecolor=_OUTSIDE, title=title)
     axes.set(xlabel="px of the input; grey is outside", ylabel="px of the input")
     shape = (bottom - top) / (right - left)
@@ -153,7 +155,7 @@ def erf_heat_map(erf: ErfMap, title: str) -> Figure:
     return figure
 
 
-def _square(erf: ErfMap, side: int, style: str, color: str, what: str) -> Rectangle:
+def _square(erf: ErfMap, side: float, style: str, color: str, what: str) -> Rectangle:
     corner = (erf.center.x - side / 2, erf.center.y - side / 2)
     label = f"{what}: {side} px"
     return Rectangle(
@@ -168,7 +170,7 @@ def _square(erf: ErfMap, side: int, style: str, color: str, what: str) -> Rectan
     )
 
 
-def _limits(pixels: int, middle: float, side: int) -> tuple[float, float]:
+def _limits(pixels: int, middle: float, side: float) -> tuple[float, float]:
     """What of an axis to show: the input, and around it the field or half the input's side."""
     margin = 0.02 * side
     low = min(-0.5, middle - side / 2 - margin)

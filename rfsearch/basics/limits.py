@@ -30,6 +30,12 @@ Seconds = Annotated[float, Field(gt=0, le=366 * 86_400, strict=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 #: Of a file of annotations, which becomes about ten times as much in memory.
 MAX_TEXT_BYTES = 2**32
+#: Side of the input of a network that is traced or measured, in px: memory bounds it further.
+MAX_INPUT_SIDE = 1_000_000
+#: Images that pass through a network at once, where it is timed.
+MAX_BATCH_SIZE = 65_536
+#: For which one batch size is timed, in s.
+MAX_TIMED_SECONDS = 3600
 #: In px; which of its pixels are touched is held as a mask.
 MAX_RECEPTIVE_FIELD = 1_000_000
 

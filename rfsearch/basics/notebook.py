@@ -111,7 +111,7 @@ def bars(counts: Mapping[int, int], label: str) -> str:
 
 
 def heat_map(
-    values: NDArray[np.float64], center: tuple[float, float], size: int, theoretical_size: int
+    values: NDArray[np.float64], center: tuple[float, float], size: int, theoretical_size: float
 ) -> str:
     """An ERF map with its 95 % square (dashed) and the theoretical receptive field (dotted).
 
@@ -119,7 +119,7 @@ def heat_map(
         values: |gradient| per pixel, `(height, width)`.
         center: `(y, x)` of the middle of both squares, in the map's pixels.
         size: ERF size in px.
-        theoretical_size: Side of the theoretical receptive field in px.
+        theoretical_size: Side of the theoretical receptive field in px; NaN if it is not known.
     """
     step = -(-max(values.shape) // _MOST_PIXELS)
     shown = values[::step, ::step]
@@ -131,7 +131,8 @@ def heat_map(
         f"<image x='10' y='10' width='{across:.1f}' height='{down:.1f}' "
         f"style='image-rendering:pixelated' href='{_png(shown)}'/>",
     ]
-    for side, dashes in ((size, "6 4"), (theoretical_size, "2 3")):
+    is_known = not math.isnan(theoretical_size)
+    for side, dashes in ((size, "6 4"), *(((theoretical_size, "2 3"),) if is_known else ())):
         left = 10 + (center[1] + 0.5 - side / 2) * scale
         top = 10 + (center[0] + 0.5 - side / 2) * scale
         shapes.append(
@@ -139,10 +140,10 @@ def heat_map(
             f"height='{side * scale:.1f}' fill='none' stroke='#FFFFFF' stroke-width='1.5' "
             f"stroke-dasharray='{dashes}'/>"
         )
-    text = (
-        f"ERF {size} px (dashed), TRF {theoretical_size} px (dotted), "
-        f"ratio {size / theoretical_size:.2f}"
-    )
+    text = f"ERF {size} px (dashed), TRF not known"
+    if is_known:
+        ratio = size / theoretical_size
+        text = f"ERF {size} px (dashed), TRF {theoretical_size} px (dotted), ratio {ratio:.2f}"
     shapes.append(f"<text x='10' y='{down + 26:.0f}'>{escape(text)}</text>")
     return _svg(max(across + 20, 310), down + 34, shapes)
 

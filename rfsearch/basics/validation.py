@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rfsearch.basics.files import read_text
+from rfsearch.basics.limits import MAX_INPUT_SIDE
 
 
 class FrozenData(BaseModel):
@@ -108,12 +109,12 @@ def checked_size(input_size: int | tuple[int, int]) -> tuple[int, int]:
     """An input size as `(height, width)` in px.
 
     Raises:
-        ValueError: If it is not one or two positive numbers.
+        ValueError: If it is not one or two positive numbers, or larger than any image.
     """
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-    if len(size) != 2 or min(size) < 1:
+    if len(size) != 2 or not all(1 <= side <= MAX_INPUT_SIDE for side in size):
         raise ValueError(
-            "`input_size` must be a side or (height, width) of at least 1 px, "
+            f"`input_size` must be a side or (height, width) of 1 to {MAX_INPUT_SIDE:,} px, "
             f"but got {input_size}."
         )
     return size

@@ -3,113 +3,62 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rfsearch.diagnosis.layer_field import LayerField
-    from rfsearch.network.architecture import Architecture
     from rfsearch.target.target import ScaleTarget
-    from rfsearch.trace.result import TracedModel
+    from rfsearch.trace.resolved import ResolvedModel
 
-DEFAULT_SIZE = 224
-MODEL_HELP = "A timm model's name, or an architecture's JSON file."
-SIZE_HELP = "Input in px, as 224 or HEIGHTxWIDTH. By default the timm model's own, or 224."
+MODEL_HELP = (
+    "A timm model's name, an architecture's JSON file, or a folder of `rfsearch export` or "
+    "`rfsearch train`."
+)
+SIZE_HELP = "Input in px, as 224 or HEIGHTxWIDTH. By default the model's own, or 224."
+MEASURED_SIZE_HELP = "Input in px, as 224 or HEIGHTxWIDTH. By default 224, or an export's own."
+CHANNELS_HELP = "Channels of the input. By default those that the model turns out to take."
 TARGET_HELP = "Smallest and largest object in px, as 24:96."
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A model that a command looks at: an architecture, or a trace of a timm model.
+def load_model(
+    name: str,
+    input_size: str | None,
+    *,
+    in_chans: int | None = None,
+    default_size: int | None = None,
+    **options: Any,
+) -> ResolvedModel:
+    """The model that the user means: the door that the commands share.
 
-    Attributes:
-        name: As the user gave it.
-        input_size: `(height, width)` in px.
-        architecture: If it is one.
-        traced: If it is a model of timm's.
-        typed: If it is a file of layers.
-    """
-
-    name: str
-    input_size: tuple[int, int]
-    architecture: Architecture | None = None
-    traced: TracedModel | None = None
-    typed: tuple[LayerField, ...] = ()
-
-    def layers(self) -> tuple[LayerField, ...]:
-        """What each layer sees, first to last."""
-        if self.typed:
-            return self.typed
-        if self.architecture is not None:
-            from rfsearch.diagnosis.layer_field import architecture_layers
-
-            return architecture_layers(self.architecture)
-        from torch import device
-
-        from rfsearch.diagnosis.traced_layers import traced_layers
-        from rfsearch.trace.timm_models import create_model
-
-        assert self.traced is not None
-        with device("meta"):
-            return traced_layers(self.traced, create_model(self.name))
-
-    def outputs(self) -> tuple[LayerField, ...]:
-        """What each output sees."""
-        if self.typed:
-            return (replace(self.typed[-1], name="output", kind="output"),)
-        if self.architecture is not None:
-            from rfsearch.diagnosis.layer_field import architecture_outputs
-
-            return architecture_outputs(self.architecture)
-        from rfsearch.diagnosis.traced_layers import traced_outputs
-
-        assert self.traced is not None
-        return traced_outputs(self.traced)
-
-
-def load_subject(name: str, input_size: str | None) -> Subject:
-    """Read an architecture's file, or trace a timm model.
+    Args:
+        name: An architecture's file, a folder of an exported network, or a timm model's name.
+        input_size: As the user gave it. `None` means an exported network's own; of other models
+            `default_size`, or the one that the model states.
+        in_chans: Channels of the input.
+        default_size: Side in px.
+        **options: For `resolve_model`.
 
     Raises:
-        ValueError: If the file is no architecture, timm knows no such model, or the model does
-            not run at that input size.
+        ValueError: If there is no such model, or it does not take that input.
     """
+    size = parse_size(input_size) if input_size is not None else None
+    from rfsearch.trace.resolved import resolve_model
+
     path = Path(name)
-    given = parse_size(input_size) if input_size is not None else None
-    if path.suffix == ".json" or path.is_file():
-        size = given or (DEFAULT_SIZE, DEFAULT_SIZE)
-        architecture = read_architecture(path)
-        architecture.cost(size)  # Refuses an image that is too small for the network.
-        return Subject(name, size, architecture=architecture)
-    size = given or _stated_size(name)
-    from rfsearch.trace.trace import trace_receptive_field
-
-    return Subject(name, size, traced=trace_receptive_field(name, size))
+    is_folder = path.is_dir() and not _is_timm_name(name)
+    model = path if is_folder or path.suffix == ".json" or path.is_file() else name
+    if size is None and default_size is not None and not is_folder:
+        size = (default_size, default_size)
+    return resolve_model(model, size, in_chans=in_chans, **options)
 
 
-def read_architecture(path: Path) -> Architecture:
-    """Read what `Architecture.to_dict` gives, or a trial's attribute `architecture`, from JSON.
+def _is_timm_name(name: str) -> bool:
+    from rfsearch.trace.timm_models import is_known
 
-    Raises:
-        ValueError: If the file cannot be read, is no JSON or no architecture.
-    """
-    from rfsearch.basics.files import read_json
-    from rfsearch.basics.validation import parse
-    from rfsearch.network.architecture import Architecture
-
-    values = read_json(path)
-    try:
-        if isinstance(values, str):  # A trial's attribute is JSON itself.
-            values = json.loads(values)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a JSON file ({error}).") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: must be an architecture, but holds {json.dumps(values)[:40]}.")
-    return parse(Architecture, values, str(path))
+    return is_known(name)
 
 
 def parse_target(text: str) -> ScaleTarget:
@@ -166,13 +115,3 @@ def check_png(path: Path | None, option: str) -> None:
         raise ValueError(f"{option} must name a PNG file, but got {str(path)!r}.")
     if path is not None and not path.parent.is_dir():
         raise ValueError(f"{option} must be in a folder that exists, but {path.parent} does not.")
-
-
-def _stated_size(name: str) -> tuple[int, int]:
-    import timm
-
-    stated = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
-    if stated is None:
-        return DEFAULT_SIZE, DEFAULT_SIZE
-    height, width = stated.input_size[-2:]
-    return height, width

@@ -14,17 +14,19 @@ import typer
 
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import (
+    CHANNELS_HELP,
     MODEL_HELP,
     SIZE_HELP,
     TARGET_HELP,
-    Subject,
-    load_subject,
+    load_model,
     parse_target,
 )
 
 if TYPE_CHECKING:
     from rfsearch.diagnosis.findings import Finding
+    from rfsearch.diagnosis.network_fields import NetworkFields
     from rfsearch.target.target import ScaleTarget
+    from rfsearch.trace.resolved import ResolvedModel
 
 _WIDEST_LINE = 100
 
@@ -36,6 +38,10 @@ def doctor(
         typer.Option(help=f"{TARGET_HELP} Without, rules about object sizes are left out."),
     ] = None,
     input_size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
+    in_chans: Annotated[int | None, typer.Option(help=CHANNELS_HELP)] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Take this layer's output for the network's, as layer3.")
+    ] = None,
     erf: Annotated[
         bool, typer.Option("--erf/--no-erf", help="Measure the ERF of a timm model.")
     ] = True,
@@ -44,48 +50,57 @@ def doctor(
     """Diagnose a network's receptive fields: each finding with its number, place and remedy."""
     with user_mistakes():
         objects = parse_target(target) if target else None
-        subject = load_subject(model, input_size)
-    if objects and (remark := objects.beyond(subject.input_size)):
+        resolved = load_model(model, input_size, in_chans=in_chans)
+        from rfsearch.diagnosis.network_fields import network_fields
+
+        fields = network_fields(resolved, layer)
+    if objects and (remark := objects.beyond(resolved.input_size)):
         typer.echo(f"warning: --target: {remark}", err=True)
-    findings, unchecked = _diagnose(subject, objects, erf)
+    findings, unchecked = _diagnose(resolved, fields, objects, layer, erf)
     if as_json:
         data = {
-            "model": subject.name,
-            "input_size": list(subject.input_size),
+            "model": resolved.name,
+            "input_size": list(resolved.input_size),
             "target": [objects.min_size, objects.max_size] if objects else None,
             "findings": [asdict(finding) for finding in findings],
             "unchecked": unchecked,
         }
         typer.echo(json.dumps(data, indent=2))
     else:
-        _print(subject, objects, findings)
+        _print(resolved, fields, objects, findings)
 
 
 def _diagnose(
-    subject: Subject, target: ScaleTarget | None, erf: bool
+    model: ResolvedModel,
+    fields: NetworkFields,
+    target: ScaleTarget | None,
+    layer: str | None,
+    erf: bool,
 ) -> tuple[Sequence[Finding], list[str]]:
     """The findings, and what could not be checked, which is warned of as well."""
-    from rfsearch.diagnosis.diagnosis import diagnose_architecture, diagnose_traced
+    from rfsearch.diagnosis.diagnosis import diagnose_fields
     from rfsearch.diagnosis.findings import UncheckedWarning
 
-    if subject.architecture is not None:
-        return diagnose_architecture(subject.architecture, target, subject.input_size), []
-    assert subject.traced is not None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UncheckedWarning)
-        findings = diagnose_traced(subject.traced, subject.name, target, erf=erf)
+        findings = diagnose_fields(model, fields, target, layer=layer, erf=erf)
     for warning in caught:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     unchecked = [str(one.message) for one in caught if one.category is UncheckedWarning]
     return findings, unchecked
 
 
-def _print(subject: Subject, target: ScaleTarget | None, findings: Sequence[Finding]) -> None:
-    height, width = subject.input_size
+def _print(
+    model: ResolvedModel,
+    fields: NetworkFields,
+    target: ScaleTarget | None,
+    findings: Sequence[Finding],
+) -> None:
+    height, width = model.input_size
     sizes = f"{target.min_size:g} to {target.max_size:g} px" if target else "none given"
-    typer.echo(f"model     {subject.name}, input {height}x{width} px")
+    typer.echo(f"model     {model.name}, input {height}x{width} px")
     typer.echo(f"target    {sizes}")
-    for output in subject.outputs():
+    for output in fields.outputs:
         reach = output.reach
         typer.echo(f"output    {output.name}: RF {reach.size} px, stride {reach.stride} px")
     typer.echo(f"findings  {len(findings) or 'none'}")

@@ -11,11 +11,15 @@ import typer
 
 from rfsearch.basics.atomic import atomic_file
 from rfsearch.cli._errors import user_mistakes
-from rfsearch.cli._models import MODEL_HELP, check_png, parse_size, read_architecture
+from rfsearch.cli._models import (
+    CHANNELS_HELP,
+    MEASURED_SIZE_HELP,
+    MODEL_HELP,
+    check_png,
+    load_model,
+)
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from rfsearch.measure.erf import MeasuredERF
 
 
@@ -24,7 +28,11 @@ def erf(
     layer: Annotated[
         str | None, typer.Option(help="Look at this layer's output, as layer2.0.conv1.")
     ] = None,
-    input_size: Annotated[str, typer.Option(help="Side or HxW of the input in px.")] = "224",
+    level: Annotated[
+        str | None, typer.Option(help="Look at this map, where the model has several, as P3.")
+    ] = None,
+    input_size: Annotated[str | None, typer.Option(help=MEASURED_SIZE_HELP)] = None,
+    in_chans: Annotated[int | None, typer.Option(help=CHANNELS_HELP)] = None,
     images: Annotated[
         Path | None, typer.Option(help="A folder of images; by default white noise.")
     ] = None,
@@ -40,48 +48,46 @@ def erf(
 ) -> None:
     """Measure which pixels matter to the middle unit of a network, or of any of its layers."""
     with user_mistakes():
-        size = parse_size(input_size)
         check_png(out, "--out")
+        resolved = load_model(
+            model,
+            input_size,
+            in_chans=in_chans,
+            default_size=224,
+            pretrained=pretrained,
+            seed=seed,
+        )
         from rfsearch.measure.erf import measure_erf
 
+        size = resolved.input_size
         measured = measure_erf(
-            _network(model, seed),
+            resolved,
             size,
             images,
             num_images=num_images,
             relative_error=relative_error,
             layer=layer,
-            pretrained=pretrained,
+            level=level,
             device=device,
             seed=seed,
         )
     numbers = {"model": model, "layer": layer, "input_size": list(size), **summary(measured)}
     typer.echo(json.dumps(numbers, indent=2) if as_json else _table(numbers))
     if out is not None:
-        _draw(measured, f"{model}, {layer or 'output'}, {size[0]}x{size[1]} px", out)
-
-
-def _network(name: str, seed: int) -> nn.Module | str:
-    """A timm model's name as it is, or the network of an architecture's file."""
-    path = Path(name)
-    if path.suffix != ".json":
-        return name
-    import torch
-
-    from rfsearch.network.model import build_model
-
-    architecture = read_architecture(path)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_model(architecture, num_classes=0)
+        title = (
+            f"{model}, {layer or 'output'}, {size[0]}x{size[1]} px\nweights: {measured.weights}"
+        )
+        _draw(measured, title, out)
 
 
 def summary(measured: MeasuredERF) -> dict[str, Any]:
-    """All numbers of a measured ERF by name, fit for JSON: sizes in px, shares from 0 to 1."""
-    error = measured.standard_error
-    return {
+    """All numbers of a measured ERF by name, fit for JSON: sizes in px, shares from 0 to 1.
+
+    What is not known is None.
+    """
+    numbers = {
         "size": measured.size,
-        "standard_error": None if math.isnan(error) else error,
+        "standard_error": measured.standard_error,
         "theoretical_size": measured.theoretical_size,
         "ratio": measured.ratio,
         "sigma": measured.sigma,
@@ -94,6 +100,12 @@ def summary(measured: MeasuredERF) -> dict[str, Any]:
         "num_images": measured.num_images,
         "calibrated": measured.calibrated,
         "reset_scales": list(measured.reset_scales),
+        "weights": measured.weights,
+        "untraced": measured.untraced,
+    }
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in numbers.items()
     }
 
 
@@ -103,15 +115,25 @@ def _table(numbers: dict[str, Any]) -> str:
     squares = ", ".join(f"{share} {side}" for share, side in numbers["squares"].items())
     rows = {
         "ERF size": f"{numbers['size']} px (95 % of the |gradient|), standard error {spread}",
-        "theoretical RF": f"{numbers['theoretical_size']} px, ERF ratio {numbers['ratio']:.3f}",
+        "theoretical RF": f"not known: {numbers['untraced']}",
         "sigma": f"{numbers['sigma']:.1f} px",
         "FWHM": f"{numbers['fwhm']} px",
         "Luo's size": f"{numbers['luo_size']:.1f} px ({numbers['luo_count']} pixels)",
-        "above 10 %": f"{numbers['fraction_above_10_percent']:.1%} of the theoretical RF's pixels",
+        "above 10 %": "not known",
         "squares": f"{squares} px",
-        "clipped": f"{numbers['clipped']:.1%} of the theoretical RF's area is outside the input",
+        "clipped": "not known",
         "images": str(numbers["num_images"]),
+        "weights": numbers["weights"],
     }
+    if not numbers["untraced"]:
+        field, above, clipped = (
+            numbers[name] for name in ("theoretical_size", "fraction_above_10_percent", "clipped")
+        )
+        rows |= {
+            "theoretical RF": f"{field} px, ERF ratio {numbers['ratio']:.3f}",
+            "above 10 %": f"{above:.1%} of the theoretical RF's pixels",
+            "clipped": f"{clipped:.1%} of the theoretical RF's area is outside the input",
+        }
     if numbers["calibrated"]:
         rows["statistics"] = "batch statistics were unset and taken from the images"
     if numbers["reset_scales"]:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rfsearch.cli._device import DEVICE_HELP, chosen_device
 from rfsearch.cli._errors import user_mistakes
-from rfsearch.cli._models import MODEL_HELP, parse_size, read_architecture
+from rfsearch.cli._models import CHANNELS_HELP, MEASURED_SIZE_HELP, MODEL_HELP, load_model
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from torch import nn
 
     from rfsearch.measure.latency import Latency
 
 
 def latency(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    input_size: Annotated[str, typer.Option(help="Side or HxW of the input in px.")] = "224",
+    input_size: Annotated[str | None, typer.Option(help=MEASURED_SIZE_HELP)] = None,
+    in_chans: Annotated[int | None, typer.Option(help=CHANNELS_HELP)] = None,
     batch_size: Annotated[
         list[int] | None, typer.Option(help="May be given several times. [default: 1, 32]")
     ] = None,
@@ -32,13 +31,15 @@ def latency(
 ) -> None:
     """Measure the latency and the peak memory of a network's forward pass."""
     with user_mistakes():
-        size = parse_size(input_size)
         chosen = chosen_device(device)
+        resolved = load_model(
+            model, input_size, in_chans=in_chans, default_size=224, num_classes=1000
+        )
         from rfsearch.measure.latency import measure_latency
 
         measured = measure_latency(
-            _network(model, size),
-            size,
+            resolved,
+            resolved.input_size,
             batch_size or (1, 32),
             device=chosen,
             min_seconds=seconds,
@@ -48,21 +49,9 @@ def latency(
         return
     from rich.console import Console
 
-    height, width = size
+    height, width = resolved.input_size
     typer.echo(f"{model}, input {height}x{width} px, {measured.dtype} on {measured.device}\n")
     Console().print(_table(measured))
-
-
-def _network(name: str, size: tuple[int, int]) -> nn.Module | str:
-    """A timm model's name as it is, or the network of an architecture's file."""
-    path = Path(name)
-    if path.suffix != ".json" and not path.is_file():
-        return name
-    from rfsearch.network.model import build_model
-
-    architecture = read_architecture(path)
-    architecture.cost(size)  # Refuses an image that is too small for the network.
-    return build_model(architecture)
 
 
 def _as_data(measured: Latency) -> dict[str, object]:

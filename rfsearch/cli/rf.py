@@ -6,22 +6,23 @@ import csv
 import json
 import sys
 import textwrap
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import (
-    DEFAULT_SIZE,
+    CHANNELS_HELP,
     MODEL_HELP,
     SIZE_HELP,
     TARGET_HELP,
-    Subject,
     check_png,
-    load_subject,
+    load_model,
     of_layer,
     parse_size,
     parse_target,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from rfsearch.diagnosis.layer_field import LayerField
+    from rfsearch.diagnosis.network_fields import NetworkFields
     from rfsearch.target.target import ScaleTarget
 
 _TEXT_WIDTH = 80
@@ -44,6 +46,7 @@ def rf(
         str, typer.Argument(help=f"{MODEL_HELP[:-1]}, or a TOML file with [[layers]].")
     ],
     input_size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
+    in_chans: Annotated[int | None, typer.Option(help=CHANNELS_HELP)] = None,
     target: Annotated[
         str | None,
         typer.Option(help=f"{TARGET_HELP} What a layer sees is relative to the largest."),
@@ -64,39 +67,55 @@ def rf(
             raise ValueError("Only one of --json and --csv can be given.")
         objects = parse_target(target) if target else None
         check_png(out, "--out")
-        subject = _load(model, input_size)
-        layers = of_layer(subject.layers(), layer)
+        shown = _load(model, input_size, in_chans)
+        layers = of_layer(shown.fields.layers, layer)
         if out is not None:
-            _draw(subject, layers, objects, out)
-    object_size = objects.max_size if objects else min(subject.input_size)
+            _draw(shown, layers, objects, out)
+    for name, reason in shown.fields.unfollowed.items():
+        warnings.warn(f"`{name}` could not be followed: {reason}", stacklevel=1)
+    object_size = objects.max_size if objects else min(shown.input_size)
     if as_json:
-        typer.echo(json.dumps(_as_data(subject, layers, object_size), indent=2))
+        typer.echo(json.dumps(_as_data(shown, layers, object_size), indent=2))
     elif as_csv:
         rows = [_row(one, object_size) for one in layers]
-        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     else:
-        _print(subject, layers if every or layer else changes(layers), object_size)
+        _print(shown, layers if every or layer else changes(layers), object_size)
 
 
-def _load(model: str, input_size: str | None) -> Subject:
+class _Shown(NamedTuple):
+    """What the command shows."""
+
+    name: str
+    input_size: tuple[int, int]
+    fields: NetworkFields
+
+
+def _load(model: str, input_size: str | None, in_chans: int | None) -> _Shown:
+    from rfsearch.diagnosis.network_fields import NetworkFields, network_fields
+
     if Path(model).suffix != ".toml":
-        return load_subject(model, input_size)
+        resolved = load_model(model, input_size, in_chans=in_chans)
+        return _Shown(resolved.name, resolved.input_size, network_fields(resolved))
     from rfsearch.diagnosis.typed_layers import read_layers
+    from rfsearch.trace.resolved import DEFAULT_SIZE
 
+    layers = read_layers(Path(model))
+    outputs = (replace(layers[-1], name="output", kind="output"),)
     size = parse_size(input_size or str(DEFAULT_SIZE))
-    return Subject(model, size, typed=read_layers(Path(model)))
+    return _Shown(model, size, NetworkFields(layers, outputs))
 
 
 def _draw(
-    subject: Subject, layers: Sequence[LayerField], objects: ScaleTarget | None, out: Path
+    shown: _Shown, layers: Sequence[LayerField], objects: ScaleTarget | None, out: Path
 ) -> None:
     from rfsearch.analysis.field_figures import ObjectSizes, layer_growth
 
     band = ObjectSizes(objects.min_size, objects.max_size) if objects else None
-    figure = layer_growth(layers, subject.input_size, band)
-    figure.suptitle(subject.name)
+    figure = layer_growth(layers, shown.input_size, band)
+    figure.suptitle(shown.name)
     figure.savefig(out, dpi=150)
 
 
@@ -141,35 +160,36 @@ def _row(one: LayerField, object_size: float) -> dict[str, Any]:
     }
 
 
-def _as_data(subject: Subject, layers: Sequence[LayerField], object_size: float) -> dict[str, Any]:
+def _as_data(shown: _Shown, layers: Sequence[LayerField], object_size: float) -> dict[str, Any]:
     from rfsearch.target.bands import BANDS, BOUNDS
 
     starts = [0.0, *(bound * object_size for bound in BOUNDS)]
     return {
-        "model": subject.name,
-        "input_size": list(subject.input_size),
+        "model": shown.name,
+        "input_size": list(shown.input_size),
         "object_size": object_size,
         "bands": dict(zip(BANDS, starts, strict=True)),
-        "outputs": [_row(one, object_size) for one in subject.outputs()],
-        "global_layers": list(subject.traced.global_layers) if subject.traced else [],
+        "outputs": [_row(one, object_size) for one in shown.fields.outputs],
+        "unfollowed": dict(shown.fields.unfollowed),
+        "global_layers": list(shown.fields.global_layers),
         "layers": [_row(one, object_size) for one in layers],
     }
 
 
-def _print(subject: Subject, layers: Sequence[LayerField], object_size: float) -> None:
+def _print(shown: _Shown, layers: Sequence[LayerField], object_size: float) -> None:
     from rfsearch.target.bands import BOUNDS
 
-    height, width = subject.input_size
+    height, width = shown.input_size
     textures, parts, objects = (f"{bound * object_size:.0f}" for bound in BOUNDS)
     note = (
         "RF, min RF (over the path that sees least) and stride in px. A layer can see textures of "
         f"an object of {object_size:g} px from an RF of {textures} px on, parts from {parts} px, "
         f"all of it from {objects} px: a rule of thumb after Zeiler and Fergus (2014, figure 2)."
     )
-    typer.echo(f"{subject.name}, input {height}x{width} px\n")
+    typer.echo(f"{shown.name}, input {height}x{width} px\n")
     console = Console()
     console.print(_table(layers, object_size, outputs=False), "")
-    console.print(_table(subject.outputs(), object_size, outputs=True), "")
+    console.print(_table(shown.fields.outputs, object_size, outputs=True), "")
     typer.echo(textwrap.fill(note, _TEXT_WIDTH))
 
 

@@ -12,9 +12,8 @@ where they keep the shape (gates, normalisation over space), else by zeros (glob
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from math import lcm
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rfsearch.trace.copies import copied
 from rfsearch.trace.layers import named_tensors
 
 if TYPE_CHECKING:
@@ -52,7 +52,11 @@ class Touched(NamedTuple):
 
 
 def probe_coverage(
-    model: nn.Module, layers: tuple[LayerField, ...], global_layers: tuple[str, ...], in_chans: int
+    model: nn.Module,
+    layers: tuple[LayerField, ...],
+    global_layers: tuple[str, ...],
+    in_chans: int,
+    run: Callable[[nn.Module, Tensor], Any] | None = None,
 ) -> dict[str, Touched]:
     """Touched pixels of the layers of a module, along the axis where most are missing.
 
@@ -61,6 +65,7 @@ def probe_coverage(
         layers: Its traced layers. Those whose strides are no whole number are left out.
         global_layers: Names of the layers that mix the whole image.
         in_chans: Channels of the input.
+        run: Runs the module on images. `None` means to call it.
 
     Returns:
         By the layers' names, those that were found to agree with their traced sizes.
@@ -68,13 +73,14 @@ def probe_coverage(
     Raises:
         ValueError: If the module does not run on strips, or it would take too many pixels.
     """
-    module = copy.deepcopy(model).cpu().eval()
+    module = copied(model).cpu()
     for name, child in module.named_modules():
         if name in global_layers:
             child.register_forward_hook(_bypass)
     axes = (0, 1) if _axes_differ(module, layers) else (1,)
     with torch.inference_mode(), _plain_kernels():
-        found = [_probe_axis(module, layers, in_chans, axis) for axis in axes]
+        probed = _Probed(module, run or _call, in_chans)
+        found = [_probe_axis(probed, layers, axis) for axis in axes]
     both = set(found[0]).intersection(*found)
     return {name: max((one[name] for one in found), key=lambda one: one.missing) for name in both}
 
@@ -113,9 +119,19 @@ def _axes_differ(module: nn.Module, layers: tuple[LayerField, ...]) -> bool:
     )
 
 
-def _probe_axis(
-    module: nn.Module, layers: tuple[LayerField, ...], in_chans: int, axis: int
-) -> dict[str, Touched]:
+class _Probed(NamedTuple):
+    """A module, how to run it, and the channels of its input."""
+
+    module: nn.Module
+    run: Callable[[nn.Module, Tensor], Any]
+    in_chans: int
+
+
+def _call(module: nn.Module, images: Tensor) -> Any:
+    return module(images)
+
+
+def _probe_axis(probed: _Probed, layers: tuple[LayerField, ...], axis: int) -> dict[str, Touched]:
     strides = {
         one.name: int(one.reach.stride[axis])
         for one in layers
@@ -130,7 +146,7 @@ def _probe_axis(
     found: dict[str, Touched] = {}
     for length in (largest + 2 * period, 2 * (largest + period)):
         aligned = -(-length // _ALIGNMENT) * _ALIGNMENT
-        reached = _reached_on_some_strip(module, in_chans, period, aligned, axis, strides)
+        reached = _reached_on_some_strip(probed, period, aligned, axis, strides)
         touched = {name: _touched(seen, period // strides[name]) for name, seen in reached.items()}
         found |= {name: one for name, one in touched.items() if one and one.size == sizes[name]}
         if not any(
@@ -141,8 +157,7 @@ def _probe_axis(
 
 
 def _reached_on_some_strip(
-    module: nn.Module,
-    in_chans: int,
+    probed: _Probed,
     period: int,
     length: int,
     axis: int,
@@ -155,15 +170,15 @@ def _reached_on_some_strip(
             reason = reason or f"{pixels:,} px are too many to probe"
             break
         try:
-            return _reached(module, (in_chans, strip, length), period, axis, strides)
+            return _reached(probed, (strip, length), period, axis, strides)
         except Exception as error:  # Whatever a module raises for images that it cannot take.
             reason = " ".join(str(error).split())[:120] or type(error).__name__
     raise ValueError(f"It does not run on strips of {length} px ({reason})")
 
 
 def _reached(
-    module: nn.Module,
-    shape: tuple[int, int, int],
+    probed: _Probed,
+    shape: tuple[int, int],
     period: int,
     axis: int,
     strides: Mapping[str, int],
@@ -174,15 +189,15 @@ def _reached(
     units = {name: shape[-1] // stride for name, stride in strides.items()}
     hooks = [
         child.register_forward_hook(partial(_record, records, units, name, axis))
-        for name, child in module.named_modules()
+        for name, child in probed.module.named_modules()
     ]
     try:
         for begin in range(0, period, _BATCH):
             columns = range(begin, min(begin + _BATCH, period))
-            images = torch.zeros(len(columns), *shape)
+            images = torch.zeros(len(columns), probed.in_chans, *shape)
             for image, column in zip(images, columns, strict=True):
                 image[..., first + column] = torch.nan
-            module(images if axis == 1 else images.mT)
+            probed.run(probed.module, images if axis == 1 else images.mT)
     finally:
         for hook in hooks:
             hook.remove()

@@ -33,6 +33,8 @@ def find(facts: NetworkFacts, target: ScaleTarget | None) -> tuple[Finding, ...]
 
 def _too_small(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:
     """The widest output must see `MIN_TRF_PER_OBJECT` times the largest object."""
+    if not facts.outputs:
+        return
     widest = max(facts.outputs, key=lambda output: output.reach.size.low)
     size, limit = widest.reach.size.low, target.theoretical.low
     if size >= limit or facts.attends:
@@ -65,7 +67,7 @@ def _effective_size(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Findin
     limit = allowed.low if small else allowed.high
     yield Finding(
         "erf_too_small" if small else "erf_too_large",
-        effective.place or facts.outputs[-1].name,
+        effective.place,
         effective.size,
         limit,
         f"An ERF of {effective.size:g} px ({effective.origin}) is too {_word(small)} for objects "
@@ -84,6 +86,8 @@ def _word(small: bool) -> str:
 
 def _too_coarse(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:
     """The finest output must have a unit in every object, so a stride of at most its side."""
+    if not facts.outputs:
+        return
     finest = min(facts.outputs, key=lambda output: output.reach.stride.high)
     stride, limit = finest.reach.stride.high, target.min_size
     if stride <= limit:
@@ -148,12 +152,13 @@ def _gridding(facts: NetworkFacts) -> Iterator[Finding]:
 def _far_below(facts: NetworkFacts) -> Iterator[Finding]:
     """The ERF should have `MIN_ERF_RATIO` of the theoretical receptive field."""
     effective = facts.effective
-    if effective is None or effective.size >= MIN_ERF_RATIO * effective.theoretical:
+    # Nothing is below a field that is not known, which is NaN.
+    if effective is None or not effective.size < MIN_ERF_RATIO * effective.theoretical:
         return
     ratio = effective.size / effective.theoretical
     yield Finding(
         "erf_far_below_trf",
-        effective.place or facts.outputs[-1].name,
+        effective.place,
         ratio,
         MIN_ERF_RATIO,
         f"The ERF of {effective.size:g} px ({effective.origin}) is {ratio:.2f} of the theoretical "

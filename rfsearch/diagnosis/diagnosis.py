@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING
 from rfsearch.diagnosis._rules import find
 from rfsearch.diagnosis.findings import Effective, Finding, Gaps, NetworkFacts, UncheckedWarning
 from rfsearch.diagnosis.layer_field import (
-    LayerField,
     architecture_layers,
     architecture_nodes,
     architecture_outputs,
 )
+from rfsearch.diagnosis.network_fields import NetworkFields, network_fields
 from rfsearch.field.coverage import PIXEL, coverage
-from rfsearch.network.architecture import Architecture
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from rfsearch.network.architecture import Architecture
     from rfsearch.target.target import ScaleTarget
-    from rfsearch.trace.result import TracedModel
+    from rfsearch.trace.resolved import Model, ResolvedModel
 
 #: Images of noise for a measured ERF: the 95 % square changes little between one and many.
 NUM_IMAGES = 4
 
 
 def diagnose(
-    model: Architecture | nn.Module | str,
+    model: Model,
     target: ScaleTarget | None = None,
     input_size: int | tuple[int, int] = 224,
     *,
+    layer: str | None = None,
+    in_chans: int | None = None,
     erf: bool = True,
 ) -> tuple[Finding, ...]:
     """Say what may be wrong with a network's receptive fields.
@@ -43,22 +43,48 @@ def diagnose(
     silent.
 
     Args:
-        model: An architecture, a module, or the name of a timm model, which gets random weights.
+        model: An architecture, a module, the name of a timm model, which gets random weights, or
+            the path of an exported network's folder, which is diagnosed at its own.
         target: The object scales to see. Without, the rules that need them are silent.
         input_size: Side or `(height, width)` of the input in px.
+        layer: Name of a module, as in `named_modules()`, whose output is diagnosed as that of the
+            network. `None` means the network's own outputs.
+        in_chans: Channels of the input. `None` means those that the first layer with weights
+            turns out to take.
         erf: Whether to measure the ERF of a module, which takes most of the time.
 
     Raises:
-        ValueError: If timm knows no such model, or it does not run at `input_size` or cannot be
-            traced.
+        ValueError: If timm knows no such model, it has no such layer, or it does not run at
+            `input_size`.
     """
-    size = (input_size, input_size) if isinstance(input_size, int) else input_size
-    if isinstance(model, Architecture):
-        model.cost(size)  # Refuses an image that is too small for the network.
-        return diagnose_architecture(model, target, size)
-    from rfsearch.trace.trace import trace_receptive_field
+    from rfsearch.trace.resolved import resolve_model
 
-    return diagnose_traced(trace_receptive_field(model, size), model, target, erf=erf)
+    resolved = resolve_model(model, input_size, in_chans=in_chans)
+    return diagnose_fields(resolved, network_fields(resolved, layer), target, layer=layer, erf=erf)
+
+
+def diagnose_fields(
+    model: ResolvedModel,
+    fields: NetworkFields,
+    target: ScaleTarget | None,
+    *,
+    layer: str | None = None,
+    erf: bool = True,
+) -> tuple[Finding, ...]:
+    """Diagnose a model whose fields are known already; see `diagnose`."""
+    if model.architecture is not None and layer is None:
+        return diagnose_architecture(model.architecture, target, model.input_size)
+    for name, reason in fields.unfollowed.items():
+        _warn(f"The fields of `{name}` could not be followed: {reason}")
+    facts = NetworkFacts(
+        model.input_size,
+        fields.layers,
+        fields.outputs,
+        _measured(model, fields, layer) if erf else None,
+        _probed_gaps(model, fields, layer) if fields.outputs else None,
+        _attends(fields),
+    )
+    return find(facts, target)
 
 
 def diagnose_architecture(
@@ -100,13 +126,6 @@ def _served(
     return {architecture.levels[-1]: None}
 
 
-def diagnose_traced(
-    traced: TracedModel, model: nn.Module | str, target: ScaleTarget | None, *, erf: bool = True
-) -> tuple[Finding, ...]:
-    """Diagnose a module of which there is a trace already; see `diagnose`."""
-    return find(_facts(traced, _with_weights(model), erf), target)
-
-
 def _gaps(architecture: Architecture) -> Gaps | None:
     """Gaps in what the last stage's units touch, or those of a neck that does not upsample.
 
@@ -120,54 +139,33 @@ def _gaps(architecture: Architecture) -> Gaps | None:
     return Gaps(seen.missing, seen.size, place) if seen.missing else None
 
 
-def _with_weights(model: nn.Module | str) -> nn.Module:
-    if not isinstance(model, str):
-        return model
-    from rfsearch.trace.timm_models import seeded_model
-
-    return seeded_model(model, seed=0)  # The same findings every time.
-
-
-def _facts(traced: TracedModel, model: nn.Module, erf: bool) -> NetworkFacts:
-    from rfsearch.diagnosis.traced_layers import traced_layers, traced_outputs
-
-    layers, outputs = traced_layers(traced, model), traced_outputs(traced)
-    return NetworkFacts(
-        traced.input_size,
-        layers,
-        outputs,
-        _measured(traced, model) if erf else None,
-        _probed_gaps(traced, model, layers, outputs[-1]),
-        _attends(traced, layers),
-    )
-
-
-def _measured(traced: TracedModel, model: nn.Module) -> Effective | None:
+def _measured(model: ResolvedModel, fields: NetworkFields, layer: str | None) -> Effective | None:
     """The ERF of the last map, and the part of the theoretical field that the image holds."""
     from rfsearch.measure.erf import measure_erf
 
     try:
-        measured = measure_erf(model, traced.input_size, num_images=NUM_IMAGES)
+        measured = measure_erf(model, model.input_size, num_images=NUM_IMAGES, layer=layer)
     except ValueError as reason:
         _warn(f"The ERF was not measured: {reason}")
         return None
-    within = min(measured.theoretical_size, max(traced.input_size))
-    return Effective(measured.size, within, "measured")
+    place = fields.outputs[-1].name if fields.outputs else layer or "output"
+    within = min(measured.theoretical_size, max(model.input_size))
+    return Effective(measured.size, within, "measured", place)
 
 
-def _probed_gaps(
-    traced: TracedModel, model: nn.Module, layers: tuple[LayerField, ...], output: LayerField
-) -> Gaps | None:
+def _probed_gaps(model: ResolvedModel, fields: NetworkFields, layer: str | None) -> Gaps | None:
     from rfsearch.diagnosis._coverage_probe import probe_coverage
-    from rfsearch.trace.timm_models import input_channels
+    from rfsearch.measure.read import reader
 
+    layers, output = fields.layers, fields.outputs[-1]
+    run = None if layer is None else reader(model.twin(), layer, None)
     try:
-        touched = probe_coverage(model, layers, traced.global_layers, input_channels(model))
+        touched = probe_coverage(model.module, layers, fields.global_layers, model.in_chans, run)
     except ValueError as reason:
         _warn(f"Gridding was not checked: {reason}.")
         return None
-    known = [layer for layer in layers if layer.name in touched]
-    last = [layer for layer in known if layer.reach == output.reach]
+    known = [one for one in layers if one.name in touched]
+    last = [one for one in known if one.reach == output.reach]
     if not last:
         _warn(
             "Gridding was not checked: which pixels the output touches could not be found exactly,"
@@ -177,13 +175,13 @@ def _probed_gaps(
     size, missing = touched[last[-1].name]
     if not missing:
         return None
-    place = next(layer.name for layer in known if touched[layer.name].missing)
+    place = next(one.name for one in known if touched[one.name].missing)
     return Gaps(missing, size, place)
 
 
-def _attends(traced: TracedModel, layers: tuple[LayerField, ...]) -> bool:
+def _attends(fields: NetworkFields) -> bool:
     """Whether a layer that mixes the whole image is attention over positions, by its type."""
-    kinds = [layer.kind.lower() for layer in layers if layer.name in traced.global_layers]
+    kinds = [one.kind.lower() for one in fields.layers if one.name in fields.global_layers]
     return any("att" in kind and "channel" not in kind for kind in kinds)
 
 

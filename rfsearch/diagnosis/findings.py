@@ -39,16 +39,17 @@ class Effective:
 
     Attributes:
         size: ERF size in px.
-        theoretical: The theoretical receptive field's side within the measured image, in px.
+        theoretical: The theoretical receptive field's side within the measured image, in px; NaN
+            of a map that cannot be traced.
         origin: How it was found.
-        place: The output that it is of; None is the last.
+        place: The output that it is of.
         part: The objects that this output serves, where they are split among several.
     """
 
     size: float
     theoretical: float
     origin: str
-    place: str | None = None
+    place: str = "output"
     part: ScaleTarget | None = None
 
 
@@ -74,7 +75,7 @@ class NetworkFacts:
     Attributes:
         input_size: `(height, width)` of the input in px.
         layers: The layers in order.
-        outputs: The output maps: their fields, before any global pooling.
+        outputs: The output maps that could be followed: their fields, before any global pooling.
         effective: An output's effective receptive field, if known: the last one's, or that of
             the level of a pyramid that is furthest from what its objects need.
         gaps: Gaps in the last output's receptive field; None where there are none or they are

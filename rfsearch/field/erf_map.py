@@ -45,13 +45,14 @@ class ErfMap:
         map: Mean |gradient|, `(height, width)`, summing to 1.
         power: Mean squared gradient, `(height, width)`, summing to 1.
         center: Centre of the unit's theoretical receptive field, in the map's pixels.
-        theoretical_size: Side of the theoretical receptive field, in px.
+        theoretical_size: Side of the theoretical receptive field, in px; NaN where that is not
+            known, and then so are the numbers that are relative to it.
     """
 
     map: NDArray[np.float64]
     power: NDArray[np.float64]
     center: Center
-    theoretical_size: int
+    theoretical_size: float
 
     @property
     def size(self) -> int:

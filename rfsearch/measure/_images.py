@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rfsearch.measure.image_files import read_folder
-from rfsearch.trace.timm_models import input_channels
+from rfsearch.trace.resolved import ResolvedModel
 
 #: Pixels in one pass through the network, to bound the memory.
 _PIXELS_PER_PASS = 2**20
@@ -62,11 +62,7 @@ class ErfImages:
 
 
 def gather(
-    model: nn.Module,
-    images: Tensor | str | Path | None,
-    size: tuple[int, int],
-    num_images: int,
-    seed: int,
+    model: ResolvedModel, images: Tensor | str | Path | None, num_images: int, seed: int
 ) -> ErfImages:
     """The images that a user means.
 
@@ -74,16 +70,16 @@ def gather(
     1 per channel.
 
     Raises:
-        ValueError: If they do not fit the model or `size`, or cannot be read.
+        ValueError: If they do not fit the model or its size, or cannot be read.
     """
-    channels = input_channels(model)
+    size = model.input_size
     if num_images < 1:
         raise ValueError(f"`num_images >= 1` must hold, but got {num_images}.")
     if images is None:
-        return ErfImages(None, (channels, *size), num_images, seed)
+        return ErfImages(None, (model.in_chans, *size), num_images, seed)
     if not isinstance(images, Tensor):
-        read = read_folder(images, size, channels, num_images)
-        images = _normalised(read, getattr(model, "pretrained_cfg", None) or {})
+        read = read_folder(images, size, model.in_chans, num_images)
+        images = _normalised(read, getattr(model.module, "pretrained_cfg", None) or {})
     if images.ndim != 4 or not len(images):
         raise ValueError(
             "`images` must be (images, channels, height, width) with at least one image, "
@@ -94,8 +90,7 @@ def gather(
             f"`images` must be {size[0]}x{size[1]} px as `input_size` says, "
             f"but got {images.shape[-2]}x{images.shape[-1]} px."
         )
-    count, number, *_ = images.shape
-    return ErfImages(images, (number, *size), count, seed)
+    return ErfImages(images, (model.in_chans, *size), len(images), seed)
 
 
 def _normalised(images: Tensor, stated: dict[str, Any]) -> Tensor:

@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rfsearch.field.unit_grid import Interval
 from rfsearch.measure.read import Read
 from rfsearch.measure.unit import Place, Unit, traced_unit
-from rfsearch.trace.timm_models import input_channels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from rfsearch.trace.resolved import ResolvedModel
 
 #: A crop with more than this share of the image's area does not pay for its proofs.
 _LARGEST_SHARE = 0.5
@@ -49,6 +50,12 @@ class Crop:
     columns: Interval
     unit: Unit
 
+    @classmethod
+    def whole(cls, image: tuple[int, int], unit: Unit) -> Crop:
+        """All of images of `(height, width)` px."""
+        height, width = image
+        return cls(image, Interval(0, height), Interval(0, width), unit)
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of what is left, in px."""
@@ -65,29 +72,29 @@ class Crop:
         return whole
 
 
-def find_crop(module: nn.Module, size: tuple[int, int], unit: Unit, read: Read) -> Crop:
-    """The smallest part of images of `size` px in which a unit's gradient is as in the whole.
+def find_crop(model: ResolvedModel, unit: Unit, read: Read) -> Crop:
+    """The smallest part of the model's images in which a unit's gradient is as in the whole.
 
     That is the whole image where the unit sees most of it, where it sees all of it through a
     global layer, and where the proofs fail.
 
     Args:
-        module: In evaluation mode, with its batch statistics set.
-        size: `(height, width)` of the images, in px.
+        model: In evaluation mode, with its batch statistics set.
         unit: A unit of the map that `read` returns.
         read: Returns the map.
     """
-    whole = Crop(size, Interval(0, size[0]), Interval(0, size[1]), unit)
+    size = model.input_size
+    whole = Crop.whole(size, unit)
     if unit.place is None or unit.covers(size) > _LARGEST_SHARE:
         return whole
     axes = zip((unit.rows, unit.columns), size, unit.place.period, strict=True)
     rows, columns = starmap(_cut, axes)
     if rows.size * columns.size > _LARGEST_SHARE * size[0] * size[1]:
         return whole
-    crop = _crop(module, whole, read, rows, columns)
+    crop = _crop(model, whole, read, rows, columns)
     sides = zip((rows, columns), size, unit.place.period, strict=True)
-    larger = _crop(module, whole, read, *starmap(_grown, sides))
-    if crop is None or larger is None or not _agree(module, read, crop, larger):
+    larger = _crop(model, whole, read, *starmap(_grown, sides))
+    if crop is None or larger is None or not _agree(model, read, crop, larger):
         return whole
     return crop
 
@@ -105,7 +112,7 @@ def _grown(kept: Interval, pixels: int, period: int) -> Interval:
 
 
 def _crop(
-    module: nn.Module, whole: Crop, read: Read, rows: Interval, columns: Interval
+    model: ResolvedModel, whole: Crop, read: Read, rows: Interval, columns: Interval
 ) -> Crop | None:
     """A crop in which the unit is found at its place; None if it is not."""
     unit = whole.unit
@@ -114,7 +121,7 @@ def _crop(
     steps = zip(unit.place.position, start, unit.place.stride, strict=True)
     row, column = (int(units - cut / stride) for units, cut, stride in steps)
     try:
-        found = traced_unit(module, (rows.size, columns.size), read, position=(row, column))
+        found = traced_unit(model.at((rows.size, columns.size)), read, position=(row, column))
     except ValueError:  # Such as a model that takes images of one size alone.
         return None
     moved = tuple(
@@ -128,10 +135,11 @@ def _crop(
 
 
 @torch.no_grad()
-def _agree(module: nn.Module, read: Read, crop: Crop, larger: Crop) -> bool:
+def _agree(model: ResolvedModel, read: Read, crop: Crop, larger: Crop) -> bool:
     """Whether the unit has the same value in both, on noise: what is added does not matter."""
     noise = torch.Generator().manual_seed(0)
-    image = torch.randn(1, input_channels(module), *larger.size, generator=noise)
+    image = torch.randn(1, model.in_chans, *larger.size, generator=noise)
+    module = model.module
     image = image.to(next(module.parameters(), image))
     row, column = crop.rows.start - larger.rows.start, crop.columns.start - larger.columns.start
     inside = image[..., row : row + crop.rows.size, column : column + crop.columns.size]

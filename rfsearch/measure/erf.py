@@ -8,9 +8,8 @@ happens to have.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,17 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rfsearch.basics.validation import checked_size
-from rfsearch.field.erf_map import ErfMap
+from rfsearch.field.erf_map import Center, ErfMap
 from rfsearch.measure import _replknet as published
 from rfsearch.measure._average import Average
-from rfsearch.measure._images import gather
+from rfsearch.measure._images import ErfImages, gather
 from rfsearch.measure._local import keep_local
+from rfsearch.measure._memory import check_fits, out_of_memory
 from rfsearch.measure.crop import Crop, find_crop
 from rfsearch.measure.initialisation import calibrate, switch_branches_on
 from rfsearch.measure.read import Read, output_map, reader
-from rfsearch.measure.unit import find_unit
-from rfsearch.trace.timm_models import seeded_model
+from rfsearch.measure.unit import Unit, UntracedUnit, find_unit, untraced_unit
+from rfsearch.trace.resolved import Model, ResolvedModel, resolve_model
+from rfsearch.trace.trace import UntracedError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,9 +39,13 @@ __all__ = ["MeasuredERF", "measure_erf", "output_map"]
 _IMAGES_PER_LOOK = 4
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MeasuredERF(ErfMap):
     """A measured effective receptive field; `map` has the input's height and width.
+
+    A map that cannot be traced is measured all the same, on whole images. Then `theoretical_size`,
+    `ratio`, `clipped` and `fraction_above` are NaN, and `center` is that of the squared gradient,
+    to half a px, in the place of the theoretical receptive field's.
 
     Attributes:
         standard_error: Standard error over the images of the ERF size, taken between pixels, in
@@ -52,6 +56,8 @@ class MeasuredERF(ErfMap):
         calibrated: Whether batch statistics were unset and taken from the images.
         reset_scales: Names of switched-off scales (zero-initialised last normalisation, tiny
             layer scale) that were set to one.
+        weights: Which weights were measured, in words.
+        untraced: Why the map could not be traced; empty where it was.
         replknet_map: Mean over images of the positive gradients that RepLKNet's script sums,
             `(height, width)`; None unless asked for.
     """
@@ -61,7 +67,21 @@ class MeasuredERF(ErfMap):
     num_images: int
     calibrated: bool
     reset_scales: tuple[str, ...]
+    weights: str
+    untraced: str = ""
     replknet_map: NDArray[np.float64] | None = None
+
+    def __repr__(self) -> str:
+        """The numbers, without the maps."""
+        height, width = self.map.shape
+        return (
+            f"MeasuredERF of {height}x{width} px, {self.num_images} images, weights: "
+            f"{self.weights}\n"
+            f"    size {self.size} px, standard error {self.standard_error:.2g} px, "
+            f"sigma {self.sigma:.1f} px\n"
+            f"    theoretical size {self.theoretical_size:g} px, ratio {self.ratio:.3f}, "
+            f"clipped {self.clipped:.1%}"
+        )
 
     def replknet_area_ratio(self, share: float) -> float:
         """RepLKNet's area ratio as published, with its logarithm: not free of scale.
@@ -81,10 +101,11 @@ class MeasuredERF(ErfMap):
 
 
 def measure_erf(
-    model: nn.Module | str,
+    model: Model,
     input_size: int | tuple[int, int],
     images: Tensor | str | Path | None = None,
     *,
+    in_chans: int | None = None,
     num_images: int = 64,
     relative_error: float | None = 0.01,
     layer: str | None = None,
@@ -111,12 +132,15 @@ def measure_erf(
 
     Args:
         model: A module with `forward_features`, or one whose output is a map `(batch, channels,
-            height, width)`, or the name of a timm model. Without a method `receptive_fields`, its
+            height, width)`; the name of a timm model; an architecture, whose weights are random;
+            or the path of an exported network's folder. Without a method `receptive_fields`, its
             field is traced.
         input_size: Side or `(height, width)` of the input, in px.
         images: Normalised images `(images, channels, height, width)` of that size, or a folder of
             image files (flat, or one subfolder per class), which are resized, cropped in the
             middle and normalised as timm states for the model. `None` means white noise.
+        in_chans: Channels of the input. `None` means those of `images`, or those that the first
+            layer with weights turns out to take.
         num_images: How many images to look at, at most; a tensor is used as it is.
         relative_error: Stop once the standard error of the ERF size is at most this share of it,
             with 90 % confidence. `None` means to use all images.
@@ -131,34 +155,53 @@ def measure_erf(
         seed: Of the noise and of the random signs, and of a named model's weights.
 
     Raises:
-        ValueError: If timm knows no such model or its weights cannot be had, the model has no
-            such layer or level, what that returns is no map or has no place in the image, the
-            images cannot be read or do not have the stated size, or no gradient reaches the
-            input.
+        ValueError: If timm knows no such model or its weights cannot be had, the model does not
+            run at that size or takes no images, it has no such layer or level, what that returns
+            is no map or has no place in the image, the images cannot be read or do not have the
+            stated size, they do not fit into the memory, or no gradient reaches the input.
     """
-    size = checked_size(input_size)
-    if relative_error is not None and not relative_error > 0:
-        raise ValueError(f"`relative_error > 0` must hold, but got {relative_error}.")
-    module = _copy(model, pretrained, seed).eval()
+    if relative_error is not None and not 0 < relative_error <= 1:
+        raise ValueError(f"`0 < relative_error <= 1` must hold, but got {relative_error}.")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"`0 <= seed < 2^32` must hold, but got {seed}.")
+    given = images.shape[1] if isinstance(images, Tensor) and images.ndim == 4 else None
+    if in_chans is not None and given not in (None, in_chans):
+        raise ValueError(f"`images` must have `in_chans={in_chans}` channels, but have {given}.")
+    resolved = resolve_model(
+        model, input_size, in_chans=in_chans or given, pretrained=pretrained, seed=seed
+    )
+    size = resolved.input_size
+    module = resolved.copy()
     if local:
         keep_local(module)
     if device is not None:
         module = module.to(device)
     read = reader(module, layer, level)
-    chosen = gather(module, images, size, num_images, seed)
+    resolved = resolved.over(module)
+    chosen = gather(resolved, images, num_images, seed)
     like = next(module.parameters(), torch.empty(0))
+
+    def to_calibrate() -> Iterator[Tensor]:
+        check_fits(resolved, like.device, read)
+        yield from (batch.to(like) for batch in chosen.to_calibrate())
+
     reset_scales = switch_branches_on(module)
-    unit = find_unit(module, size, read, level=level, layer=layer)
-    calibrated = calibrate(module, (batch.to(like) for batch in chosen.to_calibrate()), read)
-    crop = find_crop(module, size, unit, read)
-    average, summed, seen = Average(crop.unit), np.zeros(crop.size), 0
-    looks = chosen.batches(None if relative_error is None else _IMAGES_PER_LOOK)
-    for gradients in _gradients(module, looks, crop, read, seed, replknet):
-        average.add(gradients.signed)
-        summed += gradients.published.sum(axis=0)
-        seen += len(gradients.published)
-        if relative_error is not None and _is_enough(average, relative_error):
-            break
+    with out_of_memory(resolved, like.device):
+        unit, untraced = _unit(resolved, read, level, layer)
+        calibrated = calibrate(module, to_calibrate(), read)
+        crop = Crop.whole(size, unit) if untraced else find_crop(resolved, unit, read)
+        check_fits(resolved.at(crop.size), like.device, read, gradients=True)
+        if isinstance(unit, UntracedUnit):
+            unit = replace(unit, middle=_middle(module, chosen, crop, read, seed))
+            crop = replace(crop, unit=unit)
+        average, summed, seen = Average(crop.unit), np.zeros(crop.size), 0
+        looks = chosen.batches(None if relative_error is None else _IMAGES_PER_LOOK)
+        for gradients in _gradients(module, looks, crop, read, seed, replknet):
+            average.add(gradients.signed)
+            summed += gradients.published.sum(axis=0)
+            seen += len(gradients.published)
+            if relative_error is not None and _is_enough(average, relative_error):
+                break
     mean = average.mean
     return MeasuredERF(
         map=crop.in_image(mean.map),
@@ -170,19 +213,37 @@ def measure_erf(
         num_images=len(average.sizes),
         calibrated=calibrated,
         reset_scales=reset_scales,
+        weights=resolved.weights,
+        untraced=untraced,
         replknet_map=crop.in_image(summed / max(1, seen)) if replknet else None,
     )
 
 
-def _copy(model: nn.Module | str, pretrained: bool, seed: int) -> nn.Module:
-    if isinstance(model, str):
-        return seeded_model(model, seed, pretrained=pretrained)
-    if pretrained:
-        raise ValueError(
-            "`pretrained` must go with the name of a timm model, "
-            f"but got a module ({type(model).__name__}), which has its own weights."
-        )
-    return copy.deepcopy(model)
+class _Found(NamedTuple):
+    """A unit, and why it could not be traced."""
+
+    unit: Unit
+    untraced: str
+
+
+def _unit(model: ResolvedModel, read: Read, level: str | None, layer: str | None) -> _Found:
+    try:
+        return _Found(find_unit(model, read, level=level, layer=layer), "")
+    except UntracedError as reason:
+        return _Found(untraced_unit(model, read), str(reason))
+
+
+def _middle(module: nn.Module, images: ErfImages, crop: Crop, read: Read, seed: int) -> Center:
+    """The centre of the squared gradient of the first images, to half a px."""
+    average = Average(crop.unit)
+    looks = images.batches(_IMAGES_PER_LOOK)
+    for gradients in _gradients(module, looks, crop, read, seed, replknet=False):
+        average.add(gradients.signed)
+        if average.sizes:
+            break
+    power = average.mean.power
+    means = (np.arange(power.shape[axis]) @ power.sum(axis=1 - axis) for axis in (0, 1))
+    return Center(*(round(2 * float(mean)) / 2 for mean in means))
 
 
 class _Gradients(NamedTuple):
@@ -212,6 +273,8 @@ def _gradients(
     for batch in batches:
         inputs = crop.of(batch.detach()).to(like, copy=True).requires_grad_()
         channels = read(module, inputs)[(slice(None), *crop.unit.index)]
+        if not channels.requires_grad:
+            raise ValueError("No gradient reaches the input: the map is not made of it.")
         positive = torch.empty(0, *crop.size)
         if replknet:
             positive = published.published_gradient(channels, inputs)

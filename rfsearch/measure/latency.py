@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rfsearch.basics.validation import checked_size
-from rfsearch.trace.timm_models import create_model, input_channels
+from rfsearch.basics.limits import MAX_BATCH_SIZE, MAX_TIMED_SECONDS
+from rfsearch.measure._memory import check_fits, out_of_memory
+from rfsearch.trace.resolved import Model, ResolvedModel, resolve_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -72,10 +73,11 @@ class Latency:
 
 
 def measure_latency(
-    model: nn.Module | str,
+    model: Model,
     input_size: int | tuple[int, int],
     batch_sizes: Sequence[int] = (1, 32),
     *,
+    in_chans: int | None = None,
     device: torch.device | str | None = None,
     min_seconds: float = 0.5,
 ) -> Latency:
@@ -93,30 +95,42 @@ def measure_latency(
     included, and neither is memory that the allocator keeps in reserve.
 
     Args:
-        model: Any module that takes images `(batch, channels, height, width)`, or a timm name.
+        model: Any module that takes images `(batch, channels, height, width)`, which is timed as
+            it is, compiled or scripted if it is; a timm name; an architecture; or the path of an
+            exported network's folder.
         input_size: Side or `(height, width)` of the images in px.
         batch_sizes: Images in a batch; each size is measured by itself.
+        in_chans: Channels of the images. None means those that the first layer with weights turns
+            out to take.
         device: Where to measure. None means where the model is.
         min_seconds: Time each batch size for at least so long.
 
     Raises:
-        ValueError: If timm knows no such model, or a size or time is not positive.
-        RuntimeError: If the model does not run at that size.
+        ValueError: If timm knows no such model, a size or time is not positive or beyond measure,
+            or the model does not run at that size or does not fit into the memory.
     """
-    size = checked_size(input_size)
-    if not batch_sizes or min(batch_sizes) < 1:
+    if not batch_sizes or not all(1 <= count <= MAX_BATCH_SIZE for count in batch_sizes):
         raise ValueError(
-            f"`batch_sizes` must be one or more numbers >= 1, but got {tuple(batch_sizes)}."
+            f"`batch_sizes` must be one or more numbers from 1 to {MAX_BATCH_SIZE:,}, "
+            f"but got {tuple(batch_sizes)}."
         )
-    if not min_seconds > 0:
-        raise ValueError(f"`min_seconds > 0` must hold, but got {min_seconds}.")
-    module = create_model(model) if isinstance(model, str) else model
+    if not 0 < min_seconds <= MAX_TIMED_SECONDS:
+        raise ValueError(
+            f"`0 < min_seconds <= {MAX_TIMED_SECONDS}` must hold, but got {min_seconds}."
+        )
+    resolved = resolve_model(model, input_size, in_chans=in_chans, num_classes=1000)
+    module = resolved.module
     with _ready(module, device) as like, _current(like.device), torch.inference_mode():
-        results = []
         for count in batch_sizes:
-            shape = (count, input_channels(module), *size)
-            results.append(_measure(module, like, shape, min_seconds))
-    return Latency(tuple(results), size, _name(like.device), str(like.dtype).partition(".")[2])
+            check_fits(resolved, like.device, _call, count=count)
+        with out_of_memory(resolved, like.device):
+            results = tuple(_measure(resolved, like, count, min_seconds) for count in batch_sizes)
+    dtype = str(like.dtype).partition(".")[2]
+    return Latency(results, resolved.input_size, _name(like.device), dtype)
+
+
+def _call(module: nn.Module, images: Tensor) -> Any:
+    return module(images)
 
 
 def time_one_image(model: nn.Module, input_size: tuple[int, int]) -> Latency:
@@ -143,13 +157,18 @@ def _current(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def _measure(
-    module: nn.Module, like: Tensor, shape: tuple[int, int, int, int], min_seconds: float
-) -> BatchLatency:
+def _measure(model: ResolvedModel, like: Tensor, count: int, min_seconds: float) -> BatchLatency:
     from torch.utils.benchmark import Measurement, Timer
 
+    module, shape = model.module, (count, model.in_chans, *model.input_size)
+
     measure_peak = _cuda_peak if like.device.type == "cuda" else _tracked_peak
-    module(_noise(like, shape))  # What is set up once is neither timed nor counted.
+    try:
+        module(_noise(like, shape))  # What is set up once is neither timed nor counted.
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # Whatever a model raises.
+        raise model.failure(error) from error
     peak = measure_peak(module, lambda: _noise(like, shape))
     timer = Timer(
         "module(images)",
@@ -159,7 +178,7 @@ def _measure(
     parts = [timer.blocked_autorange(min_run_time=min_seconds / _PARTS) for _ in range(_PARTS)]
     (timed,) = Measurement.merge(parts)
     return BatchLatency(
-        batch_size=shape[0],
+        batch_size=count,
         median_ms=1000 * timed.median,
         iqr_ms=1000 * timed.iqr,
         num_runs=sum(part.number_per_run * len(part.raw_times) for part in parts),
@@ -185,12 +204,21 @@ def _cuda_peak(module: nn.Module, make_images: Callable[[], Tensor]) -> float:
 def _tracked_peak(module: nn.Module, make_images: Callable[[], Tensor]) -> float:
     """Bytes of the tensors that live at the same time."""
     from torch.distributed._tools.mem_tracker import MemTracker
+    from torch.nn.utils import parametrize
 
     images = make_images()
     tracker = MemTracker()
-    tracker.track_external(module, images)
-    with tracker:
-        module(images)
+    # The tracker cannot follow how weights are made of others: they are made before.
+    with parametrize.cached():
+        made = [
+            getattr(part, name)
+            for part in module.modules()
+            if parametrize.is_parametrized(part)
+            for name in part.parametrizations  # type: ignore[union-attr]
+        ]
+        tracker.track_external(module, images, *made)
+        with tracker:
+            module(images)
     (peak,) = tracker.get_tracker_snapshot("peak").values()
     return float(peak["Total"])
 

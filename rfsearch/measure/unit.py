@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ from rfsearch.field.receptive_field import ReceptiveField
 from rfsearch.field.unit_grid import Interval
 from rfsearch.measure.read import NoMapError, Read
 from rfsearch.trace.call import dependence_of
+from rfsearch.trace.resolved import ResolvedModel
 from rfsearch.trace.result import TracedMap, TracedModel
-from rfsearch.trace.timm_models import input_channels
 from rfsearch.trace.trace import trace_receptive_field
 
 
@@ -58,7 +58,7 @@ class Unit:
         return Center(*((axis.start + axis.stop - 1) / 2 for axis in (self.rows, self.columns)))
 
     @property
-    def theoretical_size(self) -> int:
+    def theoretical_size(self) -> float:
         """Side of its theoretical receptive field in px, the longer one."""
         return max(self.rows.size, self.columns.size)
 
@@ -76,9 +76,32 @@ class Unit:
         return math.prod(max(0, min(side, axis.stop) - max(0, axis.start)) for axis, side in spans)
 
 
-def find_unit(
-    model: nn.Module, size: tuple[int, int], read: Read, *, level: str | None, layer: str | None
-) -> Unit:
+@dataclass(frozen=True)
+class UntracedUnit(Unit):
+    """A unit of a map that cannot be traced: it may see all of the input.
+
+    Attributes:
+        middle: Of what it was found to see.
+    """
+
+    middle: Center = field(kw_only=True)
+
+    @property
+    def center(self) -> Center:
+        """The middle of what it was found to see, in pixels of the input."""
+        return self.middle
+
+    @property
+    def theoretical_size(self) -> float:
+        """Not known: NaN."""
+        return math.nan
+
+    def clipped(self, size: tuple[int, int]) -> float:
+        """Not known: NaN."""
+        return math.nan
+
+
+def find_unit(model: ResolvedModel, read: Read, *, level: str | None, layer: str | None) -> Unit:
     """The unit in the middle of the map that `read` returns.
 
     The field of a model's own level is taken from its method `receptive_fields`, where it has
@@ -87,18 +110,19 @@ def find_unit(
     what unit 0 does: as the expected ERF has it.
 
     Raises:
-        ValueError: If the map has no place in the image, or cannot be traced.
+        UntracedError: If the map cannot be traced.
+        ValueError: If it has no place in the image.
     """
-    known = getattr(model, "receptive_fields", None)
-    if known is None or layer is not None or getattr(model, "upsamples", False):
-        return traced_unit(model, size, read, what=f"layer `{layer}`" if layer else "the output")
+    known = getattr(model.module, "receptive_fields", None)
+    if known is None or layer is not None or getattr(model.module, "upsamples", False):
+        return traced_unit(model, read, what=f"layer `{layer}`" if layer else "the output")
     fields: Mapping[str, ReceptiveField] = known()
     # Traced as well, for its place.
-    traced = _traced_or_none(model, size, read)
+    traced = _traced_or_none(model, read)
     if traced is not None and traced.place is not None:
         rows, columns = traced.place.position
     else:
-        rows, columns = (pixels // 2 for pixels in _output_shape(model, size, read)[2:])
+        rows, columns = (pixels // 2 for pixels in output_shape(model, read)[2:])
     field = fields[level] if level is not None else list(fields.values())[-1]
     unit = Unit((slice(None), rows, columns), _interval(field, rows), _interval(field, columns))
     if traced is not None and replace(traced, place=None) == unit:
@@ -115,8 +139,7 @@ class _Layout(NamedTuple):
 
 
 def traced_unit(
-    model: nn.Module,
-    size: tuple[int, int],
+    model: ResolvedModel,
     read: Read,
     *,
     position: tuple[int, int] | None = None,
@@ -125,14 +148,14 @@ def traced_unit(
     """The unit at a position of the map that `read` returns, with its traced field.
 
     Args:
-        model: Any module.
-        size: `(height, width)` of the input, in px.
+        model: Any model.
         read: Returns the map.
         position: Row and column in the map. `None` means the unit in the middle.
         what: What to call the map in an error.
 
     Raises:
-        ValueError: If the map has no place in the image or no such position, or cannot be traced.
+        UntracedError: If the map cannot be traced.
+        ValueError: If it has no place in the image or no such position.
     """
     layouts: list[_Layout] = []
 
@@ -148,8 +171,7 @@ def traced_unit(
         return output
 
     try:
-        channels = input_channels(model)
-        traced = trace_receptive_field(model, size, in_chans=channels, forward=forward)
+        traced = trace_receptive_field(model, model.input_size, forward=forward)
     except ValueError as error:
         # The tracer takes what the reading of the map complains about for the model's own.
         if isinstance(error.__cause__, NoMapError):
@@ -170,9 +192,39 @@ def traced_unit(
     return unit
 
 
-def _traced_or_none(model: nn.Module, size: tuple[int, int], read: Read) -> Unit | None:
+def untraced_unit(model: ResolvedModel, read: Read) -> UntracedUnit:
+    """The unit in the middle of the map that `read` returns, by the map's shape.
+
+    Its own middle is yet to be found; the image's stands for it.
+
+    Raises:
+        ValueError: If the model does not run.
+    """
+    height, width = model.input_size
     try:
-        return traced_unit(model, size, read)
+        shape = output_shape(model, read)
+    except NoMapError:
+        raise
+    except Exception as error:  # Whatever a model raises.
+        raise model.failure(error) from error
+    if len(shape) == 3:
+        # A token of a grid with the sides of the image, row by row behind tokens for no place.
+        rows = max(1, math.isqrt(shape[1] * height // width))
+        columns = shape[1] // rows
+        in_front = shape[1] - rows * columns
+        index: tuple[int | slice, ...] = (
+            in_front + rows // 2 * columns + columns // 2,
+            slice(None),
+        )
+    else:
+        index = (slice(None), shape[-2] // 2, shape[-1] // 2)
+    middle = Center((height - 1) / 2, (width - 1) / 2)
+    return UntracedUnit(index, Interval(0, height), Interval(0, width), middle=middle)
+
+
+def _traced_or_none(model: ResolvedModel, read: Read) -> Unit | None:
+    try:
+        return traced_unit(model, read)
     except NoMapError:
         raise
     except ValueError:
@@ -240,7 +292,11 @@ def _interval(field: ReceptiveField, unit: int) -> Interval:
 
 
 @torch.no_grad()
-def _output_shape(model: nn.Module, size: tuple[int, int], read: Read) -> torch.Size:
-    like = next(model.parameters(), torch.empty(0))
-    images = torch.zeros(1, input_channels(model), *size, device=like.device, dtype=like.dtype)
-    return read(model, images).shape
+def output_shape(model: ResolvedModel, read: Read) -> torch.Size:
+    """Shape of the map that `read` returns for one image; the model runs with its weights."""
+    module = model.module
+    like = next(module.parameters(), torch.empty(0))
+    images = torch.zeros(
+        1, model.in_chans, *model.input_size, device=like.device, dtype=like.dtype
+    )
+    return read(module, images).shape

@@ -1,9 +1,7 @@
-"""A copy of a model without data, and what its modules return while it runs."""
+"""What the modules of a model return while it runs."""
 
 from __future__ import annotations
 
-import copy
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,9 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from rfsearch.trace.call import Dependence, dependence_of
-
-#: Types of the tables that every module holds.
-_TABLES = (dict, OrderedDict, set)
 
 
 class LayerRow(NamedTuple):
@@ -61,21 +56,6 @@ class Layers:
                 self.rows.append(row)
 
 
-def meta_twin(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose parameters have no data; small buffers keep theirs."""
-    memo: dict[int, Any] = {}
-    for parameter in model.parameters():
-        data = torch.empty_like(parameter, device="meta")
-        memo[id(parameter)] = nn.Parameter(data, requires_grad=False)
-    for buffer in model.buffers():
-        memo[id(buffer)] = _buffer_twin(buffer)
-    for module in model.modules():
-        # A dozen empty tables of hooks per module would take most of the copy's time.
-        tables = (value for value in vars(module).values() if type(value) in _TABLES)
-        memo.update((id(table), type(table)()) for table in tables if not table)
-    return copy.deepcopy(model, memo).eval()
-
-
 def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """All tensors of nested mappings and sequences, with the keys that lead to them."""
     if isinstance(value, Tensor):
@@ -86,10 +66,3 @@ def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, tuple | list):
         for number, item in enumerate(value):
             yield from named_tensors(item, f"{name}.{number}" if name else str(number))
-
-
-def _buffer_twin(buffer: Tensor) -> Tensor:
-    # Indices have to be known; statistics and filters do not.
-    if buffer.is_floating_point() or buffer.is_meta:
-        return torch.empty_like(buffer, device="meta")
-    return buffer.detach().cpu().clone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, reduce
 from math import lcm
@@ -19,6 +19,10 @@ from rfsearch.trace.layers import LayerRow
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+#: That are described one by one.
+_MOST_OUTPUTS = 4
 
 
 class UnitWindow(NamedTuple):
@@ -55,6 +59,16 @@ class TracedMap:
     input_size: tuple[int, int]
     _height: Pooled
     _width: Pooled
+
+    def __repr__(self) -> str:
+        """Shape, size and stride in one line."""
+        fields = zip(("height", "width"), (self._height.grid, self._width.grid), strict=True)
+        axes = (
+            f"{max(one.size for one in grid.widest)} px {axis} at stride {grid.stride}"
+            for axis, grid in fields
+        )
+        seen = " and all of the input" if self.is_global else ""
+        return f"TracedMap {self.shape}: {', '.join(axes)}{seen}"
 
     @property
     def height(self) -> ReceptiveField:
@@ -110,16 +124,35 @@ class TracedModel:
             squeeze-and-excite, global pooling, normalisation over space. The model itself is
             `"(model)"`.
         input_size: `(height, width)` of the input, in px.
+        unfollowed: Why, for each output whose field could not be followed.
     """
 
     outputs: Mapping[str, TracedMap]
     global_layers: tuple[str, ...]
     input_size: tuple[int, int]
     _rows: tuple[LayerRow, ...]
+    unfollowed: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """A line for each of a few outputs."""
+        height, width = self.input_size
+        outputs = [f"    {name}: {one!r}" for name, one in self.outputs.items()]
+        if len(outputs) > _MOST_OUTPUTS:
+            outputs[_MOST_OUTPUTS - 1 :] = [f"    and {len(outputs) - _MOST_OUTPUTS + 1} more"]
+        first = f"TracedModel of {height}x{width} px, {len(self._rows)} layers"
+        mixing = f", {len(self.global_layers)} of them global" if self.global_layers else ""
+        lost = f", {len(self.unfollowed)} outputs not followed" if self.unfollowed else ""
+        return "\n".join([f"{first}{mixing}{lost}", *outputs])
 
     @property
     def output(self) -> TracedMap:
-        """The only output, or the last of several: the deepest of a pyramid of features."""
+        """The only output, or the last of several: the deepest of a pyramid of features.
+
+        Raises:
+            ValueError: If an output could not be followed: take one of `outputs` by its name.
+        """
+        if self.unfollowed:
+            raise ValueError(next(iter(self.unfollowed.values())))
         return list(self.outputs.values())[-1]
 
     @property

@@ -1,19 +1,16 @@
-"""Models by their names in timm, and what a model takes in."""
+"""Models by their names in timm."""
 
 from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from textwrap import shorten
 from typing import Any
 
 import torch
 from torch import nn
-
-#: A first convolution of more channels than this sees pixels that were moved into them.
-_MOST_CHANNELS = 4
 
 
 def create_model(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
@@ -42,15 +39,18 @@ def create_model(name: str, *, pretrained: bool = False, **options: Any) -> nn.M
     return trained
 
 
-def seeded_model(name: str, seed: int, *, pretrained: bool = False) -> nn.Module:
-    """A model that timm knows, whose fresh weights depend on the seed alone.
-
-    Raises:
-        ValueError: As `create_model`.
-    """
+def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A module that is made with random weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return create_model(name, pretrained=pretrained)
+        return make()
+
+
+def is_known(name: str) -> bool:
+    """Whether timm knows a model of this name."""
+    import timm
+
+    return bool(timm.is_model(name))
 
 
 def check_name(name: str) -> None:
@@ -61,7 +61,7 @@ def check_name(name: str) -> None:
     """
     import timm
 
-    if not timm.is_model(name):
+    if not is_known(name):
         raise ValueError(
             f"`model` must be a name that timm knows, but got {name!r}"
             f"{nearest(name, timm.list_models())}."
@@ -88,17 +88,3 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(names), n=3)
     return f"; the nearest are {', '.join(near)}" if near else ""
-
-
-def input_channels(model: nn.Module) -> int:
-    """Input channels of a model: those of its first convolution, or 3.
-
-    Where these are more than 4, a timm model that states its channels is believed.
-    """
-    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
-    first = next(convolutions, None)
-    stated: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
-    channels: int = stated.get("input_size", (3,))[0]
-    if first is None or (stated and first.in_channels > _MOST_CHANNELS):
-        return channels
-    return first.in_channels

@@ -119,3 +119,21 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, kind: type[E
     result = rfsearch("doctor", "test_resnet", "--no-erf")
     assert type(result.exception) is kind
     assert "error:" not in result.stderr
+
+
+def test_a_layer_and_channels() -> None:
+    arguments = ("test_resnet", "--input-size", "64", "--no-erf", "--in-chans", "2")
+    whole, part = (
+        rfsearch("doctor", *arguments, *more).stdout for more in ((), ("--layer", "layer1"))
+    )
+    assert "output    output: RF" in whole
+    assert part != whole
+
+
+def test_a_folder_of_an_export(network_folder: Path) -> None:
+    result = rfsearch("doctor", network_folder, "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    assert (data["model"], data["input_size"]) == (str(network_folder), [24, 32])
+    expected = diagnose(network_folder, None, (24, 32))
+    assert [one["value"] for one in data["findings"]] == [one.value for one in expected]

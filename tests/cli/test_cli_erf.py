@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 import typer
 from helpers import architecture, refusal, stage_dict
 from PIL import Image
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from rfsearch.cli.erf import erf
@@ -101,3 +103,50 @@ def test_an_architecture_from_its_file(tmp_path: Path) -> None:
     result = invoke(str(path), "--input-size", "16", "--num-images", "8", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["theoretical_size"] == 5
+
+
+def test_weights_are_named(tmp_path: Path, network_folder: Path) -> None:
+    arguments = ("--num-images", "1", "--input-size", "24")
+    lines = {
+        str(name): invoke(str(name), *arguments, *options).stdout
+        for name, *options in (["test_resnet", "--layer", "conv1"], [network_folder])
+    }
+    assert "\nweights         random initialisation, seed 0\n" in lines["test_resnet"]
+    assert f"\nweights         from {network_folder}\n" in lines[str(network_folder)]
+    data = json.loads(invoke(str(network_folder), "--num-images", "2", "--json").stdout)
+    assert (data["weights"], data["input_size"]) == (f"from {network_folder}", [24, 32])
+    assert data["size"] == measure_erf(network_folder, (24, 32), num_images=2).size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["test_resnet", "--seed", "-1"], "`0 <= seed < 2^32` must hold, but got -1"),
+        (["test_resnet", "--relative-error", "inf"], "`0 < relative_error <= 1` must hold"),
+        (["test_resnet", "--input-size", "99999999"], "must be a side or (height, width) of 1 to"),
+        (["test_resnet", "--in-chans", "0"], "`in_chans >= 1` must hold, but got 0"),
+        (["test_vit", "--input-size", "100"], "test_vit must run at an input of 100x100 px, but "),
+        ([".", "--num-images", "1"], "config.json: cannot be read"),
+    ],
+)
+def test_mistakes_at_the_door(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refusal(invoke(*arguments))
+
+
+def test_numbers_that_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unfollowed(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.renorm(super().forward(x), 2, 0, 1e9)
+
+    def create(name: str, **_: object) -> nn.Module:
+        return Unfollowed(3, 1, 3)
+
+    monkeypatch.setattr("rfsearch.trace.timm_models.create_model", create)
+    arguments = ("test_resnet", "--input-size", "16", "--num-images", "1")
+    assert "theoretical RF  not known: The operation is not known" in invoke(*arguments).stdout
+    data = json.loads(invoke(*arguments, "--json").stdout)
+    assert data["theoretical_size"] is data["ratio"] is data["clipped"] is None
+    assert data["size"] == 3

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import architecture, refusal, resnet, rfsearch, stage_dict
 from PIL import Image
+from torch import Tensor, nn
 
 from rfsearch.cli.rf import changes
 from rfsearch.diagnosis.layer_field import LayerField, Plane, Reach
@@ -143,6 +145,28 @@ def test_one_of_each_run_of_layers_is_shown() -> None:
     assert [one.name for one in changes(layers)] == ["a.conv", "a", "b.gate", "c.act"]
 
 
+def test_a_folder_of_an_export(network_folder: Path) -> None:
+    data = json.loads(output_of(network_folder, "--json"))
+    assert (data["input_size"], data["outputs"][0]["rf_width"]) == ([24, 32], 7)
+
+
+def test_an_output_that_cannot_be_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unfollowed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.renorm(x, 2, 0, 1e9)
+
+    def create(name: str, **_: object) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 1, 3), Unfollowed())
+
+    monkeypatch.setattr("rfsearch.trace.timm_models.create_model", create)
+    with pytest.warns(UserWarning, match="`output` could not be followed: The operation is not"):
+        result = rfsearch("rf", "test_resnet", "--json")
+    data = json.loads(result.stdout)
+    assert [one["name"] for one in data["layers"]] == ["0"]
+    assert list(data["unfollowed"]) == ["output"]
+    assert data["outputs"] == []
+
+
 # -- mistakes of the user ---------------------------------------------------------------------
 
 
@@ -192,3 +216,17 @@ def test_help_loads_nothing_heavy() -> None:
     assert "doctor" in run.stdout
     heavy = {"torch", "pandas", "timm", "optuna", "matplotlib", "numpy", "pydantic"}
     assert heavy & set(run.stderr.split()) == set()
+
+
+def test_an_architecture_loads_neither_torch_nor_timm(tmp_path: Path) -> None:
+    file = tmp_path / "arch.json"
+    file.write_text(json.dumps(architecture().to_dict()))
+    code = (
+        "import sys; from rfsearch.cli.main import main\n"
+        f"sys.argv = ['rfsearch', 'rf', {str(file)!r}]\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "stage 1 block 1" in run.stdout
+    assert {"torch", "timm", "pandas"} & set(run.stderr.split()) == set()

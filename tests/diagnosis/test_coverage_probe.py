@@ -11,7 +11,7 @@ from strategies import architectures
 from torch import Tensor, nn
 
 from rfsearch.diagnosis._coverage_probe import Touched, probe_coverage
-from rfsearch.diagnosis.traced_layers import traced_layers
+from rfsearch.diagnosis._traced_layers import traced_layers
 from rfsearch.field.coverage import coverage
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model

@@ -12,12 +12,13 @@ from strategies import architectures
 from torch import Tensor, nn
 
 import rfsearch as rfs
-from rfsearch.diagnosis.diagnosis import diagnose, diagnose_architecture, diagnose_traced
+from rfsearch.diagnosis.diagnosis import diagnose, diagnose_architecture, diagnose_fields
 from rfsearch.diagnosis.findings import Finding, UncheckedWarning
+from rfsearch.diagnosis.network_fields import network_fields
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
 from rfsearch.target.target import ScaleTarget
-from rfsearch.trace.trace import trace_receptive_field
+from rfsearch.trace.resolved import resolve_model
 
 TARGET = ScaleTarget(16, 40)
 DEEP = architecture(*[stage_dict(kernels=(3,) * 6, stride=2)] * 2)
@@ -182,12 +183,46 @@ def test_a_map_of_another_layout_is_measured_as_well() -> None:
     assert found["erf_too_small"].value == 4
 
 
-def test_a_trace_can_be_used_again() -> None:
+def test_fields_can_be_used_again() -> None:
     model = build_model(GRIDDED, num_classes=2)
-    traced = trace_receptive_field(model, 64)
-    assert diagnose_traced(traced, model, TARGET, erf=False) == diagnose(
+    resolved = resolve_model(model, 64)
+    fields = network_fields(resolved)
+    assert diagnose_fields(resolved, fields, TARGET, erf=False) == diagnose(
         model, TARGET, 64, erf=False
     )
+
+
+def test_a_layer_is_diagnosed_as_the_network_cut_there() -> None:
+    model = timm.create_model("vgg11_bn").features
+    cut = by_kind(diagnose(model[:11], TARGET, 64))
+    named = by_kind(diagnose(model, TARGET, 64, layer="10"))
+    assert named.keys() == cut.keys()
+    assert [one.value for one in named.values()] == [one.value for one in cut.values()]
+    with pytest.raises(ValueError, match="`layer` must be the name of one of the model's"):
+        diagnose(model, TARGET, 64, layer="99")
+
+
+class Unfollowed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.renorm(x, 2, 0, 1e9)
+
+
+def test_an_output_that_cannot_be_followed_is_warned_of() -> None:
+    model = nn.Sequential(*[nn.Conv2d(3, 3, 3, padding=1) for _ in range(24)], Unfollowed())
+    with pytest.warns(
+        UncheckedWarning, match="fields of `output` could not be followed: .*renorm"
+    ):
+        found = by_kind(diagnose(model, TARGET, 16))
+    # The layers before it were followed, and the ERF needs no trace.
+    assert found["unproductive_layers"].place == "8"
+    assert "erf_too_small" in found
+    assert not {"rf_too_small", "stride_too_coarse", "erf_far_below_trf"} & found.keys()
+
+
+def test_a_model_that_does_not_run_is_refused_where_it_cannot_be_followed_too() -> None:
+    model = nn.Sequential(Unfollowed(), nn.Conv2d(3, 3, 64))
+    with pytest.raises(ValueError, match="must run at an input of 16x16 px, but it does not"):
+        diagnose(model, TARGET, 16, erf=False)
 
 
 @pytest.mark.parametrize(

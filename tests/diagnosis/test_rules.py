@@ -96,7 +96,7 @@ def test_attention_sees_enough_whatever_its_windows() -> None:
 def test_erf_outside_of_the_range_for_the_target(
     size: float, kind: str | None, limit: float
 ) -> None:
-    facts = replace(SOUND, effective=Effective(size, size, "measured"))
+    facts = replace(SOUND, effective=Effective(size, size, "measured", "C5"))
     assert kinds(facts) == [kind] * (kind is not None)
     if kind:
         finding = only(facts)

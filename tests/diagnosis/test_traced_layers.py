@@ -7,8 +7,8 @@ from strategies import architectures
 from torch import nn
 from torch.nn import functional as F
 
+from rfsearch.diagnosis._traced_layers import output_reach, traced_layers, traced_outputs
 from rfsearch.diagnosis.layer_field import Plane, Reach, architecture_layers
-from rfsearch.diagnosis.traced_layers import output_reach, traced_layers, traced_outputs
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
 from rfsearch.trace.trace import trace_receptive_field

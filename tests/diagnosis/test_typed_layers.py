@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rfsearch.diagnosis.traced_layers import traced_layers
 from torch import nn
 
 import rfsearch as rfs
 from rfsearch.diagnosis.layer_field import LayerField
-from rfsearch.diagnosis.traced_layers import traced_layers
 from rfsearch.diagnosis.typed_layers import read_layers
 
 WINDOWS = [

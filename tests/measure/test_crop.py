@@ -20,6 +20,7 @@ from rfsearch.measure.erf import MeasuredERF, measure_erf
 from rfsearch.measure.read import reader
 from rfsearch.measure.unit import Unit, find_unit
 from rfsearch.network.model import build_model
+from rfsearch.trace.resolved import resolve_model
 
 Size = int | tuple[int, int]
 #: Of images and a layer.
@@ -29,10 +30,8 @@ Function = Callable[[Tensor, nn.Module], Any]
 def crop_of(
     model: nn.Module, size: Size, layer: str | None = None, level: str | None = None
 ) -> Crop:
-    plane = (size, size) if isinstance(size, int) else size
-    read = reader(model, layer, level)
-    model = model.eval()
-    return find_crop(model, plane, find_unit(model, plane, read, level=level, layer=layer), read)
+    read, resolved = reader(model, layer, level), resolve_model(model.eval(), size)
+    return find_crop(resolved, find_unit(resolved, read, level=level, layer=layer), read)
 
 
 def is_cropped(crop: Crop) -> bool:
@@ -205,9 +204,10 @@ def test_network_sees_the_crop_alone() -> None:
         return layer(images)
 
     measure_erf(Run(watch, conv(5, padding=2)), 50, num_images=3, relative_error=None)
-    # Traced in whole and cropped and with a border of a period, compared, and measured.
+    # Resolved, traced in whole and cropped and with a border of a period, compared, and measured.
     assert seen == [
-        (1, 3, 50, 50), (1, 3, 5, 5), (1, 3, 8, 8), (1, 3, 8, 8), (1, 3, 5, 5), (3, 3, 5, 5)
+        (1, 3, 50, 50), (1, 3, 50, 50),
+        (1, 3, 5, 5), (1, 3, 8, 8), (1, 3, 8, 8), (1, 3, 5, 5), (3, 3, 5, 5),
     ]  # fmt: skip
 
 

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from rfsearch.field.erf_map import Center
 from rfsearch.field.receptive_field import ReceptiveField, window
 from rfsearch.measure.erf import measure_erf
+from rfsearch.measure.latency import measure_latency
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import SearchedNetwork, build_model
+from rfsearch.network.network_folder import load_network
 
 STRIDED = architecture(
     stage_dict("plain", 8, 2, (3,)), stage_dict("basic", 8, 2, (3,)), stride=2, width=8
@@ -532,9 +534,9 @@ def test_standard_error_is_honest() -> None:
     assert 0.6 < spread / stated < 1.6
 
 
-@pytest.mark.parametrize("error", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("error", [0.0, -1.0, float("nan"), math.inf])
 def test_impossible_error(error: float) -> None:
-    with pytest.raises(ValueError, match="`relative_error > 0` must hold, but got"):
+    with pytest.raises(ValueError, match="`0 < relative_error <= 1` must hold, but got"):
         measure_erf(build(), 48, relative_error=error)
 
 
@@ -582,13 +584,15 @@ def test_pretrained_weights_go_with_names() -> None:
 def test_pretrained_weights_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def create(name: str, *, pretrained: bool) -> nn.Module:
+    def create(name: str, *, pretrained: bool = False) -> nn.Module:
         asked.append((name, pretrained))
         return flat_convolution(3)
 
     monkeypatch.setattr("rfsearch.trace.timm_models.create_model", create)
-    assert measure_erf("resnet18", 9, pretrained=True).size == 3
-    assert asked == [("resnet18", True)]
+    erf = measure_erf("resnet18", 9, pretrained=True)
+    assert (erf.size, erf.weights) == (3, "pretrained")
+    # Once without data, to see what it takes in.
+    assert asked == [("resnet18", False), ("resnet18", True)]
 
 
 def test_folder_of_images(tmp_path: Path) -> None:
@@ -601,6 +605,142 @@ def test_folder_of_images(tmp_path: Path) -> None:
     assert erf.map.shape == (48, 48)
     with pytest.raises(ValueError, match="there is no such folder of images"):
         measure_erf(build(), 48, str(tmp_path / "none"))
+
+
+# -- what the door lets in -------------------------------------------------------------------
+
+
+def test_images_decide_their_channels() -> None:
+    class AnyChannels(nn.Module):
+        """Sums its channels: nothing says how many there are."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = flat_convolution(3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            output: Tensor = self.conv(x.sum(dim=1, keepdim=True))
+            return output
+
+    images = torch.randn(2, 5, 9, 9)
+    assert measure_erf(AnyChannels(), 9, images).size == 3
+    grey = measure_erf("test_resnet", 64, torch.randn(1, 1, 64, 64), layer="conv1")
+    assert grey.theoretical_size == 11
+    with pytest.raises(ValueError, match=r"`images` must have `in_chans=3` channels, but have 5"):
+        measure_erf(AnyChannels(), 9, images, in_chans=3)
+
+
+def test_weights_of_a_folder_are_measured(network_folder: Path) -> None:
+    erf = measure_erf(network_folder, 24, num_images=2)
+    network, _ = load_network(network_folder)
+    np.testing.assert_array_equal(erf.map, measure_erf(network, 24, num_images=2).map)
+    random = measure_erf(network.architecture, 24, num_images=2, in_chans=2)
+    assert not np.array_equal(erf.map, random.map)
+    assert erf.weights == f"from {network_folder}"
+    assert random.weights == "random initialisation, seed 0"
+
+
+class Unfollowed(nn.Module):
+    """A map that is put together by an operation that the tracer does not know."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.renorm(self.body(x), 2, 0, 1e9)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        flat_convolution(5, padding=2),
+        nn.Sequential(flat_convolution(3, stride=2, padding=1), flat_convolution(3, padding=1)),
+        flat_convolution(4, stride=4),
+    ],
+)
+def test_a_map_that_cannot_be_traced_is_measured(body: nn.Module) -> None:
+    known, erf = (measure_erf(model, 32) for model in (body, Unfollowed(body)))
+    assert "renorm" in erf.untraced
+    assert erf.size == known.size
+    assert erf.center == known.center
+    assert erf.map.shape == (32, 32)
+    for number in (erf.theoretical_size, erf.ratio, erf.clipped, erf.fraction_above()):
+        assert math.isnan(number)
+    assert not known.untraced
+
+
+def test_tokens_that_cannot_be_traced_are_measured() -> None:
+    patches = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.Flatten(2))
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = patches
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.renorm(self.patches(x).mT, 2, 0, 1e9)
+
+    erf = measure_erf(Tokens(), (48, 64), num_images=2)
+    # The token in the middle of 6 by 8: its own patch of 8 px, and nothing else.
+    assert erf.map[24:32, 32:40].sum() == pytest.approx(1)
+
+
+def test_a_model_that_needs_data_is_measured() -> None:
+    class ByValue(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = flat_convolution(3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            factor = 2 if float(x.detach().mean()) > 1e9 else 1
+            output: Tensor = self.conv(x) * factor
+            return output
+
+    erf = measure_erf(ByValue(), 16)
+    assert erf.size == 3
+    assert "_local_scalar_dense" in erf.untraced
+
+
+def test_a_map_without_a_gradient_that_cannot_be_traced() -> None:
+    class Detached(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.renorm(x, 2, 0, 1e9).detach()
+
+    with pytest.raises(ValueError, match="No gradient reaches the input"):
+        measure_erf(Detached(), 8)
+
+
+def test_description_fits_on_the_screen() -> None:
+    text = repr(measure_erf(build(), 48, num_images=2))
+    assert len(text.splitlines()) <= 5
+    assert "48x48 px, 2 images, weights: the module's own" in text
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_impossible_seed(seed: int) -> None:
+    with pytest.raises(ValueError, match=r"`0 <= seed < 2\^32` must hold, but got"):
+        measure_erf(build(), 48, seed=seed)
+
+
+@pytest.mark.parametrize("options", [{}, {"layer": "layer1"}])
+def test_images_beyond_the_memory(
+    options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rfsearch.basics.limits.machine_memory", lambda: 2**30)
+    with pytest.raises(
+        ValueError, match=r"The maps of test_resnet for an image of 20000x20000 px"
+    ):
+        measure_erf("test_resnet", 20_000, **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"for a batch of 32 images of 2000x2000 px must fit"):
+        measure_latency("test_resnet", 2_000, (32,))
+
+
+def test_a_small_part_of_a_large_image_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rfsearch.basics.limits.machine_memory", lambda: 2**26)
+    # Its maps for the whole image, 8 channels in float32, would take twice as much.
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 1, 3))
+    assert measure_erf(model, 2048, num_images=1).theoretical_size == 5
 
 
 @pytest.mark.gpu

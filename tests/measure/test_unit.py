@@ -13,11 +13,12 @@ from rfsearch.measure.erf import measure_erf
 from rfsearch.measure.read import reader
 from rfsearch.measure.unit import Unit, find_unit
 from rfsearch.network.model import build_model
+from rfsearch.trace.resolved import resolve_model
 
 
 def unit_of(model: nn.Module, size: int | tuple[int, int], layer: str | None = None) -> Unit:
-    plane = (size, size) if isinstance(size, int) else size
-    return find_unit(model, plane, reader(model, layer, None), level=None, layer=layer)
+    read = reader(model, layer, None)
+    return find_unit(resolve_model(model, size), read, level=None, layer=layer)
 
 
 def test_numbers_of_a_unit() -> None:
@@ -43,7 +44,7 @@ def test_a_unit_behind_an_upsampling_sees_what_unit_0_does(side: int) -> None:
     arch = architecture(*stages, width=4, neck={"kind": "fpn", "width": 4, "num_levels": 4})
     model = build_model(arch, num_classes=0)
     read = reader(model, None, "P2")
-    unit = find_unit(model, (side, side), read, level="P2", layer=None)
+    unit = find_unit(resolve_model(model, side), read, level="P2", layer=None)
     row, column = unit.index[1:]
     assert row == column == side // 2 // 16 * 8
     grid = unit_grid(arch.lower(level="P2"))

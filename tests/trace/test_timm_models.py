@@ -7,7 +7,7 @@ import pytest
 import timm
 from torch import nn
 
-from rfsearch.trace.timm_models import create_model, input_channels
+from rfsearch.trace.timm_models import create_model
 
 
 def test_known_name() -> None:
@@ -68,12 +68,3 @@ def test_mistakes_in_a_model_are_not_about_weights(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(timm, "create_model", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         create_model("resnet18")
-
-
-@pytest.mark.parametrize(
-    ("model", "channels"),
-    [(nn.Conv2d(5, 2, 3), 5), (nn.Sequential(nn.ReLU(), nn.Conv2d(1, 2, 3)), 1), (nn.ReLU(), 3)],
-    ids=["convolution", "sequence", "none"],
-)
-def test_input_channels(model: nn.Module, channels: int) -> None:
-    assert input_channels(model) == channels

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -19,7 +20,7 @@ import rfsearch as rfs
 from rfsearch.field.receptive_field import ReceptiveField, stack, window
 from rfsearch.network.architecture import Architecture
 from rfsearch.trace.result import TracedMap
-from rfsearch.trace.trace import trace_receptive_field
+from rfsearch.trace.trace import UntracedError, trace_receptive_field
 
 
 class Run(nn.Module):
@@ -439,7 +440,7 @@ def test_unknown_name() -> None:
 def test_failing_layer_is_named() -> None:
     model = nn.Sequential(conv(3), nn.Conv2d(5, 2, 3))
     with pytest.raises(
-        ValueError, match=r"input of 32x16 px, but it fails in layer `1`: "
+        ValueError, match=r"input of 32x16 px and 2 channels, but it fails in layer `1`: "
     ) as caught:
         trace_receptive_field(model, (32, 16))
     assert "\n" not in str(caught.value)
@@ -447,7 +448,9 @@ def test_failing_layer_is_named() -> None:
 
 
 def test_too_small_an_input() -> None:
-    with pytest.raises(ValueError, match=r"must run at an input of 2x2 px, but it fails"):
+    with pytest.raises(
+        ValueError, match=r"must run at an input of 2x2 px, but it does not; it does at"
+    ):
         trace_receptive_field(conv(5, padding=0), 2)
 
 
@@ -490,8 +493,8 @@ def test_bad_number_of_channels() -> None:
 
 def test_model_that_cannot_be_copied() -> None:
     model = conv(3)
-    model.scale = model.weight * 2  # type: ignore[assignment]
-    with pytest.raises(ValueError, match="must allow a copy, but: Only Tensors created"):
+    model.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"must allow a copy, but: cannot pickle '_thread\.lock'"):
         trace_receptive_field(model, 32)
 
 
@@ -539,6 +542,37 @@ def test_a_map_put_together_from_its_slices() -> None:
 def test_output_that_depends_on_nothing() -> None:
     with pytest.raises(ValueError, match="must depend on its input"):
         trace_receptive_field(Run(lambda x, c: torch.zeros(1), conv(3)), 32)
+
+
+def test_an_output_that_cannot_be_followed_does_not_refuse_the_others() -> None:
+    def run(x: Tensor, c: nn.Module) -> dict[str, Tensor]:
+        x = c(x)
+        beside = torch.cat([x.flatten(2), x.flatten(2)], dim=2)
+        return {"map": x, "beside": beside}
+
+    traced = trace_receptive_field(Run(run, conv(3)), 32)
+    assert list(traced.outputs) == ["map"]
+    assert traced.outputs["map"].width == window(3)
+    assert "(output `beside`)" in traced.unfollowed["beside"]
+    with pytest.raises(ValueError, match=r"\(output `beside`\)"):
+        _ = traced.output
+
+
+def test_what_was_followed_until_it_failed_is_told() -> None:
+    model = nn.Sequential(conv(3), Run(lambda x: torch.linalg.qr(x)[0]))
+    with pytest.raises(UntracedError) as caught:
+        trace_receptive_field(model, 32)
+    assert list(caught.value.traced.layers["width"]) == [3]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "test_efficientnet"])
+def test_descriptions_fit_on_the_screen(name: str) -> None:
+    features = timm.create_model(name, features_only=True)
+    for traced in (trace_receptive_field(name, 64), trace_receptive_field(features, 64)):
+        lines = repr(traced).splitlines()
+        assert len(lines) <= 5
+        assert max(map(len, lines)) < 120
+    assert repr(traced.outputs["0"]).count("\n") == 0
 
 
 def test_a_view_whose_base_was_written_to() -> None:
