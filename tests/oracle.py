@@ -155,3 +155,51 @@ def check_map(
                 )
             )
     return verdicts
+
+
+def seen_columns(
+    run: Callable[[Tensor], Tensor], in_chans: int, length: int, strip: int = STRIP
+) -> list[tuple[int, int] | None]:
+    """The columns of a strip that each unit of a row sees, from its first to behind its last.
+
+    Found with a NaN in one column of each image of a batch: slower than `check_axis`, but it
+    needs no claim.
+
+    Args:
+        run: The model, from `(batch, channels, strip, length)` to a map.
+        in_chans: Channels of the input.
+        length: Length of the strip, in px.
+        strip: Extent of the strip across the axis, in px.
+    """
+    images = torch.zeros(length, in_chans, strip, length)
+    images[range(length), :, :, range(length)] = float("nan")
+    # NNPACK, which larger batches are given to, spreads the NaN too.
+    with (
+        torch.inference_mode(),
+        torch.backends.mkldnn.flags(enabled=False),
+        torch.backends.nnpack.flags(enabled=False),
+    ):
+        reached = run(images).isnan().any(dim=1).any(dim=1)
+    columns = [unit.nonzero().flatten().tolist() for unit in reached.T]
+    return [(seen[0], seen[-1] + 1) if seen else None for seen in columns]
+
+
+def wrong_units(model: nn.Module, traced: Any, in_chans: int) -> list[str]:
+    """Units along both axes of a traced map whose claimed intervals are not what they see.
+
+    Intervals are compared where they lie in the input, of its traced size.
+    """
+    wrong = []
+    for axis, length in zip(("height", "width"), traced.input_size, strict=True):
+        runs = {"height": lambda x: model(x.mT).mT, "width": model}
+        across = traced.input_size[axis == "height"]
+        seen = seen_columns(runs[axis], in_chans, length, across)
+        claims = [getattr(traced.interval((unit, unit)), axis) for unit in range(len(seen))]
+        inside = [0 <= start < stop <= length for start, stop in claims]
+        assert any(inside), "no unit lies in the image"
+        wrong += [
+            f"{axis} {unit}: [{claim[0]}, {claim[1]}), but it sees {found}"
+            for unit, (claim, found) in enumerate(zip(claims, seen, strict=True))
+            if inside[unit] and claim != found
+        ]
+    return wrong

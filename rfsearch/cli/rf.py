@@ -9,6 +9,7 @@ import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -153,11 +154,16 @@ def _row(one: LayerField, object_size: float) -> dict[str, Any]:
         "rf_width": reach.size.width,
         "smallest_height": reach.smallest.height,
         "smallest_width": reach.smallest.width,
-        "stride_height": reach.stride.height,
-        "stride_width": reach.stride.width,
+        "stride_height": _exact(reach.stride.height),
+        "stride_width": _exact(reach.stride.width),
         "global": one.is_global,
         "sees": band(reach.size.low, object_size),
     }
+
+
+def _exact(stride: float | Fraction) -> float | str:
+    """A stride for JSON and CSV: a fraction as `"1/2"`."""
+    return str(stride) if isinstance(stride, Fraction) else stride
 
 
 def _as_data(shown: _Shown, layers: Sequence[LayerField], object_size: float) -> dict[str, Any]:

@@ -133,9 +133,7 @@ def _call(module: nn.Module, images: Tensor) -> Any:
 
 def _probe_axis(probed: _Probed, layers: tuple[LayerField, ...], axis: int) -> dict[str, Touched]:
     strides = {
-        one.name: int(one.reach.stride[axis])
-        for one in layers
-        if one.reach.stride[axis].is_integer()
+        one.name: int(one.reach.stride[axis]) for one in layers if one.reach.stride[axis] % 1 == 0
     }
     sizes = {one.name: int(one.reach.size[axis]) for one in layers}
     period, largest = lcm(*strides.values()), max(sizes.values(), default=0)

@@ -39,7 +39,7 @@ def _too_small(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:
     size, limit = widest.reach.size.low, target.theoretical.low
     if size >= limit or facts.attends:
         return
-    stride = widest.reach.stride.high
+    stride = float(widest.reach.stride.high)
     number = math.ceil((limit - size) / (2 * stride))
     convolutions = "one 3x3 convolution" if number == 1 else f"{number} 3x3 convolutions"
     yield Finding(
@@ -89,7 +89,7 @@ def _too_coarse(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:
     if not facts.outputs:
         return
     finest = min(facts.outputs, key=lambda output: output.reach.stride.high)
-    stride, limit = finest.reach.stride.high, target.min_size
+    stride, limit = float(finest.reach.stride.high), target.min_size
     if stride <= limit:
         return
     halvings = math.ceil(math.log2(stride / limit))

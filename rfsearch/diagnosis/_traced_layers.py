@@ -37,16 +37,9 @@ def traced_outputs(traced: TracedModel) -> tuple[LayerField, ...]:
 
 def output_reach(output: TracedMap) -> Reach:
     """What the units of an output see; after up-sampling, those that see most."""
-    stride = Plane(*map(float, output.stride))
-    try:
-        size = Plane(output.height.size, output.width.size)
-    except ValueError:  # The stride is below 1 or a fraction.
-        windows = [output.interval((unit, unit)) for unit in range(max(output.periods))]
-        size = Plane(
-            max(window.height.size for window in windows),
-            max(window.width.size for window in windows),
-        )
-    return Reach(size, Plane(*output.smallest), stride)
+    height, width = output.height, output.width
+    stride = Plane(height.stride, width.stride)
+    return Reach(Plane(height.size, width.size), Plane(*output.smallest), stride)
 
 
 def _layer(row: dict[Any, Any], module: nn.Module | None) -> LayerField:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from rfsearch.field.expression import Chain, Node
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Plane(NamedTuple):
-    """A number along both axes of the image, in px."""
+    """A number along both axes of the image, in px; a `Fraction` prints as 1/2."""
 
     height: float
     width: float
@@ -30,9 +31,9 @@ class Plane(NamedTuple):
         return max(self)
 
     def __str__(self) -> str:
-        if self.height == self.width:
-            return f"{self.height:g}"
-        return f"{self.height:g}x{self.width:g}"
+        both: list[float | Fraction] = [*self]
+        height, width = (str(n) if isinstance(n, Fraction) else f"{n:g}" for n in both)
+        return height if height == width else f"{height}x{width}"
 
 
 @dataclass(frozen=True, slots=True)

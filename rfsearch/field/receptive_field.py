@@ -20,6 +20,9 @@ class ReceptiveField(NamedTuple):
     Output unit `i` sees `size` input pixels, the first of which is `start + i * stride`. A
     negative `start` is padding.
 
+    Where a network is traced whose units are finer than pixels or do not divide them, `stride` and
+    `start` are `fractions.Fraction`s: numbers like any other, printed as 1/2.
+
     Attributes:
         start: First pixel seen by output unit 0, in px.
         size: Number of pixels seen, in px.

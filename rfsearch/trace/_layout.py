@@ -8,12 +8,12 @@ times the factors' weights. Moving data is arithmetic on these factors, whatever
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations, product
 from math import prod
 from typing import NamedTuple
 
-from rfsearch.field.unit_grid import Grid, Taps, gather, is_constant, join, shift
+from rfsearch.field.unit_grid import Grid, Taps, gather, go_on, is_constant, join, shift
 
 #: Largest number of phases that one dimension is turned into.
 _MAX_PHASES = 4096
@@ -72,22 +72,21 @@ def reduce(source: Source, dims: Iterable[int]) -> Source | None:
         return None
     offsets = tuple(sorted({sum(digits) for digits in product(*map(_digits, inside))}))
     kept = tuple(None if dim in reduced else span for dim, span in enumerate(source.dims))
-    return Source(kept, gather(source.grid, (offsets,), 1))
+    return Source(kept, gather(source.grid, (offsets,), 1, extent(kept)))
 
 
-def window(source: Source, dim: int, taps: Taps, advance: int, length: int) -> Source:
+def window(source: Source, dim: int, taps: Taps, advance: int, length: int) -> Source | None:
     """Slide a window along a dimension; see `rfsearch.field.unit_grid.gather`.
 
-    Raises:
-        ValueError: If the units do not lie one after another along it.
+    None if the units do not lie one after another along it, as within windows that were cut out.
     """
     if source.dims[dim] is None or (taps == ((0,),) and advance == 1):
         return source
     source = canonical(source)
     span = source.dims[dim]
     if span is None or span.factors != (Factor(span.inner, 1),) or located(source) != [dim]:
-        raise ValueError("A window slides over positions that are not neighbours in the input")
-    grid = gather(shift(source.grid, -span.before), taps, advance)
+        return None
+    grid = gather(shift(go_on(source.grid), -span.before), taps, advance, length)
     return source.replace(dim, Span((Factor(length, 1),)), grid)
 
 
@@ -106,51 +105,101 @@ def canonical(source: Source) -> Source:
         return source
     taps = tuple((sum(digits),) for digits in product(*map(_digits, rest)))
     factors = (Factor(outer.length * phases, 1),)
-    grid = gather(source.grid, taps, outer.weight)
+    grid = gather(source.grid, taps, outer.weight, outer.length * phases)
     return source.replace(dim, Span(factors, span.before, span.after), grid)
 
 
 def merge(sources: Sequence[Source]) -> tuple[Source, ...]:
-    """Unite sources that lie alike; others stay apart until a window numbers their units.
-
-    Raises:
-        ValueError: If their strides differ.
-    """
+    """Unite sources that lie alike; others stay apart until a window numbers their units."""
     if len(sources) == 1:
         return tuple(sources)
     grids: dict[tuple[Span | None, ...], Grid] = {}
     for dims, grid in sources:
-        grids[dims] = join(grids[dims], grid) if dims in grids else grid
+        grids[dims] = join(grids[dims], grid, extent(dims)) if dims in grids else grid
     return tuple(Source(dims, grid) for dims, grid in grids.items())
 
 
-def are_side_by_side(sources: Sequence[Source]) -> bool:
-    """Whether sources hold different maps at different positions of a dimension."""
+class Seam(NamedTuple):
+    """A dimension along which different maps lie side by side, and where the next ones start."""
+
+    dim: int
+    places: tuple[int, ...]
+
+
+def seam(sources: Sequence[Source]) -> Seam | None:
+    """Where different maps lie at different positions of a dimension, if they do."""
     if len(sources) < 2:
-        return False
-    placed = [
-        (dim, span.before, span.before + span.inner, shift(source.grid, -span.before))
-        for source in sources
+        return None
+    for dim in range(len(sources[0].dims)):
+        placed = [
+            (span.before, span.before + span.inner, _from_position_0(source.grid, span))
+            for source in sources
+            if (span := source.dims[dim])
+        ]
+        apart = any(
+            (stop <= begin or end <= start) and grid != other
+            for (start, stop, grid), (begin, end, other) in combinations(placed, 2)
+        )
+        if apart:
+            places = {0, *(place for start, stop, _ in placed for place in (start, stop))}
+            length = next(span.length for source in sources if (span := source.dims[dim]))
+            return Seam(dim, tuple(sorted(places - {0, length})))
+    return None
+
+
+def resolve(source: Source, tokens: Collection[int] = ()) -> Grid:
+    """What the different units see, one after another, wherever they lie.
+
+    Along a dimension of a map unit 0 is that of position 0, though it may see nothing.
+
+    Args:
+        source: What lies somewhere.
+        tokens: Dimensions that hold the other axis too. Unit 0 is the first that sees something:
+            positions in front of it are tokens for no place, and no rows or columns.
+    """
+    weight = min(factor.weight for factor in source.factors)
+    (dim, *others), before = located(source), 0
+    span = source.dims[dim]
+    if span and weight == 1 and len(source.factors) == 1 and not others and dim not in tokens:
+        before = span.before
+    units = -(-(before + extent(source.dims)) // weight)
+    return go_on(gather(shift(source.grid, -before), ((0,),), weight, units))
+
+
+def _from_position_0(grid: Grid, span: Span) -> Grid:
+    """The grid whose unit 0 is that which would lie at position 0 of a span."""
+    outer, *rest = without_ones(span.factors) or span.factors
+    return shift(grid, -(span.before // prod(factor.length for factor in rest)) * outer.weight)
+
+
+class Outermost(NamedTuple):
+    """The dimension that the largest steps along the axis are in, and how many they are."""
+
+    dim: int
+    length: int
+
+
+def outermost(source: Source) -> Outermost:
+    """Where the largest steps of a source are."""
+    factors = (
+        (factor.weight, factor.length, dim)
         for dim, span in enumerate(source.dims)
         if span
-    ]
-    return any(
-        dim == other_dim and (stop <= begin or end <= start) and grid != other
-        for (dim, start, stop, grid), (other_dim, begin, end, other) in combinations(placed, 2)
+        for factor in span.factors
+        if factor.weight
     )
-
-
-def resolve(source: Source) -> Grid:
-    """What the different units see, one after another, wherever they lie."""
-    weight = min(factor.weight for factor in source.factors)
-    before = max(span.before for span in source.dims if span) if weight == 1 else 0
-    single = len(source.factors) == 1 and len(located(source)) == 1
-    return gather(shift(source.grid, -before if single else 0), ((0,),), weight)
+    _, length, dim = max(factors)
+    return Outermost(dim, length)
 
 
 def located(source: Source) -> list[int]:
     """Dimensions along which the unit varies."""
     return [dim for dim, span in enumerate(source.dims) if span]
+
+
+def extent(dims: Iterable[Span | None]) -> int:
+    """The number of the last unit that lies somewhere, plus one."""
+    return 1 + sum((f.length - 1) * f.weight for s in dims if s for f in s.factors)
 
 
 def _varying(span: Span | None) -> list[Factor]:

@@ -32,6 +32,10 @@ _MAX_COMPUTED = 2**14
 _RESHAPING = frozenset({"as_strided", "unsqueeze", "squeeze", "t", "transpose", "resize", "set"})
 
 
+class UnfollowedError(ValueError):
+    """An operation is given what could not be followed; the message is why."""
+
+
 class Operation(NamedTuple):
     """What is needed to call the handler of an ATen operation."""
 
@@ -45,8 +49,10 @@ class Operation(NamedTuple):
 class TracingMode(TorchDispatchMode):
     """Follows what every tensor depends on.
 
+    What comes of an operation that cannot be followed cannot be either; all else goes on.
+
     Attributes:
-        refusal: Why the tracing stopped, if it did: an operation that cannot be followed.
+        refusal: Why the first operation could not be followed, if one could not.
     """
 
     def __init__(self, layers: Layers, pointwise_if_unknown: bool) -> None:
@@ -64,17 +70,29 @@ class TracingMode(TorchDispatchMode):
         if not any(dependence_of(tensor) is not None for tensor in tensors):
             return self._constant(func, operation, tensors, args, kwargs)
         arguments = _named(operation, args, kwargs)
-        call = Call(operation.name, arguments, None)
+        output = self._run(func, operation, arguments, args, kwargs)
+        call = Call(operation.name, arguments, output)
         try:
             refuse_stale_views(tensors)
-            handler = self._handler(operation)
-            call.output = self._run(func, operation, arguments, args, kwargs)
-            self._record(operation, call, handler(call))
+            refuse_unfollowed(tensors)
+            self._record(operation, call, self._handler(operation)(call))
+        except UnfollowedError as reason:
+            self._record_refusal(operation, call, str(reason))
         except ValueError as reason:
-            if self.refusal is None:
-                self.refusal = f"{reason} (operation `{operation.name}`, {self._place()})."
-            raise
-        return call.output
+            refusal = f"{reason} (operation `{operation.name}`, {self._place()})."
+            self.refusal = self.refusal or refusal
+            self._record_refusal(operation, call, refusal)
+        return output
+
+    def _record_refusal(self, operation: Operation, call: Call, refusal: str) -> None:
+        refused = NOTHING._replace(refusal=refusal)
+        for output in _tensors([call.output]):
+            if operation.in_place:
+                self._write(output, refused)
+            elif operation.is_view:
+                attach(output, Record(refused, call.first, dependence_of(call.first), call))
+            else:
+                attach(output, Record(refused))
 
     def _constant(
         self, func: Any, operation: Operation, tensors: list[Tensor], args: Any, kwargs: Any
@@ -115,10 +133,11 @@ class TracingMode(TorchDispatchMode):
             return
         outputs = [call.output] if isinstance(call.output, Tensor) else list(call.output)
         dependences = [found] if isinstance(found, Dependence) else list(found)
-        is_global = call.mixes_all or any(
+        was_global = any(
             d.is_global for t in _tensors(call.arguments.values()) if (d := dependence_of(t))
         )
-        if call.mixes_all:
+        is_global = was_global or call.mixes_all
+        if call.mixes_all or (not was_global and any(d.is_global for d in dependences)):
             self._layers.causes[self._layers.current] = None
         for output, dependence in zip(outputs, dependences, strict=False):
             if not dependence.fits(output.shape):
@@ -142,7 +161,10 @@ class TracingMode(TorchDispatchMode):
         attach(tensor, record)
         if changed and record.parent is not None and record.call is not None:
             record.call.output = tensor
-            whole = write_back(record.call, dependence, dependence_of(record.parent))
+            before = dependence_of(record.parent)
+            whole = dependence
+            if not dependence.refusal:
+                whole = write_back(record.call, dependence, before)
             self._write(record.parent, whole)
             record.seen = whole
 
@@ -178,6 +200,18 @@ def refuse_stale_views(tensors: Iterable[Tensor]) -> None:
             continue
         if dependence_of(record.parent) != record.seen:
             raise ValueError("A view is used after its base was written to")
+
+
+def refuse_unfollowed(tensors: Iterable[Tensor]) -> None:
+    """Refuse tensors that could not be followed.
+
+    Raises:
+        UnfollowedError: With the reason.
+    """
+    for tensor in tensors:
+        dependence = dependence_of(tensor)
+        if dependence is not None and dependence.refusal:
+            raise UnfollowedError(dependence.refusal)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from math import prod
 
 from rfsearch.field.unit_grid import shift
 from rfsearch.trace._layout import Factor, Source, Span, canonical, located, without_ones
+from rfsearch.trace._tables import rearranged
 
 
 def permute(source: Source, order: Sequence[int]) -> Source:
@@ -28,11 +29,14 @@ def insert(source: Source, dim: int, count: int = 1) -> Source:
     return source._replace(dims=(*source.dims[:dim], *(None,) * count, *source.dims[dim:]))
 
 
-def reshape(source: Source, shape: Sequence[int], new_shape: Sequence[int]) -> Source:
+def reshape(source: Source, shape: Sequence[int], new_shape: Sequence[int]) -> Source | None:
     """Redistribute the factors over new dimensions, in the same order.
 
+    The only unit of a map has no location any more where no dimension is left for its axis.
+
     Raises:
-        ValueError: If a new dimension takes a part of a factor that is no divisor of it.
+        ValueError: If a new dimension takes a part of a factor that is no divisor of it, and the
+            positions are too many to be followed one by one.
     """
     dims = _redistributed(source, shape, new_shape)
     if dims is None:
@@ -40,16 +44,14 @@ def reshape(source: Source, shape: Sequence[int], new_shape: Sequence[int]) -> S
         source = canonical(source)
         dims = _redistributed(source, shape, new_shape)
     if dims is None:
-        raise ValueError("A reshape cuts through positions that are not neighbours in the input")
+        return rearranged(source, lambda numbers: numbers.reshape(new_shape), shape)
+    if not any(dims) and any(source.dims):
+        return None
     return source._replace(dims=dims)
 
 
 def narrow(source: Source, dim: int, start: int, length: int, step: int = 1) -> Source | None:
-    """Keep `length` positions of a dimension; None if they see nothing.
-
-    Raises:
-        ValueError: If they cut through several factors.
-    """
+    """Keep `length` positions of a dimension; None if they see nothing."""
     span = source.dims[dim]
     if span is None:
         return source
@@ -57,12 +59,14 @@ def narrow(source: Source, dim: int, start: int, length: int, step: int = 1) -> 
     stop = min(start + (length - 1) * step + 1, span.before + span.inner)
     if first >= stop:
         return None
-    if step > 1 and (span.before or span.after):
-        raise ValueError("A strided slice cuts through joined tensors")
     before = max(0, span.before - start)
     kept = length - before - max(0, start + length - span.before - span.inner)
     kept = length if step > 1 else kept
-    cut = _cut(source, dim, first - span.before, kept, step)
+    is_joined = step > 1 and (span.before or span.after)
+    cut = None if is_joined else _cut(source, dim, first - span.before, kept, step)
+    if cut is None:
+        places = range(start, start + length * step, step)
+        return rearranged(source, lambda numbers: numbers.take(places, dim))
     inner = cut.dims[dim]
     assert inner is not None
     return cut.replace(dim, Span(inner.factors, before, length - before - kept))
@@ -124,23 +128,27 @@ def _redistributed(
 ) -> tuple[Span | None, ...] | None:
     items = _items(source.dims, shape)
     dims: list[list[Factor | Span]] = []
-    for length in new_shape:
-        taken = _take(items, length)
+    for dim, length in enumerate(new_shape):
+        is_last = length == 1 and tuple(new_shape[dim + 1 : dim + 2]) != (1,)
+        taken = _take_ones(items, is_last) if length == 1 else _take(items, length)
         if taken is None:
             return None
         dims.append(taken)
-    # Maps of one unit: their factors have no positions of their own to go to.
-    left = [item for item in items if isinstance(item, Factor)]
-    if any(factor.weight for factor in left) and dims:
-        dims[-1] += left
     return tuple(_span(taken) for taken in dims)
+
+
+def _take_ones(items: list[Factor | Span], is_last: bool) -> list[Factor | Span]:
+    """Take a factor of length 1 from the front, or all of them for the last such dimension."""
+    ones = 0
+    while ones < len(items) and isinstance(items[ones], Factor) and items[ones].length == 1:
+        ones += 1
+    taken = items[: ones if is_last else min(ones, 1)]
+    del items[: len(taken)]
+    return taken
 
 
 def _take(items: list[Factor | Span], length: int) -> list[Factor | Span] | None:
     """Take factors for a dimension of `length` positions from the front; None if none fit."""
-    if length == 1:
-        whole = bool(items) and isinstance(items[0], Factor) and items[0].length == 1
-        return [items.pop(0)] if whole else []
     taken: list[Factor | Span] = []
     while length > 1:
         item = items.pop(0)
@@ -165,7 +173,8 @@ def _span(taken: Sequence[Factor | Span]) -> Span | None:
     return Span(factors) if any(factor.weight for factor in factors) else None
 
 
-def _cut(source: Source, dim: int, start: int, length: int, step: int) -> Source:
+def _cut(source: Source, dim: int, start: int, length: int, step: int) -> Source | None:
+    """Keep positions that are whole factors; None if they cut through several."""
     span = source.dims[dim]
     assert span is not None
     if (start, length, step) == (0, span.inner, 1):
@@ -180,4 +189,4 @@ def _cut(source: Source, dim: int, start: int, length: int, step: int) -> Source
         numbered = canonical(source.replace(dim, Span(span.factors)))
         if numbered.dims != source.dims:
             return _cut(numbered, dim, start, length, step)
-    raise ValueError("A slice cuts through positions that are not neighbours in the input")
+    return None

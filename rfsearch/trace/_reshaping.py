@@ -150,9 +150,11 @@ def image_to_columns(call: Call) -> Dependence:
 def _rearrange(call: Call, split_shape: Sequence[int], order: Sequence[int]) -> Dependence:
     shape, permuted = tuple(call.first.shape), [split_shape[dim] for dim in order]
 
-    def change(source: Source) -> Source:
-        moved = positions.permute(positions.reshape(source, shape, split_shape), order)
-        return positions.reshape(moved, permuted, tuple(call.output.shape))
+    def change(source: Source) -> Source | None:
+        split = positions.reshape(source, shape, split_shape)
+        if split is None:
+            return None
+        return positions.reshape(positions.permute(split, order), permuted, call.output.shape)
 
     return call.source.each(change)
 
@@ -187,7 +189,4 @@ def unlocated(call: Call, dims: Sequence[int]) -> Dependence:
 def remove(call: Call, source: Source, dims: Sequence[int]) -> Source | None:
     """Remove dimensions of length 1; the only unit of a map loses its location with its axis."""
     removed = positions.drop(source, dims)
-    if removed.factors or not source.factors:
-        return removed
-    call.mixes_all = True
-    return None
+    return removed if removed.factors or not source.factors else None

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from rfsearch.trace import _layout as layout
 from rfsearch.trace import _positions as positions
+from rfsearch.trace import _tables as tables
 from rfsearch.trace._layout import Source
-from rfsearch.trace._reshaping import remove, single_factor, unlocated
-from rfsearch.trace.call import NOTHING, Call, Dependence, broadcast, dependence_of, merge
+from rfsearch.trace._reshaping import remove, unlocated
+from rfsearch.trace.call import (
+    NOTHING,
+    Call,
+    Dependence,
+    broadcast,
+    dependence_of,
+    merge,
+    record_of,
+)
 
 
 def narrow(call: Call) -> Dependence:
@@ -97,8 +107,15 @@ def roll(call: Call) -> Dependence:
 
 
 def flip(call: Call) -> Dependence:
-    """Reverse dimensions along which the units stay."""
-    return unlocated(call, call.dims("dims"))
+    """Reverse dimensions."""
+    dims = tuple(call.dims("dims"))
+
+    def change(source: Source) -> Source | None:
+        if not any(source.dims[dim] for dim in dims):
+            return source
+        return tables.rearranged(source, lambda numbers: np.flip(numbers, dims))
+
+    return call.source.each(change)
 
 
 def index(call: Call) -> Dependence:
@@ -124,8 +141,22 @@ def index_select(call: Call) -> Dependence:
     return _pick(call.source, dim, call["index"])
 
 
+def embedding(call: Call) -> Dependence:
+    """Rows of a table, picked by computed indices.
+
+    Raises:
+        ValueError: If the table depends on the input.
+    """
+    indices = dependence_of(call["indices"])
+    if indices is None or dependence_of(call["weight"]) is not None:
+        raise ValueError("An embedding whose table depends on the input cannot be followed")
+    return indices.each(lambda source: positions.insert(source, len(source.dims)))
+
+
 def overwrite(call: Call) -> Dependence:
-    """`copy_`: the new content alone counts."""
+    """`copy_`: the new content alone counts; what comes round the border is not followed."""
+    if _comes_round_the_border(call):
+        return NOTHING
     written = dependence_of(call["src"])
     if written is None:
         return NOTHING
@@ -151,6 +182,20 @@ def write_back(call: Call, part: Dependence, whole: Dependence | None) -> Depend
     else:
         raise ValueError(f"Writing into a view made by `{call.name}` cannot be followed")
     return placed if whole is None else merge([whole, placed], [shape, shape])
+
+
+def _comes_round_the_border(call: Call) -> bool:
+    """Whether one end of a tensor is written to its other end, as circular padding does."""
+    to, of = record_of(call.first), record_of(call["src"])
+    if to is None or of is None or to.parent is None or to.parent is not of.parent:
+        return False
+    slices = [record.call for record in (to, of) if record.call and record.call.name == "slice"]
+    if len(slices) < 2 or slices[0].dims() != slices[1].dims():
+        return False
+    (dim,) = slices[0].dims()
+    length = to.parent.shape[dim]
+    starts = [_bounded(one["start"] or 0, length) for one in slices]
+    return 2 * abs(starts[0] - starts[1]) >= length
 
 
 def _bounded(start: int, length: int) -> int:
@@ -186,8 +231,9 @@ def _roll(source: Source, dim: int, amount: int) -> Source | None:
     source = layout.canonical(source)
     span = source.dims[dim]
     assert span is not None
-    if single_factor(span).weight != 1 or layout.located(source) != [dim]:
-        raise ValueError("A roll moves positions that are not neighbours in the input")
+    factors = layout.without_ones(span.factors)
+    if len(factors) > 1 or factors[0].weight != 1 or layout.located(source) != [dim]:
+        return tables.rearranged(source, lambda numbers: np.roll(numbers, amount, dim))
     return positions.pad(source, dim, amount, -amount)
 
 
@@ -199,7 +245,7 @@ def _pick(dependence: Dependence, dim: int, index: Tensor) -> Dependence:
             return source
         step = places[1] - places[0] if len(places) > 1 else 1
         if step < 1 or places != list(range(places[0], places[-1] + 1, step)):
-            raise ValueError("Positions of the image are picked in an irregular order")
+            return tables.rearranged(source, lambda numbers: numbers.take(places, dim))
         return positions.narrow(source, dim, places[0], len(places), step)
 
     return dependence.each(change)

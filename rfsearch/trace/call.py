@@ -45,18 +45,29 @@ class Dependence(NamedTuple):
         height: Dependence along the height of the input.
         width: Dependence along the width of the input.
         is_global: Whether anything before it mixed the whole extent of an axis.
+        refusal: Why it cannot be followed, if it cannot; the axes are empty then.
     """
 
     height: Axis
     width: Axis
     is_global: bool = False
+    refusal: str | None = None
 
     def each(self, change: Callable[[Source], Source | None]) -> Dependence:
         """Change all sources; one that becomes None has no location any more."""
         return self._replace(
-            height=_each(self.height, change),
-            width=_each(self.width, change),
+            height=_each(self.height, change, self),
+            width=_each(self.width, change, self),
         )
+
+    @property
+    def tokens(self) -> set[int]:
+        """Dimensions that hold both axes: rows of units one after another."""
+        along_height, along_width = (
+            {dim for source in axis.sources for dim in layout.located(source)}
+            for axis in (self.height, self.width)
+        )
+        return along_height & along_width
 
     @property
     def is_located(self) -> bool:
@@ -184,25 +195,26 @@ def merge(dependences: Sequence[Dependence], shapes: Sequence[Sequence[int]]) ->
         broadcast(dependence, own, shape)
         for dependence, own in zip(dependences, shapes, strict=False)
     ]
+    heights, widths = zip(*(dependence[:2] for dependence in spread), strict=True)
+    is_global = any(dependence.is_global for dependence in spread)
     return Dependence(
-        _merge_axes([dependence.height for dependence in spread]),
-        _merge_axes([dependence.width for dependence in spread]),
-        any(dependence.is_global for dependence in spread),
+        _merge_axes(heights),
+        _merge_axes(widths),
+        is_global or _is_spread(heights) or _is_spread(widths),
     )
 
 
 def broadcast(dependence: Dependence, own: Sequence[int], shape: Sequence[int]) -> Dependence:
     """Spread dimensions of length 1 and insert new ones in front.
 
-    Raises:
-        ValueError: If a map of a single unit is spread over several.
+    A map of a single unit that is spread over several has no location any more.
     """
     missing = len(shape) - len(own)
 
-    def change(source: Source) -> Source:
+    def change(source: Source) -> Source | None:
         for span, length, new_length in zip(source.dims, own, shape[missing:], strict=True):
             if span and length != new_length:
-                raise ValueError("A map of one unit is spread over positions of the image")
+                return None
         return positions.insert(source, 0, missing)
 
     return dependence.each(change)
@@ -220,20 +232,39 @@ def _broadcast_shape(shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(max(lengths) for lengths in zip(*padded, strict=True))
 
 
-def _each(axis: Axis, change: Callable[[Source], Source | None]) -> Axis:
+def _is_spread(axes: Sequence[Axis]) -> bool:
+    """Whether units all along an axis see the same units: each sees the whole axis then."""
+    sources = [source for axis in axes for source in axis.sources]
+    if not sources or max(map(units_of, sources)) == 1:
+        return False
+    pooled = any(axis.pooled for axis in axes if not axis.sources)
+    return pooled or len(_along_the_axis(sources)) < len(sources)
+
+
+def _along_the_axis(sources: Sequence[Source]) -> Sequence[Source]:
+    """Sources without those that stay where the units of the others go all along the axis."""
+    if len(sources) == 1:
+        return sources
+    dim, length = layout.outermost(max(sources, key=units_of))
+    return [s for s in sources if s.dims[dim]] if length > 1 else sources
+
+
+def _each(axis: Axis, change: Callable[[Source], Source | None], whole: Dependence) -> Axis:
     if not axis.sources:
         return axis
     changed = [change(source) for source in axis.sources]
     kept = [source for source in changed if source is not None]
     if kept:
         return Axis(layout.merge(kept))
-    return Axis((), _pool(Pooled(layout.resolve(s), units_of(s)) for s in axis.sources))
+    return Axis(
+        (), _pool(Pooled(layout.resolve(s, whole.tokens), units_of(s)) for s in axis.sources)
+    )
 
 
 def _merge_axes(axes: Sequence[Axis]) -> Axis:
     sources = [source for axis in axes for source in axis.sources]
     if sources:
-        return Axis(layout.merge(sources))
+        return Axis(layout.merge(_along_the_axis(sources)))
     return Axis((), _pool(axis.pooled for axis in axes if axis.pooled))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
+from itertools import pairwise
 from math import lcm
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,7 @@ from rfsearch.field.receptive_field import ReceptiveField
 from rfsearch.field.unit_grid import Interval, join
 from rfsearch.trace import _layout as layout
 from rfsearch.trace._layout import Source
+from rfsearch.trace._positions import narrow
 from rfsearch.trace.call import Axis, Dependence, Pooled, units_of
 from rfsearch.trace.layers import LayerRow
 
@@ -47,8 +49,10 @@ class TracedMap:
     local one: as if that were not there. After a global pooling it is that of the pooled units.
 
     Attributes:
-        name: Where it is in the model's output: `"output"`, or the keys that lead to it.
-        shape: Shape of the tensor.
+        name: Where it is in the model's output: `"output"`, or the keys that lead to it. Where
+            several maps lie side by side in one tensor, the index of its own part follows, as in
+            `"output[:, 6400:8000]"`: its units are numbered from there.
+        shape: Shape of the tensor, or of its part.
         is_global: Whether its units see the whole extent of an axis.
         input_size: `(height, width)` of the input, in px.
     """
@@ -74,8 +78,7 @@ class TracedMap:
     def height(self) -> ReceptiveField:
         """The field along the height; after up-sampling that of the phase that sees most.
 
-        Raises:
-            ValueError: If the stride is no whole number of px (super-resolution): use `interval`.
+        A stride that is no whole number of px, as after super-resolution, is a `Fraction`.
         """
         return self._height.grid.field()
 
@@ -98,6 +101,11 @@ class TracedMap:
     def periods(self) -> tuple[int, int]:
         """After how many units along `(height, width)` the sizes of their fields repeat."""
         return self._height.grid.period, self._width.grid.period
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Sizes of the fields of the units of one period along `(height, width)`, in px."""
+        return self._height.grid.sizes, self._width.grid.sizes
 
     def interval(self, unit: tuple[int, int]) -> UnitWindow:
         """The exact pixels that the unit at `(row, column)` can see."""
@@ -162,10 +170,13 @@ class TracedModel:
         An image that is cut by whole periods keeps the place of every unit that is left.
 
         Raises:
-            ValueError: If a layer holds several maps side by side.
+            ValueError: If a layer could not be followed, or its units repeat no pattern.
         """
-        traced = [traced_map(r.name, r.shape, r.dependence, self.input_size) for r in self._rows]
-        maps = [one for one in (*traced, *self.outputs.values()) if one is not None]
+        maps = [*self.outputs.values()]
+        for row in self._rows:
+            maps += traced_maps(row.name, row.shape, row.dependence, self.input_size)
+        if any(axis.grid.first is not None for m in maps for axis in (m._height, m._width)):
+            raise ValueError("The units of a layer repeat no pattern.")
         return lcm(*(m._height.grid.step for m in maps)), lcm(*(m._width.grid.step for m in maps))
 
     @cached_property
@@ -173,43 +184,75 @@ class TracedModel:
         """One row for each output of each module, in the order in which the modules finished.
 
         Columns: `name`, `type`, `output_size` (a shape), for both axes `height`, `height_stride`,
-        `height_start` and `height_smallest` (px; the same with `width`), and `is_global`. Tensors
-        that hold several maps side by side are left out.
+        `height_start` and `height_smallest` (px; the same with `width`), and `is_global`. Strides
+        that are no whole numbers are `Fraction`s, and so are their starts. A tensor that holds
+        several maps side by side has a row for each, and what cannot be followed no numbers.
         """
         import pandas as pd
 
         rows = []
         for row in self._rows:
+            first = {"name": row.name, "type": row.type, "output_size": row.shape}
+            maps: list[TracedMap] = []
             with suppress(ValueError):
-                traced = traced_map(row.name, row.shape, row.dependence, self.input_size)
-                first = {"name": row.name, "type": row.type, "output_size": row.shape}
-                rows.append(first | (_columns(traced) if traced else {}))
+                maps = traced_maps(row.name, row.shape, row.dependence, self.input_size)
+            rows += [first | {"name": one.name} | _columns(one) for one in maps] or [first]
         return pd.DataFrame(rows)
 
 
-def traced_map(
+def traced_maps(
     name: str, shape: tuple[int, ...], dependence: Dependence, size: tuple[int, int]
-) -> TracedMap | None:
-    """The field of a tensor's units; None if it does not depend on both axes of the input.
+) -> list[TracedMap]:
+    """The field of a tensor's units, or of each of several maps that lie side by side in it.
+
+    Empty if it does not depend on both axes of the input.
 
     Raises:
-        ValueError: If it holds several maps side by side.
+        ValueError: If it could not be followed, or is a map whose rows or columns are none.
     """
-    height, width = (_units(axis) for axis in (dependence.height, dependence.width))
-    if height is None or width is None:
-        return None
-    return TracedMap(name, shape, dependence.is_global, size, height, width)
+    if dependence.refusal:
+        raise ValueError(dependence.refusal)
+    parts = []
+    for part in _parts(dependence, shape):
+        height, width = (_units(axis, part.dependence.tokens) for axis in part.dependence[:2])
+        if height is None or width is None:
+            continue
+        is_global = dependence.is_global
+        parts.append(TracedMap(name + part.place, part.shape, is_global, size, height, width))
+    return parts
 
 
-def _units(axis: Axis) -> Pooled | None:
+class _Part(NamedTuple):
+    """A part of a tensor that holds one map: its place as an index, `""` for all."""
+
+    place: str
+    shape: tuple[int, ...]
+    dependence: Dependence
+
+
+def _parts(dependence: Dependence, shape: tuple[int, ...]) -> Iterator[_Part]:
+    """Parts of a tensor that hold one map each, in order."""
+    seam = next(filter(None, (layout.seam(axis.sources) for axis in dependence[:2])), None)
+    if seam is None:
+        yield _Part("", shape, dependence)
+        return
+    dim, places = seam
+    for start, stop in pairwise((0, *places, shape[dim])):
+        cut = dependence.each(partial(narrow, dim=dim, start=start, length=stop - start))
+        kept = (*shape[:dim], stop - start, *shape[dim + 1 :])
+        place = f"[{':, ' * dim}{start}:{stop}]"
+        for part in _parts(cut, kept):
+            yield part._replace(place=place + part.place)
+
+
+def _units(axis: Axis, tokens: Collection[int]) -> Pooled | None:
     """The units of a tensor along one axis, or those that were pooled."""
     if not axis.sources:
         return axis.pooled
     sources = layout.merge([_of_a_map(source) for source in axis.sources])
-    if layout.are_side_by_side(sources):
-        raise ValueError("Maps that lie side by side in one tensor have no common field")
     units = max(map(units_of, sources))
-    return Pooled(reduce(join, map(layout.resolve, sources)), units)
+    grids = (layout.resolve(source, tokens) for source in sources)
+    return Pooled(reduce(lambda one, other: join(one, other, units), grids), units)
 
 
 def _of_a_map(source: Source) -> Source:
@@ -218,16 +261,18 @@ def _of_a_map(source: Source) -> Source:
         return source
     if source.dims[1] and (source.dims[2] or source.dims[3]):
         source = layout.reduce(source, [1]) or source
-    return layout.canonical(source)
+    source = layout.canonical(source)
+    if source.grid.first is not None and len(layout.located(source)) > 1:
+        raise ValueError("The rows and columns of a map are not those of the image")
+    return source
 
 
 def _columns(traced: TracedMap) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for axis, pooled in (("height", traced._height), ("width", traced._width)):
-        grid = pooled.grid
-        phase = max(range(grid.period), key=lambda unit: grid.widest[unit].size)
-        columns[axis] = grid.widest[phase].size
-        columns[f"{axis}_stride"] = float(grid.stride)
-        columns[f"{axis}_start"] = float(grid.widest[phase].start - phase * grid.stride)
-        columns[f"{axis}_smallest"] = grid.smallest
+        seen = pooled.grid.field()
+        columns[axis] = seen.size
+        columns[f"{axis}_stride"] = seen.stride
+        columns[f"{axis}_start"] = seen.start
+        columns[f"{axis}_smallest"] = pooled.grid.smallest
     return {**columns, "is_global": traced.is_global}

@@ -17,7 +17,7 @@ from rfsearch.trace._mode import TracingMode, refuse_stale_views, tracing
 from rfsearch.trace.call import Axis, Dependence, Record, attach, dependence_of
 from rfsearch.trace.layers import Layers, named_tensors
 from rfsearch.trace.resolved import Model, resolve_model
-from rfsearch.trace.result import TracedMap, TracedModel, traced_map
+from rfsearch.trace.result import TracedMap, TracedModel, traced_maps
 
 
 class UntracedError(ValueError):
@@ -94,12 +94,11 @@ def trace_receptive_field(
     for name, tensor, dependence in _outputs(output):
         try:
             refuse_stale_views([tensor])
-            traced = traced_map(name, tuple(tensor.shape), dependence, size)
+            maps = traced_maps(name, tuple(tensor.shape), dependence, size)
         except ValueError as reason:
-            unfollowed[name] = f"{reason} (output `{name}`)."
+            unfollowed[name] = dependence.refusal or f"{reason} (output `{name}`)."
             continue
-        if traced is not None:
-            outputs[name] = traced
+        outputs |= {one.name: one for one in maps}
     if unfollowed and not outputs:
         raise UntracedError(next(iter(unfollowed.values())), found({}, unfollowed))
     if not outputs:

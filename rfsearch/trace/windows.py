@@ -112,28 +112,20 @@ def antialiased(reach: int) -> Callable[[Fraction], Window]:
 
 @lru_cache(maxsize=1024)
 def aligned_corners(length: int, new_length: int, reach: int) -> Window:
-    """Interpolation with `align_corners=True` by a whole factor: all taps at any position.
+    """Interpolation with `align_corners=True`: the first and last units keep their places.
 
-    The positions drift by up to half a unit over the image, so that this is the hull over units
-    of the same phase.
+    The units between drift against those of a fixed stride, so that each has its own taps: one
+    period is the whole map, unless the lengths without their last units are whole multiples.
 
-    Raises:
-        ValueError: If the sizes are not whole multiples.
+    >>> aligned_corners(3, 5, reach=1)
+    Window(taps=((0,), (0, 1)), advance=1)
     """
-    factor = Fraction(new_length, length)
-    if length == 1:
-        return nearest(1 / factor)
-    if factor.denominator > 1:
-        raise ValueError(
-            "Resizing with `align_corners=True` must be by a whole factor, "
-            f"but got {length} to {new_length}"
-        )
+    if length == 1 or new_length == 1:
+        return Window(((0,),) * new_length, length)
     ratio = Fraction(length - 1, new_length - 1)
-    phases: list[set[int]] = [set() for _ in range(int(factor))]
-    for unit in range(new_length):
-        base, phase = divmod(unit, int(factor))
-        phases[phase] |= {tap - base for tap in _neighbours(unit * ratio, reach)}
-    return Window(tuple(tuple(sorted(phase)) for phase in phases), 1)
+    is_regular = 1 in ratio.as_integer_ratio() and new_length % length
+    units, advance = ratio.as_integer_ratio()[::-1] if is_regular else (new_length, length)
+    return Window(tuple(tuple(_neighbours(u * ratio, reach)) for u in range(units)), advance)
 
 
 def _resizing(ratio: Fraction, taps: Callable[[int], list[int]]) -> Window:

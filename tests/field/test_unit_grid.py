@@ -53,8 +53,13 @@ def test_join_takes_the_hull_and_the_narrower_path() -> None:
 
 
 def test_join_of_different_strides() -> None:
-    with pytest.raises(ValueError, match="equal strides, but got 2 and 1 px; an input size"):
-        join(convolved(PIXELS, 3, 2, 1, 1), PIXELS)
+    strided = convolved(PIXELS, 3, 2, 1, 1)
+    with pytest.raises(ValueError, match=r"equal strides, but got 2 and 1 px\."):
+        join(strided, PIXELS)
+    # Three units drift apart: each has its own interval.
+    joined = join(strided, PIXELS, 3)
+    assert [joined.interval(unit) for unit in range(3)] == [(-1, 2), (1, 4), (2, 6)]
+    assert joined.stride == 1
 
 
 def test_units_that_see_nothing() -> None:
@@ -73,6 +78,5 @@ def test_shift(units: int, unit: int) -> None:
 
 def test_more_units_than_pixels() -> None:
     grid = gather(PIXELS, *nearest(Fraction(2, 3)))
-    assert grid.stride == Fraction(2, 3)
-    with pytest.raises(ValueError, match=r"whole number of px .* but got 2/3"):
-        grid.field()
+    assert grid.field() == (0, 1, Fraction(2, 3))
+    assert str(grid.field().stride) == "2/3"

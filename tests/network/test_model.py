@@ -21,7 +21,7 @@ from rfsearch.network.architecture import Architecture
 from rfsearch.network.blocks import KINDS
 from rfsearch.network.model import SearchedNetwork, build_model
 from rfsearch.network.stages import BlockKind
-from rfsearch.trace.probe import probe_receptive_field
+from rfsearch.trace.probe import PlaneField, probe_receptive_field
 
 Forward = Callable[[Tensor], Tensor]
 FEW = settings(max_examples=20)
@@ -57,7 +57,7 @@ def test_builders_and_lowerings_have_the_same_blocks() -> None:
 def test_probed_field_is_the_closed_form(arch: Architecture) -> None:
     field = arch.receptive_field()
     model = without_attention(build(arch))
-    assert probe_receptive_field(model, 1, local_features) == (field, field)
+    assert probe_receptive_field(model, 1, local_features) == PlaneField(field, field)
 
 
 def local_features(model: torch.nn.Module, images: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def test_field_of_every_unit_along_both_axes(arch: Architecture, extra: int) -> 
 def test_probe_of_a_known_network() -> None:
     field = THREE_STAGES.receptive_field()
     assert field == ReceptiveField(start=-48, size=85, stride=24)
-    assert probe_receptive_field(build(THREE_STAGES), 1, output_map) == (field, field)
+    assert probe_receptive_field(build(THREE_STAGES), 1, output_map) == PlaneField(field, field)
 
 
 # -- parameters, FLOPs, sizes ----------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_cost_of_each_part(arch: Architecture) -> None:
 def test_field_of_each_part_by_the_nan_oracle(arch: Architecture) -> None:
     field = arch.receptive_field()
     model = without_attention(build(arch))
-    assert probe_receptive_field(model, 1, local_features) == (field, field)
+    assert probe_receptive_field(model, 1, local_features) == PlaneField(field, field)
 
 
 @pytest.mark.parametrize("arch", NETWORKS.values(), ids=NETWORKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import pytest
@@ -105,16 +106,37 @@ def test_family(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "operation"),
     [
-        ("bat_resnext26ts", "operation `mul`"),
-        ("csatv2", "operation `upsample_bilinear2d`"),
-        ("ghostnetv2_100", "operation `mul`"),
         ("sequencer2d_s", "operation `unbind`"),
-        ("volo_d1_224", "operation `col2im`"),
+        ("halonet26t", "operation `view`"),
     ],
 )
 def test_what_cannot_be_followed_is_an_error(name: str, operation: str) -> None:
     with pytest.raises(ValueError, match=operation):
         trace_receptive_field(name, 224)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size", "stride"),
+    [
+        ("bat_resnext26ts", 199, 32),
+        ("botnet26t_256", 87, 32),
+        ("crossvit_9_240", 20, Fraction(120, 7)),
+        ("efficientvit_m0", 5759, 64),
+        ("gcvit_xxtiny", 343, 32),
+        ("ghostnetv2_100", 3095, 32),
+        ("hieradet_small", 35, 32),
+        ("nextvit_small", 643, 32),
+        ("tnt_s_patch16_224", 16, 16),
+        ("vit_tiny_patch16_224", 16, 16),
+        ("volo_d1_224", 149, 16),
+    ],
+)
+def test_transformers_and_hybrids_have_an_answer(name: str, size: int, stride: Fraction) -> None:
+    traced = trace_receptive_field(name, timm.get_pretrained_cfg(name).input_size[1:])
+    assert traced.output.is_global
+    assert traced.output.height == traced.output.width
+    assert (traced.output.width.size, traced.output.width.stride) == (size, stride)
 
 
 @pytest.mark.parametrize("axis", ["height", "width"])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rfsearch.field.unit_grid import PIXELS
 from rfsearch.trace import _layout as layout
 from rfsearch.trace import _positions as positions
+from rfsearch.trace import _tables as tables
 from rfsearch.trace._layout import Factor, Source, Span
 
 #: A unit that a position does not have.
@@ -90,6 +91,15 @@ CHAINS: dict[str, list[Step]] = {
     "every third": [sliced(1, 1, 4, 3)],
     "every second of windows": [reshaped(2, 4, 3, 5), sliced(1, 1, 2, 2), reshaped(12, 5)],
     "within windows": [reshaped(2, 4, 3, 5), sliced(2, 1, 2)],
+    "cut through": [reshaped(2, 4, 3, 5), permuted(0, 2, 1, 3), reshaped(2, 10, 6)],
+    "cut through and back": [reshaped(6, 20), reshaped(8, 15), reshaped(2, 12, 5)],
+    "joined windows cut through": [joined(1, 4, 2), sliced(1, 1, 5, 3), reshaped(2, 25)],
+    "a slice across windows": [
+        reshaped(2, 4, 3, 5),
+        permuted(0, 2, 1, 3),
+        reshaped(2, 12, 5),
+        sliced(1, 2, 7),
+    ],
 }
 
 
@@ -136,12 +146,21 @@ def test_reducing_windows_is_local_and_reducing_the_axis_is_not() -> None:
     assert layout.reduce(windows, [0, 1]) is None
 
 
-def test_a_window_does_not_slide_over_cut_out_windows() -> None:
+def test_a_window_does_not_slide_out_of_cut_out_windows() -> None:
     source, _ = start(12, dim=0)
     windows = positions.reshape(source, (12,), (3, 4))
+    assert windows is not None
     assert layout.window(windows, 1, ((0,),), 1, 4) == windows
-    with pytest.raises(ValueError, match="slides over positions that are not neighbours"):
-        layout.window(windows, 1, ((-1, 0, 1),), 1, 4)
+    assert layout.window(windows, 1, ((-1, 0, 1),), 1, 4) is None
+    slid = tables.slide(windows, 1, ((-1, 0, 1),), 1, 4)
+    assert slid is not None
+    numbers = tables.unit_numbers(slid).ravel().tolist()
+    assert [slid.grid.interval(number) for number in numbers[4:8]] == [
+        (4, 6),
+        (4, 7),
+        (5, 8),
+        (6, 8),
+    ]
 
 
 def test_idle_factors_do_not_stop_a_window() -> None:

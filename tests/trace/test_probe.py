@@ -38,7 +38,7 @@ def test_pooling_and_branches() -> None:
 
     expected = window(5, 2).merge(window(2, 2, padding=0))
     assert expected == ReceptiveField(-2, 5, 2)
-    assert probe_receptive_field(Branches(), 1) == (expected, expected)
+    assert probe_receptive_field(Branches(), 1) == PlaneField(expected, expected)
 
 
 def test_asymmetric_padding() -> None:
@@ -52,13 +52,13 @@ def test_long_field_enlarges_the_strip() -> None:
     layers = [nn.Conv2d(1, 1, 3, dilation=d, padding=d) for d in (1, 32, 128)]
     expected = stack(window(3, dilation=d) for d in (1, 32, 128))
     assert expected.size == 323
-    assert probe_receptive_field(nn.Sequential(*layers), 1) == (expected, expected)
+    assert probe_receptive_field(nn.Sequential(*layers), 1) == PlaneField(expected, expected)
 
 
 def test_own_forward() -> None:
     model = nn.ModuleDict({"body": nn.Conv2d(3, 4, 3, padding=1), "head": nn.Flatten()})
     field = probe_receptive_field(model, 3, lambda module, x: module.get_submodule("body")(x))
-    assert field == (window(3), window(3))
+    assert field == PlaneField(window(3), window(3))
 
 
 def test_global_layers_are_refused() -> None:

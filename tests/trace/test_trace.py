@@ -391,8 +391,7 @@ def test_beyond_the_resolution_of_the_input() -> None:
     found = output(nn.Sequential(conv(3), nn.Upsample(scale_factor=2)))
     assert found.stride == (Fraction(1, 2), Fraction(1, 2))
     assert [found.interval((0, unit)).width for unit in (0, 1, 2)] == [(-1, 2), (-1, 2), (0, 3)]
-    with pytest.raises(ValueError, match=r"whole number of px .* but got 1/2; use `interval"):
-        found.width  # noqa: B018 - the access is what is tested
+    assert found.width == (-1, 3, Fraction(1, 2))
 
 
 def test_own_forward() -> None:
@@ -479,13 +478,6 @@ def test_bad_input_size(size: Any) -> None:
         trace_receptive_field(conv(3), size)
 
 
-def test_branches_that_drift_apart() -> None:
-    model = Run(lambda x, c: c(x) + F.interpolate(F.avg_pool2d(x, 2), x.shape[2:]), conv(3))
-    with pytest.raises(ValueError, match=r"equal strides, but got 1 and 0.967742 px; an input si"):
-        trace_receptive_field(model, 31 * 1)
-    assert output(model, 32).width.size == 3
-
-
 def test_bad_number_of_channels() -> None:
     with pytest.raises(ValueError, match="`in_chans >= 1` must hold, but got 0"):
         trace_receptive_field(conv(3), 32, in_chans=0)
@@ -504,12 +496,6 @@ def test_positions_that_an_unknown_operation_moves() -> None:
         trace_receptive_field(model, 32, unknown="pointwise")
 
 
-def test_positions_picked_in_an_unknown_order() -> None:
-    model = Run(lambda x, c: c(x)[:, :, torch.tensor([3, 1, 2])], conv(3))
-    with pytest.raises(ValueError, match=r"irregular order \(operation `index`, the model itself"):
-        trace_receptive_field(model, 32)
-
-
 def test_a_single_position_is_refused() -> None:
     # What is done with it later, such as stacking, would not be followed.
     model = Run(lambda x, c: torch.stack([c(x)[:, :, row] for row in range(8)], 2), conv(3))
@@ -521,8 +507,11 @@ def test_maps_side_by_side() -> None:
     def levels(x: Tensor, c: nn.Module) -> Tensor:
         return torch.cat([c(x), c(c(x))], dim=2)
 
-    with pytest.raises(ValueError, match="Maps that lie side by side in one tensor"):
-        trace_receptive_field(Run(levels, conv(3)), 32)
+    both = trace_receptive_field(Run(levels, conv(3)), 32)
+    assert {name: one.height.size for name, one in both.outputs.items()} == {
+        "output[:, :, 0:32]": 3,
+        "output[:, :, 32:64]": 5,
+    }
     with pytest.raises(ValueError, match=r"over the seam of maps .* \(operation `convolution`"):
         trace_receptive_field(Run(lambda x, c: c(levels(x, c)), conv(3)), 32)
     # Each has its field where they are parted again.
