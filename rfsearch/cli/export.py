@@ -43,13 +43,15 @@ def export(
         with find_study(folder, storage, study) as opened:
             network = trained_network(experiment, opened, number)
         differences = write_network(network, out, onnx=onnx)
-    print_written(out, differences, network)
-    if len(differences) < 1 + onnx:  # A warning has said why.
-        raise typer.Exit(1)
+    print_written(out, differences, network, onnx)
 
 
-def print_written(out: Path, differences: dict[str, float], network: Network) -> None:
-    """Say what lies in the folder and what was checked."""
+def print_written(out: Path, differences: dict[str, float], network: Network, onnx: bool) -> None:
+    """Say what lies in the folder and what was checked.
+
+    Raises:
+        typer.Exit: With code 1, if a format was left out; a warning has said why.
+    """
     from rfsearch.training.tasks import HEADS
 
     what = " and ".join(HEADS[network.form.task].outputs)
@@ -63,6 +65,8 @@ def print_written(out: Path, differences: dict[str, float], network: Network) ->
         )
         typer.echo(f"{file.name:<18}{size:>12}{checked}")
     typer.echo(f"How to load it stands in {out / 'README.md'}.")
+    if len(differences) < 1 + onnx:
+        raise typer.Exit(1)
 
 
 def _number(trial: str) -> int | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rfsearch.basics.atomic import atomic_file
 from rfsearch.cli._device import DEVICE_HELP, chosen_device
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli.export import print_written
@@ -103,7 +104,7 @@ def train(
     from rich.console import Console
 
     Console().print(_table(result, task.metric), "")
-    print_written(folder, differences, trained)
+    print_written(folder, differences, trained, onnx)
 
 
 def _settings(file: Path | None, options: dict[str, Any], task: str) -> TrainingConfig:
@@ -150,8 +151,10 @@ def _images(
 
 
 def _check_target(folder: Path, network: Path) -> None:
+    from rfsearch.basics.atomic import recover_folder
     from rfsearch.export.export import check_empty
 
+    recover_folder(folder)
     goes_on = (folder / _CHECKPOINT).exists() or folder.resolve() == network.resolve()
     if not goes_on:
         check_empty(folder)
@@ -191,7 +194,7 @@ def _train(model: nn.Module, task: Task, checkpoint: Checkpoint) -> TrainingResu
 
 
 def _write_history(result: TrainingResult, metric: str, file: Path) -> None:
-    with file.open("w", newline="", encoding="utf-8") as opened:
+    with atomic_file(file) as new, new.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened, lineterminator="\n")
         writer.writerow(["epoch", "loss", metric])
         writer.writerows(result.history)
