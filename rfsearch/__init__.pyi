@@ -44,6 +44,7 @@ from .network.necks import UNet as UNet
 from .network.stages import Block as Block
 from .network.stages import Stage as Stage
 from .network.stems import Stem as Stem
+from .search.controls import enqueue_controls as enqueue_controls
 from .search.objective import Objective as Objective
 from .search.sampler import RFSampler as RFSampler
 from .space.budget import Budget as Budget

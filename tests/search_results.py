@@ -14,7 +14,7 @@ from rfsearch.search.curves import CURVE
 from rfsearch.search.objectives import DIRECTIONS, name_objectives
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace
-from rfsearch.space.trial_attributes import BASELINE, BASELINE_SCORE
+from rfsearch.space.trial_attributes import BASELINE, CONTROL, CONTROLS, REFERENCE_SCORE
 from rfsearch.space.trial_gates import CONSTRAINT_KEYS
 from rfsearch.target.target import ScaleTarget
 
@@ -73,7 +73,7 @@ def finished_trial(
 
 def add_baseline(study: optuna.Study, value: float, name: str = "resnet18") -> None:
     """A trained network of timm, as `rfsearch.search.baselines` adds it."""
-    attributes = {BASELINE: name, BASELINE_SCORE: value, "params_m": 11.0, "trf_size": 435}
+    attributes = {BASELINE: name, REFERENCE_SCORE: value, "params_m": 11.0, "trf_size": 435}
     attributes |= {"erf_init": 200.0, "erf_trained": 180.0, "metric": "accuracy"}
     epochs = {1: value / 2, 2: value}
     if len(study.directions) > 1:
@@ -81,6 +81,26 @@ def add_baseline(study: optuna.Study, value: float, name: str = "resnet18") -> N
     study.add_trial(
         create_trial(state=TrialState.PRUNED, user_attrs=attributes, intermediate_values=epochs)
     )
+
+
+def add_controls(study: optuna.Study, *values: float, side: str = "smaller") -> None:
+    """Trained candidates that do not fit, as `rfsearch.search.controls` adds them."""
+    rejected = (n for n in range(SPACE.size) if not CONSTRAINT.is_feasible(SPACE[n]))
+    for value, index in zip(values, rejected, strict=False):
+        trial = finished_trial(index, np.random.default_rng(0))
+        about = {"params": trial.params, "side": side}
+        attributes = trial.user_attrs | {CONTROL: about, REFERENCE_SCORE: value}
+        attributes |= {"erf_init": 5.0, "erf_trained": 6.0, "train_seconds": 1e6}
+        study.add_trial(
+            create_trial(
+                state=TrialState.PRUNED,
+                user_attrs=attributes,
+                constraints=trial.constraints,
+                intermediate_values={1: value} if len(study.directions) == 1 else {},
+            )
+        )
+    known = {"asked": len(values), "there_are": len(values), "missing": ["larger"]}
+    study.set_user_attr(CONTROLS, known)
 
 
 def searched_study(

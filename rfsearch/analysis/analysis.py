@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from rfsearch.analysis.checked_trials import ATTRIBUTES, SCORES, checked_trials
 from rfsearch.analysis.pareto import undominated
 from rfsearch.search.promotion import goes_on
-from rfsearch.space.trial_attributes import BASELINE_SCORE, ENVIRONMENT, PROMOTED_FROM
+from rfsearch.space.trial_attributes import BASELINE, CONTROL, ENVIRONMENT, PROMOTED_FROM, REFERENCE_SCORE
 from rfsearch.space.trial_gates import CONSTRAINT_KEYS
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
       objective;
     - `baseline`: name in timm of a network that is no candidate: it has no parameters and no
       expected ERF, and is no result of the search;
+    - `control`: true for a candidate that does not fit, and was trained beside the search to show
+      whether the range is right; it is no result of the search either;
     - `duplicate_of`: number of the trial with the same architecture whose results it repeats;
     - `retry_of`: number of the first of this candidate's trials, which ended with its worker or
       was stopped by the pruner;
@@ -86,7 +88,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     for name, dtype in SCORES.items():
         columns[name] = _attribute(trials, name, dtype)
     for name in _parameter_names(trials):
-        columns[name] = pd.Series([trial.params.get(name) for trial in trials]).convert_dtypes()
+        values = [_params(trial).get(name) for trial in trials]
+        columns[name] = pd.Series(values).convert_dtypes()
     for name, dtype in ATTRIBUTES.items():
         columns[name] = _attribute(trials, name, dtype)
         if name == "erf_trained":
@@ -95,6 +98,9 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
         elif name == "seed":
             devices = [_device(trial) for trial in trials]
             columns["device"] = pd.Series(devices, dtype="string")
+        elif name == BASELINE:
+            controls = [CONTROL in trial.user_attrs for trial in trials]
+            columns["control"] = pd.Series(controls, dtype="bool")
         elif name == PROMOTED_FROM:
             columns["promoted_to"] = _promoted_to(trials)
     for key in CONSTRAINT_KEYS.values():
@@ -109,7 +115,12 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
 
 
 def _parameter_names(trials: list[FrozenTrial]) -> list[str]:
-    return list(dict.fromkeys(name for trial in trials for name in trial.params))
+    return list(dict.fromkeys(name for trial in trials for name in _params(trial)))
+
+
+def _params(trial: FrozenTrial) -> dict[str, Any]:
+    """The candidate's; a control's trial has none that Optuna knows."""
+    return trial.params or dict(trial.user_attrs.get(CONTROL, {}).get("params", {}))
 
 
 def _attribute(trials: list[FrozenTrial], name: str, dtype: str) -> pd.Series[Any]:
@@ -131,8 +142,8 @@ def _device(trial: FrozenTrial) -> str | None:
 def _value(trial: FrozenTrial) -> float | None:
     # Optuna gives a pruned trial its last intermediate value, and a rejected one may have
     # completed with a stand-in; neither is a result.
-    if BASELINE_SCORE in trial.user_attrs:
-        return float(trial.user_attrs[BASELINE_SCORE])
+    if REFERENCE_SCORE in trial.user_attrs:
+        return float(trial.user_attrs[REFERENCE_SCORE])
     return trial.values[0] if _has_result(trial) else None
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError, create
 
 from rfsearch.search.curves import CURVE
 from rfsearch.search.objectives import name_objectives
-from rfsearch.space.trial_attributes import BASELINE, BASELINE_SCORE, PROMOTED_FROM, WEIGHTS
+from rfsearch.space.trial_attributes import BASELINE, CONTROL, PROMOTED_FROM, REFERENCE_SCORE, WEIGHTS
 from rfsearch.storage.recovery import RETRY_OF
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ _EXPECTED: dict[str, Any] = (
     {name: _KINDS[dtype] for name, dtype in ATTRIBUTES.items()}
     | {name: float if dtype == "Float64" else _KINDS[dtype] for name, dtype in SCORES.items()}
     | {"trf_size": _Pixels, "output_stride": _Pixels, "levels": Json[dict[str, _Level]]}
-    | {"architecture": Json[dict[str, Any]], BASELINE_SCORE: float, WEIGHTS: str}
+    | {"architecture": Json[dict[str, Any]], REFERENCE_SCORE: float, WEIGHTS: str}
+    | {CONTROL: dict[str, Any]}
     | {CURVE: dict[Annotated[int, Field(strict=False)], float]}
 )
 _FIELDS: dict[str, Any] = {name: (kind | None, None) for name, kind in _EXPECTED.items()}

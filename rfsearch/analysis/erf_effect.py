@@ -34,8 +34,8 @@ def metric_label(frame: pd.DataFrame) -> str:
 
 
 def candidates(frame: pd.DataFrame) -> pd.DataFrame:
-    """The trials of the search itself, baselines left out."""
-    return frame[frame["baseline"].isna()]
+    """The trials of the search itself, baselines and controls left out."""
+    return frame[frame["baseline"].isna() & ~frame["control"]]
 
 
 def whole_candidates(frame: pd.DataFrame) -> pd.DataFrame:
@@ -54,7 +54,7 @@ def whole_candidates(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def trained_candidates(frame: pd.DataFrame) -> pd.DataFrame:
-    """The candidates that were trained to the end, each once, baselines left out."""
+    """The candidates that were trained to the end, each once, without what stands beside."""
     own = candidates(whole_candidates(frame))
     return own[own["value"].notna() & own["duplicate_of"].isna()]
 
@@ -62,6 +62,11 @@ def trained_candidates(frame: pd.DataFrame) -> pd.DataFrame:
 def trained_baselines(frame: pd.DataFrame) -> pd.DataFrame:
     """The networks of timm that were trained beside the candidates."""
     return frame[frame["value"].notna() & frame["baseline"].notna()]
+
+
+def trained_controls(frame: pd.DataFrame) -> pd.DataFrame:
+    """The candidates that do not fit and were trained beside the others."""
+    return frame[frame["value"].notna() & frame["control"]]
 
 
 def per_object(frame: pd.DataFrame, object_size: float) -> pd.DataFrame:

@@ -9,7 +9,12 @@ from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rfsearch.analysis.erf_effect import metric_label, trained_baselines, trained_candidates
+from rfsearch.analysis.erf_effect import (
+    metric_label,
+    trained_baselines,
+    trained_candidates,
+    trained_controls,
+)
 from rfsearch.basics.palette import BLACK, GREY, ORANGE, VERMILLION
 
 if TYPE_CHECKING:
@@ -65,7 +70,7 @@ def front_figure(frame: pd.DataFrame, objectives: Sequence[str]) -> Figure:
     """The score of the trained candidates against each other objective, the front in colour.
 
     With two objectives the front is also a line: the best score that can be had for the cost.
-    Baselines stand beside them where they have the numbers.
+    Baselines and controls, which are hollow, stand beside them where they have the numbers.
 
     Args:
         frame: From `rfsearch.trials_dataframe`.
@@ -77,6 +82,7 @@ def front_figure(frame: pd.DataFrame, objectives: Sequence[str]) -> Figure:
     parts = (
         (trained_candidates(frame), "o", GREY, "trained candidate"),
         (trained_baselines(frame), "D", ORANGE, "baseline"),
+        (trained_controls(frame), "o", "none", "control, does not fit"),
         (front_rows(frame), "o", VERMILLION, "Pareto front"),
     )
     for axes, cost in zip(panels, costs, strict=True):
@@ -84,7 +90,8 @@ def front_figure(frame: pd.DataFrame, objectives: Sequence[str]) -> Figure:
             known = part.dropna(subset=[cost, "value"]).sort_values(cost)
             x, y = known[cost].astype(float), known["value"].astype(float)
             if len(known):
-                axes.plot(x, y, marker, color=color, markeredgecolor=BLACK, label=label)
+                style = {"markerfacecolor": color, "markeredgecolor": BLACK}
+                axes.plot(x, y, marker, label=label, **style)
             if label == "Pareto front" and len(costs) == 1:
                 axes.plot(x, y, color=color, drawstyle="steps-post", zorder=1)
         axes.set(xlabel=cost_label(cost), xscale="log" if is_wide(trained[cost]) else "linear")
@@ -98,5 +105,5 @@ def front_figure(frame: pd.DataFrame, objectives: Sequence[str]) -> Figure:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     if keys:
-        figure.legend(keys.values(), keys, loc="outside upper center", ncols=3, frameon=False)
+        figure.legend(keys.values(), keys, loc="outside upper center", ncols=4, frameon=False)
     return figure

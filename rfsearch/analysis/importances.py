@@ -12,7 +12,6 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rfsearch.analysis.statistics import MIN_POINTS
-from rfsearch.space.trial_attributes import BASELINE
 
 if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator
@@ -70,7 +69,7 @@ def _study_of(trials: list[FrozenTrial], direction: StudyDirection) -> optuna.St
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    apart = ("rejected_by", "duplicate_of", BASELINE)
+    apart = ("rejected_by", "duplicate_of")
     return trial.state == TrialState.COMPLETE and not any(key in trial.user_attrs for key in apart)
 
 

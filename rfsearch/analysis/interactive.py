@@ -17,6 +17,7 @@ from rfsearch.analysis.erf_effect import (
     metric_label,
     trained_baselines,
     trained_candidates,
+    trained_controls,
     whole_candidates,
 )
 from rfsearch.analysis.front import cost_label
@@ -40,6 +41,8 @@ LAYOUT = {
     "margin": {"l": 60, "r": 20, "t": 60, "b": 55},
     "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.08, "x": 0},
 }
+#: Of candidates that do not fit, and were trained beside the others.
+CONTROL_MARKER = {"color": VERMILLION, "symbol": "circle-open", "size": 11, "line": {"width": 2}}
 #: Marker symbols in `feasibility`: of what fits, and of what each gate stopped.
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "hexagon", "star", "x")
 
@@ -75,9 +78,9 @@ def value_against_erf(
             row=1,
             col=column,
         )
-    known = trained_baselines(frame).dropna(subset=["erf_trained"])
-    for column, x in enumerate((known["erf_ratio_trained"], known["erf_trained"] / unit), start=1):
-        add_baselines(figure, known, x, column == 1, row=1, col=column)
+    sizes = frame.assign(of_object=frame["erf_trained"] / unit)
+    for column, name in enumerate(("erf_ratio_trained", "of_object"), start=1):
+        add_references(figure, sizes, name, column == 1, row=1, col=column)
     if effective is not None:
         top = effective.high if effective.high < math.inf else float(trained["erf_trained"].max())
         figure.add_vrect(
@@ -127,13 +130,22 @@ def _add_trend(figure: go.Figure, x: pd.Series, y: pd.Series, column: int) -> No
     )
 
 
-def add_baselines(
-    figure: go.Figure, known: pd.DataFrame, x: pd.Series, in_legend: bool = True, **place: int
+def add_references(
+    figure: go.Figure, frame: pd.DataFrame, column: str, in_legend: bool = True, **place: int
 ) -> None:
-    """The networks that stand beside the candidates, if there are any."""
+    """What stands beside the candidates, if anything: baselines, and controls, which are hollow.
+
+    Args:
+        figure: Where to.
+        frame: The trials.
+        column: Of the table, for the horizontal axis.
+        in_legend: Whether the legend names them.
+        place: In which of several panels.
+    """
+    known = trained_baselines(frame).dropna(subset=[column])
     if len(known):
         figure.add_scatter(
-            x=plain(x),
+            x=plain(known[column]),
             y=plain(known["value"]),
             mode="markers+text",
             marker={"color": ORANGE, "symbol": "x", "size": 11},
@@ -144,6 +156,20 @@ def add_baselines(
             showlegend=in_legend,
             **place,
         )
+    known = trained_controls(frame).dropna(subset=[column])
+    if len(known):
+        about = zip(point_labels(known, metric_label(frame)), known["reason"], strict=True)
+        figure.add_scatter(
+            x=plain(known[column]),
+            y=plain(known["value"]),
+            mode="markers",
+            marker=CONTROL_MARKER,
+            text=[f"{label}<br>{escape(reason)}" for label, reason in about],
+            hoverinfo="text",
+            name="control, does not fit",
+            showlegend=in_legend,
+            **place,
+        )
 
 
 def feasibility(frame: pd.DataFrame) -> go.Figure:
@@ -151,19 +177,22 @@ def feasibility(frame: pd.DataFrame) -> go.Figure:
     keys = list(CONSTRAINT_KEYS.values())
     worst = frame[keys].max(axis=1)
     known = whole_candidates(frame.assign(worst=worst)).dropna(subset=["worst"]).tail(MAX_POINTS)
-    stopped_by = known["rejected_by"].where(known["worst"] > 0, None)
+    stopped_by = known["rejected_by"].where((known["worst"] > 0) & ~known["control"], None)
     figure = go.Figure()
     groups = {"fits": known[known["worst"] <= 0]}
     groups |= {
         f"stopped by the {gate} gate": known[stopped_by == gate] for gate in CONSTRAINT_KEYS
     }
+    groups["control"] = known[known["control"]]
     for (name, rows), symbol in zip(groups.items(), cycle(_SYMBOLS), strict=False):
         if len(rows):
             figure.add_scatter(
                 x=plain(rows["number"]),
                 y=plain(rows["worst"]),
                 mode="markers",
-                marker={
+                marker=CONTROL_MARKER
+                if name == "control"
+                else {
                     "color": TRAINED if name == "fits" else VERMILLION,
                     "symbol": symbol,
                     "size": 9,

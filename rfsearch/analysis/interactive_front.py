@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from rfsearch.analysis.erf_effect import metric_label, trained_baselines, trained_candidates
+from rfsearch.analysis.erf_effect import metric_label, trained_candidates
 from rfsearch.analysis.front import cost_label, front_rows, is_wide
-from rfsearch.analysis.interactive import LAYOUT, add_baselines, plain, point_labels, shown
+from rfsearch.analysis.interactive import LAYOUT, add_references, plain, point_labels, shown
 from rfsearch.analysis.pareto import Direction, pareto_front
 from rfsearch.basics.palette import TRAINED, VERMILLION
 
@@ -99,7 +99,7 @@ def pareto_panels(frame: pd.DataFrame, objectives: Mapping[str, Direction]) -> g
 def _add_candidates(
     figure: go.Figure, frame: pd.DataFrame, cost: str, told: Sequence[str] = (), **place: int
 ) -> None:
-    """The trained candidates and the baselines: value against a cost.
+    """The trained candidates, and what stands beside them: value against a cost.
 
     Args:
         figure: Where to.
@@ -119,5 +119,4 @@ def _add_candidates(
         name="trained candidate",
         **place,
     )
-    known = trained_baselines(frame).dropna(subset=[cost])
-    add_baselines(figure, known, known[cost], True, **place)
+    add_references(figure, frame, cost, True, **place)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from rfsearch.analysis.erf_effect import candidates
 from rfsearch.search.objectives import DIRECTIONS
 
 if TYPE_CHECKING:
@@ -29,15 +30,15 @@ def objectives_of(study: optuna.Study) -> dict[str, Direction]:
 def with_objectives(frame: pd.DataFrame, study: optuna.Study) -> pd.DataFrame:
     """The table with a column for each objective of its study.
 
-    What rfsearch can optimise has a column already, which knows baselines too. An objective of
-    somebody else's study gets one, by its number and its name if it has one.
+    What rfsearch can optimise has a column already, which knows baselines and controls too. An
+    objective of somebody else's study gets one, by its number and its name if it has one.
 
     Args:
         frame: The study's `rfsearch.trials_dataframe`.
         study: The study.
     """
     trials = study.get_trials(deepcopy=False)
-    has_result = frame["value"].notna() & frame["baseline"].isna()
+    has_result = frame["value"].notna() & frame.index.isin(candidates(frame).index)
     added = {}
     for place, column in enumerate(_columns(study)):
         if place:

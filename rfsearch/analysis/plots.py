@@ -10,9 +10,14 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from rfsearch.analysis.erf_effect import metric_label, trained_baselines, trained_candidates
+from rfsearch.analysis.erf_effect import (
+    metric_label,
+    trained_baselines,
+    trained_candidates,
+    trained_controls,
+)
 from rfsearch.analysis.statistics import rank_correlation, trend
-from rfsearch.basics.palette import BLACK, GREY, ORANGE, TARGET, TRAINED
+from rfsearch.basics.palette import BLACK, GREY, ORANGE, TARGET, TRAINED, VERMILLION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +40,7 @@ def score_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
     before. In px the target is a range, which is shaded; as a ratio it is a range for each
     candidate by itself, shaded behind its point. Where there are enough candidates, a smooth mean
     with its 95 % bootstrap band is drawn, and above each panel stands the rank correlation.
-    Baselines stand beside them.
+    Baselines and controls, which are hollow, stand beside them.
 
     Args:
         frame: From `rfsearch.trials_dataframe`.
@@ -66,13 +71,13 @@ def score_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
         _draw_trend(axes, values.iloc[:, 1], score)
         axes.grid(alpha=0.3)
         axes.margins(x=0.08)
-    _draw_baselines(left, right, frame)
+    _draw_references(left, right, frame)
     left.set(
         xlabel="ERF ratio after training (ERF size / theoretical RF)", ylabel=metric_label(frame)
     )
     right.set(xlabel="ERF size after training (px)")
     handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False)
     return figure
 
 
@@ -88,13 +93,18 @@ def _draw_trend(axes: Axes, sizes: pd.Series[float], values: pd.Series[float]) -
     axes.set_title(f"rank correlation {rank_correlation(sizes, values)}", fontsize="medium")
 
 
-def _draw_baselines(left: Axes, right: Axes, frame: pd.DataFrame) -> None:
-    known = trained_baselines(frame).dropna(subset=["erf_trained"])
-    if len(known):
+def _draw_references(left: Axes, right: Axes, frame: pd.DataFrame) -> None:
+    hollow = {"markerfacecolor": "none", "markeredgewidth": 1.5, "markersize": 8}
+    for part, marker, style in (
+        (trained_baselines(frame), "D", {"color": ORANGE, "markeredgecolor": BLACK}),
+        (trained_controls(frame), "o", {"markeredgecolor": VERMILLION, **hollow}),
+    ):
+        known = part.dropna(subset=["erf_trained"])
         values = known["value"].astype(float)
+        label = "baseline" if marker == "D" else "control, does not fit"
         for axes, column in ((left, "erf_ratio_trained"), (right, "erf_trained")):
-            sizes = known[column].astype(float)
-            axes.plot(sizes, values, "D", color=ORANGE, markeredgecolor=BLACK, label="baseline")
+            if len(known):
+                axes.plot(known[column].astype(float), values, marker, label=label, **style)
 
 
 def _shade_ratios(axes: Axes, trained: pd.DataFrame, effective: Range) -> None:

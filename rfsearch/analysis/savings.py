@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from rfsearch.analysis.erf_effect import trained_candidates, whole_candidates
+from rfsearch.analysis.erf_effect import candidates, trained_candidates, whole_candidates
 from rfsearch.analysis.statistics import MIN_POINTS, resample_counts
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def gate_savings(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         `saved_seconds` and its 95 % bootstrap interval `saved_low` to `saved_high`, over which
         candidates happened to be trained; NaN where none was.
     """
-    frame = whole_candidates(frame)
+    frame = candidates(whole_candidates(frame))
     stopped_by = frame["rejected_by"].where(frame["duplicate_of"].isna(), "repeated")
     trained = trained_candidates(frame).dropna(subset=["train_seconds"])
     rows = []

@@ -19,7 +19,7 @@ from rfsearch.analysis.erf_effect import (
 from rfsearch.analysis.savings import STOPS
 from rfsearch.basics.palette import GREY, LIGHT_GREY, STOPPED, TARGET, TRAINED, VERMILLION
 from rfsearch.search.curves import curve_of
-from rfsearch.space.trial_attributes import BASELINE
+from rfsearch.space.trial_attributes import reference_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -165,7 +165,7 @@ def learning_curves(study: optuna.Study, frame: pd.DataFrame) -> Figure:
     for trial in study.get_trials(deepcopy=False):
         curve = curve_of(trial)
         epochs = sorted(curve)
-        is_apart = {"duplicate_of", BASELINE} & trial.user_attrs.keys()
+        is_apart = reference_kind(trial) or "duplicate_of" in trial.user_attrs
         if not epochs or is_apart or trial.number not in numbers:
             continue
         stopped = trial.state != TrialState.COMPLETE

@@ -116,6 +116,26 @@ def mean_interval(
     return float(low), float(high)
 
 
+def difference_of_means(
+    first: ArrayLike, second: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean of the first numbers minus that of the second, with its 95 % bootstrap interval.
+
+    Both are resampled. The interval is NaN where either has fewer than two numbers.
+    """
+    groups = [values[~np.isnan(values)] for values in (_floats(first), _floats(second))]
+    estimate = float(groups[0].mean() - groups[1].mean())
+    if min(map(len, groups)) < 2:
+        return estimate, np.nan, np.nan
+    resamples = min(resamples, max(_FEWEST_RESAMPLES, _MOST_DRAWN // max(map(len, groups))))
+    drawn = [
+        resample_counts(len(values), resamples, seed + place) @ values / len(values)
+        for place, values in enumerate(groups)
+    ]
+    low, high = np.quantile(drawn[0] - drawn[1], (0.025, 0.975))
+    return estimate, float(low), float(high)
+
+
 def _complete(x: ArrayLike, y: ArrayLike) -> Floats:
     pairs = np.stack([_floats(x), _floats(y)])
     return pairs[:, ~np.isnan(pairs).any(axis=0)]

@@ -140,7 +140,7 @@ def _search(
 def _print_results(study: optuna.Study, experiment: Experiment) -> None:
     from rfsearch.analysis.analysis import trials_dataframe
     from rfsearch.analysis.front import front_table
-    from rfsearch.report.terminal import gate_summary, trained_table, write_report
+    from rfsearch.report.terminal import control_lines, gate_summary, trained_table, write_report
 
     # First of all: whoever reads what is printed may have gone.
     files = write_report(study, experiment)
@@ -150,6 +150,8 @@ def _print_results(study: optuna.Study, experiment: Experiment) -> None:
     if len(objectives) > 1:
         Console().print(front_table(frame, objectives))
     typer.echo(gate_summary(frame))
+    for sentence in control_lines(study, frame):
+        typer.echo(sentence)
     for gate, allowed in experiment.constraint.ranges().items():
         typer.echo(f"{gate} gate: {allowed}")
     typer.echo(f"table   {files.trials}")

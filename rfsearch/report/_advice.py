@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from rfsearch.analysis.erf_effect import candidates, erf_correlations
 from rfsearch.analysis.statistics import RankCorrelation, trend
+from rfsearch.report._text import about_controls
 from rfsearch.search.curves import curve_of
+from rfsearch.space.trial_attributes import CONTROLS
 
 if TYPE_CHECKING:
     from rfsearch.report.summary import StudySummary
@@ -28,7 +30,7 @@ def erf_verdict(summary: StudySummary) -> list[str]:
     effect = erf_correlations(summary.frame, summary.effective).set_index("predictor")
     points = int(effect["points"].max()) if len(effect) else 0
     if points < ENOUGH_CANDIDATES // 2:
-        return [f"{points} trained candidates are too few to say."]
+        return [f"{points} trained candidates are too few to say.", *about_controls(summary)]
     row = effect.loc[["erf_trained"], ["rho", "low", "high"]].to_numpy(dtype=float)
     rho, low, high = row[0].tolist()
     found = RankCorrelation(rho, low, high, points)
@@ -45,12 +47,13 @@ def erf_verdict(summary: StudySummary) -> list[str]:
             f"Stronger correlated with it: {' and '.join(parts)}. What larger networks gain and "
             "what larger fields gain cannot be told apart here."
         )
-    if (summary.frame["rejected_by"].isin(["theoretical", "expected", "measured"])).any():
+    stopped = candidates(summary.frame)["rejected_by"]
+    if stopped.isin(["theoretical", "expected", "measured"]).any():
         sentences.append(
             "Only candidates that passed the gates were trained, so this says whether the ERF "
             "matters inside the target, not whether the target itself does."
         )
-    return sentences
+    return sentences + about_controls(summary)
 
 
 def _best_size(summary: StudySummary) -> list[str]:
@@ -91,6 +94,11 @@ def _steps(summary: StudySummary) -> Iterator[str]:
         yield (
             "Name well-known networks as baselines in the experiment's file, such as "
             'baselines = ["resnet18"]: without one, nothing says what is good.'
+        )
+    if summary.controls.empty and not summary.study.user_attrs.get(CONTROLS):
+        yield (
+            "Train some candidates that do not fit, too (controls = 3 in [search]): without them, "
+            "nothing says whether the range is right."
         )
     yield from _about_training(summary)
     yield from _about_bounds(summary)

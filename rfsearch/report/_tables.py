@@ -32,6 +32,7 @@ _CANDIDATE = (
     ("train_seconds", "training, s", "{:.0f}"),
 )
 _BASELINE = (("baseline", "network", "{}"), *_CANDIDATE[1:])
+_CONTROL = (*_CANDIDATE[:7], ("reason", "does not fit", "{}"))
 _TOP = 10
 _FRONT = 30
 
@@ -51,6 +52,11 @@ def candidates(summary: StudySummary) -> Grid:
 def baselines(summary: StudySummary) -> Grid:
     """The known networks, the best first."""
     return _grid(summary.baselines, _named(summary, _BASELINE))
+
+
+def controls(summary: StudySummary) -> Grid:
+    """The candidates that do not fit, the best first."""
+    return _grid(summary.controls, _named(summary, _CONTROL))
 
 
 def front(summary: StudySummary) -> Grid:

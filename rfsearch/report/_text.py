@@ -10,10 +10,20 @@ import pandas as pd
 from rfsearch.analysis.erf_effect import candidates
 from rfsearch.analysis.front import cost_label
 from rfsearch.analysis.savings import gate_savings
+from rfsearch.analysis.statistics import difference_of_means
 from rfsearch.space.feasible import wilson_interval
+from rfsearch.space.trial_attributes import CONTROLS, GRIDDING, LARGER, SMALLER
 
 if TYPE_CHECKING:
     from rfsearch.report.summary import StudySummary
+
+#: What controls on a side of the range are, and what to allow if they are better than what fits.
+_SIDES = {SMALLER: "small", LARGER: "large"}
+_REMEDIES = {
+    SMALLER: "smaller receptive fields",
+    LARGER: "larger receptive fields",
+    GRIDDING: "more gridding",
+}
 
 
 def asked(summary: StudySummary) -> list[tuple[str, str]]:
@@ -130,6 +140,61 @@ def against_baselines(summary: StudySummary) -> list[str]:
         ratio = float(known["params_m"]) / float(best["params_m"])
         sentences.append(f"The baseline has {ratio:.2g} times the parameters.")
     return sentences
+
+
+def about_controls(summary: StudySummary) -> list[str]:
+    """What the candidates that do not fit say about the range; nothing where none were asked for.
+
+    They were drawn at random, while a sampler has chosen most of the others.
+    """
+    known, controls = summary.study.user_attrs.get(CONTROLS, {}), summary.controls
+    if not known and controls.empty:
+        return []
+    if not known.get("there_are", len(controls)):
+        return [
+            "There are no controls: in the space no candidate was found that the gates of "
+            "receptive fields alone reject."
+        ]
+    if controls.empty or summary.trained.empty:
+        return ["Too few controls and candidates were trained to compare them."]
+    lacking = [f"too {_SIDES[side]}" for side in known.get("missing", [])]
+    return [
+        _control_beats_best(summary) or _controls_against_candidates(summary),
+        *(f"The space was not found to have controls that are {side}." for side in lacking),
+    ]
+
+
+def _control_beats_best(summary: StudySummary) -> str | None:
+    sign = 1 if summary.maximizes else -1
+    ours = float(summary.trained["value"].iloc[0])
+    beating = summary.controls[sign * (summary.controls["value"].astype(float) - ours) > 0]
+    if beating.empty:
+        return None
+    best = beating.iloc[0]
+    theirs, verdict = float(best["value"]), "is"
+    if summary.num_valid and summary.metric == "accuracy":
+        low, _ = difference_interval(theirs, ours, summary.num_valid)
+        verdict = "is" if low > 0 else "may be"
+    sides = dict.fromkeys(summary.control_side(int(number)) for number in beating["number"])
+    remedy = " and ".join(_REMEDIES[side] for side in sides)
+    return (
+        f"A control beats the best candidate, so the range {verdict} wrong for these data: "
+        f"{summary.metric} of trial {best['number']} is {theirs:.3f} against {ours:.3f}, although "
+        f"its {best['reason']}. Allow {remedy}."
+    )
+
+
+def _controls_against_candidates(summary: StudySummary) -> str:
+    groups = [frame["value"].astype(float) for frame in (summary.trained, summary.controls)]
+    worse, low, high = difference_of_means(*(groups if summary.maximizes else groups[::-1]))
+    interval = "" if math.isnan(low) else f" (95 % bootstrap interval {low:.3f} to {high:.3f})"
+    shown = ", so the range is not shown to matter" if low <= 0 or worse <= 0 else ""
+    fitting, misfits = map(len, groups)
+    subject = f"{misfits} controls, which do" if misfits > 1 else "control, which does"
+    return (
+        f"By mean {summary.metric}, the {subject} not fit, {'are' if misfits > 1 else 'is'} worse "
+        f"by {worse:.3f}{interval} than the {fitting} trained candidates that do{shown}."
+    )
 
 
 def _interval(summary: StudySummary, value: float) -> str:

@@ -51,6 +51,7 @@ def render_report(summary: StudySummary) -> str:
         candidates=report_tables.candidates(summary),
         front=report_tables.front(summary),
         baselines=report_tables.baselines(summary),
+        controls=report_tables.controls(summary),
         levels=report_tables.levels(summary),
         effects=report_tables.effects(summary),
         choices=report_tables.choices(summary),

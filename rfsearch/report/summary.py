@@ -9,7 +9,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from rfsearch.analysis.analysis import trials_dataframe
-from rfsearch.analysis.erf_effect import metric_label, trained_baselines, trained_candidates
+from rfsearch.analysis.erf_effect import (
+    metric_label,
+    trained_baselines,
+    trained_candidates,
+    trained_controls,
+)
 from rfsearch.analysis.field_figures import ObjectSizes
 from rfsearch.analysis.front import front_rows
 from rfsearch.analysis.objective_columns import objectives_of, with_objectives
@@ -17,6 +22,7 @@ from rfsearch.network.architecture import Architecture
 from rfsearch.space.budget import Budget
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace
+from rfsearch.space.trial_attributes import CONTROL
 from rfsearch.target.target import ScaleTarget
 
 if TYPE_CHECKING:
@@ -128,6 +134,16 @@ class StudySummary:
         """Trials of known networks, the best first."""
         known = trained_baselines(self.frame)
         return known.sort_values("value", ascending=not self.maximizes, kind="stable")
+
+    @cached_property
+    def controls(self) -> pd.DataFrame:
+        """Candidates that do not fit and were trained to show it, the best first."""
+        known = trained_controls(self.frame)
+        return known.sort_values("value", ascending=not self.maximizes, kind="stable")
+
+    def control_side(self, number: int) -> str:
+        """On which side of the range the control of a trial lies."""
+        return str(self._attributes[number][CONTROL]["side"])
 
     @cached_property
     def front(self) -> pd.DataFrame:

@@ -10,11 +10,18 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from rfsearch.analysis.analysis import trials_dataframe
-from rfsearch.analysis.erf_effect import metric_label, trained_candidates, whole_candidates
+from rfsearch.analysis.erf_effect import (
+    metric_label,
+    trained_candidates,
+    trained_controls,
+    whole_candidates,
+)
 from rfsearch.analysis.front import front_figure
 from rfsearch.analysis.plots import score_against_erf
 from rfsearch.analysis.savings import STOPS
 from rfsearch.basics.atomic import atomic_file
+from rfsearch.report._text import about_controls
+from rfsearch.report.summary import StudySummary
 
 if TYPE_CHECKING:
     import optuna
@@ -68,7 +75,7 @@ def write_report(study: optuna.Study, experiment: Experiment) -> ReportFiles:
 
 
 def trained_table(frame: pd.DataFrame) -> Table:
-    """The trained candidates, and the baselines by their names, best first."""
+    """The trained candidates, baselines by their names, and controls so marked, best first."""
     table = Table(
         title="Trained candidates, best first; sizes in px, ratio after training", box=SIMPLE_HEAD
     )
@@ -79,7 +86,9 @@ def trained_table(frame: pd.DataFrame) -> Table:
     frame = whole_candidates(frame)
     trained = frame[frame["value"].notna() & frame["duplicate_of"].isna()]
     trained = trained.sort_values("value", ascending=False)
-    trained = trained.assign(name=trained["baseline"].fillna(trained["number"].astype("string")))
+    number = trained["number"].astype("string")
+    number = number.mask(trained["control"], "control " + number)
+    trained = trained.assign(name=trained["baseline"].fillna(number))
     for row in trained.to_dict(orient="records"):
         table.add_row(*(_cell(row[column], form) for _, column, form in columns))
     return table
@@ -89,21 +98,26 @@ def gate_summary(frame: pd.DataFrame) -> str:
     """How many trials there were, and how many each gate stopped.
 
     >>> gates = {"value": [0.5, None], "rejected_by": [None, "expected"]}
-    >>> gate_summary(pd.DataFrame(gates | {"duplicate_of": None, "baseline": None}))
+    >>> others = {"duplicate_of": None, "baseline": None, "control": False}
+    >>> gate_summary(pd.DataFrame(gates | others))
     '2 trials: 1 trained to the end, 1 stopped by the expected ERF'
     """
     names = {gate: f"the {what}" for gate, what in STOPS.items()} | {
         "space": "values outside the space",
         "training": "failed training",
         "baseline": "failed baselines",
+        "control": "failed controls",
     }
     num_trials, frame = len(frame), whole_candidates(frame)
-    counts = frame["rejected_by"].value_counts()
+    controls = trained_controls(frame)
+    counts = frame.drop(controls.index)["rejected_by"].value_counts()
     again = int(frame["duplicate_of"].notna().sum())
     baselines = int((frame["baseline"].notna() & frame["value"].notna()).sum())
     parts = [f"{len(trained_candidates(frame))} trained to the end"]
     if baselines:
         parts.append(f"{baselines} trained as baselines")
+    if len(controls):
+        parts.append(f"{len(controls)} trained as controls")
     if again:
         parts.append(f"{again} that had been trained before")
     parts += [
@@ -112,6 +126,11 @@ def gate_summary(frame: pd.DataFrame) -> str:
     if num_trials > len(frame):
         parts.append(f"{num_trials - len(frame)} stopped and later gone on with")
     return f"{num_trials} trials: {', '.join(parts)}"
+
+
+def control_lines(study: optuna.Study, frame: pd.DataFrame) -> list[str]:
+    """What candidates that do not fit say about the range, if some were trained to show it."""
+    return about_controls(StudySummary(study, frame))
 
 
 def _cell(value: object, form: str) -> str:

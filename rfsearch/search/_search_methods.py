@@ -53,7 +53,9 @@ def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
     search = experiment.config.search
     name = sampler_name(search)
     try:
-        base = _SAMPLERS[name](seed, search.startup_trials)
+        # Optuna's TPE counts the trials beside the search, too.
+        beside = len(experiment.baselines) + search.controls
+        base = _SAMPLERS[name](seed, search.startup_trials + (name == "tpe") * beside)
     except ImportError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"search, sampler: {name!r} cannot be used: {reason}") from None

@@ -16,6 +16,7 @@ from rfsearch.data.datasets import TaskData
 from rfsearch.data.device_images import bytes_per_activation
 from rfsearch.data.device_memory import device_memory, fewest_images
 from rfsearch.search._baseline_names import baseline_names
+from rfsearch.search.controls import check_controls
 from rfsearch.search.objectives import ObjectiveName, check_objectives
 from rfsearch.space.budget import Budget
 from rfsearch.space.constraint import RFConstraint
@@ -140,6 +141,8 @@ class SearchConfig(FrozenData):
         sampler: Optuna's sampler. `"auto"` is the Gaussian process `"gp"` where at most 200
             candidates are trained, all fit, and there is one objective and no pruner, else
             `"tpe"`.
+        controls: Train so many candidates beside those that a closed-form gate of receptive fields
+            rejects, to see whether the range is right; see `rfsearch.search.controls`.
         feasible_only: Whether only candidates that pass the closed-form gates are proposed; else
             the sampler has to learn from those that fail.
         pruner: Optuna's pruner of trials that train badly; it has none for several objectives.
@@ -157,6 +160,7 @@ class SearchConfig(FrozenData):
     trained_trials: Amount = 20
     max_trials: Amount = 1000
     sampler: Literal["auto", "gp", "tpe", "nsgaii", "random"] = "auto"
+    controls: Annotated[int, Field(ge=0, le=1000)] = 0
     feasible_only: bool = True
     pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"
     objectives: Annotated[tuple[ObjectiveName, ...], Field(strict=False)] = ("score",)
@@ -241,6 +245,8 @@ class Experiment:
         constraint = config.target.constraint(task)
         try:
             check_objectives(config.search.objectives, constraint)
+            if config.search.controls:
+                check_controls(constraint)
         except ValueError as error:
             raise ValueError(f"{file}: search: {error}") from None
         require_feasible(space, constraint)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,11 @@ from rfsearch.data.loading_errors import LoadingError
 from rfsearch.diagnosis.diagnosis import diagnose_architecture
 from rfsearch.measure.latency import time_one_image
 from rfsearch.search._environment import environment_of
+from rfsearch.search._measurements import SCORES, fail, log_levels, log_result
+from rfsearch.search._references import run_reference
 from rfsearch.search._rungs import RungsOfCandidates, is_stopped
+from rfsearch.search.baselines import prepare_baseline
+from rfsearch.search.controls import prepare_control
 from rfsearch.search.curves import is_pruned, note_epoch
 from rfsearch.search.objectives import (
     DIRECTIONS,
@@ -30,7 +33,14 @@ from rfsearch.search.objectives import (
 )
 from rfsearch.search.rejection import end_rejected
 from rfsearch.space.candidates import NotOfferedError
-from rfsearch.space.trial_attributes import BATCH_HALVED, ENVIRONMENT, PROMOTED_FROM
+from rfsearch.space.trial_attributes import (
+    BASELINE,
+    BATCH_HALVED,
+    CONTROL,
+    ENVIRONMENT,
+    PROMOTED_FROM,
+    reference_kind,
+)
 from rfsearch.storage.recovery import RETRY_OF, first_number
 
 if TYPE_CHECKING:
@@ -49,8 +59,8 @@ if TYPE_CHECKING:
 #: Of one objective, or of several.
 Values = float | tuple[float, ...]
 
-#: Scores beside the value, where a task knows them.
-_SCORES = ("score_small", "score_medium", "score_large", "ap50")
+#: How what a trial is about that stands beside the search is described and built.
+_REFERENCES = {BASELINE: prepare_baseline, CONTROL: prepare_control}
 #: What a trial takes over from an earlier one with the same architecture.
 _RESULTS = (
     "erf_init",
@@ -62,7 +72,7 @@ _RESULTS = (
     "peak_memory_mb",
     BATCH_HALVED,
     ENVIRONMENT,
-    *_SCORES,
+    *SCORES,
 )
 
 
@@ -81,6 +91,7 @@ class Objective:
     on, and nothing of the candidate stays in memory. A candidate that an earlier trial has trained
     with the same seed is not trained again: the trial repeats the earlier one's results and names
     it in `duplicate_of`. Where the pruner promotes stopped candidates, that goes for those too.
+    Baselines and controls in the study's queue are trained, and are no candidates.
 
     Attributes:
         space: What may be proposed.
@@ -127,13 +138,16 @@ class Objective:
             ValueError: If there are several objectives, and the study has others.
         """
         self._check_directions(trial.study)
+        kind = reference_kind(trial)
+        if kind is not None:
+            return run_reference(trial, self, _REFERENCES[kind])
         try:
             return self._judge(trial)
         except (FloatingPointError, LoadingError, torch.OutOfMemoryError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
         # Only here nothing refers to the network any more, as the traceback did.
         free_memory()
-        return _fail(trial, "training", reason)
+        return fail(trial, "training", reason)
 
     def _check_directions(self, study: optuna.Study) -> None:
         found = [direction.name.lower() for direction in study.directions]
@@ -149,14 +163,11 @@ class Objective:
         try:
             architecture = self.space.suggest(trial)
         except NotOfferedError as error:
-            return _fail(trial, "space", str(error))
+            return fail(trial, "space", str(error))
         try:
-            self._log_architecture(trial, architecture)
+            self.describe(trial, architecture)
         except ValueError as error:  # Image or memory are too small for the network.
-            return _fail(trial, "space", str(error))
-        target = self.constraint.target
-        found = diagnose_architecture(architecture, target, self.task.input_size)
-        trial.set_user_attr("findings", ",".join(finding.kind for finding in found))
+            return fail(trial, "space", str(error))
         try:
             self.constraint.check(trial, architecture)
         except optuna.TrialPruned:
@@ -175,7 +186,7 @@ class Objective:
             try:
                 self._check_measured(trial, model, levels, main)
             except ValueError as error:  # No gradient reaches the input of a narrow network.
-                return _fail(trial, "measured", str(error))
+                return fail(trial, "measured", str(error))
             except optuna.TrialPruned:
                 return end_rejected(trial)
         result = self._train(trial, model)
@@ -187,11 +198,8 @@ class Objective:
             strides = {n: field.stride for n, field in architecture.receptive_fields().items()}
             asked = self.constraint.level_ranges(strides).levels[main]
             trial.set_user_attr("erf_misfit", erf_misfit(trained[main], dict(asked.ranges)))
-        _log_trained_levels(trial, trained)
-        for name, score in score_attributes(result).items():
-            trial.set_user_attr(name, score)
-        if result.halved:
-            trial.set_user_attr(BATCH_HALVED, True)
+        log_levels(trial, "erf_trained", trained)
+        log_result(trial, result)
         costs = [float(trial.user_attrs[name]) for name in self.objectives[1:]]
         return (result.score, *costs) if costs else result.score
 
@@ -201,7 +209,12 @@ class Objective:
         wanted = self.measure_latency or any(name in self.objectives for name in MEASURED)
         return wanted or self.constraint.needs_latency
 
-    def _log_architecture(self, trial: optuna.Trial, architecture: Architecture) -> None:
+    def describe(self, trial: optuna.Trial, architecture: Architecture) -> None:
+        """Note what is known of a candidate without building it.
+
+        Raises:
+            ValueError: If the images or the memory are too small for it.
+        """
         task = self.task
         cost = architecture.cost(task.input_size, task.in_chans, task.num_classes)
         trial.set_user_attr("architecture", json.dumps(architecture.to_dict()))
@@ -212,6 +225,8 @@ class Objective:
         trial.set_user_attr("seed", task.training.seed)
         trial.set_user_attr("metric", task.metric)
         check_memory(4 * cost.parameters, "The weights of this network")
+        found = diagnose_architecture(architecture, self.constraint.target, task.input_size)
+        trial.set_user_attr("findings", ",".join(finding.kind for finding in found))
 
     def _check_measured(
         self, trial: optuna.Trial, model: nn.Module, levels: Iterable[str], main: str
@@ -235,7 +250,7 @@ class Objective:
 
         start = time.perf_counter()
         try:
-            return self.task.train(model, report, self._checkpoint(trial))
+            return self.task.train(model, report, self.checkpoint(trial))
         finally:
             trial.set_user_attr("train_seconds", time.perf_counter() - start)
 
@@ -245,28 +260,14 @@ class Objective:
         except ValueError as error:  # It had an ERF before: training has broken it.
             raise FloatingPointError(f"After training: {error}") from None
 
-    def _checkpoint(self, trial: optuna.Trial) -> Checkpoint | None:
+    def checkpoint(self, trial: optuna.Trial) -> Checkpoint | None:
+        """Where the training of a trial leaves its state, if anywhere."""
         if self.checkpoints is None:
             return None
         checkpoint = self.checkpoints.of(first_number(trial))
         if RETRY_OF not in trial.user_attrs:  # What lies there is of a study that is no more.
             checkpoint.remove()
         return checkpoint
-
-
-def _log_trained_levels(trial: optuna.Trial, sizes: Mapping[str, float]) -> None:
-    """Add the ERFs after training to what is known of each level, where there are several."""
-    if "levels" in trial.user_attrs:
-        levels = json.loads(trial.user_attrs["levels"])
-        for level, size in sizes.items():
-            levels[level]["erf_trained"] = size
-        trial.set_user_attr("levels", json.dumps(levels))
-
-
-def score_attributes(result: TrainingResult) -> dict[str, float]:
-    """The scores beside the value that are known, by the names of their attributes."""
-    scores = zip(_SCORES, (*result.by_scale, result.ap50), strict=True)
-    return {name: score for name, score in scores if not math.isnan(score)}
 
 
 def _earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:
@@ -307,10 +308,3 @@ def _stopped_trial(trial: optuna.Trial) -> FrozenTrial:
     """The trial that this one goes on from."""
     number = int(trial.user_attrs[PROMOTED_FROM])
     return trial.study.get_trials(deepcopy=False)[number]
-
-
-def _fail(trial: optuna.Trial, gate: str, reason: str) -> Values:
-    trial.set_user_attr("rejected_by", gate)
-    trial.set_user_attr("reason", reason)
-    several = len(trial.study.directions)
-    return (math.nan,) * several if several > 1 else math.nan

@@ -21,6 +21,8 @@ from optuna.samplers import (
 )
 from optuna.trial import TrialState
 
+from rfsearch.space.trial_attributes import reference_kind
+
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
@@ -83,8 +85,9 @@ class RFSampler(BaseSampler):
         self.base.reseed_rng()
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Delegate to the base."""
-        self.base.before_trial(study, trial)
+        """Delegate to the base, unless the trial stands beside the search."""
+        if reference_kind(trial) is None:
+            self.base.before_trial(study, trial)
 
     def after_trial(
         self,
@@ -93,13 +96,16 @@ class RFSampler(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Delegate to the base."""
-        self.base.after_trial(study, trial, state, values)
+        """Delegate to the base, unless the trial stands beside the search."""
+        if reference_kind(trial) is None:
+            self.base.after_trial(study, trial, state, values)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The base's, and all parameters of the space."""
+        if reference_kind(trial):  # It has no parameters, and nothing is drawn for it.
+            return {}
         inferred = self.base.infer_relative_search_space(study, trial)
         self._base_spaces[trial.number] = inferred
         return inferred | self.space.distributions()
@@ -110,6 +116,8 @@ class RFSampler(BaseSampler):
         """One joint proposal of the base, its part in the space moved to where it fits."""
         own = self.space.distributions()
         inferred = self._base_spaces.pop(trial.number, search_space)
+        if not search_space:
+            return {}
         # A sampler around this one may have taken parameters out.
         asked = {name: inferred[name] for name in inferred if name in search_space}
         proposal = self.base.sample_relative(study, trial, asked)
@@ -155,10 +163,8 @@ class RFSampler(BaseSampler):
             return True
         if isinstance(self.base, _SYSTEMATIC):
             return False
-        finished = study.get_trials(
-            deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)
-        )
-        return len(finished) < self._num_startup
+        finished = study.get_trials(deepcopy=False, states=_FINISHED)
+        return sum(reference_kind(other) is None for other in finished) < self._num_startup
 
     def _draw(self, tried: set[Key]) -> Params:
         for _ in range(_TRIES):

@@ -2,9 +2,9 @@
 
 A worker begins a trial only while the trained candidates and the trials that run would together
 stay below the budget: each of the running ones may yet be trained. So several workers train as
-many candidates as one would. Baselines are in the queue from the start and use up nothing. Two
-that look in the same instant may both begin; `has_a_place` then lets the trial with the higher
-number step back.
+many candidates as one would. Baselines and controls are in the queue from the start and use up
+nothing. Two that look in the same instant may both begin; `has_a_place` then lets the trial with
+the higher number step back.
 
 A trial that goes on with a candidate which the pruner had stopped trains no further candidate, and
 so needs no place in the budget of those.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
-from rfsearch.space.trial_attributes import BASELINE, PROMOTED_FROM
+from rfsearch.space.trial_attributes import PROMOTED_FROM, reference_kind
 
 if TYPE_CHECKING:
     from rfsearch.search.experiment import Experiment
@@ -36,9 +36,9 @@ class Step(Enum):
 
 def next_step(trials: list[FrozenTrial], experiment: Experiment) -> Step:
     """What is to be done in a study with these trials, none of which is the asking worker's."""
-    if any(t.state == TrialState.WAITING and BASELINE in t.user_attrs for t in trials):
+    if any(t.state == TrialState.WAITING and reference_kind(t) for t in trials):
         return Step.BEGIN
-    candidates = [trial for trial in trials if BASELINE not in trial.user_attrs]
+    candidates = [trial for trial in trials if reference_kind(trial) is None]
     begun = sum(t.state == TrialState.RUNNING and _needs_a_place(t) for t in candidates)
     search = experiment.config.search
     full = (
@@ -82,12 +82,12 @@ def num_trained(trials: list[FrozenTrial]) -> int:
 
 def _needs_a_place(trial: FrozenTrial) -> bool:
     """Whether the trial may use up the budget of trained candidates."""
-    return not {BASELINE, PROMOTED_FROM} & trial.user_attrs.keys()
+    return reference_kind(trial) is None and PROMOTED_FROM not in trial.user_attrs
 
 
 def has_trials_left(trials: list[FrozenTrial], experiment: Experiment) -> bool:
     """Whether there may be one more trial, whatever the budget of trained candidates."""
-    candidates = [trial for trial in trials if BASELINE not in trial.user_attrs]
+    candidates = [trial for trial in trials if reference_kind(trial) is None]
     return len(candidates) < experiment.config.search.max_trials
 
 

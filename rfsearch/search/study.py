@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL
 from rfsearch.search._rungs import is_stopped
 from rfsearch.search._search_methods import make_pruner, make_sampler
 from rfsearch.search.baselines import enqueue_baselines
+from rfsearch.search.controls import enqueue_controls
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.objectives import DIRECTIONS, name_objectives
 from rfsearch.storage.errors import DatabaseLostError
@@ -190,11 +191,15 @@ def _claimed_study(
             trials = study.get_trials(deepcopy=False)
             stopped = {first_number(trial) for trial in trials if is_stopped(trial)}
             checkpoints.keep_only(unfinished_numbers(trials) | stopped)
-        enqueue_baselines(study, experiment.baselines, experiment.config.training.seed)
+        enqueue_baselines(study, experiment.baselines)
+        search = experiment.config.search
+        enqueue_controls(
+            study, experiment.space, experiment.constraint, search.controls, seed=search.seed
+        )
     except DatabaseLostError as error:
         raise ValueError(str(error)) from None
     # A resumed search must not propose the same candidates once more, nor two workers at once.
-    seed = experiment.config.search.seed + num_past
+    seed = search.seed + num_past
     if not alone:
         seed += zlib.crc32(worker_name().encode())
     study.sampler = make_sampler(experiment, seed=seed % 2**32)

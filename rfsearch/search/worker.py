@@ -16,14 +16,13 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from rfsearch.search._references import is_repeated
 from rfsearch.search._rungs import is_stopped
-from rfsearch.search.baselines import run_baseline
 from rfsearch.search.interrupts import Interrupts
 from rfsearch.search.objective import Objective, Values
 from rfsearch.search.promotion import Promotions, is_second
 from rfsearch.search.stopping import Step, has_a_place, next_step
 from rfsearch.search.weights import WeightStore
-from rfsearch.space.trial_attributes import BASELINE
 from rfsearch.storage.errors import DatabaseLostError
 from rfsearch.storage.recovery import (
     HEARTBEAT,
@@ -105,7 +104,7 @@ class Worker:
     def _run_trial(self, heartbeat: Heartbeat) -> None:
         trial = self.study.ask()
         trials = self._trials()
-        if is_second(trial.number, trials):
+        if is_second(trial.number, trials) or is_repeated(trial.number, trials):
             self.study.tell(trial, state=TrialState.FAIL)
             return
         if not has_a_place(trial.number, trials, self.experiment):
@@ -146,16 +145,7 @@ class Worker:
             objectives=search.objectives,
         )
         try:
-            if BASELINE in trial.user_attrs:
-                values: Values = run_baseline(
-                    trial,
-                    experiment.task,
-                    self.interrupts.raise_if_requested,
-                    experiment.folder,
-                    timed=objective.needs_latency,
-                )
-            else:
-                values = objective(trial)
+            values = objective(trial)
         except optuna.TrialPruned:
             return TrialState.PRUNED, None
         if np.isnan(values).any():  # It has none.

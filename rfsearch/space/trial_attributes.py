@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
 #: Name in timm of the baseline that a trial is.
 BASELINE = "baseline"
-#: A baseline's score.
-BASELINE_SCORE = "baseline_score"
+#: Of a control: `params`, and the `side` of the range that it lies on.
+CONTROL = "control"
+#: The sides: of the range, and candidates that fail only because of the gaps in their field.
+SMALLER, LARGER, GRIDDING = "smaller", "larger", "gridding"
+#: Of a study: how many controls were asked for, how many there are, and on which sides none.
+CONTROLS = "rfsearch_controls"
+#: Score of a baseline or a control.
+REFERENCE_SCORE = "reference_score"
 #: JSON with the versions, the device and the git state that a trial ran with. With the study's
 #: experiment and the trial's seed and architecture it is all that its numbers depend on.
 ENVIRONMENT = "environment"
@@ -15,3 +27,8 @@ PROMOTED_FROM = "promoted_from"
 BATCH_HALVED = "batch_halved"
 #: Name of the artifact that holds the trained candidate's weights.
 WEIGHTS = "weights"
+
+
+def reference_kind(trial: FrozenTrial | optuna.Trial) -> str | None:
+    """`BASELINE` or `CONTROL` if a trial is one, and so stands beside the search; else None."""
+    return next((kind for kind in (BASELINE, CONTROL) if kind in trial.user_attrs), None)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Self
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from rfsearch.space.trial_attributes import BASELINE, PROMOTED_FROM
+from rfsearch.space.trial_attributes import PROMOTED_FROM, reference_kind
 from rfsearch.storage.errors import DatabaseLostError
 
 if TYPE_CHECKING:
@@ -201,11 +201,11 @@ def put_back(study: optuna.Study, trial: FrozenTrial, *, lost: bool) -> bool:
     """
     params = trial.system_attrs.get("fixed_params", {}) | trial.params
     losses = trial.user_attrs.get(LOSSES, 0) + lost
-    is_baseline = BASELINE in trial.user_attrs  # It has no parameters, but a name and a seed.
-    if not (params or is_baseline) or losses > MAX_RETRIES:
+    kind = reference_kind(trial)  # Such a trial has no parameters, but says what it is about.
+    if not (params or kind) or losses > MAX_RETRIES:
         return False
-    names = (BASELINE, "seed") if is_baseline else (PROMOTED_FROM,)
-    kept = {name: trial.user_attrs[name] for name in names if name in trial.user_attrs}
+    name = kind or PROMOTED_FROM
+    kept = {name: trial.user_attrs[name]} if name in trial.user_attrs else {}
     if rungs := num_rungs(trial):
         kept[RUNGS] = rungs
     study.enqueue_trial(params, user_attrs={RETRY_OF: first_number(trial), LOSSES: losses} | kept)

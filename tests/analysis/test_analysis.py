@@ -42,6 +42,7 @@ DTYPES = {
     "device": "string",
     "batch_halved": "boolean",
     "baseline": "string",
+    "control": "bool",
     "duplicate_of": "Int64",
     "levels": "string",
     "retry_of": "Int64",

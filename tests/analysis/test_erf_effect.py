@@ -14,6 +14,7 @@ from rfsearch.analysis.erf_effect import (
     per_object,
     trained_baselines,
     trained_candidates,
+    trained_controls,
 )
 from rfsearch.analysis.statistics import rank_correlation
 from rfsearch.basics.ranges import Range
@@ -21,17 +22,19 @@ from rfsearch.basics.ranges import Range
 FRAME = trials_dataframe(searched_study())
 
 
-def test_repeated_rejected_and_baseline_trials_are_no_trained_candidates() -> None:
+def test_repeated_rejected_and_reference_trials_are_no_trained_candidates() -> None:
     frame = pd.DataFrame(
         {
-            "number": range(4),
-            "value": [0.5, 0.6, None, 0.7],
-            "duplicate_of": [None, 0, None, None],
-            "baseline": [None, None, None, "resnet18"],
+            "number": range(5),
+            "value": [0.5, 0.6, None, 0.7, 0.8],
+            "duplicate_of": [None, 0, None, None, None],
+            "baseline": [None, None, None, "resnet18", None],
+            "control": [False, False, False, False, True],
         }
     )
     assert trained_candidates(frame)["number"].tolist() == [0]
     assert trained_baselines(frame)["number"].tolist() == [3]
+    assert trained_controls(frame)["number"].tolist() == [4]
 
 
 def test_each_predictor_has_its_correlation_with_the_value() -> None:

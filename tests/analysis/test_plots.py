@@ -42,6 +42,7 @@ def frame() -> pd.DataFrame:
         {name: types.get(name, "Float64") for name in columns}
     )
     made["baseline"] = pd.Series([None] * len(made), dtype="string")
+    made["control"] = False
     made["metric"] = pd.Series(["accuracy"] * len(made), dtype="string")
     made["erf_ratio"] = made["erf_init"] / made["trf_size"]
     made["erf_ratio_trained"] = made["erf_trained"] / made["trf_size"]

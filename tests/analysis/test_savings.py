@@ -12,6 +12,7 @@ from rfsearch.space.trial_gates import CONSTRAINT_KEYS
 
 ROW = {
     "baseline": None,
+    "control": False,
     "rejected_by": None,
     "duplicate_of": None,
     "value": None,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rfsearch.data.augmentation import Examples, Variation
 from rfsearch.data.datasets import IGNORED, SegmentationData
 from rfsearch.data.device_memory import Gradients, device_memory, fewest_images
-from rfsearch.search.baselines import enqueue_baselines, run_baseline
+from rfsearch.search.baselines import enqueue_baselines
 from rfsearch.search.objective import Objective
 from rfsearch.training.config import TrainingConfig
 from rfsearch.training.detection import DetectionTask
@@ -309,9 +309,9 @@ def test_too_little_memory_elsewhere_is_a_reason_too(
 def test_a_baseline_that_does_not_fit_says_so() -> None:
     task = limited_task()
     study = optuna.create_study(direction="maximize")
-    enqueue_baselines(study, ["test_resnet.r160_in1k"], seed=0)
+    enqueue_baselines(study, ["test_resnet.r160_in1k"])
     trial = study.ask()
-    assert math.isnan(run_baseline(trial, task, lambda: None))
+    assert math.isnan(Objective(SPACE, CONSTRAINT, task)(trial))
     assert trial.user_attrs["rejected_by"] == "baseline"
     assert trial.user_attrs["reason"].startswith("A batch of 16 images does not fit into memory")
     assert task.models[0]() is None

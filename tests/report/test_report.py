@@ -245,5 +245,5 @@ def test_the_figure_shows_the_erf_gate_that_is_on(
 @pytest.mark.parametrize("gate", CONSTRAINT_KEYS)
 def test_every_gate_is_in_the_summary(gate: str) -> None:
     columns = {"value": [0.5, None], "rejected_by": [None, gate], "duplicate_of": None}
-    summary = gate_summary(pd.DataFrame(columns | {"baseline": None}))
+    summary = gate_summary(pd.DataFrame(columns | {"baseline": None, "control": False}))
     assert summary.startswith("2 trials: 1 trained to the end, 1 stopped by ")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -16,11 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rfsearch.analysis.analysis import trials_dataframe
 from rfsearch.search._baseline_names import baseline_names
-from rfsearch.search.baselines import enqueue_baselines, run_baseline
+from rfsearch.search.baselines import enqueue_baselines
 from rfsearch.search.experiment import Experiment
+from rfsearch.search.objective import Objective
 from rfsearch.search.stopping import is_finished, num_trained
 from rfsearch.search.worker import Worker
-from rfsearch.space.space import shipped_spaces
+from rfsearch.space.constraint import RFConstraint
+from rfsearch.space.space import SearchSpace, shipped_spaces
 from rfsearch.storage.recovery import end_lost
 from rfsearch.trace.timm_network import TimmNetwork
 
@@ -32,10 +35,15 @@ def nothing() -> None:
     pass
 
 
+def objective(after_epoch: Callable[[], None] = nothing) -> Objective:
+    constraint = RFConstraint(theoretical=None, effective=None)
+    return Objective(SearchSpace.load("toy"), constraint, task(), after_epoch)
+
+
 def with_baselines(study: optuna.Study, *names: str) -> list[optuna.trial.FrozenTrial]:
-    enqueue_baselines(study, names, seed=0)
+    enqueue_baselines(study, names)
     waiting = study.get_trials(states=(TrialState.WAITING,))
-    study.optimize(lambda trial: run_baseline(trial, task(), nothing), n_trials=len(waiting))
+    study.optimize(objective(), n_trials=len(waiting))
     return study.get_trials()
 
 
@@ -74,9 +82,9 @@ def test_a_trial_without_parameters_in_the_same_study() -> None:
     assert trial.params == {}
     attributes = trial.user_attrs
     assert attributes["baseline"] == SMALL
-    assert 0 <= attributes["baseline_score"] <= 1
+    assert 0 <= attributes["reference_score"] <= 1
     assert attributes["erf_init"] > 0
-    assert list(trial.intermediate_values.values()) == [attributes["baseline_score"]]
+    assert list(trial.intermediate_values.values()) == [attributes["reference_score"]]
 
 
 def test_none_is_trained_twice() -> None:
@@ -90,7 +98,7 @@ def test_one_that_cannot_be_trained_says_why() -> None:
     assert first.state == TrialState.FAIL
     assert first.user_attrs["rejected_by"] == "baseline"
     assert first.user_attrs["reason"]
-    assert second.user_attrs["baseline_score"] >= 0
+    assert second.user_attrs["reference_score"] >= 0
 
 
 def test_the_frame_has_its_row() -> None:
@@ -98,7 +106,7 @@ def test_the_frame_has_its_row() -> None:
     with_baselines(study, SMALL)
     (row,) = trials_dataframe(study).to_dict("records")
     assert row["baseline"] == SMALL
-    assert row["value"] == study.trials[0].user_attrs["baseline_score"]
+    assert row["value"] == study.trials[0].user_attrs["reference_score"]
     assert row["trf_size"] == TimmNetwork(SMALL, 1, 3).receptive_fields()["output"].size
     assert row["erf_ratio"] == row["erf_init"] / row["trf_size"]
     assert row["params_m"] > 0 < row["flops_g"]
@@ -174,7 +182,7 @@ def test_baselines_that_are_added_later_are_trained_when_the_search_is_over(
     trials = study.get_trials()
     assert num_trained(trials) == experiment.config.search.trained_trials
     assert trials[-1].user_attrs.get("baseline") == SMALL
-    assert trials[-1].user_attrs["baseline_score"] >= 0
+    assert trials[-1].user_attrs["reference_score"] >= 0
 
 
 def test_one_that_was_interrupted_is_tried_again() -> None:
@@ -182,11 +190,11 @@ def test_one_that_was_interrupted_is_tried_again() -> None:
         raise KeyboardInterrupt
 
     study = optuna.create_study()
-    enqueue_baselines(study, [SMALL], seed=0)
+    enqueue_baselines(study, [SMALL])
     with pytest.raises(KeyboardInterrupt):
-        study.optimize(lambda trial: run_baseline(trial, task(), interrupt), n_trials=1)
+        study.optimize(objective(interrupt), n_trials=1)
     _, again = with_baselines(study, SMALL)
-    assert again.user_attrs["baseline_score"] >= 0
+    assert again.user_attrs["reference_score"] >= 0
 
 
 def test_the_shipped_list_names_networks_of_which_each_is_a_baseline() -> None:
@@ -212,12 +220,12 @@ def test_lists_in_files(tmp_path: Path) -> None:
 
 def test_one_whose_worker_died_is_put_back_as_a_baseline() -> None:
     study = optuna.create_study()
-    enqueue_baselines(study, [SMALL], seed=0)
+    enqueue_baselines(study, [SMALL])
     study.ask()
     end_lost(study, study.trials[0])
     lost, again = study.trials
     assert lost.state == TrialState.FAIL
     assert (again.state, again.params) == (TrialState.WAITING, {})
     assert again.user_attrs["baseline"] == SMALL
-    assert with_baselines(study, SMALL)[-1].user_attrs["baseline_score"] >= 0
+    assert with_baselines(study, SMALL)[-1].user_attrs["reference_score"] >= 0
     assert len(study.trials) == 2
