@@ -110,7 +110,9 @@ def gate_summary(frame: pd.DataFrame) -> str:
     }
     num_trials, frame = len(frame), whole_candidates(frame)
     controls = trained_controls(frame)
-    counts = frame.drop(controls.index)["rejected_by"].value_counts()
+    # The gate that a control fails has not stopped it.
+    gates = frame["rejected_by"].where(~frame["control"] | (frame["rejected_by"] == "control"))
+    counts = gates.value_counts()
     again = int(frame["duplicate_of"].notna().sum())
     baselines = int((frame["baseline"].notna() & frame["value"].notna()).sum())
     parts = [f"{len(trained_candidates(frame))} trained to the end"]

@@ -78,8 +78,9 @@ def is_repeated(number: int, trials: list[FrozenTrial]) -> bool:
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    """Whether the trial is not one that was interrupted."""
-    return trial.state != TrialState.FAIL or "rejected_by" in trial.user_attrs
+    """Whether the trial is not one that was interrupted; a control fails a gate besides."""
+    failed = trial.user_attrs.get("rejected_by") == reference_kind(trial)
+    return trial.state != TrialState.FAIL or failed
 
 
 def run_reference(

@@ -40,7 +40,7 @@ _BANDS = (
 )
 _NEAR = 1.0
 #: Candidates that controls are chosen from; the same where necks upsample, which takes longer.
-_DRAWS, _FEWER_DRAWS = 400, 100
+_DRAWS, _FEWER_DRAWS = 500, 50
 #: Candidates that fit whose sizes controls are chosen by.
 _FITTING = 20
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rfsearch.search.promotion import goes_on
 from rfsearch.search.stopping import num_trained
-from rfsearch.space.trial_attributes import PROMOTED_FROM, REFERENCE_SCORE
+from rfsearch.space.trial_attributes import CONTROL, PROMOTED_FROM
 
 if TYPE_CHECKING:
     import optuna
@@ -70,9 +70,10 @@ class SearchProgress:
         self._describe()
 
     def _count(self, trial: FrozenTrial) -> None:
-        if REFERENCE_SCORE in trial.user_attrs:
-            return
-        self.stopped[trial.user_attrs.get("rejected_by")] += 1
+        gate = trial.user_attrs.get("rejected_by")
+        if gate != "control" and CONTROL in trial.user_attrs:
+            return  # The gate has not stopped it.
+        self.stopped[gate] += 1
         if PROMOTED_FROM in trial.user_attrs and goes_on(trial):  # That one was not the end.
             self.stopped["pruner"] -= 1
 

@@ -6,7 +6,7 @@ import json
 import optuna
 import pytest
 from optuna.trial import create_trial
-from search_results import add_baseline, searched_study
+from search_results import add_baseline, add_controls, searched_study
 
 from rfsearch.analysis import interactive, interactive_front
 from rfsearch.analysis.analysis import trials_dataframe
@@ -19,6 +19,7 @@ FRAME = trials_dataframe(searched_study())
 TRAINED = trained_candidates(FRAME)
 EMPTY = trials_dataframe(optuna.create_study())
 SEVERAL = ("score", "params_m", "flops_g", "latency_ms")
+CONTROL = "control, does not fit"
 OBJECTIVES = {"value": "maximize", "params_m": "minimize", "latency_ms": "minimize"}
 
 
@@ -141,3 +142,21 @@ def test_a_study_without_trials_can_be_drawn() -> None:
         interactive.funnel(EMPTY),
     ):
         assert all(not trace.x for trace in markers(figure))
+
+
+def test_controls_are_hollow_and_move_no_trend() -> None:
+    study = searched_study()
+    add_controls(study, 0.3, 0.4)
+    frame = trials_dataframe(study)
+    before = interactive.value_against_erf(FRAME, Range(10, 30))
+    figure = interactive.value_against_erf(frame, Range(10, 30))
+    assert [t.x for t in figure.data if t.name != CONTROL] == [t.x for t in before.data]
+    ratios, sizes = (trace for trace in figure.data if trace.name == CONTROL)
+    assert ratios.marker.symbol == sizes.marker.symbol == "circle-open"
+    assert list(sizes.x) == [6, 6]
+    assert list(ratios.y) == [0.3, 0.4]
+    assert "below the lower bound" in ratios.text[0]
+    (shown,) = (t for t in interactive.feasibility(frame).data if t.name == "control")
+    assert len(shown.x) == 2
+    assert interactive.funnel(frame) == interactive.funnel(FRAME)
+    assert CONTROL in {trace.name for trace in interactive_front.trade_off(frame).data}

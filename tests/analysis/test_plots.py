@@ -231,3 +231,13 @@ def test_huge_field_is_named_only() -> None:
     axes = heat_map(11, (40, 40), Center(20, 20), 900)
     assert "theoretical receptive field (beyond the frame): 900 px" in squares(axes)
     assert axes.get_xlim() == (-20, 60)
+
+
+def test_controls_are_hollow_beside_the_candidates() -> None:
+    table = frame()
+    table.loc[3, ["value", "erf_trained", "erf_ratio_trained", "control"]] = [0.2, 60.0, 3.0, True]
+    for axes, x in zip(panels(table, TARGET), (3.0, 60.0), strict=True):
+        candidates, controls = axes.get_lines()
+        assert len(candidates.get_xdata()) == 3
+        assert (controls.get_xdata(), controls.get_ydata()) == ([x], [0.2])
+        assert controls.get_markerfacecolor() == "none"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ import optuna
 import pandas as pd
 import pytest
 from optuna.trial import TrialState, create_trial
-from search_results import CONSTRAINT, SPACE, add_baseline, searched_study
+from search_results import CONSTRAINT, SPACE, add_baseline, add_controls, searched_study
 
 from rfsearch.report._advice import erf_verdict, next_steps
+from rfsearch.report._tables import saved
 from rfsearch.report._text import (
+    about_controls,
     against_baselines,
     asked,
     difference_interval,
@@ -20,7 +23,9 @@ from rfsearch.report._text import (
     on_the_front,
 )
 from rfsearch.report.summary import StudySummary
+from rfsearch.report.terminal import gate_summary
 from rfsearch.search.objectives import name_objectives
+from rfsearch.space.trial_attributes import CONTROLS
 
 TARGET = {
     "min_size": 6.0,
@@ -182,6 +187,88 @@ def test_without_baseline_nothing_is_claimed() -> None:
     summary = StudySummary.of_study(searched_study())
     assert "no baseline" in text(against_baselines(summary))
     assert "baseline" in text(next_steps(summary))
+
+
+# -- controls ---------------------------------------------------------------------------------
+
+
+def said_of_controls(*values: float, side: str = "smaller", num_valid: int = 1000) -> str:
+    study = searched_study()
+    add_controls(study, *values, side=side)
+    summary = replace(StudySummary.of_study(study), num_valid=num_valid)
+    assert set(about_controls(summary)) <= set(erf_verdict(summary))
+    assert "controls = 3" not in text(next_steps(summary))
+    return text(about_controls(summary))
+
+
+def test_controls_that_are_worse() -> None:
+    said = said_of_controls(0.3, 0.4, 0.5)
+    values = StudySummary.of_study(searched_study()).trained["value"].astype(float)
+    assert f"are worse by {values.mean() - 0.4:.3f} (95 % bootstrap interval 0." in said
+    assert "not shown" not in said
+    assert "was not found to have controls that are too large" in said
+
+
+def test_one_control_has_no_interval() -> None:
+    said = said_of_controls(0.3)
+    assert "the control, which does not fit, is worse by" in said
+    assert "interval" not in said
+
+
+def test_controls_that_are_no_worse() -> None:
+    trained = StudySummary.of_study(searched_study()).trained["value"].astype(float)
+    said = said_of_controls(*trained.iloc[1:6])
+    assert "so the range is not shown to matter" in said
+
+
+@pytest.mark.parametrize(
+    ("side", "remedy"),
+    [
+        ("smaller", "Allow smaller receptive fields"),
+        ("larger", "Allow larger receptive fields"),
+        ("gridding", "Allow more gridding"),
+    ],
+)
+def test_a_control_that_beats_the_best_says_in_which_direction(side: str, remedy: str) -> None:
+    said = said_of_controls(0.3, 0.999, side=side)
+    assert said.startswith("A control beats the best candidate, so the range is wrong")
+    assert "0.999 against 0." in said
+    assert remedy in said
+
+
+def test_beating_by_a_few_images_may_be_chance() -> None:
+    best = float(StudySummary.of_study(searched_study()).trained["value"].iloc[0])
+    assert "the range may be wrong" in said_of_controls(best + 0.001, num_valid=100)
+
+
+def test_a_space_without_misfits() -> None:
+    study = searched_study()
+    about = {"asked": 3, "there_are": 0, "missing": ["smaller", "larger"]}
+    study.set_user_attr(CONTROLS, about)
+    assert text(about_controls(StudySummary.of_study(study))).startswith("There are no controls")
+
+
+def test_without_controls_they_are_advised() -> None:
+    summary = StudySummary.of_study(searched_study())
+    assert about_controls(summary) == []
+    assert "controls = 3" in text(next_steps(summary))
+
+
+def test_controls_change_no_other_number() -> None:
+    study = searched_study()
+    without = StudySummary.of_study(study)
+    numbers = (facts(without), found(without), against_baselines(without), saved(without))
+    examples = without.examples
+    add_controls(study, 0.3, 0.999)
+    summary = StudySummary.of_study(study)
+    assert numbers == (facts(summary), found(summary), against_baselines(summary), saved(summary))
+    assert {"best", "median"} <= examples.keys()
+    assert all(summary.examples[name] == examples[name] for name in ("best", "median"))
+    assert gate_summary(summary.frame).partition(" trials: ")[2] == (
+        gate_summary(without.frame)
+        .partition(" trials: ")[2]
+        .replace(" trained to the end", " trained to the end, 2 trained as controls")
+    )
 
 
 def test_the_interval_of_a_difference_covers_it_as_often_as_it_says() -> None:
