@@ -13,7 +13,13 @@ from optuna.trial import TrialState
 from rfsearch.analysis.checked_trials import ATTRIBUTES, SCORES, checked_trials
 from rfsearch.analysis.pareto import undominated
 from rfsearch.search.promotion import goes_on
-from rfsearch.space.trial_attributes import BASELINE, CONTROL, ENVIRONMENT, PROMOTED_FROM, REFERENCE_SCORE
+from rfsearch.space.trial_attributes import (
+    BASELINE,
+    CONTROL,
+    ENVIRONMENT,
+    PROMOTED_FROM,
+    REFERENCE_SCORE,
+)
 from rfsearch.space.trial_gates import CONSTRAINT_KEYS
 
 if TYPE_CHECKING:

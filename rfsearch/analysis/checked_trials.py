@@ -15,7 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError, create
 
 from rfsearch.search.curves import CURVE
 from rfsearch.search.objectives import name_objectives
-from rfsearch.space.trial_attributes import BASELINE, CONTROL, PROMOTED_FROM, REFERENCE_SCORE, WEIGHTS
+from rfsearch.space.trial_attributes import (
+    BASELINE,
+    CONTROL,
+    PROMOTED_FROM,
+    REFERENCE_SCORE,
+    WEIGHTS,
+)
 from rfsearch.storage.recovery import RETRY_OF
 
 if TYPE_CHECKING:
