@@ -11,7 +11,7 @@ from PIL import Image
 
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.study import open_study
-from rfsearch.search.worker import Worker
+from rfsearch.workers.worker import Worker
 
 HAS_ONNX = all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
 EXPERIMENT = """

@@ -19,7 +19,7 @@ WITH_EXAMPLES = [
 
 
 def test_modules_with_examples_are_found() -> None:
-    known = {"field.receptive_field", "field.expression", "space.space", "target.target"}
+    known = {"field.receptive_field", "space.space", "target.target"}
     assert known <= set(WITH_EXAMPLES)
 
 

@@ -29,11 +29,11 @@ from optuna.trial import TrialState, create_trial
 
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.study import StudyAddress, open_study
-from rfsearch.search.worker import Worker
 from rfsearch.storage.database_url import parse_url
 from rfsearch.training.checkpoints import Checkpoint
 from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.loop import TrainingResult
+from rfsearch.workers.worker import Worker
 
 EXPERIMENT = """
 space = "residual"
@@ -213,7 +213,7 @@ def database(kind: str, folder: Path) -> Iterator[StudyAddress]:
 def run(stored: int, kind: str, workers: int) -> dict[str, float]:
     """Milliseconds per trial, averaged over the workers."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["rfsearch.search.worker", "rfsearch.search.study"])
+    processes.set_forkserver_preload(["rfsearch.workers.worker", "rfsearch.search.study"])
     with tempfile.TemporaryDirectory() as name, database(kind, Path(name)) as address:
         folder = Path(name)
         (folder / "experiment.toml").write_text(EXPERIMENT)

@@ -35,11 +35,11 @@ from rfsearch.network.model import SearchedNetwork
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.stopping import num_trained
 from rfsearch.search.study import StudyAddress, open_study
-from rfsearch.search.worker import Worker
 from rfsearch.storage.recovery import LOSSES, RETRY_OF
 from rfsearch.training.checkpoints import Checkpoint
 from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.loop import TrainingResult
+from rfsearch.workers.worker import Worker
 
 if TYPE_CHECKING:
     from mariadb import MariaServer
@@ -124,7 +124,7 @@ def soak(
     """
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(
-        ["rfsearch.search.worker", "rfsearch.search.study", "rfsearch.analysis.analysis"]
+        ["rfsearch.workers.worker", "rfsearch.search.study", "rfsearch.analysis.analysis"]
     )
     rng, harm, start = random.Random(seed), Harm(), time.monotonic()
     total = Experiment.load(folder, "cpu").config.search.trained_trials

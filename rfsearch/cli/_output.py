@@ -50,7 +50,10 @@ def guarded_output() -> Iterator[None]:
             Else with one line and code 2; where that says that the terminal has gone, with 129.
     """
     before = sys.stdout, sys.stderr
-    sys.stdout = _guarded(sys.stdout, must_be_written=True, errors="replace")
+    # UTF-8 lacks only the bytes of file names that are no text; these are written as escapes.
+    whole = sys.stdout is not None and "utf" in (sys.stdout.encoding or "").lower()
+    errors = "backslashreplace" if whole else "replace"
+    sys.stdout = _guarded(sys.stdout, must_be_written=True, errors=errors)
     sys.stderr = _guarded(sys.stderr, must_be_written=False)
     try:
         try:

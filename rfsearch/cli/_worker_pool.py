@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     import optuna
 
     from rfsearch.search.experiment import Experiment
-    from rfsearch.search.interrupts import Interrupts
-    from rfsearch.search.progress import SearchProgress
-    from rfsearch.search.ray_workers import RayJob
     from rfsearch.search.study import StudyAddress
+    from rfsearch.workers.interrupts import Interrupts
+    from rfsearch.workers.progress import SearchProgress
+    from rfsearch.workers.ray_workers import RayJob
 
 #: Seconds between two looks at the workers and the study.
 _POLL = 0.5
@@ -44,8 +44,8 @@ def search_together(
     Returns:
         Whether it was interrupted.
     """
-    from rfsearch.search.local_workers import LocalWorkers
-    from rfsearch.search.progress import SearchProgress
+    from rfsearch.workers.local_workers import LocalWorkers
+    from rfsearch.workers.progress import SearchProgress
 
     place: dict[str, str] = {}
     if address.is_shared:
@@ -90,9 +90,9 @@ def search_on_ray(
     Returns:
         Whether it was interrupted.
     """
-    from rfsearch.search.progress import SearchProgress
-    from rfsearch.search.ray_workers import connect_to_ray, gpu_share, work_on_ray
     from rfsearch.search.stopping import is_finished
+    from rfsearch.workers.progress import SearchProgress
+    from rfsearch.workers.ray_workers import connect_to_ray, gpu_share, work_on_ray
 
     connect_to_ray()
     share = gpu_share(gpus)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import optuna
 
     from rfsearch.search.experiment import Experiment
-    from rfsearch.search.interrupts import Interrupts
+    from rfsearch.workers.interrupts import Interrupts
 
 
 class Place(StrEnum):
@@ -63,10 +63,10 @@ def run(
     with user_mistakes():
         import optuna
 
-        from rfsearch.search.devices import workers_for
         from rfsearch.search.experiment import Experiment
-        from rfsearch.search.interrupts import AFTER_GRACE, Interrupts
         from rfsearch.search.study import exclusive, open_study
+        from rfsearch.workers.devices import workers_for
+        from rfsearch.workers.interrupts import AFTER_GRACE, Interrupts
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         check_device(device)
@@ -96,7 +96,7 @@ def run(
         interrupts = Interrupts(waits, say_what_is_waited_for)
         if on == Place.RAY:
             from rfsearch.cli._worker_pool import search_on_ray
-            from rfsearch.search.ray_workers import RayJob
+            from rfsearch.workers.ray_workers import RayJob
 
             job = RayJob(Path(experiment).resolve(), address, heartbeat, grace)
             interrupted = search_on_ray(opened, loaded, interrupts, job, number, gpus)
@@ -125,8 +125,8 @@ def _search(
     study: optuna.Study, experiment: Experiment, heartbeat: float, interrupts: Interrupts
 ) -> bool:
     """Search with a progress bar; True if interrupted."""
-    from rfsearch.search.progress import SearchProgress
-    from rfsearch.search.worker import Worker
+    from rfsearch.workers.progress import SearchProgress
+    from rfsearch.workers.worker import Worker
 
     console = Console(stderr=True)
     with SearchProgress(console, study, experiment.config.search.trained_trials) as progress:

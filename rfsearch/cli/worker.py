@@ -23,7 +23,7 @@ from rfsearch.cli._search import (
 )
 
 if TYPE_CHECKING:
-    from rfsearch.search.worker import Worker
+    from rfsearch.workers.worker import Worker
 
 
 def worker(
@@ -43,18 +43,18 @@ def worker(
     ] = False,
 ) -> None:
     """Take part in a search; any number may, on any machine, and come and go."""
-    from rfsearch.search.interrupts import Interrupts, end_with_standard_input
+    from rfsearch.workers.interrupts import Interrupts, end_with_standard_input
 
     if lifeline:  # Before anything that takes long.
         end_with_standard_input(grace)
     with user_mistakes(), ExitStack() as until_the_end:
         import optuna
 
-        from rfsearch.search.devices import free_device, workers_for
         from rfsearch.search.experiment import Experiment
         from rfsearch.search.study import open_study, together
-        from rfsearch.search.worker import Worker
         from rfsearch.storage.retrying_storage import PATIENCE
+        from rfsearch.workers.devices import free_device, workers_for
+        from rfsearch.workers.worker import Worker
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         check_device(device)

@@ -1,8 +1,8 @@
-"""The search: objective, sampler, experiment, study, and workers, however many.
+"""The search: objective, sampler, experiment and study.
 
 In goes an experiment; out comes a study of trials, in which a candidate that does not fit never
 costs a training. Start at `objective`, the funnel that each candidate passes through, then
-`sampler`, then `worker`, which takes trials of a study until the budget is used up.
+`sampler`, then `study`; `stopping` says when a search is over.
 
 Public names: `Objective`, `RFSampler`.
 """

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import timm
 from hypothesis import given, settings
@@ -83,4 +85,5 @@ def test_outputs_finer_than_the_input(factor: int) -> None:
             return F.interpolate(self.conv(x), scale_factor=factor)
 
     reach = output_reach(trace_receptive_field(Finer(), 32).output)
-    assert reach == Reach(Plane(3, 3), Plane(3, 3), Plane(1 / factor, 1 / factor))
+    step = Fraction(1, factor)
+    assert reach == Reach(Plane(3, 3), Plane(3, 3), Plane(step, step))

@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rfsearch.diagnosis.traced_layers import traced_layers
 from torch import nn
 
 import rfsearch as rfs
+from rfsearch.diagnosis._traced_layers import traced_layers
 from rfsearch.diagnosis.layer_field import LayerField
 from rfsearch.diagnosis.typed_layers import read_layers
 

@@ -21,11 +21,11 @@ from rfsearch.search.baselines import enqueue_baselines
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.objective import Objective
 from rfsearch.search.stopping import is_finished, num_trained
-from rfsearch.search.worker import Worker
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace, shipped_spaces
 from rfsearch.storage.recovery import end_lost
 from rfsearch.trace.timm_network import TimmNetwork
+from rfsearch.workers.worker import Worker
 
 #: Small ones of timm.
 SMALL, TINY = "test_resnet", "test_efficientnet"

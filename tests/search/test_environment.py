@@ -17,7 +17,7 @@ from torch import nn
 from rfsearch.search import _environment as environment
 from rfsearch.search._environment import device_name, environment_of
 from rfsearch.search.experiment import Experiment
-from rfsearch.search.worker import Worker
+from rfsearch.workers.worker import Worker
 
 
 @pytest.fixture(autouse=True)

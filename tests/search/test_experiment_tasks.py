@@ -13,10 +13,10 @@ from studies import open_study, stored_study
 
 from rfsearch.analysis.analysis import trials_dataframe
 from rfsearch.search.experiment import Experiment
-from rfsearch.search.worker import Worker
 from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.detection import DetectionTask
 from rfsearch.training.segmentation import SegmentationTask
+from rfsearch.workers.worker import Worker
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SPACE = """

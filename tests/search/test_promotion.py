@@ -29,16 +29,16 @@ from rfsearch.report.terminal import gate_summary
 from rfsearch.search._rungs import SuccessiveHalving
 from rfsearch.search._search_methods import make_pruner, make_sampler
 from rfsearch.search.experiment import Experiment
-from rfsearch.search.progress import SearchProgress
 from rfsearch.search.promotion import goes_on, is_second, promote
 from rfsearch.search.stopping import num_trained
 from rfsearch.search.weights import WeightStore
-from rfsearch.search.worker import Worker
 from rfsearch.space.trial_attributes import PROMOTED_FROM
 from rfsearch.storage.recovery import LOSSES, end_lost, first_number
 from rfsearch.training.checkpoints import Checkpoint
 from rfsearch.training.loop import TrainingResult
 from rfsearch.training.scores import Scores
+from rfsearch.workers.progress import SearchProgress
+from rfsearch.workers.worker import Worker
 
 EPOCHS = 9
 TRAINED = 12

@@ -24,10 +24,10 @@ from rfsearch.search._search_methods import sampler_name
 from rfsearch.search.experiment import Experiment, SearchConfig
 from rfsearch.search.stopping import is_finished, num_trained
 from rfsearch.search.study import exclusive, storage_url, together
-from rfsearch.search.worker import Worker
 from rfsearch.training.checkpoints import Checkpoint
 from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.loop import TrainingResult
+from rfsearch.workers.worker import Worker
 
 EXPERIMENT = """
 space = "space.toml"

@@ -107,7 +107,6 @@ def test_family(name: str) -> None:
     ("name", "operation"),
     [
         ("sequencer2d_s", "operation `unbind`"),
-        ("halonet26t", "operation `view`"),
     ],
 )
 def test_what_cannot_be_followed_is_an_error(name: str, operation: str) -> None:

@@ -536,14 +536,13 @@ def test_output_that_depends_on_nothing() -> None:
 def test_an_output_that_cannot_be_followed_does_not_refuse_the_others() -> None:
     def run(x: Tensor, c: nn.Module) -> dict[str, Tensor]:
         x = c(x)
-        beside = torch.cat([x.flatten(2), x.flatten(2)], dim=2)
-        return {"map": x, "beside": beside}
+        return {"map": x, "beside": torch.linalg.qr(x)[0]}
 
     traced = trace_receptive_field(Run(run, conv(3)), 32)
     assert list(traced.outputs) == ["map"]
     assert traced.outputs["map"].width == window(3)
-    assert "(output `beside`)" in traced.unfollowed["beside"]
-    with pytest.raises(ValueError, match=r"\(output `beside`\)"):
+    assert "linalg_qr" in traced.unfollowed["beside"]
+    with pytest.raises(ValueError, match="linalg_qr"):
         _ = traced.output
 
 
@@ -551,7 +550,7 @@ def test_what_was_followed_until_it_failed_is_told() -> None:
     model = nn.Sequential(conv(3), Run(lambda x: torch.linalg.qr(x)[0]))
     with pytest.raises(UntracedError) as caught:
         trace_receptive_field(model, 32)
-    assert list(caught.value.traced.layers["width"]) == [3]
+    assert caught.value.traced.layers["width"][0] == 3
 
 
 @pytest.mark.parametrize("name", ["resnet50", "test_efficientnet"])

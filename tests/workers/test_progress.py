@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from rich.console import Console
 
-from rfsearch.search.progress import SearchProgress
+from rfsearch.workers.progress import SearchProgress
 
 
 def complete(value: float) -> FrozenTrial:

@@ -1,7 +1,7 @@
 """Several worker processes on this machine, watched by the one that started them.
 
 Should that be killed, the workers notice that their standard input ends, and hand back their
-trials (`rfsearch.search.interrupts.end_with_standard_input`).
+trials (`rfsearch.workers.interrupts.end_with_standard_input`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rfsearch.search.interrupts import AFTER_GRACE, STOP
+from rfsearch.workers.interrupts import AFTER_GRACE, STOP
 
 #: Workers that may be killed, for each that was started, before a trial is finished.
 _DEATHS = 3

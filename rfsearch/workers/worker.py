@@ -18,7 +18,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.search._references import is_repeated
 from rfsearch.search._rungs import is_stopped
-from rfsearch.search.interrupts import Interrupts
 from rfsearch.search.objective import Objective, Values
 from rfsearch.search.promotion import Promotions, is_second
 from rfsearch.search.stopping import Step, has_a_place, next_step
@@ -33,6 +32,7 @@ from rfsearch.storage.recovery import (
     unfinished_numbers,
 )
 from rfsearch.training.checkpoints import Checkpoints
+from rfsearch.workers.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from pathlib import Path

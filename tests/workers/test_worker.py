@@ -15,10 +15,10 @@ from test_study import StubTask, stored_trials, with_search, write_experiment
 
 from rfsearch.network.model import SearchedNetwork
 from rfsearch.search.experiment import Experiment
-from rfsearch.search.worker import Worker
 from rfsearch.storage.recovery import LOSSES, MAX_RETRIES, RETRY_OF, SIGN, end_lost
 from rfsearch.training.checkpoints import Checkpoint, Checkpoints
 from rfsearch.training.loop import TrainingResult
+from rfsearch.workers.worker import Worker
 
 Act = Callable[[int], None]
 
@@ -207,7 +207,7 @@ def test_the_second_of_two_that_began_at_once_steps_back(
         steps.append(other.tell(begun[0], state=TrialState.FAIL))
 
     # The worker's own waiting alone: other modules sleep too.
-    monkeypatch.setattr("rfsearch.search.worker.time", SimpleNamespace(sleep=wait))
+    monkeypatch.setattr("rfsearch.workers.worker.time", SimpleNamespace(sleep=wait))
     worker.work()
     assert states(stored_trials(folder)) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL", "COMPLETE"]
     assert len(steps) == 1

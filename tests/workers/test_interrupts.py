@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rfsearch.search.interrupts import STOP, Interrupts
+from rfsearch.workers.interrupts import STOP, Interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_a_lost_connection_may_be_told_twice_and_after_ctrl_c() -> None:
 def test_what_was_asked_for_is_not_disturbed_by_asking_again(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rfsearch.search.interrupts.AFTER_GRACE", 0.2)
+    monkeypatch.setattr("rfsearch.workers.interrupts.AFTER_GRACE", 0.2)
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGINT)
         interrupts.give_time()
@@ -100,7 +100,7 @@ def test_nohup_is_heeded() -> None:
 #: Waits until its standard input ends; `sys.argv[1]` says what it does about SIGTERM.
 ENDS = """
 import signal, sys, time
-from rfsearch.search import interrupts
+from rfsearch.workers import interrupts
 if sys.argv[1] == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 interrupts.AFTER_GRACE = 0.1

@@ -9,7 +9,7 @@ import pytest
 from helpers import refusal, rfsearch
 from test_cli import write_experiment
 
-from rfsearch.search.devices import free_device, workers_for
+from rfsearch.workers.devices import free_device, workers_for
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_links_that_others_put_there_are_not_followed(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_when_all_places_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfsearch.search.devices._PLACES", 1)
+    monkeypatch.setattr("rfsearch.workers.devices._PLACES", 1)
     with (
         free_device(tmp_path),
         free_device(tmp_path),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rfsearch.search.local_workers import LocalWorkers
+from rfsearch.workers.local_workers import LocalWorkers
 
 #: Kills itself as long as there are fewer files than `sys.argv[2]` in the folder `sys.argv[1]`.
 DIES = """
@@ -118,7 +118,7 @@ def test_no_worker_outlives_the_block(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from rfsearch.search.local_workers import LocalWorkers
+from rfsearch.workers.local_workers import LocalWorkers
 folder = Path(sys.argv[1])
 note = "import os, pathlib, sys; print('up', flush=True); sys.stdin.read(); " + (
     f"pathlib.Path({str(folder)!r}, str(os.getpid())).touch()"

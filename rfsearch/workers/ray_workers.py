@@ -109,10 +109,10 @@ def _work(job: RayJob) -> None:
     import optuna
 
     from rfsearch.search.experiment import Experiment
-    from rfsearch.search.interrupts import Interrupts
     from rfsearch.search.study import open_study
-    from rfsearch.search.worker import Worker
     from rfsearch.storage.retrying_storage import PATIENCE
+    from rfsearch.workers.interrupts import Interrupts
+    from rfsearch.workers.worker import Worker
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     experiment = Experiment.load(job.experiment)
