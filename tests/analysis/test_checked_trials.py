@@ -31,7 +31,7 @@ FOREIGN: dict[str, tuple[Any, str]] = {
     "architecture": ("[1]", "architecture = .*: Input should be a valid dictionary"),
     "curve": ({"first": 1}, "curve = .*: Input should be a valid integer"),
     "batch_halved": ("no", "batch_halved = 'no': Input should be a valid boolean"),
-    "baseline_score": ("good", "baseline_score = 'good': Input should be a valid number"),
+    "reference_score": ("good", "reference_score = 'good': Input should be a valid number"),
     "rejected_by": ([1], r"rejected_by = \[1\]: Input should be a valid string"),
 }
 
