@@ -28,14 +28,15 @@ import pytest
 import typer
 from helpers import rfsearch
 from optuna.trial import TrialState
-from test_layers import FILES, HOMES, PACKAGE, ROOMS, room_of, siblings
+from test_layers import FILES, HOMES, ROOMS, room_of, siblings
 
 from rfsearch.basics.validation import parse
 from rfsearch.cli.app import app
 from rfsearch.search.experiment import ExperimentConfig
 from rfsearch.search.sampler import RFSampler
 
-ROOT = PACKAGE.parent
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "rfsearch"
 README = ROOT / "README.md"
 GUIDES = sorted(PACKAGE.glob("*/README.md"))
 DOCUMENTS = [README, *GUIDES, PACKAGE / "README.md", ROOT / "search_spaces" / "README.md"]
