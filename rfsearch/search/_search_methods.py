@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
-from rfsearch.search._rungs import Hyperband, SuccessiveHalving
+from rfsearch.search.rungs import Hyperband, SuccessiveHalving
 from rfsearch.search.sampler import RFSampler
 
 if TYPE_CHECKING:

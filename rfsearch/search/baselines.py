@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rfsearch.search._references import Network, enqueue_references
+from rfsearch.search.references import Network, enqueue_references
 from rfsearch.space.trial_attributes import BASELINE
 from rfsearch.trace.timm_network import TimmNetwork
 
 if TYPE_CHECKING:
     import optuna
 
-    from rfsearch.search.objective import Objective
+    from rfsearch.search.references import Trains
 
 
 def enqueue_baselines(study: optuna.Study, names: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ def enqueue_baselines(study: optuna.Study, names: Sequence[str]) -> None:
     enqueue_references(study, BASELINE, names)
 
 
-def prepare_baseline(trial: optuna.Trial, objective: Objective) -> Network:
+def prepare_baseline(trial: optuna.Trial, objective: Trains) -> Network:
     """Describe and build the baseline that a trial is about.
 
     Raises:

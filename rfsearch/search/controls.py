@@ -3,7 +3,7 @@
 A search trains what fits, so it cannot say whether the range is right. Controls can: drawn from
 just outside and from far outside of it, on both sides where both exist, and trained like any
 candidate. They are of about the size of candidates that fit, so that what sets them apart is what
-they see. They are no part of the search: see `rfsearch.search._references`.
+they see. They are no part of the search: see `rfsearch.search.references`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import optuna
 
-from rfsearch.search._references import Network, enqueue_references, references
+from rfsearch.search.references import Network, enqueue_references, references
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.feasible import NoneFoundError
 from rfsearch.space.trial_attributes import CONTROL, CONTROLS, GRIDDING, LARGER, SMALLER
 
 if TYPE_CHECKING:
     from rfsearch.network.architecture import Architecture
-    from rfsearch.search.objective import Objective
-    from rfsearch.space._verdict import Verdict
+    from rfsearch.search.references import Trains
     from rfsearch.space.space import SearchSpace
+    from rfsearch.space.verdict import Verdict
 
 #: Gates that a control may fail, and what it passes: all other gates in closed form.
 _GATES = ("theoretical", "expected", "gridding")
@@ -208,7 +208,7 @@ def _params(space: SearchSpace, architecture: Architecture) -> dict[str, Any]:
     return {name: params[name] for name in space.distributions()}
 
 
-def prepare_control(trial: optuna.Trial, objective: Objective) -> Network:
+def prepare_control(trial: optuna.Trial, objective: Trains) -> Network:
     """Describe and build the control that a trial is about.
 
     Raises:

@@ -19,8 +19,6 @@ from rfsearch.diagnosis.diagnosis import diagnose_architecture
 from rfsearch.measure.latency import time_one_image
 from rfsearch.search._environment import environment_of
 from rfsearch.search._measurements import SCORES, fail, log_levels, log_result
-from rfsearch.search._references import run_reference
-from rfsearch.search._rungs import RungsOfCandidates, is_stopped
 from rfsearch.search.baselines import prepare_baseline
 from rfsearch.search.controls import prepare_control
 from rfsearch.search.curves import is_pruned, note_epoch
@@ -31,7 +29,9 @@ from rfsearch.search.objectives import (
     erf_misfit,
     name_objectives,
 )
+from rfsearch.search.references import run_reference
 from rfsearch.search.rejection import end_rejected
+from rfsearch.search.rungs import RungsOfCandidates, is_stopped
 from rfsearch.space.candidates import NotOfferedError
 from rfsearch.space.trial_attributes import (
     BASELINE,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
-from rfsearch.search._rungs import RungsOfCandidates
+from rfsearch.search.rungs import RungsOfCandidates
 from rfsearch.search.stopping import has_trials_left
 from rfsearch.space.trial_attributes import PROMOTED_FROM
 from rfsearch.storage.recovery import LOSSES, RETRY_OF, RUNGS, first_number, num_rungs
@@ -21,8 +21,8 @@ from rfsearch.storage.recovery import LOSSES, RETRY_OF, RUNGS, first_number, num
 if TYPE_CHECKING:
     import optuna
 
-    from rfsearch.search._rungs import Standing
     from rfsearch.search.experiment import Experiment
+    from rfsearch.search.rungs import Standing
     from rfsearch.training.checkpoints import Checkpoints
 
 

@@ -18,12 +18,12 @@ import optuna
 from optuna.trial import TrialState
 from sqlalchemy.engine import URL
 
-from rfsearch.search._rungs import is_stopped
 from rfsearch.search._search_methods import make_pruner, make_sampler
 from rfsearch.search.baselines import enqueue_baselines
 from rfsearch.search.controls import enqueue_controls
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.objectives import DIRECTIONS, name_objectives
+from rfsearch.search.rungs import is_stopped
 from rfsearch.storage.errors import DatabaseLostError
 from rfsearch.storage.recovery import end_lost, first_number, unfinished_numbers, worker_name
 from rfsearch.storage.retrying_storage import RetryingStorage

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from rfsearch.basics.ranges import Range
-from rfsearch.space._verdict import Verdict
+from rfsearch.space.verdict import Verdict
 from rfsearch.target.target import ScaleTarget
 
 #: Gates that look at receptive fields, each map having its own; the others look at the network.

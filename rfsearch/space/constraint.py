@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from rfsearch.basics.ranges import Range, pixel_range
 from rfsearch.space._level_ranges import FIELD_GATES, LevelRanges, level_ranges
-from rfsearch.space._verdict import Verdict
 from rfsearch.space.budget import Budget
 from rfsearch.space.trial_gates import check_architecture, check_erf, check_speed
+from rfsearch.space.verdict import Verdict
 from rfsearch.target.target import MAX_GRIDDING, ScaleTarget
 
 if TYPE_CHECKING:

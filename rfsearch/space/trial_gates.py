@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rfsearch.space._verdict import Verdict
+from rfsearch.space.verdict import Verdict
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -16,10 +16,10 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from rfsearch.search._references import is_repeated
-from rfsearch.search._rungs import is_stopped
 from rfsearch.search.objective import Objective, Values
 from rfsearch.search.promotion import Promotions, is_second
+from rfsearch.search.references import is_repeated
+from rfsearch.search.rungs import is_stopped
 from rfsearch.search.stopping import Step, has_a_place, next_step
 from rfsearch.search.weights import WeightStore
 from rfsearch.storage.errors import DatabaseLostError

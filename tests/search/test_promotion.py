@@ -26,10 +26,10 @@ from rfsearch.analysis.search_figures import funnel_steps, learning_curves
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import SearchedNetwork
 from rfsearch.report.terminal import gate_summary
-from rfsearch.search._rungs import SuccessiveHalving
 from rfsearch.search._search_methods import make_pruner, make_sampler
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.promotion import goes_on, is_second, promote
+from rfsearch.search.rungs import SuccessiveHalving
 from rfsearch.search.stopping import num_trained
 from rfsearch.search.weights import WeightStore
 from rfsearch.space.trial_attributes import PROMOTED_FROM

@@ -9,7 +9,7 @@ from optuna.pruners._successive_halving import _is_trial_promotable_to_next_rung
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from rfsearch.search._rungs import Hyperband, SuccessiveHalving
+from rfsearch.search.rungs import Hyperband, SuccessiveHalving
 from rfsearch.storage.recovery import RETRY_OF, RUNGS, end_lost
 from rfsearch.training.config import TrainingConfig
 

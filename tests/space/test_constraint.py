@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.basics.ranges import Range
 from rfsearch.network.architecture import Architecture
-from rfsearch.space._verdict import Verdict
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace
 from rfsearch.space.trial_gates import CONSTRAINT_KEYS
+from rfsearch.space.verdict import Verdict
 from rfsearch.target.target import MAX_GRIDDING, ScaleTarget
 
 #: Its theoretical field is 25 px and its expected ERF 21 px.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import optuna
 from optuna.trial import TrialState
@@ -26,10 +26,16 @@ from rfsearch.search.curves import note_epoch
 from rfsearch.space.trial_attributes import ENVIRONMENT, REFERENCE_SCORE, reference_kind
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from optuna.trial import FrozenTrial
     from torch import nn
 
-    from rfsearch.search.objective import Objective
+    from rfsearch.network.architecture import Architecture
+    from rfsearch.space.constraint import RFConstraint
+    from rfsearch.space.space import SearchSpace
+    from rfsearch.training.checkpoints import Checkpoint
+    from rfsearch.training.task import Task
 
 
 class Network(NamedTuple):
@@ -44,6 +50,40 @@ class Network(NamedTuple):
     model: nn.Module
     levels: tuple[str | None, ...] = (None,)
     main: str | None = None
+
+
+class Trains(Protocol):
+    """What a reference is trained with: an `rfsearch.Objective`."""
+
+    @property
+    def space(self) -> SearchSpace:
+        """What may be proposed."""
+
+    @property
+    def constraint(self) -> RFConstraint:
+        """What fits."""
+
+    @property
+    def task(self) -> Task:
+        """What to train for."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Of the experiment."""
+
+    @property
+    def after_epoch(self) -> Callable[[], None]:
+        """Called after each epoch."""
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether latency is measured."""
+
+    def checkpoint(self, trial: optuna.Trial) -> Checkpoint | None:
+        """Where the training of a trial leaves its state."""
+
+    def describe(self, trial: optuna.Trial, architecture: Architecture) -> None:
+        """Log what is known of a candidate."""
 
 
 def enqueue_references(study: optuna.Study, kind: str, values: Iterable[Any]) -> None:
@@ -85,8 +125,8 @@ def _counts(trial: FrozenTrial) -> bool:
 
 def run_reference(
     trial: optuna.Trial,
-    objective: Objective,
-    prepare: Callable[[optuna.Trial, Objective], Network],
+    objective: Trains,
+    prepare: Callable[[optuna.Trial, Trains], Network],
 ) -> float | tuple[float, ...]:
     """Train what a reference trial is about, as candidates are trained.
 
@@ -115,7 +155,7 @@ def run_reference(
     return fail(trial, kind, reason)
 
 
-def _measure_and_train(trial: optuna.Trial, objective: Objective, network: Network) -> None:
+def _measure_and_train(trial: optuna.Trial, objective: Trains, network: Network) -> None:
     task, (model, levels, main) = objective.task, network
     trial.set_user_attr("seed", task.training.seed)
     trial.set_user_attr("metric", task.metric)
