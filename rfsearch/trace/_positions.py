@@ -129,7 +129,8 @@ def _redistributed(
     items = _items(source.dims, shape)
     dims: list[list[Factor | Span]] = []
     for dim, length in enumerate(new_shape):
-        is_last = length == 1 and tuple(new_shape[dim + 1 : dim + 2]) != (1,)
+        # The first dimension is that of the batch, and takes no axis of one unit.
+        is_last = dim > 0 and tuple(new_shape[dim + 1 : dim + 2]) != (1,)
         taken = _take_ones(items, is_last) if length == 1 else _take(items, length)
         if taken is None:
             return None

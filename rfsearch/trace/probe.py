@@ -111,12 +111,28 @@ def _probe_strip(run: Callable[[Tensor], Tensor], zeros: Tensor) -> Grid | None:
         if any(start == 0 or stop == length for start, stop in seen if start < stop):
             return None
         grid = _period(seen, units.start)
-        if grid is not None:
+        if grid is not None and _holds_further_on(run, zeros, grid):
             return grid
     raise ValueError(
         f"The units must repeat within {_COMPARED[-1] // 2} px to be probed, but those in the "
         f"middle see {[interval.size for interval in seen[:8]]} px and so on without a pattern."
     )
+
+
+def _holds_further_on(run: Callable[[Tensor], Tensor], zeros: Tensor, grid: Grid) -> bool:
+    """Whether the units of a strip four times as long see what a pattern says.
+
+    What drifts slowly looks like a pattern in a short one.
+    """
+    length = 4 * zeros.shape[-1]
+    strip = _Strip(run, zeros.new_zeros(*zeros.shape[:-1], length))
+    for stop in (length // 7, length - length // 7):
+        reached = strip.reached(0, stop).tolist()
+        for unit, found in enumerate(reached):
+            seen = grid.interval(unit)
+            if seen.stop > 0 and seen.start < length and found != (seen.start < stop):
+                return False
+    return True
 
 
 def _intervals(strip: _Strip, units: slice) -> list[Interval]:

@@ -239,6 +239,11 @@ def _parts(dependence: Dependence, shape: tuple[int, ...]) -> Iterator[_Part]:
     dim, places = seam
     for start, stop in pairwise((0, *places, shape[dim])):
         cut = dependence.each(partial(narrow, dim=dim, start=start, length=stop - start))
+        if any(
+            whole.sources and not axis.sources
+            for whole, axis in zip(dependence[:2], cut[:2], strict=True)
+        ):
+            continue  # Constants, such as tokens for no place.
         kept = (*shape[:dim], stop - start, *shape[dim + 1 :])
         place = f"[{':, ' * dim}{start}:{stop}]"
         for part in _parts(cut, kept):

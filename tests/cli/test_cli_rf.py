@@ -230,3 +230,10 @@ def test_an_architecture_loads_neither_torch_nor_timm(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "stage 1 block 1" in run.stdout
     assert {"torch", "timm", "pandas"} & set(run.stderr.split()) == set()
+
+
+def test_fractions_are_exact() -> None:
+    # Patches of 16 px of an image that was resized from 240 to 224 px.
+    data = json.loads(output_of("crossvit_9_240", "--json"))
+    assert [one["stride_height"] for one in data["outputs"]] == ["120/7"]
+    assert rows(output_of("crossvit_9_240"))["output"][2] == "120/7"

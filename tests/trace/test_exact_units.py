@@ -221,7 +221,7 @@ def test_the_same_units_in_all_windows_are_global() -> None:
 def test_parts_of_a_head() -> None:
     def run(x: Tensor, first: nn.Module, down: nn.Module, head: nn.Module) -> Tensor:
         maps = [first(x)]
-        for _ in range(2):
+        for _ in range(4):
             maps.append(down(maps[-1]))
         found = [head(one).permute(0, 2, 3, 1).reshape(1, -1, 5) for one in maps]
         return torch.cat(found, 1)
@@ -232,6 +232,9 @@ def test_parts_of_a_head() -> None:
         "output[:, 0:768]": ((1, 768, 5), 11, 4),
         "output[:, 768:960]": ((1, 192, 5), 27, 8),
         "output[:, 960:1008]": ((1, 48, 5), 59, 16),
+        "output[:, 1008:1020]": ((1, 12, 5), 123, 32),
+        # A single unit.
+        "output[:, 1020:1023]": ((1, 3, 5), 251, 64),
     }
     for one in traced.outputs.values():
         assert one.height == one.width
@@ -240,7 +243,21 @@ def test_parts_of_a_head() -> None:
         "[:, 0:768]",
         "[:, 768:960]",
         "[:, 960:1008]",
+        "[:, 1008:1020]",
+        "[:, 1020:1023]",
     ]
+
+
+def test_parts_without_a_place() -> None:
+    def run(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
+        fine, coarse = (c(x).flatten(2) for c in (a, b))
+        return torch.cat([fine.new_zeros(1, 2, 3), fine, coarse], 2)
+
+    traced = trace(Run(run, conv(), conv(3, 2)))
+    assert {name: one.width for name, one in traced.outputs.items()} == {
+        "output[:, :, 3:1027]": window(3),
+        "output[:, :, 1027:1283]": window(3, 2),
+    }
 
 
 # What cannot be followed.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rfsearch.field.receptive_field import ReceptiveField, stack, window
 from rfsearch.trace.probe import MAX_LENGTH, PlaneField, probe_receptive_field
+from rfsearch.trace.trace import trace_receptive_field
 
 
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), st.integers(0, 3))
@@ -53,6 +54,44 @@ def test_long_field_enlarges_the_strip() -> None:
     expected = stack(window(3, dilation=d) for d in (1, 32, 128))
     assert expected.size == 323
     assert probe_receptive_field(nn.Sequential(*layers), 1) == PlaneField(expected, expected)
+
+
+def unlike_units() -> dict[str, nn.Module]:
+    def conv(kernel_size: int = 3, stride: int = 1) -> nn.Conv2d:
+        return nn.Conv2d(1, 1, kernel_size, stride, kernel_size // 2)
+
+    class Shortcut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside = nn.Sequential(conv(3, 4), conv(), nn.Upsample(scale_factor=4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            total: Tensor = x + self.inside(x)
+            return total
+
+    return {
+        "finer than pixels": nn.Sequential(conv(), nn.Upsample(scale_factor=2)),
+        "down, up and on": nn.Sequential(conv(3, 2), nn.Upsample(scale_factor=2), conv()),
+        "U-Net": nn.Sequential(conv(), Shortcut(), conv()),
+        "gaps": nn.Sequential(conv(3, 4), nn.ConvTranspose2d(1, 1, 1, 2)),
+        "unequal sizes": nn.Sequential(conv(3, 4), nn.ConvTranspose2d(1, 1, 3, 2)),
+        "two thirds": nn.Sequential(conv(), nn.Upsample(scale_factor=1.5), conv()),
+    }
+
+
+@pytest.mark.parametrize("name", unlike_units())
+def test_units_that_are_not_alike(name: str) -> None:
+    model = unlike_units()[name]
+    probed, traced = probe_receptive_field(model, 1), trace_receptive_field(model, 192).output
+    assert probed == PlaneField(traced.height, traced.width)
+    assert probed.sizes == traced.sizes
+
+
+def test_units_without_a_pattern_are_refused() -> None:
+    # 29 units of 23 x 8 px.
+    model = nn.Sequential(nn.Conv2d(1, 1, 8, 8), nn.Upsample(scale_factor=29 / 23))
+    with pytest.raises(ValueError, match=r"must repeat within 64 px .* without a pattern"):
+        probe_receptive_field(model, 1)
 
 
 def test_own_forward() -> None:
