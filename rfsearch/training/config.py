@@ -127,7 +127,8 @@ _TO_CONVERGENCE: dict[str, Any] = {
     "ema_decay": 0.9998,
     "keep_best": True,
 }
-_CLASSIFIER_TO_CONVERGENCE = {"mixup": 0.2, "label_smoothing": 0.1}
+# Without crops, classifiers of few images soon know them by heart.
+_CLASSIFIER_TO_CONVERGENCE = {"min_scale": 0.8, "mixup": 0.2, "label_smoothing": 0.1}
 
 
 def to_convergence(task: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -201,8 +201,9 @@ def test_options_of_classifiers_are_refused_for_others(
 def test_values_for_convergence_give_way_to_those_that_are_given() -> None:
     config = TrainingConfig(**to_convergence("classification", {"mixup": 0.0, "seed": 3}))
     assert (config.epochs, config.mixup, config.label_smoothing, config.seed) == (100, 0, 0.1, 3)
+    assert config.min_scale == 0.8
     assert (config.learning_rate, config.weight_decay, config.warmup) == (0.002, 0.05, 0.05)
     assert (config.ema_decay, config.keep_best) == (0.9998, True)
     by_time = TrainingConfig(**to_convergence("detection", {"seconds": 60}))
-    assert (by_time.epochs, by_time.mixup, by_time.label_smoothing) == (None, 0, 0)
+    assert (by_time.epochs, by_time.mixup, by_time.min_scale) == (None, 0, 1)
     DetectionTask(data_of(boxes()), by_time, CPU)
