@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 import pandas as pd
+import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.analysis.analysis import trials_dataframe
@@ -65,9 +66,9 @@ class SlowTask(ClassificationTask):
         """Train, and note which epochs were trained here and how many were known before."""
         assert report is not None
         known = set[int]()
-        if checkpoint is not None and (checkpoint.folder / "last" / "progress.json").exists():
-            text = (checkpoint.folder / "last" / "progress.json").read_text()
-            known = set(range(1, 1 + len(json.loads(text)["scores"])))
+        if checkpoint is not None and checkpoint.file.exists():
+            state = torch.load(checkpoint.file, weights_only=True)
+            known = {epoch for epoch, *_ in json.loads(state["progress"])["history"]}
 
         def slowly(epoch: int, score: float) -> None:
             if epoch not in known:

@@ -10,10 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
-import uuid
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +21,13 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
+from rfsearch.basics.atomic import NotWrittenError, atomic_file
 from rfsearch.data.loading_errors import LoadingError
 
 #: Variable of the environment with the folder that the cache is in.
 CACHE_VARIABLE = "RFSEARCH_CACHE"
 #: Of what the arrays hold: to be raised when files are read in another way.
 _VERSION = 2
-#: Suffix of a file that is being written, and the age in seconds at which nobody writes it.
-_PARTIAL, _ABANDONED = ".partial", 86_400
 
 
 @dataclass(frozen=True)
@@ -100,10 +96,13 @@ def _cached(key: str, make: Callable[[], NDArray[Any]]) -> ArrayFile:
     if shape is None:
         array = make()
         try:
-            _write(file, array)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(file) as new:
+                np.save(new, array)
         except OSError as error:
+            reason = error.reason if isinstance(error, NotWrittenError) else error.strerror
             raise ValueError(
-                f"{file.parent}: the cache of images cannot be written ({error.strerror}): set "
+                f"{file.parent}: the cache of images cannot be written ({reason}): set "
                 f"{CACHE_VARIABLE} to a folder with enough room, or `in_memory = true`."
             ) from None
         shape = array.shape
@@ -123,25 +122,3 @@ def _shape(file: Path) -> tuple[int, ...] | None:
     except Exception:  # Of many kinds, where a header is broken.
         return None
     return shape
-
-
-def _write(file: Path, array: NDArray[Any]) -> None:
-    """Write a file that is there as a whole or not at all, whoever else writes it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _remove_old(file.parent)
-    partial = file.with_name(f"{uuid.uuid4().hex}{_PARTIAL}")
-    try:
-        with partial.open("xb") as opened:
-            np.save(opened, array)
-        partial.replace(file)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _remove_old(folder: Path) -> None:
-    """Remove what processes that were killed have left unfinished."""
-    for partial in folder.glob(f"*{_PARTIAL}"):
-        with suppress(OSError):  # Another process may have removed it.
-            if time.time() - partial.stat().st_mtime > _ABANDONED:
-                partial.unlink()

@@ -1,32 +1,31 @@
 """A training's state after each epoch, so that another process can go on with it.
 
-Weights are written as safetensors, the optimiser's state as what `torch.load(weights_only=True)`
-reads: loading either runs no code. A checkpoint is written beside the last one and takes its place
-only when complete.
+It is one file of what `torch.load(weights_only=True)` reads, so that loading it runs no code, and
+one step brings it to its place: a process that is killed leaves the last one or the new one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import safetensors.torch
 import torch
 from pydantic import ConfigDict, Field
-from safetensors import SafetensorError
 
+from rfsearch.basics.atomic import atomic_file
 from rfsearch.basics.validation import FrozenData
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_OPTIMIZER, _PROGRESS = "optimizer.pt", "progress.json"
+#: What the file is called, in a folder of its own.
+_LAST = "last.pt"
 #: What the folder of a trial's checkpoint is called, before the number.
 _TRIAL = "trial-"
 
@@ -84,13 +83,13 @@ class TrainingState:
     progress: TrainingProgress = field(default_factory=TrainingProgress)
 
     def weights(self) -> dict[str, dict[str, Tensor]]:
-        """All weights, by the name of the file that holds them."""
-        kept = {"weights": weights_of(self.model)}
+        """All weights, by what they are of."""
+        kept = {"model": weights_of(self.model)}
         if self.averaged is not None:
             kept["averaged"] = weights_of(self.averaged)
         if self.best is not None:
             kept["best"] = self.best
-        return {f"{name}.safetensors": tensors for name, tensors in kept.items()}
+        return kept
 
 
 @dataclass(frozen=True)
@@ -107,26 +106,29 @@ class Checkpoint:
     folder: Path
     identity: dict[str, str] | None = None
 
+    @property
+    def file(self) -> Path:
+        """What holds the state, once there is one."""
+        return self.folder / _LAST
+
     def save(self, state: TrainingState) -> None:
         """Replace the last checkpoint; warns where the disk is full or cannot be written."""
-        new, old = self.folder / f"new-{os.getpid()}", self.folder / "last"
         progress = state.progress.model_copy(update={"identity": self.identity or {}})
+        content = {
+            "progress": progress.model_dump_json(),
+            "optimizer": state.optimizer.state_dict(),
+            "weights": state.weights(),
+        }
         try:
-            shutil.rmtree(new, ignore_errors=True)
-            new.mkdir(parents=True)
-            for name, tensors in state.weights().items():
-                safetensors.torch.save_file(tensors, new / name)
-            torch.save(state.optimizer.state_dict(), new / _OPTIMIZER)
-            (new / _PROGRESS).write_text(progress.model_dump_json(), encoding="utf-8")
-            shutil.rmtree(old, ignore_errors=True)
-            new.rename(old)
-        except (OSError, RuntimeError, SafetensorError) as error:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with atomic_file(self.file) as new:
+                torch.save(content, new)
+        except (OSError, RuntimeError) as error:
             warnings.warn(
                 f"{self.folder}: no checkpoint could be written ({_reason(error)}).", stacklevel=2
             )
-            shutil.rmtree(new, ignore_errors=True)
 
-    def load(self, state: TrainingState, device: torch.device) -> bool:
+    def load(self, state: TrainingState) -> bool:
         """Bring a new training to where the last epoch left it.
 
         Returns:
@@ -135,39 +137,36 @@ class Checkpoint:
         Raises:
             ValueError: If there is one that cannot be used, and the training has an identity.
         """
-        last = self.folder / "last"
-        if not last.is_dir():
+        if not self.file.exists():
             return False
         try:
-            self._load(last, state, device)
+            self._restore(state, torch.load(self.file, map_location="cpu", weights_only=True))
         except Exception as error:  # A damaged file can raise anything.
             if self.identity is not None:
                 raise ValueError(
                     f"{self.folder}: cannot be gone on from ({_reason(error)}); remove it to "
                     "start anew."
                 ) from None
-            warnings.warn(f"{last}: not a usable checkpoint ({_reason(error)}).", stacklevel=2)
+            warnings.warn(
+                f"{self.file}: not a usable checkpoint ({_reason(error)}).", stacklevel=2
+            )
             return False
         return True
 
-    def _load(self, last: Path, state: TrainingState, device: torch.device) -> None:
-        text = (last / _PROGRESS).read_text(encoding="utf-8")
-        progress = TrainingProgress.model_validate_json(text)
+    def _restore(self, state: TrainingState, content: dict[str, Any]) -> None:
+        progress = TrainingProgress.model_validate_json(content["progress"])
         for kind, own in (self.identity or {}).items():
             if progress.identity.get(kind) != own:
                 raise ValueError(f"it is that of a training with other {kind}")
-        found = {}
+        found = content["weights"]
         for name, mine in state.weights().items():
-            found[name] = safetensors.torch.load_file(last / name)
             if _shapes(found[name]) != _shapes(mine):
                 raise ValueError("it is of another network")
-        state.optimizer.load_state_dict(
-            torch.load(last / _OPTIMIZER, map_location=device, weights_only=True)
-        )
-        state.model.load_state_dict(found["weights.safetensors"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        state.model.load_state_dict(found["model"])
         if state.averaged is not None:
-            state.averaged.load_state_dict(found["averaged.safetensors"])
-        state.best = found.get("best.safetensors")
+            state.averaged.load_state_dict(found["averaged"])
+        state.best = found.get("best")
         state.progress = progress
 
     def remove(self) -> None:
@@ -194,7 +193,7 @@ class Checkpoints:
 
     def numbers(self) -> set[int]:
         """Which trials there are checkpoints of."""
-        paths = self._folder.glob(f"{_TRIAL}*/last")
+        paths = self._folder.glob(f"{_TRIAL}*/{_LAST}")
         return {int(path.parent.name.removeprefix(_TRIAL)) for path in paths}
 
     def keep_only(self, numbers: Iterable[int]) -> None:
@@ -225,4 +224,6 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def _reason(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """In a line; of a file that cannot be written without its path."""
+    text = getattr(error, "reason", None) or str(error)
+    return next(iter(text.splitlines()), type(error).__name__)

@@ -86,7 +86,7 @@ def train(
     """
     run = Run(model, task)
     with loading_errors():
-        if checkpoint is not None and checkpoint.load(run.state, task.training_device):
+        if checkpoint is not None and checkpoint.load(run.state):
             run.go_on()
             for epoch in run.history:
                 if epoch.number and report is not None:

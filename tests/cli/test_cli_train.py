@@ -215,7 +215,7 @@ def test_a_full_disk_is_a_warning_while_it_trains(
     save = torch.save
 
     def full(values: object, file: Any, **options: Any) -> None:
-        if str(file).endswith("optimizer.pt"):  # As torch says it.
+        if str(file).endswith("last.pt"):  # As torch says it.
             raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576")
         save(values, file, **options)
 

@@ -82,7 +82,7 @@ class CurveTask(StubTask):
         name = model.architecture.fingerprint
         if name not in self.started:
             self.started.append(name)
-        state = checkpoint.folder / "last" / "scores.json"
+        state = checkpoint.file
         scores = json.loads(state.read_text()) if state.exists() else []
         for epoch, score in enumerate(scores, start=1):
             report(epoch, score)

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,10 +107,11 @@ def test_a_resumed_training_reports_the_earlier_epochs_too(
 def test_the_time_before_the_interruption_counts(tmp_path: Path, task: ClassificationTask) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
     interrupted(task, checkpoint, 1)
-    file = checkpoint.folder / "last" / "progress.json"
-    done = TrainingProgress.model_validate_json(file.read_text())
+    content = torch.load(checkpoint.file, weights_only=True)
+    done = TrainingProgress.model_validate_json(content["progress"])
     assert (len(done.history), done.updates, done.share) == (1, 4, 0.25)
-    file.write_text(done.model_copy(update={"seconds": 1000.0}).model_dump_json())
+    later = done.model_copy(update={"seconds": 1000.0}).model_dump_json()
+    torch.save(content | {"progress": later}, checkpoint.file)
     result, _ = resumed(task, checkpoint)
     assert result.epochs == 4
     assert result.seconds > 1000
@@ -114,24 +119,46 @@ def test_the_time_before_the_interruption_counts(tmp_path: Path, task: Classific
 
 def test_without_a_checkpoint_nothing_is_loaded(tmp_path: Path) -> None:
     model = network()
-    assert not Checkpoint(tmp_path / "none").load(state(model), CPU)
+    assert not Checkpoint(tmp_path / "none").load(state(model))
 
 
-@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.pt", "progress.json"])
-@pytest.mark.parametrize("content", [b"", b"{}", b"garbage " * 20, None])
+def changed(file: Path, **parts: object) -> None:
+    """Replace or (None) take away what a checkpoint says."""
+    content = torch.load(file, weights_only=True) | parts
+    torch.save({key: value for key, value in content.items() if value is not None}, file)
+
+
+def flip(file: Path, place: float) -> None:
+    content = bytearray(file.read_bytes())
+    content[int(len(content) * place)] ^= 255
+    file.write_bytes(content)
+
+
+DAMAGES: list[Callable[[Path], object]] = [
+    lambda file: file.write_bytes(b""),
+    lambda file: file.write_bytes(b"garbage " * 20),
+    lambda file: file.write_bytes(file.read_bytes()[:-100]),
+    lambda file: torch.save([], file),
+    *(partial(flip, place=place) for place in (0.3, 0.5, 0.7)),
+    *(
+        partial(changed, **{part: value})
+        for part in ("weights", "optimizer", "progress")
+        for value in (None, {}, "garbage", 5, [])
+    ),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_not_used(
-    tmp_path: Path, task: ClassificationTask, file: str, content: bytes | None
+    tmp_path: Path, task: ClassificationTask, damage: Callable[[Path], object]
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "trial-0")
     interrupted(task, checkpoint, 1)
-    if content is None:
-        (checkpoint.folder / "last" / file).unlink()
-    else:
-        (checkpoint.folder / "last" / file).write_bytes(content)
+    damage(checkpoint.file)
     model = network()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.warns(UserWarning, match="not a usable checkpoint"):
-        assert not checkpoint.load(state(model), CPU)
+        assert not checkpoint.load(state(model))
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
 
 
@@ -142,17 +169,18 @@ def test_the_checkpoint_of_another_network_is_not_used(
     interrupted(task, checkpoint, 1)
     other = network(width=8)
     with pytest.warns(UserWarning, match="it is of another network"):
-        assert not checkpoint.load(state(other), CPU)
+        assert not checkpoint.load(state(other))
 
 
-@pytest.mark.parametrize("file", ["averaged.safetensors", "best.safetensors"])
+@pytest.mark.parametrize("missing", ["averaged", "best"])
 def test_averaged_and_best_weights_must_be_there_too(
-    tmp_path: Path, task: ClassificationTask, file: str
+    tmp_path: Path, task: ClassificationTask, missing: str
 ) -> None:
     task = replace(task, training=TrainingConfig(**VARIED))
     checkpoint = Checkpoint(tmp_path / "trial-0")
     interrupted(task, checkpoint, 1)
-    (checkpoint.folder / "last" / file).unlink()
+    weights = torch.load(checkpoint.file, weights_only=True)["weights"]
+    changed(checkpoint.file, weights={name: weights[name] for name in weights if name != missing})
     with pytest.warns(UserWarning, match="not a usable checkpoint"):
         result, _ = resumed(task, checkpoint)
     assert [one.number for one in result.history] == [0, 1, 2, 3, 4]
@@ -170,7 +198,7 @@ def test_a_training_with_an_identity_goes_on_from_its_own_checkpoint_alone(
         with pytest.raises(ValueError, match=expected):
             resumed(task, other)
     interrupted(task, own, 2)
-    (own.folder / "last" / "optimizer.pt").write_bytes(b"nonsense")
+    own.file.write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="cannot be gone on from") as error:
         resumed(task, own)
     assert "\n" not in str(error.value)
@@ -187,10 +215,10 @@ def test_a_checkpoint_runs_no_code(
     monkeypatch.chdir(tmp_path)
     checkpoint = Checkpoint(tmp_path / "trial-0")
     interrupted(task, checkpoint, 1)
-    torch.save(Evil(), checkpoint.folder / "last" / "optimizer.pt")
+    torch.save(Evil(), checkpoint.file)
     model = network()
     with pytest.warns(UserWarning, match="not a usable checkpoint"):
-        assert not checkpoint.load(state(model), CPU)
+        assert not checkpoint.load(state(model))
     assert not (tmp_path / "pwned").exists()
     pickle.loads(pickle.dumps(Evil()))  # The trap does work.
     assert (tmp_path / "pwned").exists()
@@ -209,7 +237,59 @@ def test_a_full_disk_does_not_end_the_training(
     with pytest.warns(UserWarning, match=r"no checkpoint could be written \(.*No space left"):
         result, _ = resumed(task, checkpoint)
     assert result.epochs == 4
-    assert [path.name for path in checkpoint.folder.iterdir()] == ["last"]  # Whole, of epoch 1.
+    assert [path.name for path in checkpoint.folder.iterdir()] == ["last.pt"]  # Whole, of epoch 1.
+
+
+#: Is killed before each of the steps by which Python changes files, and says what it left.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from rfsearch.training.checkpoints import Checkpoint, Epoch, TrainingProgress, TrainingState
+
+def state(score):
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.constant_(model.weight, score)
+    progress = TrainingProgress(history=(Epoch(1, 0.0, score),))
+    return TrainingState(model, torch.optim.SGD(model.parameters()), None, None, progress)
+
+def killed_before(step, checkpoint):
+    def count(event, arguments):
+        nonlocal step
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        if event == "open" or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+            step -= 1
+            if step < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(count)
+    checkpoint.save(state(2.0))
+    os._exit(0)
+
+for step in range(1000):
+    checkpoint = Checkpoint(Path(sys.argv[1]) / str(step))
+    checkpoint.save(state(1.0))
+    child = os.fork()
+    if not child:
+        killed_before(step, checkpoint)
+    _, status = os.waitpid(child, 0)
+    found = state(0.0)
+    assert checkpoint.load(found)
+    print(found.progress.history[0].score, found.model.weight.item())
+    if not status:
+        break
+"""
+
+
+def test_a_kill_at_any_moment_leaves_the_last_checkpoint_or_the_new_one(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    left = done.stdout.splitlines()
+    assert set(left) == {"1.0 1.0", "2.0 2.0"}
+    assert left == sorted(left)
+    assert len(left) > 5
 
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc", "a/b", "\0", "", "x" * 5000, "ünï"])
