@@ -41,8 +41,8 @@ def gate_savings(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     The estimate: training a candidate takes a time that is a line in its FLOPs, fitted to the
     candidates that were trained to the end, and never shorter or longer than any of those took.
     With fewer than five of those, or where FLOPs are not known, it is their mean. From
-    what the pruner stopped for good, the seconds that it had already taken are subtracted. It
-    says nothing of how good the stopped candidates would have been.
+    what the pruner stopped for good, the seconds that it had already taken are subtracted, down to
+    nothing. It says nothing of how good the stopped candidates would have been.
 
     Args:
         frame: From `rfsearch.trials_dataframe`.
@@ -78,11 +78,13 @@ def _estimates(trained: Floats, stopped: Floats, seed: int) -> tuple[float, floa
     if not number:
         return np.nan, np.nan, np.nan
     spent = np.nansum(stopped[1])
-    (estimate,) = _seconds(trained, stopped[0], np.ones((1, number))) - spent
+    # What was stopped after its last epoch has saved nothing, however long it took.
+    (estimate,) = np.maximum(_seconds(trained, stopped[0], np.ones((1, number))) - spent, 0)
     if number == 1:
         return float(estimate), np.nan, np.nan
     counts = resample_counts(number, _RESAMPLES, seed)
-    low, high = np.quantile(_seconds(trained, stopped[0], counts) - spent, (0.025, 0.975))
+    saved = np.maximum(_seconds(trained, stopped[0], counts) - spent, 0)
+    low, high = np.quantile(saved, (0.025, 0.975))
     return float(estimate), float(low), float(high)
 
 

@@ -48,10 +48,10 @@ def read_bytes(path: Path) -> bytes:
         ValueError: If it cannot be read or is too large; it names the file.
     """
     with open_file(path) as file:
-        content = file.read(MAX_TEXT_BYTES + 1)
-    if len(content) > MAX_TEXT_BYTES:
-        raise ValueError(f"{path}: must have {MAX_TEXT_BYTES / 2**30:g} GiB at most.")
-    return content
+        # Not by reading so much: memory for all of it would be taken for the smallest file.
+        if os.fstat(file.fileno()).st_size > MAX_TEXT_BYTES:
+            raise ValueError(f"{path}: must have {MAX_TEXT_BYTES / 2**30:g} GiB at most.")
+        return file.read()
 
 
 def read_text(path: Path) -> str:

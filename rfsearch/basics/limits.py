@@ -7,7 +7,9 @@ of all images, is estimated before it is allocated.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Sized
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +20,8 @@ from pydantic import Field
 MAX_SIDE = 8192
 ImageSide = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 #: Images, or trials.
-Amount = Annotated[int, Field(ge=1, le=10_000_000)]
+MAX_AMOUNT = 10_000_000
+Amount = Annotated[int, Field(ge=1, le=MAX_AMOUNT)]
 #: Images per update.
 BatchSize = Annotated[int, Field(ge=2, le=65_536)]
 Epochs = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -32,6 +35,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 MAX_TEXT_BYTES = 2**32
 #: Side of the input of a network that is traced or measured, in px: memory bounds it further.
 MAX_INPUT_SIDE = 1_000_000
+#: Of an image: hyperspectral ones have some hundreds.
+MAX_CHANNELS = 4096
 #: Images that pass through a network at once, where it is timed.
 MAX_BATCH_SIZE = 65_536
 #: For which one batch size is timed, in s.
@@ -79,10 +84,12 @@ def check_memory(num_bytes: float, what: str) -> None:
 
 
 def machine_memory() -> int:
-    """Bytes of memory of this machine; of the container if that has fewer."""
-    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return whole
-    return min(whole, int(limit)) if limit.isdigit() else whole
+    """Bytes of memory of this machine; of the container or the process if that may have fewer."""
+    most = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        limit, _ = resource.getrlimit(kind)
+        most += [] if limit == resource.RLIM_INFINITY else [limit]
+    with suppress(OSError):
+        text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        most += [int(text)] if text.isdigit() else []
+    return min(most)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
 from rfsearch.basics.atomic import NotWrittenError
 from rfsearch.storage.errors import DatabaseLostError
+
+#: Of typer or of click, whichever this version of typer is built on.
+_UsageError: Any = typer.BadParameter.__base__
+#: How torch says, in an error of no kind of its own, that there is no memory.
+_NO_MEMORY = "can't allocate memory"
 
 
 class _Bug(Exception):  # noqa: N818  # carries another exception past `user_mistakes`
@@ -30,11 +35,21 @@ def user_mistakes() -> Iterator[None]:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn a file that cannot be written, wherever that comes from, into one line and code 2."""
+    """Turn what no command can know into one line and code 2.
+
+    That is an option or argument that is none, a file that cannot be written, and memory that is
+    not there, wherever these come from.
+    """
     try:
         yield
+    except _UsageError as error:
+        refuse(error.format_message())
     except NotWrittenError as error:
         refuse(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and _NO_MEMORY not in str(error):
+            raise
+        refuse("The memory of this machine does not suffice for this.")
 
 
 def _said(error: Exception) -> str:

@@ -29,7 +29,14 @@ from rfsearch.cli.worker import worker
 
 
 class _Commands(TyperGroup):
-    """All commands; what any of them cannot write is one line."""
+    """All commands; what is wrong with how any of them is called is one line."""
+
+    def make_context(self, info_name: str | None, args: list[str], **options: Any) -> Any:
+        """Read the options that stand before the command."""
+        if not args:  # It is no mistake to ask for help so.
+            return super().make_context(info_name, args, **options)
+        with refusals():
+            return super().make_context(info_name, args, **options)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""

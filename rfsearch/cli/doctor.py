@@ -49,7 +49,7 @@ def doctor(
 ) -> None:
     """Diagnose a network's receptive fields: each finding with its number, place and remedy."""
     with user_mistakes():
-        objects = parse_target(target) if target else None
+        objects = parse_target(target) if target is not None else None
         resolved = load_model(model, input_size, in_chans=in_chans)
         from rfsearch.diagnosis.network_fields import network_fields
 

@@ -13,7 +13,6 @@ from rfsearch.basics.atomic import atomic_file
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import (
     CHANNELS_HELP,
-    MEASURED_SIZE_HELP,
     MODEL_HELP,
     check_png,
     load_model,
@@ -21,6 +20,11 @@ from rfsearch.cli._models import (
 
 if TYPE_CHECKING:
     from rfsearch.measure.erf import MeasuredERF
+
+_SIZE_HELP = (
+    "Input in px, as 224 or HEIGHTxWIDTH. By default 224, or an export's own, or as much more as "
+    "the receptive field needs, up to 1024."
+)
 
 
 def erf(
@@ -31,7 +35,7 @@ def erf(
     level: Annotated[
         str | None, typer.Option(help="Look at this map, where the model has several, as P3.")
     ] = None,
-    input_size: Annotated[str | None, typer.Option(help=MEASURED_SIZE_HELP)] = None,
+    input_size: Annotated[str | None, typer.Option(help=_SIZE_HELP)] = None,
     in_chans: Annotated[int | None, typer.Option(help=CHANNELS_HELP)] = None,
     images: Annotated[
         Path | None, typer.Option(help="A folder of images; by default white noise.")
@@ -42,7 +46,7 @@ def erf(
     ] = 0.01,
     pretrained: Annotated[bool, typer.Option(help="Use the model's published weights.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, noise and signs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, noise and signs.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Draw the map into this PNG file.")] = None,
 ) -> None:
@@ -59,10 +63,9 @@ def erf(
         )
         from rfsearch.measure.erf import measure_erf
 
-        size = resolved.input_size
         measured = measure_erf(
             resolved,
-            size,
+            None if input_size is None else resolved.input_size,
             images,
             num_images=num_images,
             relative_error=relative_error,
@@ -71,6 +74,7 @@ def erf(
             device=device,
             seed=seed,
         )
+    size = measured.map.shape
     numbers = {"model": model, "layer": layer, "input_size": list(size), **summary(measured)}
     typer.echo(json.dumps(numbers, indent=2) if as_json else _table(numbers))
     if out is not None:
@@ -134,6 +138,8 @@ def _table(numbers: dict[str, Any]) -> str:
             "above 10 %": f"{above:.1%} of the theoretical RF's pixels",
             "clipped": f"{clipped:.1%} of the theoretical RF's area is outside the input",
         }
+        if clipped > 0:
+            rows["ERF size"] += ", too small: the input clips it"
     if numbers["calibrated"]:
         rows["statistics"] = "batch statistics were unset and taken from the images"
     if numbers["reset_scales"]:

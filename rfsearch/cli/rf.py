@@ -66,7 +66,7 @@ def rf(
     with user_mistakes():
         if as_json and as_csv:
             raise ValueError("Only one of --json and --csv can be given.")
-        objects = parse_target(target) if target else None
+        objects = parse_target(target) if target is not None else None
         check_png(out, "--out")
         shown = _load(model, input_size, in_chans)
         layers = of_layer(shown.fields.layers, layer)

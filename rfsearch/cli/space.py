@@ -12,7 +12,10 @@ from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import parse_target
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rfsearch.space.constraint import RFConstraint
+    from rfsearch.space.feasible import FeasibleSet
     from rfsearch.space.space import SearchSpace
 
 
@@ -21,7 +24,9 @@ def space(
     target: Annotated[
         str | None, typer.Option(help="Smallest and largest object in px, as 24:96.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the sample that the expected ERF needs.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the sample that the expected ERF needs.")
+    ] = 0,
 ) -> None:
     """Show a search space: its size, the receptive fields it reaches, how much of it fits."""
     with user_mistakes():
@@ -30,7 +35,7 @@ def space(
         from rfsearch.space.space import SearchSpace
 
         loaded = SearchSpace.load(file)
-        constraint = RFConstraint(parse_target(target)) if target else None
+        constraint = RFConstraint(parse_target(target)) if target is not None else None
         _print_space(file, loaded)
         if constraint:
             require_feasible(loaded, constraint)
@@ -59,14 +64,15 @@ def _print_feasible(loaded: SearchSpace, constraint: RFConstraint, seed: int) ->
         if gate != "measured":
             typer.echo(f"{gate + ' range':<18}{allowed}")
     by_trf = replace(constraint, expected=False, measured=False)
-    within = loaded.feasible(by_trf)
-    typer.echo(f"{'within TRF range':<18}{within.count:,} ({within.fraction:.3g} of all, exact)")
-    feasible = loaded.feasible(constraint)
+    rng = np.random.default_rng(seed)
+    for name, one in (("within TRF range", by_trf), ("feasible", constraint)):
+        typer.echo(f"{name:<18}{_how_many(loaded.feasible(one), rng)}")
+
+
+def _how_many(feasible: FeasibleSet, rng: np.random.Generator) -> str:
+    """A number where it is exact, else an interval."""
     if feasible.is_exact:
-        typer.echo(f"{'feasible':<18}{feasible.count:,} ({feasible.fraction:.3g} of all, exact)")
-        return
-    low, high = feasible.estimate(np.random.default_rng(seed))
-    typer.echo(
-        f"{'feasible':<18}{low:.2g} to {high:.2g} "
-        f"({low / loaded.size:.2g} to {high / loaded.size:.2g} of all, 95 % interval)"
-    )
+        return f"{feasible.count:,} ({feasible.fraction:.3g} of all, exact)"
+    size = feasible.candidates.size
+    low, high = feasible.estimate(rng)
+    return f"{low:.2g} to {high:.2g} ({low / size:.2g} to {high / size:.2g} of all, 95 % interval)"

@@ -76,8 +76,8 @@ def target(
             format=format,  # type: ignore[arg-type]  # and so is this
             images=images,
             semantic=semantic,
-            background=_mask_value("--background", background) if background else None,
-            ignored=_ignored(ignored) if ignored else None,
+            background=_mask_value("--background", background) if background is not None else None,
+            ignored=_ignored(ignored) if ignored is not None else None,
             classes=only_class or (),
         )
         objects = _rounded_target(scales, quantiles)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rfsearch.basics.limits import MAX_AMOUNT
 from rfsearch.measure.image_files import read_folder
 from rfsearch.trace.resolved import ResolvedModel
 
@@ -49,7 +50,9 @@ class ErfImages:
         return self.shape[1] * self.shape[2]
 
     def _split(self, count: int, largest: int) -> Iterator[Tensor]:
-        step = min(largest, max(1, _PIXELS_PER_PASS // self._pixels))
+        # Images of many channels are larger than the maps that pixels stand for.
+        pixels = self._pixels * max(3, self.shape[0]) // 3
+        step = min(largest, max(1, _PIXELS_PER_PASS // pixels))
         generator = torch.Generator().manual_seed(self.seed)
         for first in range(0, count, step):
             stop = min(count, first + step)
@@ -73,8 +76,8 @@ def gather(
         ValueError: If they do not fit the model or its size, or cannot be read.
     """
     size = model.input_size
-    if num_images < 1:
-        raise ValueError(f"`num_images >= 1` must hold, but got {num_images}.")
+    if not 1 <= num_images <= MAX_AMOUNT:
+        raise ValueError(f"`1 <= num_images <= {MAX_AMOUNT:,}` must hold, but got {num_images}.")
     if images is None:
         return ErfImages(None, (model.in_chans, *size), num_images, seed)
     if not isinstance(images, Tensor):

@@ -23,6 +23,7 @@ from rfsearch.measure._average import Average
 from rfsearch.measure._images import ErfImages, gather
 from rfsearch.measure._local import keep_local
 from rfsearch.measure._memory import check_fits, out_of_memory
+from rfsearch.measure._unclipped import unclipped
 from rfsearch.measure.crop import Crop, find_crop
 from rfsearch.measure.initialisation import calibrate, switch_branches_on
 from rfsearch.measure.read import Read, output_map, reader
@@ -80,7 +81,7 @@ class MeasuredERF(ErfMap):
             f"    size {self.size} px, standard error {self.standard_error:.2g} px, "
             f"sigma {self.sigma:.1f} px\n"
             f"    theoretical size {self.theoretical_size:g} px, ratio {self.ratio:.3f}, "
-            f"clipped {self.clipped:.1%}"
+            f"clipped {self.clipped:.1%}{', so the size is too small' if self.clipped > 0 else ''}"
         )
 
     def replknet_area_ratio(self, share: float) -> float:
@@ -102,7 +103,7 @@ class MeasuredERF(ErfMap):
 
 def measure_erf(
     model: Model,
-    input_size: int | tuple[int, int],
+    input_size: int | tuple[int, int] | None = None,
     images: Tensor | str | Path | None = None,
     *,
     in_chans: int | None = None,
@@ -124,7 +125,8 @@ def measure_erf(
 
     Measuring stops by itself: after every 4 images it looks whether the standard error of the ERF
     size is small enough, with a margin as long as the images are few. The input may be smaller
-    than the theoretical receptive field; `clipped` says how much of that lies outside. Where the
+    than the theoretical receptive field; `clipped` says how much of that lies outside, and the
+    ERF comes out too small: by default the size is one that does not clip. Where the
     field takes up at most half of the input and nothing global lies before the unit, only that
     part of the images goes through the network, which costs as much less time and memory; the
     numbers are the same (`rfsearch.measure.crop` says how that is made sure of). Batch statistics
@@ -135,7 +137,9 @@ def measure_erf(
             height, width)`; the name of a timm model; an architecture, whose weights are random;
             or the path of an exported network's folder. Without a method `receptive_fields`, its
             field is traced.
-        input_size: Side or `(height, width)` of the input, in px.
+        input_size: Side or `(height, width)` of the input, in px. `None` means that of `images`;
+            else the one that the model states, or 224, or where these would clip the receptive
+            field one that does not, up to 1024, if the model takes it.
         images: Normalised images `(images, channels, height, width)` of that size, or a folder of
             image files (flat, or one subfolder per class), which are resized, cropped in the
             middle and normalised as timm states for the model. `None` means white noise.
@@ -167,10 +171,12 @@ def measure_erf(
     given = images.shape[1] if isinstance(images, Tensor) and images.ndim == 4 else None
     if in_chans is not None and given not in (None, in_chans):
         raise ValueError(f"`images` must have `in_chans={in_chans}` channels, but have {given}.")
+    if input_size is None and isinstance(images, Tensor):
+        height, width = images.shape[-2:]
+        input_size = (height, width)
     resolved = resolve_model(
         model, input_size, in_chans=in_chans or given, pretrained=pretrained, seed=seed
     )
-    size = resolved.input_size
     module = resolved.copy()
     if local:
         keep_local(module)
@@ -178,6 +184,9 @@ def measure_erf(
         module = module.to(device)
     read = reader(module, layer, level)
     resolved = resolved.over(module)
+    if input_size is None:
+        resolved = unclipped(resolved, lambda at: _unit(at, read, level, layer).unit)
+    size = resolved.input_size
     chosen = gather(resolved, images, num_images, seed)
     like = next(module.parameters(), torch.empty(0))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -33,6 +34,8 @@ _CANDIDATE = (
 )
 _BASELINE = (("baseline", "network", "{}"), *_CANDIDATE[1:])
 _CONTROL = (*_CANDIDATE[:7], ("reason", "does not fit", "{}"))
+#: What comes out too small where the images are smaller than the receptive field.
+_MEASURED = ("erf_init", "erf_trained", "erf_ratio", "erf_ratio_trained")
 _TOP = 10
 _FRONT = 30
 
@@ -74,10 +77,22 @@ def _named(
 
 def _grid(frame: pd.DataFrame, columns: list[tuple[str, str, str]]) -> Grid:
     rows = [
-        ["-" if pd.isna(row[column]) else form.format(row[column]) for column, _, form in columns]
+        [cell(row, column, form) for column, _, form in columns]
         for row in frame.to_dict(orient="records")
     ]
     return Grid([heading for _, heading, _ in columns], rows)
+
+
+def cell(row: Mapping[Any, Any], column: str, form: str) -> str:
+    """A value of a row; an ERF that the images clipped, which is too small, as `>` its number.
+
+    >>> cell({"erf_init": 61.0, "erf_clipped": 0.2}, "erf_init", "{:.0f} px")
+    '>61 px'
+    """
+    if pd.isna(row[column]):
+        return "-"
+    clipped = column in _MEASURED and pd.notna(share := row.get("erf_clipped")) and share > 0
+    return f"{'>' if clipped else ''}{form.format(row[column])}"
 
 
 def effects(summary: StudySummary) -> Grid:

@@ -20,6 +20,7 @@ from rfsearch.analysis.front import front_figure
 from rfsearch.analysis.plots import score_against_erf
 from rfsearch.analysis.savings import STOPS
 from rfsearch.basics.atomic import atomic_file
+from rfsearch.report._tables import cell
 from rfsearch.report._text import about_controls
 from rfsearch.report.summary import StudySummary
 
@@ -90,7 +91,7 @@ def trained_table(frame: pd.DataFrame) -> Table:
     number = number.mask(trained["control"], "control " + number)
     trained = trained.assign(name=trained["baseline"].fillna(number))
     for row in trained.to_dict(orient="records"):
-        table.add_row(*(_cell(row[column], form) for _, column, form in columns))
+        table.add_row(*(cell(row, column, form) for _, column, form in columns))
     return table
 
 
@@ -133,7 +134,3 @@ def gate_summary(frame: pd.DataFrame) -> str:
 def control_lines(study: optuna.Study, frame: pd.DataFrame) -> list[str]:
     """What candidates that do not fit say about the range, if some were trained to show it."""
     return about_controls(StudySummary(study, frame))
-
-
-def _cell(value: object, form: str) -> str:
-    return "-" if pd.isna(value) else form.format(value)  # type: ignore[call-overload]  # scalar

@@ -9,6 +9,7 @@ memory are unknown, so those constraints are 0 octaves, which speaks neither for
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,6 +43,10 @@ class Sized(Protocol):
     @property
     def size(self) -> float:
         """ERF size in px."""
+
+    @property
+    def clipped(self) -> float:
+        """Share of the theoretical receptive field outside of the image; NaN if not known."""
 
 
 class Timed(Protocol):
@@ -125,7 +130,14 @@ def check_erf(
         for level in levels.keys() & measured.keys():
             levels[level]["erf_init"] = size_of(level)
         trial.set_user_attr("levels", json.dumps(levels))
-    worst = _constrain(trial, list(asked.verdicts("measured", size_of)))
+    verdicts = [
+        verdict._replace(clipped=float(measured[verdict.level or asked.names[-1]].clipped))
+        for verdict in asked.verdicts("measured", size_of)
+    ]
+    for verdict in verdicts:
+        if verdict.clipped > 0:
+            warnings.warn(f"Trial {trial.number}: {verdict}.", stacklevel=3)
+    worst = _constrain(trial, verdicts)
     if worst is not None and not worst.passes:
         _set_unknown(trial, later)
         _reject(trial, worst)

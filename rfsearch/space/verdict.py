@@ -32,6 +32,8 @@ class Verdict(NamedTuple):
         allowed: The values that pass.
         level: The output map that it is about, where there are several.
         unserved: Why no output map can be held to the target, if that is so.
+        clipped: Share of the receptive field that an image has cut off. A size that was measured
+            so is too small, by an unknown amount, and is not judged.
     """
 
     gate: str
@@ -39,11 +41,14 @@ class Verdict(NamedTuple):
     allowed: Range
     level: str | None = None
     unserved: str | None = None
+    clipped: float = 0.0
 
     @property
     def octaves(self) -> float:
-        """Violation in octaves; zero or below passes."""
-        return self.allowed.violation(self.size) if self.unserved is None else UNSERVED
+        """Violation in octaves; zero or below passes. Zero of what is not judged."""
+        if self.unserved is not None:
+            return UNSERVED
+        return 0.0 if self.clipped > 0 else self.allowed.violation(self.size)
 
     @property
     def passes(self) -> bool:
@@ -56,6 +61,11 @@ class Verdict(NamedTuple):
         unit = self.allowed.unit
         what = f"{_QUANTITIES[self.gate]} of {self.size:g} {unit}"
         what = f"{self.level}: {what}" if self.level else what
+        if self.clipped > 0:
+            return (
+                f"{what} is not judged, for it is too small: {self.clipped:.0%} of the receptive "
+                "field lies outside of the image that it was measured on"
+            )
         if self.passes:
             return f"{what} is within {self.allowed}"
         if self.size < self.allowed.low:

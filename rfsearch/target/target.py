@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from rfsearch.basics.limits import MAX_INPUT_SIDE
 from rfsearch.basics.ranges import Range
 from rfsearch.network.levels import split_range
 
@@ -78,7 +79,7 @@ class ScaleTarget:
         quiet: Not kept. Whether to leave out the warning that repeats `advice`.
 
     Raises:
-        ValueError: If `0 < min_size <= max_size` does not hold.
+        ValueError: If `0 < min_size <= max_size` does not hold, or no image is as large.
     """
 
     min_size: float
@@ -90,6 +91,11 @@ class ScaleTarget:
             raise ValueError(
                 "`0 < min_size <= max_size` must hold for a target, "
                 f"but got min_size={self.min_size:g} and max_size={self.max_size:g}."
+            )
+        if self.max_size > MAX_INPUT_SIDE:
+            raise ValueError(
+                f"The objects of a target must be {MAX_INPUT_SIDE:,} px large at most, as images "
+                f"are, but got {self.max_size:g} px."
             )
         if not quiet and (advice := self.advice):
             warnings.warn(advice, stacklevel=3)

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from rfsearch.basics.limits import MAX_CHANNELS, check_memory
 from rfsearch.basics.validation import checked_size
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.architecture_file import read_architecture
@@ -57,17 +58,23 @@ class ResolvedModel:
 
     @property
     def module(self) -> nn.Module:
-        """The module itself with its weights, as it was given; made when it is first asked for."""
+        """The module itself with its weights, as it was given; made when it is first asked for.
+
+        Raises:
+            ValueError: If the memory does not hold it.
+        """
+        _check_weights(self._make_skeleton(), self.name)
         return self._make()
 
     def copy(self) -> nn.Module:
         """A copy of the module with its weights, in evaluation mode, without wrappers.
 
         Raises:
-            ValueError: If it cannot be copied.
+            ValueError: If it cannot be copied, or the memory does not hold it twice.
         """
         from rfsearch.trace.copies import copied
 
+        _check_weights(self._make_skeleton(), self.name, " and of its copy", times=2)
         return copied(self.module)
 
     def twin(self) -> nn.Module:
@@ -129,14 +136,15 @@ class ResolvedModel:
 
     def _size_that_runs(self) -> tuple[int, int] | None:
         """A size that the model takes, where it is the size that it does not take."""
-        if self._runs_at(self.input_size):
+        if self.runs_at(self.input_size):
             return None
         stated = _stated_size(self._make_skeleton())
         usual = ((side, side) for side in _USUAL_SIZES)
         sizes = (*([stated] if stated else []), *usual)
-        return next((size for size in sizes if self._runs_at(size)), None)
+        return next((size for size in sizes if self.runs_at(size)), None)
 
-    def _runs_at(self, size: tuple[int, int]) -> bool:
+    def runs_at(self, size: tuple[int, int]) -> bool:
+        """Whether the model takes images of `(height, width)` px."""
         import torch
 
         try:
@@ -183,8 +191,8 @@ def resolve_model(
             takes no images but sequences or volumes.
     """
     size = None if input_size is None else checked_size(input_size)
-    if in_chans is not None and in_chans < 1:
-        raise ValueError(f"`in_chans >= 1` must hold, but got {in_chans}.")
+    if in_chans is not None and not 1 <= in_chans <= MAX_CHANNELS:
+        raise ValueError(f"`1 <= in_chans <= {MAX_CHANNELS:,}` must hold, but got {in_chans}.")
     if pretrained and not isinstance(model, str):
         raise ValueError(
             "`pretrained` must go with the name of a timm model, "
@@ -330,6 +338,15 @@ def _without_weights(make: Callable[[], nn.Module]) -> nn.Module:
 
     with torch.device("meta"):
         return make()
+
+
+def _check_weights(module: nn.Module, name: str, others: str = "", times: int = 1) -> None:
+    """Refuse weights that the memory of this machine does not hold, where they will lie there."""
+    from torch.nn.parameter import is_lazy
+
+    weights = (*module.parameters(), *module.buffers())
+    here = [one for one in weights if one.device.type in ("cpu", "meta") and not is_lazy(one)]
+    check_memory(times * sum(one.nbytes for one in here), f"The weights of {name}{others}")
 
 
 def _stated_size(module: nn.Module) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rfsearch.training._level_maps import Backbone
 
 #: Largest side in px of the images that an ERF is measured on; what lies beyond is clipped.
-LARGEST_ERF_INPUT = 512
+LARGEST_ERF_INPUT = 1024
 
 
 def measure_on(images: Tensor, model: Backbone, level: str, seed: int) -> MeasuredERF:

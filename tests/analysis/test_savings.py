@@ -62,6 +62,13 @@ def test_what_the_pruner_had_spent_is_not_saved() -> None:
     assert gate_savings(frame(trained(10), trained(10), pruned))["saved_seconds"].tolist() == [6]
 
 
+def test_nothing_is_saved_behind_the_last_epoch() -> None:
+    pruned = {"rejected_by": "pruner", "train_seconds": 19.4}
+    known = [trained(seconds) for seconds in (9, 10, 11)]
+    (row,) = gate_savings(frame(*known, pruned)).to_dict(orient="records")
+    assert (row["saved_seconds"], row["saved_low"], row["saved_high"]) == (0, 0, 0)
+
+
 def test_without_a_trained_candidate_nothing_is_known() -> None:
     found = gate_savings(frame({"rejected_by": "theoretical"}))
     assert found["stopped"].tolist() == [1]

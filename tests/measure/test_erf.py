@@ -751,3 +751,53 @@ def test_gpu_measures_the_same() -> None:
     assert next(model.parameters()).device.type == "cpu"
     assert on_gpu.sigma == pytest.approx(on_cpu.sigma, rel=1e-2)
     assert abs(on_gpu.size - on_cpu.size) <= 1
+
+
+# -- the size of the images -------------------------------------------------------------------
+
+
+def blurring(layers: int) -> nn.Module:
+    """Convolutions of 33 taps; the field of the output grows by 32 px with each."""
+    return nn.Sequential(*(nn.Conv2d(1, 1, 33, padding=16) for _ in range(layers)))
+
+
+def test_images_are_by_default_as_large_as_the_field() -> None:
+    measured = measure_erf(blurring(8), num_images=1)
+    assert measured.theoretical_size == 257
+    assert measured.clipped == 0
+    assert 257 <= min(measured.map.shape) <= 257 + 2 * 32
+    assert "too small" not in repr(measured)
+
+
+def test_images_that_hold_the_field_stay_as_they_are() -> None:
+    assert measure_erf(blurring(1), num_images=1).map.shape == (224, 224)
+
+
+def test_a_size_that_is_given_is_taken_and_what_it_clips_is_said() -> None:
+    measured = measure_erf(blurring(8), 128, num_images=1)
+    assert measured.map.shape == (128, 128)
+    assert measured.clipped > 0
+    assert "so the size is too small" in repr(measured)
+
+
+def test_images_that_are_given_say_the_size() -> None:
+    assert measure_erf(blurring(2), images=torch.randn(2, 1, 40, 48)).map.shape == (40, 48)
+
+
+class OfOneSize(nn.Module):
+    """Takes images of 224 px only, of which its units see 257."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = blurring(8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[-1] == 224
+        out: Tensor = self.body(images)
+        return out
+
+
+def test_a_model_that_takes_no_other_size_keeps_its_own() -> None:
+    measured = measure_erf(OfOneSize(), num_images=1)
+    assert measured.map.shape == (224, 224)
+    assert measured.clipped > 0

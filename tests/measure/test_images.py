@@ -45,7 +45,9 @@ def test_tensor_that_is_no_batch(images: torch.Tensor) -> None:
 
 
 def test_no_images() -> None:
-    with pytest.raises(ValueError, match=r"`num_images >= 1` must hold, but got 0\.$"):
+    with pytest.raises(
+        ValueError, match=r"`1 <= num_images <= 10,000,000` must hold, but got 0\.$"
+    ):
         gather(resolve_model(MODEL, (5, 7)), None, 0, seed=0)
 
 

@@ -135,7 +135,7 @@ def test_json_of_an_architecture(tmp_path: Path) -> None:
         (("resnet18", "--seconds", "0"), "`0 < min_seconds <= 3600`"),
         (("resnet18", "--seconds", "inf"), "`0 < min_seconds <= 3600`"),
         (("test_vit", "--input-size", "100"), "test_vit must run at an input of 100x100 px"),
-        (("test_resnet", "--in-chans", "0"), "`in_chans >= 1` must hold"),
+        (("test_resnet", "--in-chans", "0"), "`1 <= in_chans <= 4,096` must hold"),
         (("resnet18", "--batch-size", "0"), "`batch_sizes`"),
         (("resnet18", "--device", "nonsense"), "--device nonsense cannot be used here"),
         (("resnet18", "--input-size", "x"), "--input-size must be"),

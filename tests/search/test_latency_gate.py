@@ -36,6 +36,7 @@ class Timing(NamedTuple):
 
 class ERF(NamedTuple):
     size: float
+    clipped: float = 0.0
 
 
 def new_trial() -> optuna.Trial:

@@ -28,8 +28,8 @@ def both(low: float, high: float, **others: Any) -> RFConstraint:
     return RFConstraint(theoretical=(low, high), effective=(low, high), **others)
 
 
-def sized(size: float) -> SimpleNamespace:
-    return SimpleNamespace(size=size)
+def sized(size: float, clipped: float = 0.0) -> SimpleNamespace:
+    return SimpleNamespace(size=size, clipped=clipped)
 
 
 def run(
@@ -229,6 +229,20 @@ def test_candidate_that_the_measurement_rejects(
     assert trial.user_attrs["erf_init"] == measured
     assert set(trial.constraints) == {TRF, EXPECTED, MEASURED}
     assert trial.constraints[MEASURED] == octaves
+
+
+@pytest.mark.parametrize("size", [1, 21, 1000])
+def test_what_the_image_clipped_is_not_judged(size: float) -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    constraint = both(16, 64)
+    constraint.check(trial, SMALL)
+    with pytest.warns(UserWarning, match="is not judged, for it is too small: 40% of the recep"):
+        constraint.check_measured(trial, sized(size, clipped=0.4))
+    # It speaks neither for the candidate nor against it.
+    assert trial.constraints["erf_measured_octaves"] == 0
+    assert trial.user_attrs["erf_init"] == size
+    assert "rejected_by" not in trial.user_attrs
 
 
 def test_measured_gate_off_only_logs() -> None:

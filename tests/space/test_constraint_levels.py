@@ -35,7 +35,9 @@ def run(constraint: RFConstraint, measured: dict[str, float] | None = None) -> F
     def objective(trial: optuna.Trial) -> float:
         constraint.check(trial, PYRAMID)
         if measured is not None:
-            sizes = {level: SimpleNamespace(size=size) for level, size in measured.items()}
+            sizes = {
+                level: SimpleNamespace(size=size, clipped=0.0) for level, size in measured.items()
+            }
             constraint.check_measured(trial, sizes)
         return 1.0
 
@@ -134,7 +136,7 @@ def test_a_level_that_was_not_measured() -> None:
     constraint = RFConstraint(FITTING)
     constraint.check(trial, PYRAMID)
     with pytest.raises(ValueError, match="must hold the measured ERF of P4, by its level"):
-        constraint.check_measured(trial, SimpleNamespace(size=70))
+        constraint.check_measured(trial, SimpleNamespace(size=70, clipped=0.0))
 
 
 def test_given_bounds_hold_for_every_level() -> None:

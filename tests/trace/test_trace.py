@@ -479,7 +479,7 @@ def test_bad_input_size(size: Any) -> None:
 
 
 def test_bad_number_of_channels() -> None:
-    with pytest.raises(ValueError, match="`in_chans >= 1` must hold, but got 0"):
+    with pytest.raises(ValueError, match="`1 <= in_chans <= 4,096` must hold, but got 0"):
         trace_receptive_field(conv(3), 32, in_chans=0)
 
 

@@ -162,7 +162,7 @@ def test_the_input_covers_the_receptive_field(arch: Architecture) -> None:
 
 
 def test_a_receptive_field_larger_than_the_largest_input_is_clipped() -> None:
-    stage = stage_dict(width=4, kernels=(7,) * 6, dilation=16)
+    stage = stage_dict(width=4, kernels=(7,) * 11, dilation=16)
     arch = architecture(stage, width=4)
     assert arch.receptive_field().size > LARGEST_ERF_INPUT
     of = task(num_erf_images=1)
