@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import nullcontext
 from types import FrameType
 from typing import Any
 
@@ -31,12 +32,13 @@ from rfsearch.cli.worker import worker
 class _Commands(TyperGroup):
     """All commands; what is wrong with how any of them is called is one line."""
 
-    def make_context(self, info_name: str | None, args: list[str], **options: Any) -> Any:
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
         """Read the options that stand before the command."""
-        if not args:  # It is no mistake to ask for help so.
-            return super().make_context(info_name, args, **options)
-        with refusals():
-            return super().make_context(info_name, args, **options)
+        # It is no mistake to ask for help by giving nothing.
+        with refusals() if args else nullcontext():
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
