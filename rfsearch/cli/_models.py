@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rfsearch.diagnosis.layer_field import LayerField
+    from rfsearch.models.resolved import ResolvedModel
     from rfsearch.target.target import ScaleTarget
-    from rfsearch.trace.resolved import ResolvedModel
 
 MODEL_HELP = (
     "A timm model's name, an architecture's JSON file, or a folder of `rfsearch export` or "
@@ -45,7 +45,7 @@ def load_model(
         ValueError: If there is no such model, or it does not take that input.
     """
     size = parse_size(input_size) if input_size is not None else None
-    from rfsearch.trace.resolved import resolve_model
+    from rfsearch.models.resolved import resolve_model
 
     path = Path(name)
     is_folder = path.is_dir() and not _is_timm_name(name)
@@ -56,7 +56,7 @@ def load_model(
 
 
 def _is_timm_name(name: str) -> bool:
-    from rfsearch.trace.timm_models import is_known
+    from rfsearch.models.timm_models import is_known
 
     return is_known(name)
 

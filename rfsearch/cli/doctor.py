@@ -25,8 +25,8 @@ from rfsearch.cli._models import (
 if TYPE_CHECKING:
     from rfsearch.diagnosis.findings import Finding
     from rfsearch.diagnosis.network_fields import NetworkFields
+    from rfsearch.models.resolved import ResolvedModel
     from rfsearch.target.target import ScaleTarget
-    from rfsearch.trace.resolved import ResolvedModel
 
 _WIDEST_LINE = 100
 

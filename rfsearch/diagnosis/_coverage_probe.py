@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rfsearch.trace.copies import copied
+from rfsearch.models.copies import copied
 from rfsearch.trace.layers import named_tensors
 
 if TYPE_CHECKING:

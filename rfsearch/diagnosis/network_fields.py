@@ -14,7 +14,7 @@ from rfsearch.diagnosis.layer_field import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rfsearch.trace.resolved import ResolvedModel
+    from rfsearch.models.resolved import ResolvedModel
 
 
 @dataclass(frozen=True)

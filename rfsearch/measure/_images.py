@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rfsearch.basics.limits import MAX_AMOUNT
 from rfsearch.measure.image_files import read_folder
-from rfsearch.trace.resolved import ResolvedModel
+from rfsearch.models.resolved import ResolvedModel
 
 #: Pixels in one pass through the network, to bound the memory.
 _PIXELS_PER_PASS = 2**20

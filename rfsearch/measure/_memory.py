@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rfsearch.measure.read import Read
-    from rfsearch.trace.resolved import ResolvedModel
+    from rfsearch.models.resolved import ResolvedModel
 
 #: Fewer pixels than this in a pass are not worth an estimate.
 _FEW_PIXELS = 2**21

@@ -26,7 +26,7 @@ from rfsearch.measure.unit import Place, Unit, traced_unit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rfsearch.trace.resolved import ResolvedModel
+    from rfsearch.models.resolved import ResolvedModel
 
 #: A crop with more than this share of the image's area does not pay for its proofs.
 _LARGEST_SHARE = 0.5

@@ -28,7 +28,7 @@ from rfsearch.measure.crop import Crop, find_crop
 from rfsearch.measure.initialisation import calibrate, switch_branches_on
 from rfsearch.measure.read import Read, output_map, reader
 from rfsearch.measure.unit import Unit, UntracedUnit, find_unit, untraced_unit
-from rfsearch.trace.resolved import Model, ResolvedModel, resolve_model
+from rfsearch.models.resolved import Model, ResolvedModel, resolve_model
 from rfsearch.trace.trace import UntracedError
 
 if TYPE_CHECKING:

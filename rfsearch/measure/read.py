@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from torch import Tensor, nn
 
+from rfsearch.models.timm_models import nearest
 from rfsearch.trace.layers import named_tensors
-from rfsearch.trace.timm_models import nearest
 
 #: Runs a module on images and returns the tensor to look at.
 Read = Callable[[nn.Module, Tensor], Tensor]

@@ -15,8 +15,8 @@ from rfsearch.field.erf_map import Center
 from rfsearch.field.receptive_field import ReceptiveField
 from rfsearch.field.unit_grid import Interval
 from rfsearch.measure.read import NoMapError, Read
+from rfsearch.models.resolved import ResolvedModel
 from rfsearch.trace.call import dependence_of
-from rfsearch.trace.resolved import ResolvedModel
 from rfsearch.trace.result import TracedMap, TracedModel
 from rfsearch.trace.trace import trace_receptive_field
 

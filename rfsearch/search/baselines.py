@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rfsearch.search.references import Network, enqueue_references
 from rfsearch.space.trial_attributes import BASELINE
-from rfsearch.trace.timm_network import TimmNetwork
+from rfsearch.training.timm_network import TimmNetwork
 
 if TYPE_CHECKING:
     import optuna

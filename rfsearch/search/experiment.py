@@ -15,6 +15,7 @@ from rfsearch.data.config import DataConfig
 from rfsearch.data.datasets import TaskData
 from rfsearch.data.device_images import bytes_per_activation
 from rfsearch.data.device_memory import device_memory, fewest_images
+from rfsearch.models.timm_models import check_name
 from rfsearch.search._baseline_names import baseline_names
 from rfsearch.search.controls import check_controls
 from rfsearch.search.objectives import ObjectiveName, check_objectives
@@ -23,7 +24,6 @@ from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.remedies import require_feasible
 from rfsearch.space.space import SearchSpace
 from rfsearch.target.target import ScaleTarget
-from rfsearch.trace.timm_models import check_name
 from rfsearch.training.config import TrainingConfig
 from rfsearch.training.task import Task
 from rfsearch.training.tasks import task_for

@@ -1,9 +1,8 @@
 """What any `nn.Module` sees: theoretical receptive fields by following its operations.
 
 In goes a module or a name of timm's; out come the interval, stride and layers of each output.
-`resolved` is the door: whatever a model was given as becomes one `ResolvedModel` there. Start at
-`trace`; `_operations` is the table of operations that can be followed, each with its handler.
-`probe` is the slow and independent way, with NaN.
+Start at `trace`; `_operations` is the table of operations that can be followed, each with its
+handler. `probe` is the slow and independent way, with NaN.
 
 Public names: `trace_receptive_field`, `TracedModel`, `TracedMap`, `probe_receptive_field`.
 """

@@ -12,11 +12,11 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from rfsearch.field.unit_grid import PIXELS
+from rfsearch.models.resolved import Model, resolve_model
 from rfsearch.trace._layout import Factor, Source, Span
 from rfsearch.trace._mode import TracingMode, refuse_stale_views, tracing
 from rfsearch.trace.call import Axis, Dependence, Record, attach, dependence_of
 from rfsearch.trace.layers import Layers, named_tensors
-from rfsearch.trace.resolved import Model, resolve_model
 from rfsearch.trace.result import TracedMap, TracedModel, traced_maps
 
 

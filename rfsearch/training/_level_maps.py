@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rfsearch.network.model import SearchedNetwork
-    from rfsearch.trace.timm_network import TimmNetwork
+    from rfsearch.training.timm_network import TimmNetwork
 
     #: What tasks put their heads on.
     Backbone: TypeAlias = SearchedNetwork | TimmNetwork

@@ -15,10 +15,10 @@ from rfsearch.data.device_images import Normalizer, bytes_per_activation
 from rfsearch.data.streamed_images import images_on
 from rfsearch.network.model import build_model
 from rfsearch.network.network_folder import CLASSIFICATION
-from rfsearch.trace.timm_network import TimmNetwork
 from rfsearch.training.config import TrainingConfig
 from rfsearch.training.loop import TrainingResult, train
 from rfsearch.training.task_erf import measure_on
+from rfsearch.training.timm_network import TimmNetwork
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -144,7 +144,7 @@ def test_numbers_that_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     def create(name: str, **_: object) -> nn.Module:
         return Unfollowed(3, 1, 3)
 
-    monkeypatch.setattr("rfsearch.trace.timm_models.create_model", create)
+    monkeypatch.setattr("rfsearch.models.timm_models.create_model", create)
     arguments = ("test_resnet", "--input-size", "16", "--num-images", "1")
     assert "theoretical RF  not known: The operation is not known" in invoke(*arguments).stdout
     data = json.loads(invoke(*arguments, "--json").stdout)

@@ -158,7 +158,7 @@ def test_an_output_that_cannot_be_followed(monkeypatch: pytest.MonkeyPatch) -> N
     def create(name: str, **_: object) -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 1, 3), Unfollowed())
 
-    monkeypatch.setattr("rfsearch.trace.timm_models.create_model", create)
+    monkeypatch.setattr("rfsearch.models.timm_models.create_model", create)
     with pytest.warns(UserWarning, match="`output` could not be followed: The operation is not"):
         result = rfsearch("rf", "test_resnet", "--json")
     data = json.loads(result.stdout)

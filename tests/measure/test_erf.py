@@ -588,7 +588,7 @@ def test_pretrained_weights_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
         asked.append((name, pretrained))
         return flat_convolution(3)
 
-    monkeypatch.setattr("rfsearch.trace.timm_models.create_model", create)
+    monkeypatch.setattr("rfsearch.models.timm_models.create_model", create)
     erf = measure_erf("resnet18", 9, pretrained=True)
     assert (erf.size, erf.weights) == (3, "pretrained")
     # Once without data, to see what it takes in.

@@ -12,8 +12,8 @@ from rfsearch.field.unit_grid import Interval
 from rfsearch.measure.erf import measure_erf
 from rfsearch.measure.read import reader
 from rfsearch.measure.unit import Unit, find_unit
+from rfsearch.models.resolved import resolve_model
 from rfsearch.network.model import build_model
-from rfsearch.trace.resolved import resolve_model
 
 
 def unit_of(model: nn.Module, size: int | tuple[int, int], layer: str | None = None) -> Unit:

@@ -24,7 +24,7 @@ from rfsearch.search.stopping import is_finished, num_trained
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace, shipped_spaces
 from rfsearch.storage.recovery import end_lost
-from rfsearch.trace.timm_network import TimmNetwork
+from rfsearch.training.timm_network import TimmNetwork
 from rfsearch.workers.worker import Worker
 
 #: Small ones of timm.

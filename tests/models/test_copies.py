@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from rfsearch.measure.erf import measure_erf
 from rfsearch.measure.latency import measure_latency
-from rfsearch.trace.copies import copied, unwrapped, without_data
+from rfsearch.models.copies import copied, unwrapped, without_data
 from rfsearch.trace.trace import trace_receptive_field
 
 KEPT: dict[str, Any] = {}

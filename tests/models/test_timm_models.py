@@ -7,7 +7,7 @@ import pytest
 import timm
 from torch import nn
 
-from rfsearch.trace.timm_models import create_model
+from rfsearch.models.timm_models import create_model
 
 
 def test_known_name() -> None:

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from helpers import architecture
 from torch import Tensor, nn
 
+from rfsearch.models.resolved import resolve_model
 from rfsearch.network.network_folder import load_network
-from rfsearch.trace.resolved import resolve_model
 from rfsearch.trace.trace import trace_receptive_field
 
 
@@ -125,7 +125,7 @@ def test_a_timm_model_is_made_when_it_is_needed(monkeypatch: pytest.MonkeyPatch)
         made.append(str(torch.get_default_device()))
         return timm.create_model(name, **options)
 
-    monkeypatch.setattr("rfsearch.trace.timm_models.create_model", create)
+    monkeypatch.setattr("rfsearch.models.timm_models.create_model", create)
     resolved = resolve_model("test_resnet", 64)
     trace_receptive_field(resolved, 64)
     assert made == ["meta"]

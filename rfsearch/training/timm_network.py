@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rfsearch.field.cost import Cost, FeatureMap
-from rfsearch.trace.timm_models import create_model
+from rfsearch.models.timm_models import create_model
 from rfsearch.trace.trace import trace_receptive_field
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from rfsearch.network.architecture_file import read_architecture
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from rfsearch.trace._first_layer import Forward
+    from rfsearch.models._first_layer import Forward
 
 #: In px, of a model that does not say what it is made for.
 DEFAULT_SIZE = 224
@@ -72,7 +72,7 @@ class ResolvedModel:
         Raises:
             ValueError: If it cannot be copied, or the memory does not hold it twice.
         """
-        from rfsearch.trace.copies import copied
+        from rfsearch.models.copies import copied
 
         _check_weights(self._make_skeleton(), self.name, " and of its copy", times=2)
         return copied(self.module)
@@ -83,13 +83,13 @@ class ResolvedModel:
         Raises:
             ValueError: If it cannot be copied.
         """
-        from rfsearch.trace.copies import without_data
+        from rfsearch.models.copies import without_data
 
         return without_data(self._make_skeleton())
 
     def images_without_data(self, twin: nn.Module) -> Tensor:
         """One image `(1, in_chans, height, width)` on the meta device, for a copy without data."""
-        from rfsearch.trace._first_layer import images_without_data
+        from rfsearch.models._first_layer import images_without_data
 
         return images_without_data(twin, self.in_chans, self.input_size)
 
@@ -233,8 +233,8 @@ def _again(
 def _of_module(
     model: nn.Module, size: tuple[int, int] | None, in_chans: int | None, forward: Forward | None
 ) -> ResolvedModel:
-    from rfsearch.trace._first_layer import TakenIn, taken_in
-    from rfsearch.trace.copies import unwrapped, without_data
+    from rfsearch.models._first_layer import TakenIn, taken_in
+    from rfsearch.models.copies import unwrapped, without_data
 
     module = unwrapped(model)
     size = size or _stated_size(module) or (DEFAULT_SIZE, DEFAULT_SIZE)
@@ -261,9 +261,9 @@ def _of_timm(
     seed: int,
     forward: Forward | None,
 ) -> ResolvedModel:
-    from rfsearch.trace._first_layer import taken_in
-    from rfsearch.trace.copies import without_data
-    from rfsearch.trace.timm_models import create_model, seeded
+    from rfsearch.models._first_layer import taken_in
+    from rfsearch.models.copies import without_data
+    from rfsearch.models.timm_models import create_model, seeded
 
     options: dict[str, Any] = {} if in_chans is None else {"in_chans": in_chans}
     skeleton = _without_weights(lambda: create_model(name, **options))
@@ -297,7 +297,7 @@ def _of_architecture(
         return build_model(architecture, channels, num_classes)
 
     def build_with_weights() -> nn.Module:
-        from rfsearch.trace.timm_models import seeded
+        from rfsearch.models.timm_models import seeded
 
         return seeded(build, seed)
 
