@@ -5,23 +5,6 @@ from __future__ import annotations
 DEVICE_HELP = "cpu, cuda, ...: by default CUDA where there is a device."
 
 
-def check_device(device: str | None) -> None:
-    """Refuse a device that is not here.
-
-    Raises:
-        ValueError: If torch cannot use it; it says why.
-    """
-    import torch
-
-    if device is None:
-        return
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--device {device} cannot be used here ({reason}).") from None
-
-
 def chosen_device(device: str | None) -> str:
     """The device of `--device`, or CUDA where there is one, else the CPU.
 
@@ -30,5 +13,7 @@ def chosen_device(device: str | None) -> str:
     """
     import torch
 
+    from rfsearch.measure.device import check_device
+
     check_device(device)
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")

@@ -46,7 +46,7 @@ def erf(
     ] = 0.01,
     pretrained: Annotated[bool, typer.Option(help="Use the model's published weights.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, noise and signs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights, noise and signs.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Draw the map into this PNG file.")] = None,
 ) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from rfsearch.cli._device import check_device
 from rfsearch.cli._errors import as_bugs, user_mistakes
 from rfsearch.cli._search import (
     DeviceOption,
@@ -63,6 +62,7 @@ def run(
     with user_mistakes():
         import optuna
 
+        from rfsearch.measure.device import check_device
         from rfsearch.search.experiment import Experiment
         from rfsearch.search.study import exclusive, open_study
         from rfsearch.workers.devices import workers_for

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rfsearch.cli._device import check_device
 from rfsearch.cli._errors import as_bugs, user_mistakes
 from rfsearch.cli._search import (
     DeviceOption,
@@ -50,6 +49,7 @@ def worker(
     with user_mistakes(), ExitStack() as until_the_end:
         import optuna
 
+        from rfsearch.measure.device import check_device
         from rfsearch.search.experiment import Experiment
         from rfsearch.search.study import open_study, together
         from rfsearch.storage.retrying_storage import PATIENCE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rfsearch.measure.unit import Unit
-    from rfsearch.trace.resolved import ResolvedModel
+    from rfsearch.models.resolved import ResolvedModel
 
 #: Largest side that is chosen, in px: beyond, measuring would take minutes.
 LARGEST_SIDE = 1024

@@ -25,6 +25,7 @@ from rfsearch.measure._local import keep_local
 from rfsearch.measure._memory import check_fits, out_of_memory
 from rfsearch.measure._unclipped import unclipped
 from rfsearch.measure.crop import Crop, find_crop
+from rfsearch.measure.device import check_device
 from rfsearch.measure.initialisation import calibrate, switch_branches_on
 from rfsearch.measure.read import Read, output_map, reader
 from rfsearch.measure.unit import Unit, UntracedUnit, find_unit, untraced_unit
@@ -181,6 +182,7 @@ def measure_erf(
     if local:
         keep_local(module)
     if device is not None:
+        check_device(device)
         module = module.to(device)
     read = reader(module, layer, level)
     resolved = resolved.over(module)

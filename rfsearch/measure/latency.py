@@ -12,6 +12,7 @@ import torch
 from rfsearch.basics.limits import MAX_BATCH_SIZE, MAX_TIMED_SECONDS
 from rfsearch.measure._memory import check_fits, out_of_memory
 from rfsearch.models.resolved import Model, ResolvedModel, resolve_model
+from rfsearch.measure.device import check_device
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -118,6 +119,7 @@ def measure_latency(
         raise ValueError(
             f"`0 < min_seconds <= {MAX_TIMED_SECONDS}` must hold, but got {min_seconds}."
         )
+    check_device(device)
     resolved = resolve_model(model, input_size, in_chans=in_chans, num_classes=1000)
     module = resolved.module
     with _ready(module, device) as like, _current(like.device), torch.inference_mode():

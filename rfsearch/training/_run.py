@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import random
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from timm.optim import create_optimizer_v2, get_optimizer_class
-from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 
 from rfsearch.data.device_images import network_format
 from rfsearch.data.device_memory import Gradients, Learnable
 from rfsearch.training._batches import TrainingBatches
+from rfsearch.training._optimizers import (
+    TICKS,
+    make_optimizer,
+    make_scheduler,
+    without_compiling,
+)
 from rfsearch.training.checkpoints import Epoch, TrainingProgress, TrainingState, weights_of
 
 if TYPE_CHECKING:
@@ -27,9 +30,6 @@ if TYPE_CHECKING:
     from rfsearch.data.augmentation import Batch, Examples
     from rfsearch.training.config import TrainingConfig
     from rfsearch.training.scores import Scores
-
-#: Steps of the learning-rate schedule; a budget in seconds has no number of updates of its own.
-_TICKS = 10_000
 
 
 class Trainable(Learnable, Protocol):
@@ -64,14 +64,8 @@ class Run:
         self.start = time.perf_counter()
         self.task, self.config, self.device = task, task.training, task.training_device
         model.to(self.device).to(memory_format=network_format(model, self.device))
-        optimizer = create_optimizer_v2(
-            model,
-            opt=self.config.optimizer,
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-            **_fused(self.config.optimizer, self.device),
-        )
-        self.scheduler = _scheduler(optimizer, self.config)
+        optimizer = make_optimizer(model, self.config, self.device)
+        self.scheduler = make_scheduler(optimizer, self.config)
         self.batches = TrainingBatches(task.num_images, self.config, self.device)
         self.gradients = Gradients(task)
         decay = self.config.ema_decay
@@ -112,10 +106,11 @@ class Run:
         with _seeded(self.batches.seed(number), self.device):
             for batch in self.task.load(self.batches.epoch(number)):
                 if self.scheduler is not None:
-                    self.scheduler.step_update(round(self.share * _TICKS))
+                    self.scheduler.step_update(round(self.share * TICKS))
                 optimizer.zero_grad()
                 total += self.gradients.add(model, self.task.examples(batch))
-                optimizer.step()
+                with without_compiling():
+                    optimizer.step()
                 self.share = self.batches.progress(self.seconds)
                 if self.average is not None:
                     self.average.update(model, step=self.batches.updates)
@@ -157,19 +152,6 @@ def best_of(history: tuple[Epoch, ...]) -> Epoch:
     return max(history, key=lambda one: one.score)
 
 
-def _scheduler(optimizer: torch.optim.Optimizer, config: TrainingConfig) -> Any:
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched=config.scheduler,
-        num_epochs=100,
-        updates_per_epoch=_TICKS // 100,
-        warmup_epochs=round(100 * config.warmup),
-        warmup_lr=config.learning_rate / 100,
-        step_on_epochs=False,
-    )
-    return scheduler
-
-
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Random numbers from this seed inside, and those of before afterwards."""
@@ -189,11 +171,3 @@ def _evaluate(model: nn.Module, task: Trainable) -> Scores:
     model.eval()
     with torch.inference_mode():
         return task.evaluate(model)
-
-
-def _fused(optimizer: str, device: torch.device) -> dict[str, Any]:
-    """On CUDA, one kernel for all weights where the optimiser has one."""
-    kind = get_optimizer_class(optimizer, bind_defaults=False)
-    if device.type == "cuda" and "fused" in inspect.signature(kind).parameters:
-        return {"fused": True}
-    return {}

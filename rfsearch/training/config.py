@@ -12,7 +12,9 @@ from rfsearch.basics.validation import FrozenData
 from rfsearch.network.network_folder import CLASSIFICATION
 
 Share = Annotated[float, Field(ge=0, le=1, strict=False)]
-NotNegative = Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=1e6, strict=False, allow_inf_nan=False)]
+#: Times the largest weight decay, it does not overflow in float32.
+LearningRate = Annotated[float, Field(gt=0, le=1e30, strict=False)]
 BelowOne = Annotated[float, Field(ge=0, lt=1, strict=False)]
 
 
@@ -29,7 +31,7 @@ class TrainingConfig(FrozenData):
         optimizer: A name known to `timm.optim.create_optimizer_v2`.
         learning_rate: Highest learning rate.
         weight_decay: Of the weights; normalisation and biases have none.
-        scheduler: A name known to `timm.scheduler.create_scheduler_v2`.
+        scheduler: A name known to `timm.scheduler.create_scheduler_v2`, but not `"plateau"`.
         warmup: Share of the budget over which the learning rate rises to its highest.
         ema_decay: Decay of averaged weights per update, approached as the training goes on: they
             are what is judged and kept. 0 is off.
@@ -59,7 +61,7 @@ class TrainingConfig(FrozenData):
     seconds: Seconds | None = None
     batch_size: BatchSize = 64
     optimizer: str = "adamw"
-    learning_rate: Annotated[float, Field(gt=0, strict=False)] = 0.008
+    learning_rate: LearningRate = 0.008
     weight_decay: NotNegative = 0.01
     scheduler: str = "cosine"
     warmup: BelowOne = 0.2

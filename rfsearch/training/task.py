@@ -13,8 +13,10 @@ import torch
 from rfsearch.data.datasets import TaskData
 from rfsearch.data.device_images import Normalizer, bytes_per_activation
 from rfsearch.data.streamed_images import images_on
+from rfsearch.measure.device import check_device
 from rfsearch.network.model import build_model
 from rfsearch.network.network_folder import CLASSIFICATION
+from rfsearch.training._optimizers import check_names
 from rfsearch.training.config import TrainingConfig
 from rfsearch.training.loop import TrainingResult, train
 from rfsearch.training.task_erf import measure_on
@@ -80,6 +82,8 @@ class Task(ABC):
     head: ClassVar[Head]
 
     def __post_init__(self) -> None:
+        check_device(self.device)
+        check_names(self.training, self.training_device)
         if self.name != CLASSIFICATION:
             self.training.refuse_classifier_options(self.name)
         shift, side = self.training.max_shift, min(self.input_size)

@@ -195,7 +195,7 @@ def test_run_with_a_target_that_no_candidate_meets(folder: Path) -> None:
 @pytest.mark.parametrize("device", ["toaster", "cuda:99"])
 def test_run_with_an_unknown_device(folder: Path, device: str) -> None:
     line = refusal(rfsearch("run", folder, "--device", device))
-    assert f"--device {device} cannot be used here" in line
+    assert f"The device {device!r} cannot be used here" in line
 
 
 def test_run_with_the_database_of_another_experiment(folder: Path) -> None:

@@ -137,7 +137,7 @@ def test_json_of_an_architecture(tmp_path: Path) -> None:
         (("test_vit", "--input-size", "100"), "test_vit must run at an input of 100x100 px"),
         (("test_resnet", "--in-chans", "0"), "`1 <= in_chans <= 4,096` must hold"),
         (("resnet18", "--batch-size", "0"), "`batch_sizes`"),
-        (("resnet18", "--device", "nonsense"), "--device nonsense cannot be used here"),
+        (("resnet18", "--device", "nonsense"), "The device 'nonsense' cannot be used here"),
         (("resnet18", "--input-size", "x"), "--input-size must be"),
         (("resnet19",), "`model` must be a name that timm knows"),
         (("missing.json",), "missing.json: cannot be read"),

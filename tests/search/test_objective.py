@@ -397,7 +397,7 @@ def test_an_image_too_small_for_a_candidate_fails_and_the_study_goes_on() -> Non
 
 
 def test_a_loss_that_is_not_finite_fails_and_the_study_goes_on() -> None:
-    task = real_task(optimizer="sgd", learning_rate=1e38, warmup=0.0, epochs=2)
+    task = real_task(optimizer="sgd", learning_rate=1e30, warmup=0.0, epochs=2)
     trials = search(task, FITS, TOO_SMALL)
     assert states(trials) == ["FAIL", "PRUNED"]
     attrs = trials[0].user_attrs
@@ -409,7 +409,7 @@ def test_a_loss_that_is_not_finite_fails_and_the_study_goes_on() -> None:
 
 def test_a_network_that_training_has_killed_fails_and_the_study_goes_on() -> None:
     # The loss of the only update is finite; the weights after it are not.
-    task = real_task(optimizer="sgd", learning_rate=1e38, warmup=0.0, batch_size=64)
+    task = real_task(optimizer="sgd", learning_rate=1e30, warmup=0.0, batch_size=64)
     trials = search(task, FITS, TOO_SMALL)
     assert states(trials) == ["FAIL", "PRUNED"]
     attrs = trials[0].user_attrs
