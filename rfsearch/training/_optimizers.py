@@ -88,7 +88,8 @@ def _try(key: str, name: str, known: Any, run: Callable[[], Any]) -> None:
     if name in known:
         try:
             with warnings.catch_warnings(action="ignore"):
-                return run()
+                run()
+            return
         except Exception as error:  # Whatever an optimiser of another package raises.
             reason = next(iter(str(error).splitlines()), type(error).__name__)
     raise ValueError(
