@@ -27,6 +27,8 @@ from .data.tiles import Tiling as Tiling
 from .diagnosis.diagnosis import diagnose as diagnose
 from .diagnosis.findings import Finding as Finding
 from .diagnosis.typed_layers import layer_table as layer_table
+from .feasible.fold import Fold as Fold
+from .feasible.sampler import FeasibleSampler as FeasibleSampler
 from .field.expected_erf import ExpectedERF as ExpectedERF
 from .field.receptive_field import ReceptiveField as ReceptiveField
 from .field.receptive_field import stack as stack

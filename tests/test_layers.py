@@ -15,13 +15,15 @@ import rfsearch
 
 #: Bottom to top. A room may import from those above it in this list.
 ROOMS = (
-    "basics", "field", "network", "models", "trace", "target", "measure", "space", "diagnosis",
-    "data", "training", "storage", "search", "workers", "analysis", "report", "export", "cli",
+    "basics", "feasible", "field", "network", "models", "trace", "target", "measure", "space",
+    "diagnosis", "data", "training", "storage", "search", "workers", "analysis", "report",
+    "export", "cli",
 )  # fmt: skip
 RANK = {room: rank for rank, room in enumerate(ROOMS)}
 #: Arithmetic and data, and the modules in these rooms that are neither.
 LIGHT = {
     "basics": set(),
+    "feasible": {"sampler"},
     "field": set(),
     "network": {"_builders", "_model_necks", "model", "network_folder", "timm_entry"},
     "target": {"report", "scale_plot"},

@@ -11,7 +11,7 @@ from rfsearch.analysis.erf_effect import candidates
 from rfsearch.analysis.front import cost_label
 from rfsearch.analysis.savings import gate_savings
 from rfsearch.analysis.statistics import difference_of_means
-from rfsearch.space.feasible import wilson_interval
+from rfsearch.feasible.path_set import wilson_interval
 from rfsearch.space.trial_attributes import CONTROLS, GRIDDING, LARGER, SMALLER
 
 if TYPE_CHECKING:

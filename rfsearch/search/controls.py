@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import optuna
 
+from rfsearch.feasible.path_set import NoneFoundError
 from rfsearch.search.references import Network, enqueue_references, references
 from rfsearch.space.constraint import RFConstraint
-from rfsearch.space.feasible import NoneFoundError
 from rfsearch.space.trial_attributes import CONTROL, CONTROLS, GRIDDING, LARGER, SMALLER
 
 if TYPE_CHECKING:

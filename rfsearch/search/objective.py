@@ -16,6 +16,7 @@ from rfsearch.basics.limits import check_memory
 from rfsearch.data.device_memory import free_memory
 from rfsearch.data.loading_errors import LoadingError
 from rfsearch.diagnosis.diagnosis import diagnose_architecture
+from rfsearch.feasible.choices import NotOfferedError
 from rfsearch.measure.latency import time_one_image
 from rfsearch.search._environment import environment_of
 from rfsearch.search._measurements import SCORES, fail, log_levels, log_result
@@ -32,7 +33,6 @@ from rfsearch.search.objectives import (
 from rfsearch.search.references import run_reference
 from rfsearch.search.rejection import end_rejected
 from rfsearch.search.rungs import RungsOfCandidates, is_stopped
-from rfsearch.space.candidates import NotOfferedError
 from rfsearch.space.trial_attributes import (
     BASELINE,
     BATCH_HALVED,

@@ -14,14 +14,15 @@ from rfsearch.network.block_parts import BlockShape, downsampling
 from rfsearch.network.blocks import KINDS
 
 if TYPE_CHECKING:
+    from rfsearch.feasible.choices import Params
     from rfsearch.field.expression import Node
     from rfsearch.network.stages import Block, Stage
     from rfsearch.network.stems import Stem
+    from rfsearch.space._candidates import Candidates
     from rfsearch.space._stage_heads import Head
-    from rfsearch.space.candidates import Candidates
     from rfsearch.space.choices import BlockGroup, StageChoices
     from rfsearch.space.neck_choices import NeckChoices
-    from rfsearch.space.stem_choices import Params, StemChoices
+    from rfsearch.space.stem_choices import StemChoices
 
 
 class OpenStage(NamedTuple):

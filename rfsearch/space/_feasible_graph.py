@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rfsearch.feasible.layered_graph import Graph, Layer, pruned, unique_rows
 from rfsearch.network.readings import BYTES_PER_PARAMETER
 from rfsearch.space._decisions import decisions
 from rfsearch.space._effects import Effect, Effects, Situation
-from rfsearch.space._layered_graph import Graph, Layer, pruned, unique_rows
 from rfsearch.space._limits import Limits, binding, limits_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rfsearch.feasible.layered_graph import Integers
+    from rfsearch.space._candidates import Candidates
     from rfsearch.space._decisions import Decision, OpenStage
-    from rfsearch.space._layered_graph import Integers
-    from rfsearch.space.candidates import Candidates
     from rfsearch.space.constraint import RFConstraint
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from rfsearch.space.candidates import Candidates
+    from rfsearch.space._candidates import Candidates
     from rfsearch.space.constraint import RFConstraint
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from rfsearch.network.blocks import KINDS
 
 if TYPE_CHECKING:
+    from rfsearch.feasible.choices import Params
     from rfsearch.network.stages import BlockKind, Context, Downsampling
-    from rfsearch.space.stem_choices import Params
 
 
 class Head(NamedTuple):

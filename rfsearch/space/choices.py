@@ -17,6 +17,7 @@ from pydantic import PlainValidator, model_validator
 
 from rfsearch.basics.limits import check_combinations
 from rfsearch.basics.validation import FrozenData
+from rfsearch.feasible.choices import Params
 from rfsearch.network.blocks import KINDS
 from rfsearch.network.dilations import check_dilation, dilations
 from rfsearch.network.stages import (
@@ -35,7 +36,6 @@ from rfsearch.space.stem_choices import (
     ANY_NUMBER,
     ONE_OR_MORE,
     KernelSizes,
-    Params,
     Strides,
     Widths,
 )

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, TypeAdapter, model_validator
 
 from rfsearch.basics.limits import check_combinations
 from rfsearch.basics.validation import FrozenData
+from rfsearch.feasible.choices import Params
 from rfsearch.network.necks import (
     ASPP,
     FPN,
@@ -21,7 +22,7 @@ from rfsearch.network.necks import (
     UNet,
     Widths,
 )
-from rfsearch.space.stem_choices import ONE_OR_MORE, Params
+from rfsearch.space.stem_choices import ONE_OR_MORE
 
 NeckKind = Literal["none", "aspp", "unet", "fpn", "merge"]
 

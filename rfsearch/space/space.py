@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rfsearch.basics.notebook import table
 from rfsearch.basics.validation import parse, read_toml
+from rfsearch.feasible.choices import NotOfferedError
 from rfsearch.network.architecture import Architecture
-from rfsearch.space.candidates import Candidates, NotOfferedError
+from rfsearch.space._candidates import Candidates
 from rfsearch.space.feasible import FeasibleSet
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
+    from rfsearch.feasible.choices import Params
     from rfsearch.space.constraint import RFConstraint
-    from rfsearch.space.stem_choices import Params
 
 
 #: The file beside the shipped spaces that lists baselines.

@@ -10,10 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from rfsearch.basics.limits import check_combinations
 from rfsearch.basics.validation import FrozenData
+from rfsearch.feasible.choices import Params
 from rfsearch.network.stages import KernelSize
 from rfsearch.network.stems import Stem, StemKind, StemPool, Stride, Width
-
-Params = dict[str, Any]
 
 
 def _as_tuple(value: Any) -> Any:

@@ -12,11 +12,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import space_dicts
 
+from rfsearch.feasible.path_set import wilson_interval
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
 from rfsearch.space.budget import Budget
 from rfsearch.space.constraint import RFConstraint
-from rfsearch.space.feasible import FeasibleSet, wilson_interval
+from rfsearch.space.feasible import FeasibleSet
 from rfsearch.space.space import SearchSpace
 from rfsearch.target.target import ScaleTarget
 from rfsearch.trace.probe import probe_receptive_field

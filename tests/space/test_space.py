@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from strategies import space_dicts
 
+from rfsearch.feasible.paths import random_below
 from rfsearch.network.architecture import Architecture
-from rfsearch.space.candidates import random_below
 from rfsearch.space.space import SearchSpace, arithmetic_progression, shipped_spaces
 
 STEM = {"kernel_size": 3, "stride": 1, "width": 8}

@@ -10,11 +10,13 @@ from pydantic import Field, model_validator
 
 from rfsearch.basics.limits import MAX_RECEPTIVE_FIELD
 from rfsearch.basics.validation import FrozenData
+from rfsearch.feasible.choices import NotOfferedError, Params
+from rfsearch.feasible.paths import random_below
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.neck import check_divides, check_stages
 from rfsearch.space.choices import StageChoices
 from rfsearch.space.neck_choices import NeckChoices
-from rfsearch.space.stem_choices import Params, StemChoices
+from rfsearch.space.stem_choices import StemChoices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,10 +24,6 @@ if TYPE_CHECKING:
 
 #: What a part of an architecture is chosen from.
 Part = StemChoices | StageChoices | NeckChoices
-
-
-class NotOfferedError(ValueError):
-    """A parameter has a value that is not one of its choices."""
 
 
 class Candidates(FrozenData):
@@ -180,15 +178,6 @@ class Candidates(FrozenData):
         return self._assembled(
             [part.from_params(_with_prefix(chosen, prefix)) for prefix, part in self._parts]
         )
-
-
-def random_below(limit: int, rng: np.random.Generator) -> int:
-    """Uniform integer from 0 to `limit - 1`, of any length."""
-    bits = limit.bit_length()
-    while True:
-        value = int.from_bytes(rng.bytes((bits + 7) // 8), "little") >> (-bits % 8)
-        if value < limit:
-            return value
 
 
 def _with_prefix(params: Params, prefix: str) -> Params:

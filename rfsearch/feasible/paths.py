@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rfsearch.space.candidates import random_below
-
 if TYPE_CHECKING:
-    from rfsearch.space._layered_graph import Graph, Integers, Layer
+    from rfsearch.feasible.layered_graph import Graph, Integers, Layer
 
 #: Cost of an option that must not be taken.
 FORBIDDEN = 2**40
@@ -33,7 +31,7 @@ class Paths:
 
     def __init__(self, graph: Graph, most: int) -> None:
         self.layers = graph.layers
-        self._sizes = graph.sizes
+        self._ends = graph.ends
         # Python integers where 64 bits may be too few.
         self._counter: Any = object if most >= 2**62 else np.int64
 
@@ -43,7 +41,7 @@ class Paths:
     @cached_property
     def _paths_on(self) -> list[Any]:
         """For each layer, and behind the last, the number of paths to the end from each node."""
-        paths = [self._ones(len(self._sizes))]
+        paths = [self._ones(len(self._ends))]
         for layer in reversed(self.layers):
             paths.append(_reduce(np.add, paths[-1][layer.target], layer))
         return paths[::-1]
@@ -53,17 +51,17 @@ class Paths:
         """How many there are."""
         return int(self._paths_on[0].sum())
 
-    def by_size(self) -> dict[int, int]:
-        """How many there are to each theoretical receptive field in px, in order."""
+    def by_end(self) -> dict[int, int]:
+        """How many there are to each of the graph's `ends`, in order."""
         paths = self._ones(1)
         for layer in self.layers:
             counts = np.zeros(int(layer.target.max(initial=-1)) + 1, self._counter)
             np.add.at(counts, layer.target, paths[layer.source])
             paths = counts
-        sizes: Counter[int] = Counter()
-        for size, number in zip(self._sizes.tolist(), paths.tolist(), strict=True):
-            sizes[size] += number
-        return dict(sorted(sizes.items()))
+        ends: Counter[int] = Counter()
+        for end, number in zip(self._ends.tolist(), paths.tolist(), strict=True):
+            ends[end] += number
+        return dict(sorted(ends.items()))
 
     def draw(self, rng: np.random.Generator) -> Path:
         """One of them, each as likely as any other."""
@@ -86,7 +84,7 @@ class Paths:
                 for option in layer.options
             ]
             agreeing.append(np.array(fits, bool)[layer.option])
-        leads = np.ones(len(self._sizes), bool)
+        leads = np.ones(len(self._ends), bool)
         for layer, kept in zip(reversed(layers), reversed(agreeing), strict=True):
             kept &= leads[layer.target]
             leads = np.zeros(len(layer.first) - 1, bool)
@@ -102,7 +100,7 @@ class Paths:
     def by_cost(self, costs: list[Integers]) -> Iterator[Path]:
         """All paths to the end, cheapest first, made one at a time (lazy best-first search)."""
         layers = self.layers
-        best = [np.zeros(len(self._sizes), np.int64)]
+        best = [np.zeros(len(self._ends), np.int64)]
         through: list[Integers] = []
         for layer, cost in zip(reversed(layers), reversed(costs), strict=True):
             through.append(cost[layer.option] + best[-1][layer.target])
@@ -142,3 +140,12 @@ class Paths:
 def _reduce(operation: np.ufunc, values: Any, layer: Layer) -> Any:
     """Reduce over the edges of each node; in a pruned graph every node has some."""
     return operation.reduceat(values, layer.first[:-1]) if len(values) else values
+
+
+def random_below(limit: int, rng: np.random.Generator) -> int:
+    """Uniform integer from 0 to `limit - 1`, of any length."""
+    bits = limit.bit_length()
+    while True:
+        value = int.from_bytes(rng.bytes((bits + 7) // 8), "little") >> (-bits % 8)
+        if value < limit:
+            return value

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rfsearch.space.stem_choices import Params
+    from rfsearch.feasible.choices import Params
 
     Integers = NDArray[np.int64]
 
@@ -39,13 +39,15 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Layers, and the theoretical receptive field at each node behind the last one.
+    """Layers, and a number at each node behind the last one.
 
-    Behind a neck that upsamples that is the part of it that follows the last stage alone.
+    Attributes:
+        layers: The decisions.
+        ends: What the nodes behind the last decision differ in.
     """
 
     layers: list[Layer]
-    sizes: Integers
+    ends: Integers
 
 
 def unique_rows(columns: list[Integers]) -> tuple[list[Integers], Integers]:
@@ -77,9 +79,9 @@ def _ranked(values: Integers) -> tuple[Integers, Integers]:
     return np.flatnonzero(present) + low, (np.cumsum(present) - 1)[values - low]
 
 
-def pruned(layers: list[Layer], sizes: Integers) -> Graph:
+def pruned(layers: list[Layer], ends: Integers) -> Graph:
     """Without the nodes and edges that lead nowhere; nodes are numbered anew."""
-    alive = np.ones(len(sizes), bool)
+    alive = np.ones(len(ends), bool)
     kept: list[Layer] = []
     for layer in reversed(layers):
         numbers = np.cumsum(alive) - 1
@@ -90,4 +92,4 @@ def pruned(layers: list[Layer], sizes: Integers) -> Graph:
         source = (np.cumsum(alive) - 1)[source]
         first = np.searchsorted(source, np.arange(int(alive.sum()) + 1))
         kept.append(Layer(layer.options, source, layer.option[leads], target, first))
-    return Graph(kept[::-1], sizes)
+    return Graph(kept[::-1], ends)
