@@ -61,6 +61,7 @@ from .target.target import ScaleTarget as ScaleTarget
 from .trace.probe import probe_receptive_field as probe_receptive_field
 from .trace.result import TracedMap as TracedMap
 from .trace.result import TracedModel as TracedModel
+from .trace.trace import expected_erf as expected_erf
 from .trace.trace import trace_receptive_field as trace_receptive_field
 from .training.classification import ClassificationTask as ClassificationTask
 from .training.config import TrainingConfig as TrainingConfig

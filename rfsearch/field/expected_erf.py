@@ -1,15 +1,16 @@
 """The effective receptive field that a random initialisation has on average, in closed form.
 
-It is read off the expected squared gradient (`rfsearch.field.gradients`): no network and no image
-is needed.
+It is read off the expected squared gradient of an expression (`rfsearch.field.gradients`), or
+of the operations of any network (`rfsearch.tape`): no weights and no image are needed.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,11 +19,10 @@ from rfsearch.field.erf_map import Center, ErfMap
 from rfsearch.field.expression import Node
 from rfsearch.field.gradients import Reading, read
 from rfsearch.field.node_fields import receptive_field, uniform_field
+from rfsearch.field.receptive_field import ReceptiveField
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from rfsearch.field.receptive_field import ReceptiveField
 
 #: Largest theoretical receptive field, in px, whose map is computed to find the ERF size.
 LARGEST_EXACT_SIZE = 1024
@@ -31,16 +31,46 @@ LARGEST_EXACT_SIZE = 1024
 SIGMAS_PER_SIZE = 2 * 2.2365 * math.sqrt(2)
 
 
-@dataclass(frozen=True)
-class ExpectedERF:
-    """Expected effective receptive field of an expression at random initialisation.
-
-    `sigma` costs less than the map, which is computed on first use, and with it `size`; but behind
-    an upsampling, where units differ, `sigma` is the map's too.
+class Spread(NamedTuple):
+    """Where the squared gradient of a map's unit 0 arrives along one axis of the input.
 
     Attributes:
-        node: The expression, from the network input to one output map.
+        mean: Its mean place in px.
+        variance: Its variance in px^2.
+        field: The theoretical receptive field of the units.
     """
+
+    mean: float
+    variance: float
+    field: ReceptiveField
+
+    @property
+    def about_center(self) -> float:
+        """Mean squared distance from the centre of the field, in px^2."""
+        return self.variance + (self.mean - self.field.center) ** 2
+
+
+class SquaredGradient(ABC):
+    """The squared gradient that a random initialisation has on average, of one output map."""
+
+    @property
+    @abstractmethod
+    def spreads(self) -> tuple[Spread, Spread]:
+        """Where it arrives along `(height, width)`; behind an upsampling, over all phases."""
+
+    @property
+    @abstractmethod
+    def is_uniform(self) -> bool:
+        """Whether all units of the map have the same field, so that the spread is unit 0's."""
+
+    @abstractmethod
+    def power(self) -> NDArray[np.float64]:
+        """That of unit 0, `(height, width)`, over its theoretical receptive field."""
+
+
+@dataclass(frozen=True)
+class NodeGradient(SquaredGradient):
+    """That of an expression, from the network input to one output map."""
 
     node: Node
 
@@ -49,13 +79,56 @@ class ExpectedERF:
         return read(self.node)
 
     @cached_property
-    def _field(self) -> ReceptiveField:
-        return receptive_field(self.node)
+    def spreads(self) -> tuple[Spread, Spread]:
+        """The same along both axes: windows are square."""
+        reading = self._reading
+        return (Spread(reading.mean, reading.variance, receptive_field(self.node)),) * 2
 
-    @property
+    @cached_property
+    def is_uniform(self) -> bool:
+        """Whether it holds no upsampling."""
+        return uniform_field(self.node) is not None
+
+    def power(self) -> NDArray[np.float64]:
+        """The profile of the reading."""
+        return self._reading.pull(Profile(np.ones((1, 1)), 0)).values
+
+
+@dataclass(frozen=True)
+class ExpectedERF:
+    """Expected effective receptive field at random initialisation.
+
+    `sigma` costs less than the map, which is computed on first use, and with it `size`; but behind
+    an upsampling, where units differ, `sigma` is the map's too.
+
+    Attributes:
+        source: An expression, from the network input to one output map, or the squared gradient
+            that was carried back through a network.
+
+    Raises:
+        ValueError: If it is given anything else, such as a module.
+    """
+
+    source: Node | SquaredGradient
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, Node | SquaredGradient):
+            raise ValueError(
+                "`ExpectedERF` must be given an expression, but got "
+                f"{type(self.source).__name__}: `rfsearch.expected_erf(model)` is for modules, "
+                "names of timm's and architectures."
+            )
+
+    @cached_property
+    def _gradient(self) -> SquaredGradient:
+        return (
+            self.source if isinstance(self.source, SquaredGradient) else NodeGradient(self.source)
+        )
+
+    @cached_property
     def theoretical_size(self) -> int:
-        """Side of the theoretical receptive field, in px."""
-        return self._field.size
+        """Side of the theoretical receptive field in px, the longer one."""
+        return max(spread.field.size for spread in self._gradient.spreads)
 
     @property
     def _is_exact(self) -> bool:
@@ -64,31 +137,30 @@ class ExpectedERF:
     @property
     def sigma(self) -> float:
         """RMS radius per axis of the expected squared gradient about the centre, in px."""
-        if self._is_exact and uniform_field(self.node) is None:
+        if self._is_exact and not self._gradient.is_uniform:
             return self.profile.sigma  # Unit 0's; the closed form is the mean over all phases.
-        off_center = self._reading.mean - self._field.center
-        return math.sqrt(self._reading.variance + off_center**2)
+        height, width = self._gradient.spreads
+        return math.sqrt((height.about_center + width.about_center) / 2)
 
     @cached_property
     def profile(self) -> ErfMap:
-        """The maps over the theoretical receptive field, `(theoretical_size, theoretical_size)`.
+        """The maps over the theoretical receptive field, `(height, width)`.
 
         A pixel's gradient is a sum over many random weights, so nearly normally distributed:
         its expected magnitude goes with the root of its expected square.
         """
-        power = self._reading.pull(Profile(np.ones((1, 1)), 0)).values
+        power = self._gradient.power()
         magnitude = np.sqrt(power)
-        middle = (len(power) - 1) / 2
         return ErfMap(
             map=magnitude / magnitude.sum(),
             power=power / power.sum(),
-            center=Center(middle, middle),
+            center=Center(*((side - 1) / 2 for side in power.shape)),
             theoretical_size=self.theoretical_size,
         )
 
     @property
     def map(self) -> NDArray[np.float64]:
-        """Expected |gradient|, `(theoretical_size, theoretical_size)`, summing to 1."""
+        """Expected |gradient| over the theoretical receptive field, `(height, width)`, sum 1."""
         return self.profile.map
 
     @cached_property

@@ -31,10 +31,8 @@ from functools import partial
 from itertools import zip_longest
 from typing import NamedTuple
 
-from rfsearch.field._activations import activated, gated
-from rfsearch.field._poolings import binomial, pooled
 from rfsearch.field._profiles import Profile, gather, mix, spread
-from rfsearch.field._rectifiers import persistence, rectified
+from rfsearch.field.activations import activated, gated
 from rfsearch.field.expression import (
     Activation,
     Attention,
@@ -63,6 +61,8 @@ from rfsearch.field.moments import (
     resized,
 )
 from rfsearch.field.node_fields import Taps1d, resize_weights, taps_of
+from rfsearch.field.poolings import binomial, opened, pooled
+from rfsearch.field.rectifiers import persistence, rectified
 
 
 class Reading(NamedTuple):
@@ -95,9 +95,7 @@ def read(node: Node, units: Units = INPUT) -> Reading:
         case Convolution():
             return _window(taps_of(node), _even(node.kernel_size), convolved(units, node.stride))
         case Pooling():
-            weights = binomial(node.kernel_size) if node.kind == "blur" else None
-            behind = pooled(units, node.kind, node.kernel_size, node.stride)
-            return _window(taps_of(node), _squared(weights) or _even(node.kernel_size), behind)
+            return _pool(node, units)
         case Resize():
             return _resize(node, units)
         case BatchNorm():
@@ -139,12 +137,17 @@ def _even(taps: int) -> tuple[float, ...]:
     return (1 / taps,) * taps
 
 
-def _squared(weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
-    """Shares of the squared gradient that fixed weights give to their taps."""
-    if weights is None:
-        return None
+def _pool(node: Pooling, units: Units) -> Reading:
+    """A maximum passes all on to its winner, a mean the squares of its weights."""
+    behind = pooled(units, node.kind, node.kernel_size, node.stride)
+    if node.kind == "max":
+        window = _window(taps_of(node), _even(node.kernel_size), behind)
+        return window._replace(gain=opened(units, behind))
+    taps = node.kernel_size
+    weights = binomial(taps) if node.kind == "blur" else _even(taps)
     power = sum(weight**2 for weight in weights)
-    return tuple(weight**2 / power for weight in weights)
+    shares = tuple(weight**2 / power for weight in weights)
+    return _window(taps_of(node), shares, behind)._replace(gain=power**2)
 
 
 def _window(taps: Taps1d, shares: tuple[float, ...], out: Units) -> Reading:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rfsearch.tape.recorder import Recorder
 from rfsearch.trace._mixing import elementwise
 from rfsearch.trace._operations import OPERATIONS, Handler
 from rfsearch.trace._shapes import SHAPES
@@ -55,10 +56,11 @@ class TracingMode(TorchDispatchMode):
         refusal: Why the first operation could not be followed, if one could not.
     """
 
-    def __init__(self, layers: Layers, pointwise_if_unknown: bool) -> None:
+    def __init__(self, layers: Layers, recorder: Recorder, pointwise_if_unknown: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.refusal: str | None = None
         self._layers = layers
+        self._recorder = recorder
         self._pointwise_if_unknown = pointwise_if_unknown
         self._shapes: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -76,6 +78,7 @@ class TracingMode(TorchDispatchMode):
             refuse_stale_views(tensors)
             refuse_unfollowed(tensors)
             self._record(operation, call, self._handler(operation)(call))
+            self._tape(operation, call)
         except UnfollowedError as reason:
             self._record_refusal(operation, call, str(reason))
         except ValueError as reason:
@@ -93,6 +96,19 @@ class TracingMode(TorchDispatchMode):
                 attach(output, Record(refused, call.first, dependence_of(call.first), call))
             else:
                 attach(output, Record(refused))
+        self._recorder.refuse(_tensors([call.output]), refusal)
+
+    def _tape(self, operation: Operation, call: Call) -> None:
+        self._recorder.record(
+            operation.name,
+            call.arguments,
+            list(_tensors([call.output])),
+            layer=self._layers.current,
+            mixes_all=call.mixes_all,
+            is_pointwise=operation.handler is elementwise,
+            in_place=operation.in_place,
+            is_view=operation.is_view,
+        )
 
     def _constant(
         self, func: Any, operation: Operation, tensors: list[Tensor], args: Any, kwargs: Any

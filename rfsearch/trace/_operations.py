@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from rfsearch.field import windows
 from rfsearch.trace import _mixing as mixing
 from rfsearch.trace import _reshaping as reshaping
 from rfsearch.trace import _slicing as slicing
 from rfsearch.trace import _sliding as sliding
-from rfsearch.trace import windows
 from rfsearch.trace.call import Call, Dependence
 
 Handler = Callable[[Call], Dependence | Sequence[Dependence]]

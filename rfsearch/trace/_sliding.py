@@ -7,21 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
 
+from rfsearch.field import windows
+from rfsearch.field.windows import POINT, Window, per_axis
 from rfsearch.trace import _layout as layout
 from rfsearch.trace import _positions as positions
 from rfsearch.trace import _tables as tables
-from rfsearch.trace import windows
 from rfsearch.trace._layout import Source
 from rfsearch.trace._mixing import joined
 from rfsearch.trace.call import Call, Dependence, dependence_of, merge
-from rfsearch.trace.windows import POINT, Window
 
 #: Name of the attribute of indices of maxima that holds the windows which they were found in.
 _POOLED = "_rfsearch_pooled"
-#: Resized output units are matched to input units by fractions with denominators up to this.
-_MAX_DENOMINATOR = 4096
 
 
 def convolution(call: Call) -> Dependence:
@@ -34,7 +31,7 @@ def convolution(call: Call) -> Dependence:
     make = windows.transposed_convolution if call["transposed"] else windows.convolution
     sizes = call["weight"].shape[2:]
     spatial = len(sizes)
-    steps = (_as_list(call[name], spatial) for name in ("stride", "padding", "dilation"))
+    steps = (per_axis(call[name], spatial) for name in ("stride", "padding", "dilation"))
     slid = _slide(
         dependence, call, [make(*numbers) for numbers in zip(sizes, *steps, strict=True)]
     )
@@ -49,7 +46,7 @@ def pooling(dimensions: int) -> Callable[[Call], Dependence]:
         stride = call["stride"] or kernel_size
         dilation = call.arguments.get("dilation", 1)
         numbers = (kernel_size, stride, call["padding"], dilation)
-        each = list(zip(*(_as_list(value, dimensions) for value in numbers), strict=True))
+        each = list(zip(*(per_axis(value, dimensions) for value in numbers), strict=True))
         lengths = call.first.shape[-dimensions:]
         # With `ceil_mode` a kernel may be larger than any map: it pools all of it.
         whole = [
@@ -85,7 +82,7 @@ def columns_to_image(call: Call) -> Dependence:
         ValueError: If the positions within a window differ in what they see.
     """
     names = ("kernel_size", "stride", "padding", "dilation")
-    each = list(zip(*(_as_list(call[name], 2) for name in names), strict=True))
+    each = list(zip(*(per_axis(call[name], 2) for name in names), strict=True))
     counts = [
         (length + 2 * padding - step * (size - 1) - 1) // stride + 1
         for length, (size, stride, padding, step) in zip(call["output_size"], each, strict=True)
@@ -131,7 +128,9 @@ def resizing(
             if call.arguments.get("align_corners"):
                 window = windows.aligned_corners(length, new_length, reach)
             else:
-                window = window_of(_ratio(call, dim - 2, length, new_length))
+                window = window_of(
+                    windows.resizing_ratio(call.arguments, dim - 2, length, new_length)
+                )
             dependence = _window(dependence, dim, window, new_length)
         return dependence
 
@@ -169,19 +168,3 @@ def _with_weights(call: Call, dependence: Dependence) -> Dependence:
         shape = tuple(call.output.shape)
         dependence = merge([dependence, weights], [shape, shape])
     return dependence
-
-
-def _ratio(call: Call, axis: int, length: int, new_length: int) -> Fraction:
-    """Input units per output unit, as torch takes it: from a given scale, else from the sizes."""
-    names = [name for name in call.arguments if name.startswith("scales")]
-    scale = call[names[axis]] if axis < len(names) else None
-    if scale is None and call.arguments.get("scale_factors"):
-        scale = call["scale_factors"][axis]
-    if scale is None:
-        return Fraction(length, new_length)
-    return Fraction(1 / scale).limit_denominator(_MAX_DENOMINATOR)
-
-
-def _as_list(value: Any, length: int) -> list[int]:
-    values = list(value) if isinstance(value, Sequence) else [value]
-    return values * length if len(values) == 1 else values

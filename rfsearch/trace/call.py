@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from rfsearch.field.unit_grid import Grid
+from rfsearch.tape.operation import Located
 from rfsearch.trace import _layout as layout
 from rfsearch.trace import _positions as positions
 from rfsearch.trace._layout import Source
@@ -61,13 +62,18 @@ class Dependence(NamedTuple):
         )
 
     @property
-    def tokens(self) -> set[int]:
-        """Dimensions that hold both axes: rows of units one after another."""
-        along_height, along_width = (
-            {dim for source in axis.sources for dim in layout.located(source)}
+    def located(self) -> Located:
+        """Dimensions along which units of each axis lie."""
+        height, width = (
+            frozenset(dim for source in axis.sources for dim in layout.located(source))
             for axis in (self.height, self.width)
         )
-        return along_height & along_width
+        return Located(height, width)
+
+    @property
+    def tokens(self) -> frozenset[int]:
+        """Dimensions that hold both axes: rows of units one after another."""
+        return self.located.height & self.located.width
 
     @property
     def is_located(self) -> bool:
@@ -115,6 +121,18 @@ def dependence_of(value: Any) -> Dependence | None:
     """What a tensor depends on; None for constants and for anything else."""
     record = record_of(value)
     return None if record is None else record.dependence
+
+
+def located(tensor: Tensor) -> Located:
+    """Dimensions of a traced tensor along which units of each axis lie."""
+    dependence = dependence_of(tensor)
+    return Located(frozenset(), frozenset()) if dependence is None else dependence.located
+
+
+def base_of(tensor: Tensor) -> Tensor | None:
+    """The tensor that another one is a view of, if it is one."""
+    record = record_of(tensor)
+    return None if record is None else record.parent
 
 
 @dataclass

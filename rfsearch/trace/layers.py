@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,12 +13,13 @@ from rfsearch.trace.call import Dependence, dependence_of
 
 
 class LayerRow(NamedTuple):
-    """Output of one module."""
+    """Output of one module; `step` is the number of the step on the tape that made it."""
 
     name: str
     type: str
     shape: tuple[int, ...]
     dependence: Dependence
+    step: int | None
 
 
 class Layers:
@@ -27,9 +28,14 @@ class Layers:
     Attributes:
         rows: Outputs of the modules in the order in which they finished.
         causes: Names of the modules that mixed the whole extent of an axis; an ordered set.
+
+    Args:
+        module: What runs.
+        step_of: The number of the step on the tape that made a tensor.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, step_of: Callable[[Tensor], int | None]) -> None:
+        self._step_of = step_of
         self.rows: list[LayerRow] = []
         self.causes: dict[str, None] = {}
         self._running: list[str] = [""]
@@ -52,7 +58,8 @@ class Layers:
             dependence = dependence_of(tensor)
             if dependence is not None:
                 label = f"{name}[{key}]" if key else name
-                row = LayerRow(label, type(module).__name__, tuple(tensor.shape), dependence)
+                kind, shape = type(module).__name__, tuple(tensor.shape)
+                row = LayerRow(label, kind, shape, dependence, self._step_of(tensor))
                 self.rows.append(row)
 
 

@@ -11,8 +11,10 @@ from itertools import pairwise
 from math import lcm
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.field.receptive_field import ReceptiveField
 from rfsearch.field.unit_grid import Interval, join
+from rfsearch.tape.tape import Playing, Tape, TapedGradient
 from rfsearch.trace import _layout as layout
 from rfsearch.trace._layout import Source
 from rfsearch.trace._positions import narrow
@@ -140,6 +142,8 @@ class TracedModel:
     input_size: tuple[int, int]
     _rows: tuple[LayerRow, ...]
     unfollowed: Mapping[str, str] = field(default_factory=dict)
+    _tape: Tape | None = field(default=None, repr=False, compare=False)
+    _steps: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
         """A line for each of a few outputs."""
@@ -162,6 +166,69 @@ class TracedModel:
         if self.unfollowed:
             raise ValueError(next(iter(self.unfollowed.values())))
         return list(self.outputs.values())[-1]
+
+    def expected_erf(
+        self,
+        level: str | None = None,
+        *,
+        layer: str | None = None,
+        weight_powers: Mapping[str, float] | None = None,
+    ) -> ExpectedERF:
+        """Effective receptive field to expect of a random initialisation.
+
+        Args:
+            level: Name of the output. `None` means the last.
+            layer: Name of a layer, whose output to look at instead.
+            weight_powers: Mean squares of the model's parameters by name. `None` means those of
+                a random initialisation, one over the fan-in.
+
+        Raises:
+            ValueError: If there is no such output or layer, no rule is known for an operation
+                before it, or it has no positions.
+        """
+        if level is not None and layer is not None:
+            raise ValueError("Only one of `level` and `layer` can be given.")
+        traced, step = self._output(level) if layer is None else self._layer(layer)
+        assert self._tape is not None
+        playing = self._played if weight_powers is None else self._tape.play(weight_powers)
+        return ExpectedERF(
+            TapedGradient(
+                playing,
+                playing.located(step, traced.name),
+                (traced.height, traced.width),
+                traced.periods,
+            )
+        )
+
+    @cached_property
+    def _played(self) -> Playing:
+        assert self._tape is not None
+        return self._tape.play()
+
+    def _output(self, level: str | None) -> tuple[TracedMap, int]:
+        name = self.output.name if level is None else level
+        if name in self.unfollowed:
+            raise ValueError(self.unfollowed[name])
+        if name not in self.outputs:
+            raise ValueError(
+                f"`level` must be one of {', '.join(self.outputs)}, but got {level!r}."
+            )
+        if name not in self._steps:
+            raise ValueError(f"`{name}` is one of several maps in a tensor: name a layer instead.")
+        return self.outputs[name], self._steps[name]
+
+    def _layer(self, layer: str) -> tuple[TracedMap, int]:
+        row = next((row for row in self._rows if row.name == layer), None)
+        if row is None:
+            raise ValueError(
+                f"`layer` must be one whose output depends on the input, but got {layer!r}."
+            )
+        maps = traced_maps(row.name, row.shape, row.dependence, self.input_size)
+        if len(maps) != 1 or row.step is None:
+            raise ValueError(
+                f"The output of layer `{layer}` must be one map, but it is {len(maps)}."
+            )
+        return maps[0], row.step
 
     @property
     def period(self) -> tuple[int, int]:

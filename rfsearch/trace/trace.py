@@ -11,11 +11,21 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.field.unit_grid import PIXELS
 from rfsearch.models.resolved import Model, resolve_model
+from rfsearch.tape.recorder import Recorder
 from rfsearch.trace._layout import Factor, Source, Span
 from rfsearch.trace._mode import TracingMode, refuse_stale_views, tracing
-from rfsearch.trace.call import Axis, Dependence, Record, attach, dependence_of
+from rfsearch.trace.call import (
+    Axis,
+    Dependence,
+    Record,
+    attach,
+    base_of,
+    dependence_of,
+    located,
+)
 from rfsearch.trace.layers import Layers, named_tensors
 from rfsearch.trace.result import TracedMap, TracedModel, traced_maps
 
@@ -73,13 +83,19 @@ def trace_receptive_field(
         raise ValueError(f"`unknown` must be one of error, pointwise, but got {unknown!r}.")
     resolved = resolve_model(model, input_size, in_chans=in_chans, forward=forward)
     size, twin = resolved.input_size, resolved.twin()
-    layers = Layers(twin)
-    mode = TracingMode(layers, pointwise_if_unknown=unknown == "pointwise")
+    is_pointwise = unknown == "pointwise"
     images = _images(resolved.images_without_data(twin))
+    recorder = Recorder(twin, images, located, base_of, is_pointwise)
+    layers = Layers(twin, recorder.settled)
+    mode = TracingMode(layers, recorder, is_pointwise)
+
+    steps: dict[str, int] = {}
 
     def found(outputs: dict[str, TracedMap], unfollowed: dict[str, str]) -> TracedModel:
         causes = tuple(name or "(model)" for name in layers.causes)
-        return TracedModel(outputs, causes, size, tuple(layers.rows), unfollowed)
+        return TracedModel(
+            outputs, causes, size, tuple(layers.rows), unfollowed, recorder.tape, steps
+        )
 
     try:
         with tracing(mode):
@@ -99,6 +115,8 @@ def trace_receptive_field(
             unfollowed[name] = dependence.refusal or f"{reason} (output `{name}`)."
             continue
         outputs |= {one.name: one for one in maps}
+        if len(maps) == 1:
+            steps[name] = recorder.settled(tensor) or 0
     if unfollowed and not outputs:
         raise UntracedError(next(iter(unfollowed.values())), found({}, unfollowed))
     if not outputs:
@@ -123,3 +141,55 @@ def _images(images: Tensor) -> Tensor:
     height, width = axes
     attach(images, Record(Dependence(height, width)))
     return images
+
+
+def expected_erf(
+    model: Model,
+    input_size: int | tuple[int, int] = 224,
+    *,
+    level: str | None = None,
+    layer: str | None = None,
+    initialisation: Literal["fan_in", "module"] = "fan_in",
+    in_chans: int | None = None,
+    forward: Callable[[nn.Module, Tensor], Any] | None = None,
+    unknown: Literal["error", "pointwise"] = "error",
+) -> ExpectedERF:
+    """The effective receptive field to expect of a random initialisation of any model.
+
+    The model is traced: no image is needed, and no weight. The expected squared gradient of an
+    output unit is carried back operation by operation, by the rules that hold for architectures
+    (`rfsearch.field.gradients`). It is that of the local field: what parts that mix the whole
+    image have pooled or attended to counts as a constant. Factors that are learned, such as layer
+    scale and those of normalisations, count as one.
+
+    Args:
+        model: Any module, which is left exactly as it is found; the name of a timm model; an
+            architecture; or the path of an exported network's folder.
+        input_size: Side or `(height, width)` of the input, in px.
+        level: Name of the output, where the model has several. `None` means the last.
+        layer: Name of a layer, as in `named_modules()`, whose output to look at instead.
+        initialisation: `"fan_in"`: weights have mean 0 and variance one over their fan-in.
+            `"module"`: convolutions, linear layers and learned factors have the mean square that
+            they have in the module now.
+        in_chans: Channels of the input, as for `trace_receptive_field`.
+        forward: Runs the module on images, as there.
+        unknown: What to do with an operation that cannot be traced or has no rule: refuse the
+            model, or treat the operation as pointwise.
+
+    Raises:
+        ValueError: As for `trace_receptive_field`; or if there is no such level or layer, no rule
+            is known for an operation before it, or it has no positions.
+    """
+    if initialisation not in ("fan_in", "module"):
+        raise ValueError(
+            f"`initialisation` must be one of fan_in, module, but got {initialisation!r}."
+        )
+    resolved = resolve_model(model, input_size, in_chans=in_chans, forward=forward)
+    traced = trace_receptive_field(resolved, resolved.input_size, forward=forward, unknown=unknown)
+    if initialisation == "fan_in":
+        return traced.expected_erf(level, layer=layer)
+    weights = dict(resolved.copy().named_parameters())
+    powers = {
+        name: float(weight.detach().double().square().mean()) for name, weight in weights.items()
+    }
+    return traced.expected_erf(level, layer=layer, weight_powers=powers)

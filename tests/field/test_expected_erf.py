@@ -312,6 +312,7 @@ def measured(arch: Architecture, num_images: int = 32, num_initialisations: int 
     field = arch.receptive_field()
     # The closed form takes what is pooled over the whole map as that of a large one.
     size = field.size + (20 if arch.global_layers else 2) * field.stride
+    size += -size % arch.input_multiple
     return measured_sigma(
         lambda: build_model(arch, num_classes=0),
         size,
@@ -342,6 +343,16 @@ def test_measured_sigma_of_other_families(arch: Architecture) -> None:
 def test_measured_sigma_where_an_identity_shortcut_follows_a_pooling(downsample: str) -> None:
     arch = architecture(stage_dict("basic", 64, 3, (3, 3), downsample=downsample), width=64)
     assert arch.expected_erf().sigma == pytest.approx(measured(arch), rel=0.04)
+
+
+@pytest.mark.parametrize("downsample", ["max_pool", "avg_pool", "blur_pool"])
+def test_measured_sigma_where_a_skip_goes_round_a_pooling(downsample: str) -> None:
+    # What goes through a pooling loses less or more than what the skip carries.
+    deep = stage_dict("plain", 64, 2, (5, 5), downsample=downsample)
+    arch = architecture(
+        stage_dict(width=64), deep, width=64, neck={"kind": "unet", "widths": [64]}
+    )
+    assert arch.expected_erf().sigma == pytest.approx(measured(arch), rel=0.03)
 
 
 def random_networks(kinds: tuple[str, ...], count: int) -> list[Architecture]:
@@ -448,3 +459,9 @@ def test_upsampled_profile_is_the_mean_squared_gradient(kind: str, factor: int) 
 def test_joined_branches_weigh_by_their_channels() -> None:
     erf = ExpectedERF(Concat((Convolution(1, 4, 4), Convolution(3, 4, 12)), (4, 12)))
     assert erf.profile.power[1, 1] == pytest.approx(1 / 4 + 3 / 4 / 9, rel=1e-12)
+
+
+def test_anything_but_an_expression_is_refused() -> None:
+    for wrong in (nn.ReLU(), "resnet18", None):
+        with pytest.raises(ValueError, match=r"rfsearch\.expected_erf\(model\)"):
+            ExpectedERF(wrong)  # type: ignore[arg-type]

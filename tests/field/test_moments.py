@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rfsearch.field._activations import activated
-from rfsearch.field._poolings import pooled
-from rfsearch.field._rectifiers import persistence, rectified
+from rfsearch.field.activations import activated
 from rfsearch.field.expression import Resize
 from rfsearch.field.moments import (
     INPUT,
@@ -24,6 +22,8 @@ from rfsearch.field.moments import (
     resized,
 )
 from rfsearch.field.node_fields import resize_weights
+from rfsearch.field.poolings import pooled
+from rfsearch.field.rectifiers import persistence, rectified
 
 COUNT = 1_000_000
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rfsearch.field.receptive_field import ReceptiveField, window
 from rfsearch.field.unit_grid import EMPTY, PIXELS, Grid, gather, join, shift
-from rfsearch.trace.windows import convolution, nearest, transposed_convolution
+from rfsearch.field.windows import convolution, nearest, transposed_convolution
 
 
 def convolved(grid: Grid, *numbers: int) -> Grid:

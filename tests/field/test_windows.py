@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rfsearch.trace import windows
-from rfsearch.trace.windows import Window
+from rfsearch.field import windows
+from rfsearch.field.windows import Window
 
 
 def seen(run: Callable[[Tensor], Tensor], length: int) -> list[set[int]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from rfsearch.field._rectifiers import REACH, rectified
 from rfsearch.field.moments import Rectifier, Units
+from rfsearch.field.rectifiers import REACH, rectified
 
 
 def pooled(units: Units, kind: str, kernel_size: int, stride: int) -> Units:
@@ -27,6 +27,20 @@ def pooled(units: Units, kind: str, kernel_size: int, stride: int) -> Units:
     else:
         out = Units(units.mean, units.variance * alike)
     return out._replace(neighbours=neighbours, between=units.between)
+
+
+def opened(units: Units, behind: Units) -> float:
+    """How much likelier the rectifier of a maximum is open than that of any unit.
+
+    The gradient goes back through the winner's rectifier, which is closed only where all are.
+
+    Args:
+        units: What is pooled.
+        behind: What the maximum makes of it.
+    """
+    if units.rectifier is None or behind.rectifier is None:
+        return 1.0
+    return (1 - behind.rectifier.closed) / (1 - units.rectifier.closed)
 
 
 def binomial(taps: int) -> tuple[float, ...]:

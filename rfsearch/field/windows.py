@@ -6,13 +6,16 @@ later the next period starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil, floor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rfsearch.field.unit_grid import Taps
+
+#: Resized output units are matched to input units by fractions with denominators up to this.
+_MAX_DENOMINATOR = 4096
 
 
 class Window(NamedTuple):
@@ -141,3 +144,33 @@ def _neighbours(position: Fraction, reach: int) -> list[int]:
     base = floor(position)
     # On a unit, its neighbours have no weight.
     return [base] if position == base else list(range(base - reach + 1, base + reach + 1))
+
+
+def resizing_ratio(
+    arguments: Mapping[str, Any], axis: int, length: int, new_length: int
+) -> Fraction:
+    """Input units per output unit, as torch takes it: from a given scale, else from the sizes.
+
+    Args:
+        arguments: Of the operation, by name.
+        axis: 0 for the height, 1 for the width.
+        length: Units before it.
+        new_length: Units after it.
+    """
+    names = [name for name in arguments if name.startswith("scales")]
+    scale = arguments[names[axis]] if axis < len(names) else None
+    if scale is None and arguments.get("scale_factors"):
+        scale = arguments["scale_factors"][axis]
+    if scale is None:
+        return Fraction(length, new_length)
+    return Fraction(1 / scale).limit_denominator(_MAX_DENOMINATOR)
+
+
+def per_axis(value: Any, count: int) -> list[int]:
+    """One number for each axis, of one for all or one for each.
+
+    >>> per_axis(3, 2), per_axis([1, 2], 2)
+    ([3, 3], [1, 2])
+    """
+    values = list(value) if isinstance(value, Sequence) else [value]
+    return values * count if len(values) == 1 else values

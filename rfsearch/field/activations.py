@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,24 +21,53 @@ if TYPE_CHECKING:
 _ORDER = 24
 
 
-@lru_cache(maxsize=1024)
-def _activated(kind: str, mean: float, variance: float, between: float) -> tuple[Units, float]:
-    nodes, weights = hermgauss(_ORDER)
-    nodes, weights = math.sqrt(2) * nodes, weights / weights.sum()
-    # One row for each channel's own mean, one column for each deviation from it.
-    values = mean + math.sqrt(between) * nodes[:, None] + math.sqrt(variance) * nodes[None, :]
-    value, slope = _ACTIVATIONS[kind](values)
-    means, squares = value @ weights, value**2 @ weights
+#: Of the grid over a channel's values, in standard deviations, and its points: fine enough for
+#: functions with kinks.
+_REACH, _POINTS = 7.0, 281
+#: What a function makes of values, and its slope there.
+Function = Callable[["Array"], "tuple[Array, Array]"]
+
+
+def _normal() -> tuple[Array, Array]:
+    nodes = np.linspace(-_REACH, _REACH, _POINTS)
+    weights = np.exp(-0.5 * nodes**2)
+    return nodes, weights / weights.sum()
+
+
+_NODES, _WEIGHTS = _normal()
+
+
+@lru_cache(maxsize=4096)
+def _transformed(
+    function: Function, mean: float, variance: float, between: float
+) -> tuple[Units, float]:
+    nodes, weights = _NODES[:, None], _WEIGHTS
+    if variance and between:
+        # One row for each channel's own mean, one column for each deviation from it.
+        nodes, weights = hermgauss(_ORDER)
+        nodes, weights = math.sqrt(2) * nodes[:, None], weights / weights.sum()
+    elif not between:
+        nodes, weights = np.zeros((1, 1)), np.ones(1)
+    within, shares = (_NODES, _WEIGHTS) if variance else (np.zeros(1), np.ones(1))
+    values = mean + math.sqrt(between) * nodes + math.sqrt(variance) * within
+    value, slope = function(values)
+    means, squares = value @ shares, value**2 @ shares
     first = float(weights @ means)
-    within = float(weights @ (squares - means**2))
-    gain = float(weights @ slope**2 @ weights)
-    return Units(first, within, between=float(weights @ means**2) - first**2), gain
+    spread = float(weights @ (squares - means**2))
+    gain = float(weights @ slope**2 @ shares)
+    apart = max(0.0, float(weights @ means**2) - first**2)
+    return Units(first, spread if variance else 0.0, between=apart), gain
+
+
+def transformed(units: Units, function: Function) -> tuple[Units, float]:
+    """Moments behind a function of each value, and its mean squared slope, for normal units."""
+    out, gain = _transformed(function, units.mean, units.variance, units.between)
+    return out._replace(neighbours=units.neighbours), gain
 
 
 def activated(units: Units, kind: str) -> tuple[Units, float]:
     """Moments behind a smooth activation, and its mean squared slope, for normal units."""
-    out, gain = _activated(kind, units.mean, units.variance, units.between)
-    return out._replace(neighbours=units.neighbours), gain
+    return transformed(units, _ACTIVATIONS[kind])
 
 
 def gated(units: Units, kind: str) -> tuple[Units, float]:

@@ -1,0 +1,214 @@
+"""One operation, as the handlers see it that write it onto a tape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from rfsearch.field.windows import Window
+from rfsearch.tape import _rules as rules
+from rfsearch.tape._axes import STAY, AxisWindow, even
+from rfsearch.tape._rules import Rule
+from rfsearch.tape.tape import NoRuleError, Step, Tape, Weights
+
+#: Name of the attribute that holds the number of the step that a tensor was made by.
+_NUMBER = "_rfsearch_step"
+
+
+class Located(NamedTuple):
+    """Dimensions of a tensor along which units of each axis of the image lie."""
+
+    height: frozenset[int]
+    width: frozenset[int]
+
+    def __bool__(self) -> bool:
+        return bool(self.height and self.width)
+
+    def without(self, dim: int) -> Located:
+        """All but one dimension."""
+        return Located(self.height - {dim}, self.width - {dim})
+
+
+def number_of(tensor: Any) -> int | None:
+    """The step that a tensor was made by; None for constants and for anything else."""
+    return getattr(tensor, _NUMBER, None)
+
+
+def set_number(tensor: Tensor, number: int) -> None:
+    """Remember the step that a tensor was made by."""
+    setattr(tensor, _NUMBER, number)
+
+
+@dataclass
+class Operation:
+    """One operation.
+
+    Attributes:
+        name: Name of the ATen operation, without `aten::` and without a final underscore.
+        arguments: All arguments by their names, defaults filled in.
+        output: What it returned.
+        mixes_all: Whether it mixed the whole extent of an axis.
+        place: The operation and its layer, for messages.
+        tape: Where it is written.
+        locate: Along which dimensions of a tensor units lie.
+        weights_of: The weights that a constant is, or None for other constants.
+        buffer_of: Name of the buffer that a constant is, or None.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    output: Any
+    mixes_all: bool
+    place: str
+    tape: Tape
+    locate: Callable[[Tensor], Located]
+    weights_of: Callable[[Tensor], Weights | None]
+    buffer_of: Callable[[Tensor], str | None]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+    @property
+    def first(self) -> Any:
+        """The first argument."""
+        return next(iter(self.arguments.values()))
+
+    @property
+    def result(self) -> Tensor:
+        """The output, the first of several."""
+        found: Tensor = self.output if isinstance(self.output, Tensor) else self.output[0]
+        return found
+
+    @property
+    def given(self) -> list[Tensor]:
+        """The tensors that depend on the images, in the order of the arguments."""
+        values: list[Any] = []
+        for value in self.arguments.values():
+            values += value if isinstance(value, list | tuple) else [value]
+        return [value for value in values if number_of(value) is not None]
+
+    def refusal(self, reason: str = "") -> NoRuleError:
+        """What to say of an operation that has no rule."""
+        why = f": {reason}" if reason else ""
+        return NoRuleError(
+            f"The expected squared gradient cannot be carried back through {self.place}{why}; "
+            '`unknown="pointwise"` counts what has no rule as pointwise.'
+        )
+
+    def dims(self, name: str = "dim") -> list[int]:
+        """Dimensions of the first argument named by an argument: non-negative; None is all."""
+        value, ndim = self.arguments.get(name), self.first.ndim
+        if value is None or value == []:
+            return list(range(ndim))
+        return [dim % ndim for dim in (value if isinstance(value, Sequence) else [value])]
+
+    def number(self, tensor: Tensor) -> int:
+        """The step that a tensor was made by."""
+        number = number_of(tensor)
+        if number is None:
+            raise self.refusal("it takes a constant in the place of a map")
+        return number
+
+    def settled(self, tensor: Tensor, channels: int = 1) -> int:
+        """The step of a tensor whose units lie along one dimension for each axis.
+
+        Pixels that were moved into channels, or channels into pixels, become a step of their own.
+
+        Args:
+            tensor: Any tensor that depends on the images.
+            channels: Its dimension that may hold pixels beside channels.
+        """
+        number, located = self.number(tensor), self.locate(tensor)
+        lattice = self.tape.steps[number].lattice
+        if not located:
+            return number
+        places = located.without(channels % tensor.ndim)
+        if places.height & places.width:
+            (dim, *others) = located.height | located.width
+            if others or tensor.shape[dim] != lattice[0] * lattice[1]:
+                raise self.refusal("rows and columns are rearranged")
+            return number
+        windows, new_lattice = [], []
+        for dims, along, length in zip(located, places, lattice, strict=True):
+            if len(along) != 1:
+                raise self.refusal("rows and columns are rearranged")
+            (dim,) = along
+            new_length = tensor.shape[dim]
+            if new_length == length and dims == along:
+                windows.append(STAY)
+            elif dims != along and not length % new_length:
+                step = length // new_length
+                windows.append(even(Window((tuple(range(step)),), step)))
+            elif dims == along and not new_length % length:
+                windows.append(even(Window(((0,),) * (new_length // length), 1)))
+            else:
+                raise self.refusal("rows and columns are rearranged")
+            new_lattice.append(new_length)
+        height, width = windows
+        if height is STAY and width is STAY:
+            return number
+        return self.step(rules.kept, number, windows=(height, width), lattice=tuple(new_lattice))
+
+    def aligned(self, tensors: Sequence[Tensor]) -> list[int]:
+        """The steps of tensors that meet place by place."""
+        numbers = [self.number(tensor) for tensor in tensors]
+        local = [
+            number for number, tensor in zip(numbers, tensors, strict=True) if self.locate(tensor)
+        ]
+        if len({self.tape.steps[number].lattice for number in local}) < 2:
+            return numbers
+        return [self.settled(tensor) for tensor in tensors]
+
+    def along(
+        self, tensor: Tensor, windows: Mapping[int, AxisWindow]
+    ) -> tuple[AxisWindow, AxisWindow]:
+        """Windows along `(height, width)`, of those along the dimensions of a tensor."""
+        located = self.locate(tensor)
+        for dim, window in windows.items():
+            if window != STAY and dim in located.height & located.width:
+                raise self.refusal("a window slides over rows of tokens")
+        height, width = (
+            next((windows[dim] for dim in dims if dim in windows), STAY) for dims in located
+        )
+        return height, width
+
+    def slid(
+        self,
+        rule: Rule,
+        tensor: Tensor,
+        windows: Mapping[int, AxisWindow],
+        weights: Weights | None = None,
+        channels: int = 1,
+    ) -> int:
+        """A step that slides windows along the dimensions of a tensor."""
+        number = self.settled(tensor, channels)
+        places = self.locate(tensor).without(channels % tensor.ndim)
+        lattice = self.tape.steps[number].lattice
+        if places and not places.height & places.width:
+            (row,), (column,) = places
+            lattice = (self.result.shape[row], self.result.shape[column])
+        return self.step(
+            rule,
+            number,
+            windows=self.along(tensor, windows),
+            lattice=lattice,
+            weights=weights,
+        )
+
+    def step(
+        self,
+        rule: Rule,
+        *parents: int,
+        windows: tuple[AxisWindow, AxisWindow] = (STAY, STAY),
+        lattice: tuple[int, ...] | None = None,
+        weights: Weights | None = None,
+    ) -> int:
+        """Write a step that takes the outputs of others onto the tape."""
+        height, width = lattice or self.tape.steps[parents[0]].lattice
+        located = bool(self.locate(self.result))
+        return self.tape.append(
+            Step(parents, rule, self.place, (height, width), windows, located, weights)
+        )

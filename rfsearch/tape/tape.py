@@ -1,0 +1,315 @@
+"""A tape of the operations of a network, and what it says of the expected squared gradient.
+
+Moments of units go forward along the tape, and with them, for every tensor, where the squared
+gradient of its unit 0 arrives at the input: its mass, its mean place and its variance along each
+axis. A map is pulled back along the tape from one tensor to the input. Both follow from the same
+steps; branches that meet add up by their gains, as in `rfsearch.field.gradients`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from rfsearch.field.expected_erf import Spread, SquaredGradient
+from rfsearch.field.moments import INPUT, Units
+from rfsearch.field.receptive_field import ReceptiveField
+from rfsearch.tape._axes import STAY, AxisWindow
+from rfsearch.tape._rules import Rule, average, scores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Mean squares of the network's weights by name.
+WeightPowers = Mapping[str, float]
+
+
+class NoRuleError(ValueError):
+    """The expected squared gradient cannot be carried back through an operation."""
+
+
+class Weights(NamedTuple):
+    """Weights of an operation.
+
+    Attributes:
+        name: Of the parameter; empty for what is computed from parameters.
+        fan_in: One over the mean square that they have at a random initialisation.
+    """
+
+    name: str
+    fan_in: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation.
+
+    Attributes:
+        parents: Numbers of the steps whose outputs it takes.
+        rule: What it does to units and gradients, or why that is not known.
+        place: The operation and its layer, for messages.
+        lattice: Units along `(height, width)`.
+        windows: What it does along `(height, width)`.
+        is_local: Whether its units see a part of the image alone, wherever they get it from.
+        weights: Its weights, if it has any.
+    """
+
+    parents: tuple[int, ...]
+    rule: Rule | str
+    place: str
+    lattice: tuple[int, int]
+    windows: tuple[AxisWindow, AxisWindow] = (STAY, STAY)
+    is_local: bool = True
+    weights: Weights | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether nothing is known of its output."""
+        return isinstance(self.rule, str) and bool(self.rule)
+
+
+class Arrival(NamedTuple):
+    """Where the squared gradient of a tensor's unit 0 arrives along one axis of the input.
+
+    Attributes:
+        mean: Its mean place in px.
+        variance: Its variance in px^2.
+        jump: Input pixels between neighbouring units.
+    """
+
+    mean: float
+    variance: float
+    jump: float
+
+
+class State(NamedTuple):
+    """What is known of the output of a step.
+
+    Attributes:
+        units: Their moments.
+        gains: Squared gradient that each parent gets per unit of this one's.
+        mass: Squared gradient that arrives at the input; 0 of what is a constant locally.
+        arrivals: Where it arrives along `(height, width)`.
+        pooled: The steps that a constant was made of.
+        failure: Why nothing is known, if that is so.
+    """
+
+    units: Units
+    gains: tuple[float, ...] = ()
+    mass: float = 0.0
+    arrivals: tuple[Arrival, Arrival] | None = None
+    pooled: tuple[int, ...] = ()
+    failure: str = ""
+
+
+class Patch(NamedTuple):
+    """A map of squared gradients, `(height, width)`, whose first pixel lies at `(top, left)`."""
+
+    values: NDArray[np.float64]
+    top: int
+    left: int
+
+
+_PIXELS = State(INPUT, (), 1.0, (Arrival(0.0, 0.0, 1.0),) * 2)
+
+
+class Tape:
+    """The steps of a network, the images first, each after those whose outputs it takes."""
+
+    def __init__(self, images: tuple[int, int]) -> None:
+        self.steps = [Step((), "", "the images", images)]
+
+    def append(self, step: Step) -> int:
+        """Add a step, and say its number."""
+        self.steps.append(step)
+        return len(self.steps) - 1
+
+    def play(self, powers: WeightPowers | None = None) -> Playing:
+        """Carry moments forward.
+
+        Args:
+            powers: Mean squares of the weights by name; `None` for a random initialisation.
+        """
+        states = [_PIXELS]
+        for number, step in enumerate(self.steps[1:], 1):
+            try:
+                states.append(_state(step, states, powers))
+            except NoRuleError as reason:
+                states.append(State(INPUT, failure=str(reason)))
+            assert len(states) == number + 1
+        return Playing(self, states)
+
+
+def _state(step: Step, states: list[State], powers: WeightPowers | None) -> State:
+    given = [states[parent] for parent in step.parents]
+    for state in given:
+        if state.failure:
+            raise NoRuleError(state.failure)
+    if isinstance(step.rule, str):
+        raise NoRuleError(step.rule)
+    power = 1.0
+    if powers is not None and step.weights is not None:
+        if not step.weights.name:
+            raise NoRuleError(
+                f"The weights of {step.place} are computed from others, whose variance is not "
+                'known: take `initialisation="fan_in"`.'
+            )
+        power = powers[step.weights.name] * step.weights.fan_in
+    if step.rule is not average and any(math.isnan(state.units.mean) for state in given):
+        if any(state.mass for state in given) and step.rule is not scores:
+            raise NoRuleError(
+                f"The expected squared gradient cannot be carried back through {step.place}: it "
+                "weighs positions or channels by others."
+            )
+        units, gains = scores((), power)._replace(gains=(0.0,) * len(given))
+    else:
+        units, gains = step.rule([state.units for state in given], power)
+    gains = tuple(
+        gain if state.mass and step.is_local else 0.0
+        for gain, state in zip(gains, given, strict=True)
+    )
+    shares = [gain * state.mass for gain, state in zip(gains, given, strict=True)]
+    mass = sum(shares)
+    if not mass:
+        return State(units, gains, pooled=_pooled(step, states))
+    axes = []
+    for axis, window in enumerate(step.windows):
+        seen = [
+            (share / mass, state.arrivals[axis])
+            for share, state in zip(shares, given, strict=True)
+            if share and state.arrivals
+        ]
+        mean = sum(share * arrival.mean for share, arrival in seen)
+        second = sum(share * (arrival.variance + arrival.mean**2) for share, arrival in seen)
+        jump = seen[0][1].jump
+        axes.append(
+            Arrival(
+                mean + jump * window.mean,
+                second - mean**2 + jump**2 * window.variance,
+                jump * window.jump,
+            )
+        )
+    height, width = axes
+    gain = step.windows[0].gain * step.windows[1].gain
+    return State(units, gains, mass * gain, (height, width))
+
+
+def _pooled(step: Step, states: list[State]) -> tuple[int, ...]:
+    found: dict[int, None] = {}
+    for parent in step.parents:
+        found |= dict.fromkeys((parent,) if states[parent].mass else states[parent].pooled)
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Playing:
+    """A tape whose moments are known."""
+
+    tape: Tape
+    states: list[State]
+
+    def located(self, number: int, name: str) -> int:
+        """The step whose units have places: a step itself, or the one that it pools.
+
+        Args:
+            number: Of the step.
+            name: Of its output, for messages.
+
+        Raises:
+            ValueError: If no rule leads there, or several maps were pooled.
+        """
+        state = self.states[number]
+        if state.failure:
+            raise NoRuleError(state.failure)
+        if state.mass:
+            return number
+        if len(state.pooled) == 1:
+            return state.pooled[0]
+        raise ValueError(
+            f"`{name}` has no positions, and is made of {len(state.pooled)} maps: name one of "
+            "their layers."
+        )
+
+    def arrivals(self, number: int) -> tuple[Arrival, Arrival]:
+        """Where the squared gradient of unit 0 arrives along `(height, width)`."""
+        arrivals = self.states[number].arrivals
+        assert arrivals is not None
+        return arrivals
+
+    def pull(self, number: int) -> Patch:
+        """The squared gradient of unit 0, over the pixels of the input."""
+        arrived: dict[int, list[tuple[float, Patch]]] = {
+            number: [(1.0, Patch(np.ones((1, 1)), 0, 0))]
+        }
+        for current in range(number, 0, -1):
+            parts = arrived.pop(current, None)
+            if parts is None:
+                continue
+            step, patch = self.tape.steps[current], _sum(parts)
+            height, width = step.windows
+            values, top = height.pull(patch.values, patch.top)
+            if width is not STAY:
+                across, left = width.pull(np.ascontiguousarray(values.T), patch.left)
+                values = np.ascontiguousarray(across.T)
+            else:
+                left = patch.left
+            pulled = Patch(values, top, left)
+            for parent, gain in zip(step.parents, self.states[current].gains, strict=True):
+                if gain:
+                    arrived.setdefault(parent, []).append((gain, pulled))
+        return _sum(arrived[0])
+
+
+def _sum(parts: list[tuple[float, Patch]]) -> Patch:
+    if len(parts) == 1:
+        gain, only = parts[0]
+        return only if gain == 1 else only._replace(values=gain * only.values)
+    patches = [patch for _, patch in parts]
+    top, left = min(p.top for p in patches), min(p.left for p in patches)
+    bottom = max(p.top + p.values.shape[0] for p in patches)
+    right = max(p.left + p.values.shape[1] for p in patches)
+    values = np.zeros((bottom - top, right - left))
+    for gain, patch in parts:
+        height, width = patch.values.shape
+        y, x = patch.top - top, patch.left - left
+        values[y : y + height, x : x + width] += gain * patch.values
+    return Patch(values, top, left)
+
+
+@dataclass(frozen=True, eq=False)
+class TapedGradient(SquaredGradient):
+    """The expected squared gradient of one tensor.
+
+    Attributes:
+        playing: The tape that it is on.
+        number: The step that made it.
+        fields: Theoretical receptive field of its units along `(height, width)`.
+        periods: After how many units along both axes the sizes of these repeat.
+    """
+
+    playing: Playing
+    number: int
+    fields: tuple[ReceptiveField, ReceptiveField]
+    periods: tuple[int, int]
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all units have the same field."""
+        return self.periods == (1, 1)
+
+    @property
+    def spreads(self) -> tuple[Spread, Spread]:
+        """Where it arrives along `(height, width)`."""
+        height, width = (
+            Spread(arrival.mean, arrival.variance, field)
+            for arrival, field in zip(self.playing.arrivals(self.number), self.fields, strict=True)
+        )
+        return height, width
+
+    def power(self) -> NDArray[np.float64]:
+        """That of unit 0, pulled back to the pixels."""
+        return self.playing.pull(self.number).values
