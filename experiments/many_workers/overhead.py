@@ -85,6 +85,7 @@ class FreeTask(ClassificationTask):
         model: torch.nn.Module,
         report: Callable[[int, float], None] | None = None,
         checkpoint: Checkpoint | None = None,
+        after_batch: Callable[[], None] | None = None,
     ) -> TrainingResult:
         """Report five epochs."""
         assert report is not None

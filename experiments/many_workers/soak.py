@@ -62,6 +62,7 @@ class SlowTask(ClassificationTask):
         model: SearchedNetwork,
         report: Callable[[int, float], None] | None = None,
         checkpoint: Checkpoint | None = None,
+        after_batch: Callable[[], None] | None = None,
     ) -> TrainingResult:
         """Train, and note which epochs were trained here and how many were known before."""
         assert report is not None
@@ -77,7 +78,7 @@ class SlowTask(ClassificationTask):
                     file.write(f"{os.getpid()} {epoch} {len(known)}\n")
             report(epoch, score)
 
-        return super().train(model, slowly, checkpoint)
+        return super().train(model, slowly, checkpoint, after_batch)
 
 
 def work(address: StudyAddress, folder: Path) -> None:

@@ -86,3 +86,9 @@ def _guarded(stream: TextIO | None, *, must_be_written: bool, errors: str | None
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
+
+
+def say_what_is_waited_for(number: signal.Signals, what: str) -> None:
+    """Answer the first signal to stop."""
+    again = " (Ctrl-C again to stop at once)" if number == signal.SIGINT else ""
+    print(f"{number.name}: waiting {what}{again}.", file=sys.stderr, flush=True)

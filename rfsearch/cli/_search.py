@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rfsearch.cli._output import say_what_is_waited_for
+
 if TYPE_CHECKING:
+    import signal
+
     from rfsearch.search.experiment import Experiment
     from rfsearch.search.study import StudyAddress
 
@@ -68,14 +69,9 @@ GraceOption = Annotated[
 ]
 
 
-def say_what_is_waited_for(number: signal.Signals) -> None:
-    """Answer the first signal to stop at once."""
-    text = f"{number.name}: waiting until running trials can be handed back"
-    text += " (Ctrl-C again to stop at once)." if number == signal.SIGINT else "."
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except RuntimeError:  # The signal came while something else was being printed.
-        os.write(2, f"{text}\n".encode())
+def until_trials_are_handed_back(number: signal.Signals) -> None:
+    """Say what a search waits for that was told to stop."""
+    say_what_is_waited_for(number, "until running trials can be handed back")
 
 
 def study_address(experiment: Experiment, storage: str | None, name: str | None) -> StudyAddress:

@@ -21,8 +21,8 @@ from rfsearch.cli._search import (
     StorageOption,
     StudyOption,
     TrialsPerGpuOption,
-    say_what_is_waited_for,
     study_address,
+    until_trials_are_handed_back,
 )
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def run(
         number = workers or 1
         is_here = on == Place.LOCAL and number == 1 and trials_per_gpu is None
         waits = grace if is_here else grace + AFTER_GRACE
-        interrupts = Interrupts(waits, say_what_is_waited_for)
+        interrupts = Interrupts(waits, until_trials_are_handed_back)
         if on == Place.RAY:
             from rfsearch.cli._worker_pool import search_on_ray
             from rfsearch.workers.ray_workers import RayJob

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import signal
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 from rfsearch.basics.atomic import atomic_file
 from rfsearch.cli._device import DEVICE_HELP, chosen_device
 from rfsearch.cli._errors import user_mistakes
+from rfsearch.cli._output import say_what_is_waited_for
 from rfsearch.cli.export import print_written
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def train(
     folder = out or network
     with user_mistakes():
         from rfsearch.data.device_images import Normalizer
-        from rfsearch.export.export import converged_network, write_network
+        from rfsearch.export.export import retrained_network, write_network
         from rfsearch.export.formats import require_onnx
         from rfsearch.training.checkpoints import Checkpoint, digest_of
         from rfsearch.training.tasks import task_for
@@ -91,7 +93,7 @@ def train(
         }
         checkpoint = Checkpoint(folder / _CHECKPOINT, identity)
         result = _train(model, task, checkpoint)
-        trained = converged_network(
+        trained = retrained_network(
             model,
             result,
             task,
@@ -171,6 +173,7 @@ def _train(model: nn.Module, task: Task, checkpoint: Checkpoint) -> TrainingResu
 
     from rfsearch.data.loading_errors import LoadingError
     from rfsearch.training.loop import train as train_network
+    from rfsearch.workers.interrupts import Interrupts
 
     most = task.training.max_epochs(task.num_images)
     total = "" if most is None else f"/{most}"
@@ -179,11 +182,19 @@ def _train(model: nn.Module, task: Task, checkpoint: Checkpoint) -> TrainingResu
         text = f"epoch {one.number}{total}: loss {one.loss:.3f}, {task.metric} {one.score:.4f}"
         typer.echo(text, err=True)
 
+    interrupts = Interrupts(say=_until_the_batch_ends)
     try:
-        return train_network(model, task, report=report, checkpoint=checkpoint)
+        with interrupts:
+            return train_network(
+                model,
+                task,
+                report=report,
+                checkpoint=checkpoint,
+                after_batch=interrupts.raise_if_requested,
+            )
     except KeyboardInterrupt:
         typer.echo("Interrupted; run again to go on after the last whole epoch.", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + (interrupts.requested or signal.SIGINT)) from None
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{reason} Give a smaller `batch_size` in --config.") from None
@@ -191,6 +202,10 @@ def _train(model: nn.Module, task: Task, checkpoint: Checkpoint) -> TrainingResu
         raise ValueError(f"{error} A lower learning_rate may help.") from None
     except LoadingError as error:
         raise ValueError(f"{error} Run again to go on after the last whole epoch.") from None
+
+
+def _until_the_batch_ends(number: signal.Signals) -> None:
+    say_what_is_waited_for(number, "for the running batch to end")
 
 
 def _write_history(result: TrainingResult, metric: str, file: Path) -> None:
@@ -207,7 +222,9 @@ def _table(result: TrainingResult, metric: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("", "epoch", "loss", metric):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
-    rows = {"start": result.history[0], "best": result.best, "last": result.history[-1]}
+    rows = {"best": result.best, "last": result.history[-1]}
+    if result.history[0].number == 0:  # Judged where the best weights are kept.
+        rows = {"start": result.history[0]} | rows
     for name, one in rows.items():
         loss = "-" if math.isnan(one.loss) else f"{one.loss:.3f}"
         table.add_row(name, str(one.number), loss, f"{one.score:.4f}")

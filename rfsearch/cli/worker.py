@@ -17,8 +17,8 @@ from rfsearch.cli._search import (
     StorageOption,
     StudyOption,
     TrialsPerGpuOption,
-    say_what_is_waited_for,
     study_address,
+    until_trials_are_handed_back,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def worker(
         opened = until_the_end.enter_context(
             open_study(loaded, address, alone=False, wait=PATIENCE)
         )
-        interrupts = Interrupts(grace, say_what_is_waited_for)
+        interrupts = Interrupts(grace, until_trials_are_handed_back)
         with as_bugs():
             code = _work(
                 Worker(

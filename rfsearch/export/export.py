@@ -60,27 +60,34 @@ class Network:
     seed: int = 0
 
 
-def converged_network(
+def retrained_network(
     model: nn.Module, result: TrainingResult, task: Task, form: InputFormat, data: str
 ) -> Network:
-    """A network that was trained to convergence.
+    """A network that was exported, and trained again.
 
     Args:
-        model: The network, with its best weights.
+        model: The network, with the weights that the training has kept.
         result: What the training gave.
         task: What it was trained for; the files are checked on its validation images.
         form: What the network takes.
         data: Name of the images.
     """
     architecture = searched_part(model, form.task).architecture
+    kept, of_all = result.history[-1], f"of {result.epochs} epochs"
+    if task.training.keep_best:
+        kept, of_all = result.best, f"{of_all} (the best)"
+    what = f"trained on {one_line(data)}"
+    if kept.number == 0:
+        what += ", which gave nothing better than the weights it began with, which these are"
+    origin = f"Found by an architecture search and {what}: epoch {kept.number} "
     return Network(
         create_whole(architecture, form, weights_of(model)),
         form,
         task.erf_images,
-        f"Found by an architecture search and trained to convergence on {one_line(data)}.",
+        f"{origin}{of_all}.",
         {
             SCORES[task.metric]: f"{result.score:.4f}",
-            "trained": f"{result.best.number} of {result.epochs} epochs (the best)",
+            "trained": f"{kept.number} {of_all}",
         },
         task.training.seed,
     )

@@ -97,7 +97,8 @@ class Objective:
         space: What may be proposed.
         constraint: Which receptive fields fit.
         task: What to train for.
-        after_epoch: Called after each epoch; an exception that it raises ends the trial.
+        after_batch: Called after each batch of images that is trained or validated on; an
+            exception that it raises ends the trial.
         weights: Where the weights of the best trained candidates are kept. None keeps none.
         measure_latency: Whether candidates are timed before training, also where the constraint
             has no bound on that.
@@ -115,7 +116,7 @@ class Objective:
     space: SearchSpace
     constraint: RFConstraint
     task: Task
-    after_epoch: Callable[[], None] = _nothing
+    after_batch: Callable[[], None] = _nothing
     weights: WeightStore | None = None
     measure_latency: bool = False
     checkpoints: Checkpoints | None = None
@@ -240,7 +241,6 @@ class Objective:
 
     def _train(self, trial: optuna.Trial, model: nn.Module) -> TrainingResult:
         def report(epoch: int, score: float) -> None:
-            self.after_epoch()
             note_epoch(trial, epoch, score)
             if is_pruned(trial):
                 reason = f"{self.task.metric} of {score:.3f} after epoch {epoch}"
@@ -250,7 +250,7 @@ class Objective:
 
         start = time.perf_counter()
         try:
-            return self.task.train(model, report, self.checkpoint(trial))
+            return self.task.train(model, report, self.checkpoint(trial), self.after_batch)
         finally:
             trial.set_user_attr("train_seconds", time.perf_counter() - start)
 

@@ -72,8 +72,8 @@ class Trains(Protocol):
         """Of the experiment."""
 
     @property
-    def after_epoch(self) -> Callable[[], None]:
-        """Called after each epoch."""
+    def after_batch(self) -> Callable[[], None]:
+        """Called after each batch."""
 
     @property
     def needs_latency(self) -> bool:
@@ -170,11 +170,10 @@ def _measure_and_train(trial: optuna.Trial, objective: Trains, network: Network)
         trial.set_user_attr("peak_memory_mb", latency.peak_memory_mb)
 
     def report(epoch: int, score: float) -> None:
-        objective.after_epoch()
         note_epoch(trial, epoch, score)
 
     start = time.perf_counter()
-    result = task.train(model, report, objective.checkpoint(trial))
+    result = task.train(model, report, objective.checkpoint(trial), objective.after_batch)
     trial.set_user_attr("train_seconds", time.perf_counter() - start)
     after = {level: task.measure_erf(model, level).size for level in levels}
     trial.set_user_attr("erf_trained", float(after[main]))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from rfsearch.data.loading_errors import loading_errors
@@ -52,6 +53,7 @@ def train(
     *,
     report: Callable[[Epoch], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    after_batch: Callable[[], None] | None = None,
 ) -> TrainingResult:
     """Train a network in place: afterwards it has the weights that the score is of.
 
@@ -77,6 +79,8 @@ def train(
             training.
         checkpoint: Written after each epoch; if there is one already, training goes on from it,
             and `report` is called for its epochs first.
+        after_batch: Called whenever a network has seen a batch, for training or validation. An
+            exception it raises ends the training there.
 
     Raises:
         FloatingPointError: If the loss is not finite.
@@ -85,7 +89,7 @@ def train(
         ValueError: If the checkpoint cannot be gone on from, and has an identity.
     """
     run = Run(model, task)
-    with loading_errors():
+    with loading_errors(), _called_after_each_batch(run, after_batch):
         if checkpoint is not None and checkpoint.load(run.state):
             run.go_on()
             for epoch in run.history:
@@ -110,3 +114,21 @@ def train(
         run.gradients.halved,
         run.history,
     )
+
+
+@contextmanager
+def _called_after_each_batch(run: Run, after_batch: Callable[[], None] | None) -> Iterator[None]:
+    networks = [run.state.model]
+    if run.state.averaged is not None:
+        networks.append(run.state.averaged)
+
+    def call(*_: object) -> None:
+        if after_batch is not None:
+            after_batch()
+
+    hooks = [network.register_forward_hook(call) for network in networks]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

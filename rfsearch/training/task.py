@@ -181,7 +181,11 @@ class Task(ABC):
         """Scores of a model in evaluation mode on the validation images."""
 
     def train(
-        self, model: nn.Module, report: Report | None = None, checkpoint: Checkpoint | None = None
+        self,
+        model: nn.Module,
+        report: Report | None = None,
+        checkpoint: Checkpoint | None = None,
+        after_batch: Callable[[], None] | None = None,
     ) -> TrainingResult:
         """Train the network in place, on from the checkpoint if there is one.
 
@@ -189,6 +193,7 @@ class Task(ABC):
             model: From `build`.
             report: Called with the number and the score of each epoch.
             checkpoint: Written after each epoch; see `rfsearch.training.loop.train`.
+            after_batch: Called after each batch; see there.
 
         Raises:
             FloatingPointError: If the loss is not finite.
@@ -199,7 +204,9 @@ class Task(ABC):
             if report is not None:
                 report(epoch.number, epoch.score)
 
-        return train(model, self, report=report_epoch, checkpoint=checkpoint)
+        return train(
+            model, self, report=report_epoch, checkpoint=checkpoint, after_batch=after_batch
+        )
 
     # -- networks ---------------------------------------------------------------------------------
 

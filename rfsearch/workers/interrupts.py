@@ -4,15 +4,20 @@ An interrupt in the middle of a write to the database can be lost there, or come
 error. So the first one is only noted, for the search to look at between its steps. After SIGTERM
 there is a grace time, since whoever sends it kills soon after, and after SIGHUP, whose sender has
 gone; Ctrl-C may take as long as a step. SIGHUP that was ignored, as `nohup` wants it, stays so.
+
+Python notes a signal only between two of its own instructions, and a backward pass is one. So a
+thread of its own gives the answer, which the system wakes at once.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -31,7 +36,7 @@ class Interrupts:
 
     Args:
         grace: Seconds after SIGTERM or SIGHUP at which it interrupts by itself.
-        say: Called with the first signal as soon as it comes.
+        say: Called with the first signal as soon as it comes, from another thread.
 
     Attributes:
         requested: The signal, once there was one.
@@ -45,6 +50,7 @@ class Interrupts:
         self._say = say
         self._undisturbed_until = 0.0
         self._previous: dict[signal.Signals, Any] = {}
+        self._until_the_end = ExitStack()
 
     def __enter__(self) -> Self:
         # Only the main thread may set how signals are handled.
@@ -56,6 +62,7 @@ class Interrupts:
                     continue
                 self._previous[number] = previous
                 signal.signal(number, handler)
+            self._until_the_end.enter_context(_answers(self._say))
         return self
 
     def __exit__(
@@ -64,6 +71,7 @@ class Interrupts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._until_the_end.close()
         if self._previous:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._previous.items():
@@ -95,11 +103,36 @@ class Interrupts:
             signal.setitimer(signal.ITIMER_REAL, self.grace)
         if not self.requested:
             self.requested = signal.Signals(number)
-            self._say(self.requested)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if time.monotonic() >= self._undisturbed_until:
             raise KeyboardInterrupt
+
+
+@contextmanager
+def _answers(say: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Have the first signal to stop answered whatever the main thread is doing."""
+    told, tells = socket.socketpair()
+
+    def answer() -> None:
+        while number := told.recv(1)[0]:  # No signal has the number 0.
+            if number in STOP:
+                say(signal.Signals(number))
+                return
+
+    thread = threading.Thread(target=answer, name="answers to signals", daemon=True)
+    thread.start()
+    tells.setblocking(False)
+    previous = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        with suppress(BlockingIOError):  # So many signals came that it has long been answered.
+            tells.send(b"\0")  # Closing it would end nothing where a child process has it, too.
+        thread.join()
+        told.close()
+        tells.close()
 
 
 def end_with_standard_input(grace: float) -> None:

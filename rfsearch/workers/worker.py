@@ -137,7 +137,7 @@ class Worker:
             experiment.space,
             experiment.constraint,
             experiment.task,
-            after_epoch=self.interrupts.raise_if_requested,
+            after_batch=self.interrupts.raise_if_requested,
             weights=WeightStore(experiment.folder / "weights", search.keep_weights),
             measure_latency=search.measure_latency,
             checkpoints=self._checkpoints,

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import shutil
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from studies import stored_study
 
 from rfsearch.network.network_folder import load_network
 from rfsearch.training.classification import ClassificationTask
+from rfsearch.training.scores import Scores
 
 #: What experiments on folders set, which such trainings do not.
 SETTINGS = "epochs = 1\nbatch_size = 16\n"
@@ -58,10 +61,38 @@ def test_training_begins_where_the_search_ended(
     lines = [line.split() for line in result.stdout.splitlines()]
     (start,) = (line for line in lines if line[:1] == ["start"])
     assert start[1:4] == ["0", "-", f"{float(rows[0]['accuracy']):.4f}"]
-    assert "trained to convergence on `images`" in (out / "README.md").read_text()
     best = max(float(row["accuracy"]) for row in rows)
     assert f"| validation accuracy | {best:.4f} |" in (out / "README.md").read_text()
     assert "epoch 2/2: loss " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "row"),
+    [
+        ("", "which these are: epoch 0 of 2 epochs (the best)", "0 of 2 epochs (the best)"),
+        ("keep_best = false\n", "trained on `images`: epoch 2 of 2 epochs", "2 of 2 epochs"),
+    ],
+)
+def test_the_card_says_what_was_trained(
+    exported: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: str,
+    said: str,
+    row: str,
+) -> None:
+    falling = itertools.count(0.9, -0.1)
+    monkeypatch.setattr(ClassificationTask, "evaluate", lambda *_: Scores(next(falling)))
+    out, config = tmp_path / "out", settings(tmp_path, f"epochs = 2\nbatch_size = 16\n{options}")
+    result = train(exported, images, "--out", out, "--config", config)
+    assert result.exit_code == 0, result.output
+    card = (out / "README.md").read_text()
+    assert f"{said}." in card
+    assert f"| trained | {row} |" in card
+    assert "convergence" not in card
+    start = [line for line in result.stdout.splitlines() if line.startswith("start ")]
+    assert len(start) == (0 if "keep_best" in options else 1)
 
 
 def test_an_experiment_says_which_images_and_how_many_at_a_time(
@@ -227,16 +258,46 @@ def test_a_full_disk_is_a_warning_while_it_trains(
     assert not (out / "checkpoint").exists()
 
 
-def test_an_interrupt_says_how_to_go_on(
-    exported: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_is_told_to_stop_keeps_the_last_epoch_and_says_how_to_go_on(
+    exported: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
 ) -> None:
-    def interrupt(*args: object, **options: object) -> None:
-        raise KeyboardInterrupt
+    """In the middle of the second epoch."""
+    loss, batches = ClassificationTask.loss, 0
 
-    monkeypatch.setattr("rfsearch.training.loop.train", interrupt)
-    result = train(exported, images, "--config", settings(tmp_path))
-    assert result.exit_code == 130
-    assert "run again to go on" in result.stderr
+    def told(task: ClassificationTask, model: Any, examples: Any) -> Any:
+        nonlocal batches
+        batches += 1
+        if batches == in_epoch + 2:
+            signal.raise_signal(number)
+        return loss(task, model, examples)
+
+    out, config = tmp_path / "out", settings(tmp_path)
+    options = ("--out", out, "--config", config, "--epochs", "3")
+    in_epoch = -10
+    monkeypatch.setattr(ClassificationTask, "loss", told)
+    whole = train(exported, images, "--out", tmp_path / "whole", *options[2:])
+    assert whole.exit_code == 0, whole.output
+    in_epoch, batches = batches // 3, 0
+    assert in_epoch > 2
+    result = train(exported, images, *options)
+    assert result.exit_code == 128 + number
+    lines = result.stderr.splitlines()
+    assert [line.split(":")[0] for line in lines[:1]] == ["epoch 1/3"]
+    again = " (Ctrl-C again to stop at once)" if number == signal.SIGINT else ""
+    assert lines[1:] == [
+        f"{number.name}: waiting for the running batch to end{again}.",
+        "Interrupted; run again to go on after the last whole epoch.",
+    ]
+    assert batches == in_epoch + 2
+    assert [path.name for path in (out / "checkpoint").iterdir()] == ["last.pt"]
+    batches = 100
+    assert train(exported, images, *options).exit_code == 0
+    assert epochs_of(out) == epochs_of(tmp_path / "whole")
 
 
 def test_a_batch_that_does_not_fit_is_one_line(

@@ -163,7 +163,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_trial_back(tmp_path: Path) -> N
     folder = write_experiment(tmp_path / "long", min_size=5, epochs=100_000)
     process = start("worker", folder, "--grace", 3)
     try:
-        while not list(folder.glob("checkpoints/*/*/last")):
+        while not list(folder.glob("checkpoints/*/*/last.pt")):
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
@@ -176,11 +176,11 @@ def test_a_worker_that_is_told_to_stop_hands_its_trial_back(tmp_path: Path) -> N
     interrupted, waiting = stored_trials(folder)[-2:]
     assert (interrupted.state, waiting.state) == (TrialState.FAIL, TrialState.WAITING)
     assert waiting.user_attrs[RETRY_OF] == interrupted.number
-    assert list(folder.glob("checkpoints/*/*/last"))
+    assert list(folder.glob("checkpoints/*/*/last.pt"))
 
 
 def until_two_are_training(process: subprocess.Popen[str], folder: Path) -> None:
-    while len(list(folder.glob("checkpoints/*/*/last"))) < 2:
+    while len(list(folder.glob("checkpoints/*/*/last.pt"))) < 2:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
 

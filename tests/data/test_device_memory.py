@@ -244,7 +244,7 @@ class LimitedTask(WatchedTask):
         self.models.append(weakref.ref(model))
         return model
 
-    def train(self, model: Any, report: Any = None, checkpoint: Any = None) -> Any:
+    def train(self, model: Any, report: Any = None, *_: Any) -> Any:
         first = len(self.models) == 1
         limit = (16 if self.halves else 8) if first else 1000
         return train(model, Limited(self, limit), report=lambda one: report(one.number, one.score))

@@ -56,6 +56,7 @@ class StubTask(ClassificationTask):
         model: SearchedNetwork,
         report: Callable[[int, float], None] | None = None,
         checkpoint: Checkpoint | None = None,
+        after_batch: Callable[[], None] | None = None,
     ) -> TrainingResult:
         accuracy = ACCURACIES[model.architecture.receptive_field().size]
         assert report is not None

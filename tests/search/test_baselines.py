@@ -35,9 +35,9 @@ def nothing() -> None:
     pass
 
 
-def objective(after_epoch: Callable[[], None] = nothing) -> Objective:
+def objective(after_batch: Callable[[], None] = nothing) -> Objective:
     constraint = RFConstraint(theoretical=None, effective=None)
-    return Objective(SearchSpace.load("toy"), constraint, task(), after_epoch)
+    return Objective(SearchSpace.load("toy"), constraint, task(), after_batch)
 
 
 def with_baselines(study: optuna.Study, *names: str) -> list[optuna.trial.FrozenTrial]:

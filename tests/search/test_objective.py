@@ -77,9 +77,10 @@ class WatchedTask(ClassificationTask):
         model: SearchedNetwork,
         report: Callable[[int, float], None] | None = None,
         checkpoint: Checkpoint | None = None,
+        after_batch: Callable[[], None] | None = None,
     ) -> TrainingResult:
         self.trained.append(model.architecture)
-        return super().train(model, report)
+        return super().train(model, report, after_batch=after_batch)
 
 
 class StubERF(NamedTuple):
@@ -102,6 +103,7 @@ class StubTask(WatchedTask):
         model: SearchedNetwork,
         report: Callable[[int, float], None] | None = None,
         checkpoint: Checkpoint | None = None,
+        after_batch: Callable[[], None] | None = None,
     ) -> TrainingResult:
         curve = self.curves[len(self.trained) % len(self.curves)]
         self.trained.append(model.architecture)
@@ -422,7 +424,11 @@ def test_a_bug_in_training_ends_the_study(kind: type[Exception]) -> None:
     @dataclass(frozen=True)
     class BrokenTask(StubTask):
         def train(
-            self, model: SearchedNetwork, report: object = None, checkpoint: object = None
+            self,
+            model: SearchedNetwork,
+            report: object = None,
+            checkpoint: object = None,
+            after_batch: object = None,
         ) -> TrainingResult:
             raise kind("broken")
 

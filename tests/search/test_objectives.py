@@ -286,7 +286,7 @@ def test_a_crew_whose_worker_is_killed_in_the_middle_of_a_training(tmp_path: Pat
 
 def in_the_middle(folder: Path) -> list[FrozenTrial]:
     """Running trials whose networks were trained for some epochs."""
-    if not list(folder.glob("checkpoints/*/*/last")):
+    if not list(folder.glob("checkpoints/*/*/last.pt")):
         return []
     study = stored_study(folder)
     running = study.get_trials(states=(TrialState.RUNNING,))

@@ -76,6 +76,7 @@ class CurveTask(StubTask):
         model: SearchedNetwork,
         report: Callable[[int, float], None] | None = None,
         checkpoint: Checkpoint | None = None,
+        after_batch: Callable[[], None] | None = None,
     ) -> TrainingResult:
         assert checkpoint is not None
         assert report is not None

@@ -72,6 +72,7 @@ class StubTask(ClassificationTask):
         model: SearchedNetwork,
         report: Callable[[int, float], None] | None = None,
         checkpoint: Checkpoint | None = None,
+        after_batch: Callable[[], None] | None = None,
     ) -> TrainingResult:
         self.started.append(model.architecture.fingerprint)
         if error := self.failures.get(len(self.started)):

@@ -410,6 +410,35 @@ def test_an_error_in_report_ends_training() -> None:
     assert seen == [1, 2]
 
 
+@pytest.mark.parametrize("options", [{}, {"keep_best": True, "ema_decay": 0.9}])
+def test_training_can_be_ended_after_any_batch(options: dict[str, Any]) -> None:
+    """Of training, and of validation, by averaged weights, too."""
+    task = easy_task(epochs=2, batch_size=8, **options)
+    calls, last = 0, 10**6
+
+    def after_batch() -> bool:
+        nonlocal calls
+        calls += 1
+        if calls == last:
+            raise KeyboardInterrupt
+        return True
+
+    network = tiny_model()
+    result = task.train(network, after_batch=after_batch)  # type: ignore[arg-type]
+    judged = len(result.history) + (bool(options) and result.best is not result.history[-1])
+    assert calls == 2 * 128 // 8 + judged * 64 // 32
+    total = calls
+    plain = task.train(tiny_model())
+    assert str(result._replace(seconds=0)) == str(plain._replace(seconds=0))
+    task.evaluate(network)
+    assert calls == total
+    for last in range(1, total + 1):
+        calls = 0
+        with pytest.raises(KeyboardInterrupt):
+            task.train(tiny_model(), after_batch=after_batch)  # type: ignore[arg-type]
+        assert calls == last
+
+
 @pytest.mark.parametrize(("value", "name"), [(math.nan, "nan"), (math.inf, "nan")])
 def test_scores_that_are_not_finite_end_training(value: float, name: str) -> None:
     class Broken(nn.Module):

@@ -34,6 +34,7 @@ class ActingTask(StubTask):
         model: SearchedNetwork,
         report: Callable[[int, float], None] | None = None,
         checkpoint: Checkpoint | None = None,
+        after_batch: Callable[[], None] | None = None,
     ) -> TrainingResult:
         assert checkpoint is not None
         checkpoint.folder.mkdir(parents=True, exist_ok=True)
