@@ -32,7 +32,7 @@ from test_layers import FILES, HOMES, ROOMS, room_of, siblings
 
 from rfsearch.basics.validation import parse
 from rfsearch.cli.app import app
-from rfsearch.search.experiment import ExperimentConfig
+from rfsearch.search.config import ExperimentConfig
 from rfsearch.search.sampler import RFSampler
 
 ROOT = Path(__file__).parents[1]

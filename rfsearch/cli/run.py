@@ -64,7 +64,8 @@ def run(
 
         from rfsearch.measure.device import check_device
         from rfsearch.search.experiment import Experiment
-        from rfsearch.search.study import exclusive, open_study
+        from rfsearch.search.folder_lock import exclusive
+        from rfsearch.search.study import open_study
         from rfsearch.workers.devices import workers_for
         from rfsearch.workers.interrupts import AFTER_GRACE, Interrupts
 

@@ -51,7 +51,8 @@ def worker(
 
         from rfsearch.measure.device import check_device
         from rfsearch.search.experiment import Experiment
-        from rfsearch.search.study import open_study, together
+        from rfsearch.search.folder_lock import together
+        from rfsearch.search.study import open_study
         from rfsearch.storage.retrying_storage import PATIENCE
         from rfsearch.workers.devices import free_device, workers_for
         from rfsearch.workers.worker import Worker

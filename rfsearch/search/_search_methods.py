@@ -12,7 +12,8 @@ from rfsearch.search.rungs import Hyperband, SuccessiveHalving
 from rfsearch.search.sampler import RFSampler
 
 if TYPE_CHECKING:
-    from rfsearch.search.experiment import Experiment, SearchConfig
+    from rfsearch.search.config import SearchConfig
+    from rfsearch.search.experiment import Experiment
 
 _SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": lambda seed, startup: TPESampler(seed=seed, n_startup_trials=startup),

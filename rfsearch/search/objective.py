@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import optuna
 import torch
-from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.basics.limits import check_memory
 from rfsearch.data.device_memory import free_memory
@@ -19,23 +18,23 @@ from rfsearch.diagnosis.diagnosis import diagnose_architecture
 from rfsearch.feasible.choices import NotOfferedError
 from rfsearch.measure.latency import time_one_image
 from rfsearch.search._environment import environment_of
-from rfsearch.search._measurements import SCORES, fail, log_levels, log_result
+from rfsearch.search._measurements import fail, log_levels, log_result
+from rfsearch.search._repeats import earlier_trial, repeat, stopped_trial, take_over
 from rfsearch.search.baselines import prepare_baseline
 from rfsearch.search.controls import prepare_control
 from rfsearch.search.curves import is_pruned, note_epoch
 from rfsearch.search.objectives import (
     DIRECTIONS,
     MEASURED,
+    Values,
     check_objectives,
     erf_misfit,
     name_objectives,
 )
 from rfsearch.search.references import run_reference
 from rfsearch.search.rejection import end_rejected
-from rfsearch.search.rungs import RungsOfCandidates, is_stopped
 from rfsearch.space.trial_attributes import (
     BASELINE,
-    BATCH_HALVED,
     CONTROL,
     ENVIRONMENT,
     PROMOTED_FROM,
@@ -56,24 +55,8 @@ if TYPE_CHECKING:
     from rfsearch.training.loop import TrainingResult
     from rfsearch.training.task import Task
 
-#: Of one objective, or of several.
-Values = float | tuple[float, ...]
-
 #: How what a trial is about that stands beside the search is described and built.
 _REFERENCES = {BASELINE: prepare_baseline, CONTROL: prepare_control}
-#: What a trial takes over from an earlier one with the same architecture.
-_RESULTS = (
-    "erf_init",
-    "erf_clipped",
-    "erf_trained",
-    "erf_misfit",
-    "levels",
-    "latency_ms",
-    "peak_memory_mb",
-    BATCH_HALVED,
-    ENVIRONMENT,
-    *SCORES,
-)
 
 
 def _nothing() -> None:
@@ -173,15 +156,15 @@ class Objective:
             self.constraint.check(trial, architecture)
         except optuna.TrialPruned:
             return end_rejected(trial)
-        earlier = _earlier_trial(trial)
+        earlier = earlier_trial(trial)
         if earlier is not None:
-            return _repeat(trial, earlier)
+            return repeat(trial, earlier)
         model = self.task.build(architecture)
         levels = self.constraint.judged_levels(architecture)
         main = self.constraint.main_level(architecture)
         is_promoted = PROMOTED_FROM in trial.user_attrs
         if is_promoted:
-            _take_over(trial, _stopped_trial(trial))
+            take_over(trial, stopped_trial(trial))
         trial.set_user_attr(ENVIRONMENT, environment_of(model, self.folder))
         if not is_promoted:
             try:
@@ -268,43 +251,3 @@ class Objective:
         if RETRY_OF not in trial.user_attrs:  # What lies there is of a study that is no more.
             checkpoint.remove()
         return checkpoint
-
-
-def _earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:
-    """The last trial of the study that has judged an equal candidate with the same seed."""
-    same = ("architecture", "seed")
-    promotes = isinstance(trial.study.pruner, RungsOfCandidates)
-    for other in reversed(trial.study.get_trials(deepcopy=False)):
-        is_trained = other.state == TrialState.COMPLETE and "rejected_by" not in other.user_attrs
-        if (is_trained or (promotes and is_stopped(other))) and (
-            first_number(other) != first_number(trial)
-            and all(other.user_attrs.get(key) == trial.user_attrs[key] for key in same)
-        ):
-            return other
-    return None
-
-
-def _repeat(trial: optuna.Trial, earlier: FrozenTrial) -> Values:
-    """Take over the results of an equal candidate, which training again would only repeat."""
-    trial.set_user_attr("duplicate_of", earlier.user_attrs.get("duplicate_of", earlier.number))
-    _take_over(trial, earlier)
-    if earlier.state == TrialState.PRUNED:
-        raise optuna.TrialPruned(f"Stopped in trial {earlier.number}.")
-    first, *others = map(float, earlier.values)
-    return (first, *others) if others else first
-
-
-def _take_over(trial: optuna.Trial, earlier: FrozenTrial) -> None:
-    """What was measured of an equal candidate, and the constraints that follow from it."""
-    for name in _RESULTS:
-        if name in earlier.user_attrs:
-            trial.set_user_attr(name, earlier.user_attrs[name])
-    for key, octaves in earlier.constraints.items():
-        if key not in trial.constraints:
-            trial.set_constraint(key, octaves)
-
-
-def _stopped_trial(trial: optuna.Trial) -> FrozenTrial:
-    """The trial that this one goes on from."""
-    number = int(trial.user_attrs[PROMOTED_FROM])
-    return trial.study.get_trials(deepcopy=False)[number]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rfsearch.basics.ranges import Range
     from rfsearch.space.constraint import RFConstraint
 
+#: A trial's values: of one objective, or of several.
+Values = float | tuple[float, ...]
 ObjectiveName = Literal[
     "score", "latency_ms", "peak_memory_mb", "params_m", "flops_g", "erf_misfit"
 ]

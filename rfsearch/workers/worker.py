@@ -16,7 +16,8 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from rfsearch.search.objective import Objective, Values
+from rfsearch.search.objective import Objective
+from rfsearch.search.objectives import Values
 from rfsearch.search.promotion import Promotions, is_second
 from rfsearch.search.references import is_repeated
 from rfsearch.search.rungs import is_stopped

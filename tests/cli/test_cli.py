@@ -15,7 +15,7 @@ from helpers import TINY_SPACE, refusal, rfsearch
 from optuna.trial import FrozenTrial, TrialState
 from studies import stored_study
 
-from rfsearch.search.study import exclusive
+from rfsearch.search.folder_lock import exclusive
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace
 from rfsearch.target.target import ScaleTarget

@@ -21,7 +21,8 @@ from rfsearch.data.config import DigitsConfig
 from rfsearch.data.datasets import ImageData
 from rfsearch.network.model import SearchedNetwork
 from rfsearch.report.terminal import gate_summary, trained_table, write_report
-from rfsearch.search.experiment import Experiment, ExperimentConfig
+from rfsearch.search.config import ExperimentConfig
+from rfsearch.search.experiment import Experiment
 from rfsearch.search.objective import Objective
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace

@@ -16,7 +16,8 @@ from PIL import Image
 from rfsearch.basics.ranges import Range
 from rfsearch.basics.validation import parse, read_toml
 from rfsearch.data.device_memory import device_memory
-from rfsearch.search.experiment import Experiment, ExperimentConfig
+from rfsearch.search.config import ExperimentConfig
+from rfsearch.search.experiment import Experiment
 from rfsearch.space.space import SearchSpace
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

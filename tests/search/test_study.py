@@ -21,9 +21,11 @@ from studies import open_storage, open_study, stored_study
 
 from rfsearch.network.model import SearchedNetwork
 from rfsearch.search._search_methods import sampler_name
-from rfsearch.search.experiment import Experiment, SearchConfig
+from rfsearch.search.config import SearchConfig
+from rfsearch.search.experiment import Experiment
+from rfsearch.search.folder_lock import exclusive, together
 from rfsearch.search.stopping import is_finished, num_trained
-from rfsearch.search.study import exclusive, storage_url, together
+from rfsearch.search.study import storage_url
 from rfsearch.training.checkpoints import Checkpoint
 from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.loop import TrainingResult

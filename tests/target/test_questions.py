@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rfsearch.basics.ranges import Range
 from rfsearch.basics.validation import parse
-from rfsearch.search.experiment import TargetConfig
+from rfsearch.search.config import TargetConfig
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.target.questions import Answer, Needs
 from rfsearch.target.target import ScaleTarget

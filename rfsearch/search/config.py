@@ -1,0 +1,195 @@
+"""What an `experiment.toml` says: the objects and gates, the images, and how to search."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rfsearch.basics.limits import Amount, Seed
+from rfsearch.basics.validation import FrozenData
+from rfsearch.data.config import DataConfig
+from rfsearch.data.datasets import TaskData
+from rfsearch.data.device_images import bytes_per_activation
+from rfsearch.data.device_memory import device_memory, fewest_images
+from rfsearch.search.objectives import ObjectiveName, check_objectives
+from rfsearch.space.budget import Budget
+from rfsearch.space.constraint import RFConstraint
+from rfsearch.target.target import ScaleTarget
+from rfsearch.training.config import TrainingConfig
+from rfsearch.training.task import Task
+
+Positive = Annotated[float, Field(gt=0, strict=False)]
+Pixels = Positive
+PixelBounds = Annotated[
+    tuple[Annotated[float, Field(ge=0, strict=False)], Pixels], Field(strict=False)
+]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1, strict=False)]
+
+
+class TargetConfig(FrozenData):
+    """The objects to see, and the gates.
+
+    Attributes:
+        min_size: Smallest object in px. None takes the 5 % quantile of the data's boxes.
+        max_size: Largest object in px. None takes the 95 % quantile of the data's boxes.
+        theoretical: `[low, high]` in px instead of the default rule, or `"off"`.
+        effective: The same for the ERF size.
+        max_gridding: Largest share of the receptive field's pixels, along an axis, that nothing
+            touches, instead of the default rule, or `"off"`. The rule is off where both ranges
+            are given, or off.
+        expected: Whether the expected ERF is a gate.
+        measured: Whether the measured ERF is a gate.
+        max_output_stride: Largest stride of the output map, in px.
+        max_params_m: Most parameters, in millions.
+        max_flops_g: Most floating-point operations for one image, in 10^9.
+        max_training_memory_mb: Most memory that an update of the weights is estimated to need, in
+            MiB. `"device"` is what the device that trains has, a GPU's or the machine's, for half
+            a batch, since batches that do not fit are halved; of several workers each has its
+            own. `"off"` is no bound.
+        max_latency_ms: Longest median time of a forward pass of one image, in ms on the device.
+        max_peak_memory_mb: Most memory during that pass, in MiB.
+    """
+
+    min_size: Pixels | None = None
+    max_size: Pixels | None = None
+    theoretical: PixelBounds | Literal["rule", "off"] = "rule"
+    effective: PixelBounds | Literal["rule", "off"] = "rule"
+    max_gridding: Share | Literal["rule", "off"] = "rule"
+    expected: bool = True
+    measured: bool = True
+    max_output_stride: Count | None = None
+    max_params_m: Positive | None = None
+    max_flops_g: Positive | None = None
+    max_training_memory_mb: Positive | Literal["device", "off"] = "device"
+    max_latency_ms: Positive | None = None
+    max_peak_memory_mb: Positive | None = None
+
+    @model_validator(mode="after")
+    def _has_both_or_none(self) -> Self:
+        if (self.min_size is None) != (self.max_size is None):
+            raise ValueError("`min_size` and `max_size` must be given together or not at all.")
+        return self
+
+    def constraint(self, task: Task) -> RFConstraint:
+        """The constraint; object sizes that are not given come from the task's data.
+
+        Raises:
+            ValueError: If they are not known of the data either.
+        """
+        theoretical, effective = (
+            None if bounds == "off" else bounds for bounds in (self.theoretical, self.effective)
+        )
+        needs_target = "rule" in (theoretical, effective)
+        return RFConstraint(
+            self._target(task.data) if needs_target else None,
+            theoretical=theoretical,
+            effective=effective,
+            max_gridding=None if self.max_gridding == "off" else self.max_gridding,
+            budget=self._budget(task),
+            expected=self.expected,
+            measured=self.measured,
+        )
+
+    def _budget(self, task: Task) -> Budget:
+        memory, batch_size = self.max_training_memory_mb, task.batch_size
+        if memory == "device":
+            # No candidate is refused that the device could train.
+            memory = device_memory(task.training_device)
+            batch_size = fewest_images(batch_size)
+        return Budget(
+            max_output_stride=self.max_output_stride,
+            max_params_m=self.max_params_m,
+            max_flops_g=self.max_flops_g,
+            max_training_memory_mb=None if memory == "off" else memory,
+            max_latency_ms=self.max_latency_ms,
+            max_peak_memory_mb=self.max_peak_memory_mb,
+            input_size=task.input_size,
+            in_chans=task.in_chans,
+            num_classes=task.num_classes,
+            batch_size=batch_size,
+            bytes_per_activation=bytes_per_activation(task.training_device),
+        )
+
+    def _target(self, data: TaskData) -> ScaleTarget:
+        if self.min_size is not None and self.max_size is not None:
+            return ScaleTarget(self.min_size, self.max_size)
+        if data.object_sizes is None:
+            raise ValueError(
+                "target: `min_size` and `max_size` must be given, in px, where the data has no "
+                "boxes."
+            )
+        return ScaleTarget.from_sizes(data.object_sizes)
+
+
+class SearchConfig(FrozenData):
+    """How to search and when to stop.
+
+    Attributes:
+        trained_trials: Stop after so many candidates were trained.
+        max_trials: Stop after so many trials of any kind.
+        sampler: Optuna's sampler. `"auto"` is the Gaussian process `"gp"` where at most 200
+            candidates are trained, all fit, and there is one objective and no pruner, else
+            `"tpe"`.
+        controls: Train so many candidates beside those that a closed-form gate of receptive fields
+            rejects, to see whether the range is right; see `rfsearch.search.controls`.
+        feasible_only: Whether only candidates that pass the closed-form gates are proposed; else
+            the sampler has to learn from those that fail.
+        pruner: Optuna's pruner of trials that train badly; it has none for several objectives.
+        objectives: What is optimised, the score first. It is maximised, the others minimised.
+        startup_trials: Random trials before the sampler takes over; at least 10 for `"nsgaii"`.
+        measure_latency: Whether candidates and baselines are timed before training; other work
+            on the device makes them look slower.
+        keep_weights: Keep the weights of so many of the best trained candidates.
+        keep_checkpoints: Most trainings stopped by `"hyperband"` or `"successive_halving"` whose
+            state is kept while the search runs, to go on with those that are among the best third
+            when more have been compared. 0: none goes on.
+        seed: Of the sampler.
+    """
+
+    trained_trials: Amount = 20
+    max_trials: Amount = 1000
+    sampler: Literal["auto", "gp", "tpe", "nsgaii", "random"] = "auto"
+    controls: Annotated[int, Field(ge=0, le=1000)] = 0
+    feasible_only: bool = True
+    pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"
+    objectives: Annotated[tuple[ObjectiveName, ...], Field(strict=False)] = ("score",)
+    startup_trials: Amount = 5
+    measure_latency: bool = False
+    keep_weights: Annotated[int, Field(ge=0, le=10_000)] = 3
+    keep_checkpoints: Annotated[int, Field(ge=0, le=10_000)] = 20
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _has_no_pruner_of_several(self) -> Self:
+        check_objectives(self.objectives)
+        if len(self.objectives) > 1 and self.pruner != "none":
+            raise ValueError(
+                "`pruner` must be 'none' where there are several objectives, but got "
+                f"{self.pruner!r}."
+            )
+        return self
+
+
+class ExperimentConfig(FrozenData):
+    """The contents of an `experiment.toml`.
+
+    Attributes:
+        question: What the experiment is to answer.
+        space: A TOML file beside the experiment, or the name of a shipped space.
+        target: The objects to see.
+        data: The images; they say what is to be learned of them.
+        training: Budget and optimiser of each candidate.
+        search: How to search.
+        baselines: Names of models in timm that are trained beside the candidates, or a TOML file
+            that lists them (see `rfsearch.search._baseline_names`).
+    """
+
+    question: str = ""
+    space: str
+    baselines: str | Annotated[tuple[str, ...], Field(strict=False)] = ()
+    target: TargetConfig = TargetConfig()
+    data: DataConfig
+    training: TrainingConfig = TrainingConfig()
+    search: SearchConfig = SearchConfig()
