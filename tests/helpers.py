@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+import typer.testing
 from click.testing import Result
 from studies import all_closed
 from torch import nn
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from rfsearch.cli.app import app
 from rfsearch.data.augmentation import UNVARIED, Batch, Variation
 from rfsearch.measure.erf import measure_erf
 from rfsearch.network.architecture import Architecture
+
+# typer would build all commands anew for each command line.
+typer.testing._get_command = cache(get_command)  # type: ignore[attr-defined]
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 #: A space of twelve small networks, as a TOML file says it.

@@ -22,6 +22,11 @@ _KINDS = {
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+def real_path(path: Path) -> Path:
+    """Where a path leads to; links that lead in a circle are left, to be refused when opened."""
+    return Path(os.path.realpath(path))
+
+
 def open_file(path: Path) -> BinaryIO:
     """Open a regular file to read its bytes.
 

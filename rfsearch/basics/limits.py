@@ -28,7 +28,7 @@ Epochs = Annotated[int, Field(ge=1, le=1_000_000)]
 #: Updates of the weights.
 Steps = Annotated[int, Field(ge=1, le=1_000_000_000)]
 #: Of a training: at most a year.
-Seconds = Annotated[float, Field(gt=0, le=366 * 86_400, strict=False)]
+Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
 #: Of random numbers; NumPy and torch both take 32 bits.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 #: Of a file of annotations, which becomes about ten times as much in memory.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import typer
@@ -66,6 +68,18 @@ def refuse(message: str) -> NoReturn:
     """
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     raise typer.Exit(2) from None
+
+
+def refuse_empty(arguments: list[str]) -> None:
+    """Refuse empty values: no option takes one, and as a path it would be the current folder.
+
+    Raises:
+        typer.Exit: If there is one.
+    """
+    for before, argument in pairwise(["", *arguments]):
+        if not argument or re.fullmatch(r"--[a-z-]+=", argument):
+            option = argument.rstrip("=") or before
+            refuse(f"The value of {option if option.startswith('-') else 'an argument'} is empty.")
 
 
 @contextmanager

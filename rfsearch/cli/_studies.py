@@ -64,13 +64,14 @@ def find_study(
     import optuna
 
     from rfsearch.analysis.checked_trials import readable_study
+    from rfsearch.basics.files import real_path
     from rfsearch.search.study import storage_url
     from rfsearch.storage.storage import open_storage
 
     if folder is not None:
         if storage is None and name is not None:
             raise ValueError("`--study` must go with `--storage`, but got no database.")
-        home = (folder.parent if folder.suffix == ".toml" else folder).resolve()
+        home = real_path(folder.parent if folder.suffix == ".toml" else folder)
         storage, name = storage or storage_url(home), name or home.name
     elif storage is None:
         raise ValueError("An experiment's folder or `--storage` must be given, but got neither.")

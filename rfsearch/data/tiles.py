@@ -41,7 +41,7 @@ class AreaTiling(FrozenData):
     """
 
     image_size: Annotated[ImageSide, Field(ge=8)]
-    scale: Annotated[float, Field(gt=0, le=16, strict=False)] = 1.0
+    scale: Annotated[float, Field(gt=0, le=16)] = 1.0
     valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: Seed = 0
     in_memory: bool | None = None

@@ -123,7 +123,10 @@ def find_unit(model: ResolvedModel, read: Read, *, level: str | None, layer: str
         rows, columns = traced.place.position
     else:
         rows, columns = (pixels // 2 for pixels in output_shape(model, read)[2:])
-    field = fields[level] if level is not None else list(fields.values())[-1]
+    level = list(fields)[-1] if level is None else level
+    if level not in fields:
+        raise NoMapError(f"`level` must be one of {', '.join(fields)}, but got {level!r}.")
+    field = fields[level]
     unit = Unit((slice(None), rows, columns), _interval(field, rows), _interval(field, columns))
     if traced is not None and replace(traced, place=None) == unit:
         return traced

@@ -19,13 +19,11 @@ from rfsearch.target.target import ScaleTarget
 from rfsearch.training.config import TrainingConfig
 from rfsearch.training.task import Task
 
-Positive = Annotated[float, Field(gt=0, strict=False)]
+Positive = Annotated[float, Field(gt=0)]
 Pixels = Positive
-PixelBounds = Annotated[
-    tuple[Annotated[float, Field(ge=0, strict=False)], Pixels], Field(strict=False)
-]
+PixelBounds = Annotated[tuple[Annotated[float, Field(ge=0)], Pixels], Field(strict=False)]
 Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1, strict=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TargetConfig(FrozenData):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from rfsearch.basics.files import real_path
 from rfsearch.basics.validation import parse, read_toml
 from rfsearch.models.timm_models import check_name
 from rfsearch.search._baseline_names import baseline_names
@@ -69,7 +70,7 @@ class Experiment:
         if constraint.target and (remark := constraint.target.beyond(data.image_size)):
             warnings.warn(f"{file}: target: {remark}", stacklevel=2)
         return cls(
-            folder=file.parent.resolve(),
+            folder=real_path(file.parent),
             config=config,
             space=space,
             constraint=constraint,

@@ -11,11 +11,11 @@ from rfsearch.basics.limits import MAX_SIDE, BatchSize, Epochs, Seconds, Seed, S
 from rfsearch.basics.validation import FrozenData
 from rfsearch.network.network_folder import CLASSIFICATION
 
-Share = Annotated[float, Field(ge=0, le=1, strict=False)]
-NotNegative = Annotated[float, Field(ge=0, le=1e6, strict=False, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 #: Times the largest weight decay, it does not overflow in float32.
-LearningRate = Annotated[float, Field(gt=0, le=1e30, strict=False)]
-BelowOne = Annotated[float, Field(ge=0, lt=1, strict=False)]
+LearningRate = Annotated[float, Field(gt=0, le=1e30)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingConfig(FrozenData):
@@ -69,7 +69,7 @@ class TrainingConfig(FrozenData):
     keep_best: bool = False
     horizontal_flip: Share = 0.0
     max_shift: Annotated[int, Field(ge=0, le=MAX_SIDE)] = 0
-    min_scale: Annotated[float, Field(gt=0, le=1, strict=False)] = 1.0
+    min_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     color_jitter: Share = 0.0
     auto_augment: Literal["none", "trivial", "rand", "imagenet"] = "none"
     mixup: NotNegative = 0.0
