@@ -69,6 +69,20 @@ def trained_controls(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["value"].notna() & frame["control"]]
 
 
+def correlation_line(frame: pd.DataFrame, column: str) -> str:
+    """What the rank correlation of a column with the value is, with controls too if there are any.
+
+    Candidates that fit are alike in what they see, so that they alone may show nothing.
+    """
+    trained = trained_candidates(frame)
+    alone, both = (
+        rank_correlation(part[column], part["value"])
+        for part in (trained, pd.concat([trained, trained_controls(frame)]))
+    )
+    line = f"rank correlation {alone}"
+    return line if alone.points == both.points else f"{line}, with controls {both}"
+
+
 def per_object(frame: pd.DataFrame, object_size: float) -> pd.DataFrame:
     """The table with ERF sizes as multiples of an object: `erf_expected_per_object` and so on.
 

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from rfsearch.analysis.erf_effect import (
+    correlation_line,
     metric_label,
     trained_baselines,
     trained_candidates,
@@ -22,7 +23,7 @@ from rfsearch.analysis.erf_effect import (
 )
 from rfsearch.analysis.front import cost_label
 from rfsearch.analysis.search_figures import funnel_steps
-from rfsearch.analysis.statistics import rank_correlation, trend
+from rfsearch.analysis.statistics import trend
 from rfsearch.basics.palette import BLACK, GREY, ORANGE, TARGET, TRAINED, VERMILLION
 from rfsearch.space.trial_gates import CONSTRAINT_KEYS
 
@@ -61,10 +62,11 @@ def value_against_erf(
     unit = object_size or 1.0
     label = "ERF size / largest object" if object_size else "ERF size (px)"
     metric = metric_label(frame)
-    panels = (trained["erf_ratio_trained"], trained["erf_trained"] / unit)
-    titles = [f"rank correlation {rank_correlation(x, trained['value'])}" for x in panels]
+    names = ("erf_ratio_trained", "erf_trained")
+    titles = [correlation_line(frame, name).replace(", with", ",<br>with") for name in names]
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
-    for column, x in enumerate(panels, start=1):
+    for column, (name, scale) in enumerate(zip(names, (1.0, unit), strict=True), start=1):
+        x = trained[name] / scale
         _add_trend(figure, x, trained["value"], column)
         figure.add_scatter(
             x=plain(x),

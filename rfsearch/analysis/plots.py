@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from rfsearch.analysis.erf_effect import (
+    correlation_line,
     metric_label,
     trained_baselines,
     trained_candidates,
     trained_controls,
 )
-from rfsearch.analysis.statistics import rank_correlation, trend
+from rfsearch.analysis.statistics import trend
 from rfsearch.basics.palette import BLACK, GREY, ORANGE, TARGET, TRAINED, VERMILLION
 
 if TYPE_CHECKING:
@@ -39,15 +40,15 @@ def score_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
     The ERF is the one measured after training; a thin line leads to it from the one measured
     before. In px the target is a range, which is shaded; as a ratio it is a range for each
     candidate by itself, shaded behind its point. Where there are enough candidates, a smooth mean
-    with its 95 % bootstrap band is drawn, and above each panel stands the rank correlation.
-    Baselines and controls, which are hollow, stand beside them.
+    with its 95 % bootstrap band is drawn. Above each panel stands the rank correlation. Baselines
+    and controls, which are hollow, stand beside them.
 
     Args:
         frame: From `rfsearch.trials_dataframe`.
         effective: The ERF sizes that fit, in px.
     """
     trained = trained_candidates(frame).dropna(subset=["erf_trained"])
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     ratios = trained[["erf_ratio", "erf_ratio_trained"]].astype(float)
     sizes = trained[["erf_init", "erf_trained"]].astype(float)
@@ -69,6 +70,8 @@ def score_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
         )
         axes.plot(values.iloc[:, 1], score, "o", color=TRAINED, label="trained candidate")
         _draw_trend(axes, values.iloc[:, 1], score)
+        line = correlation_line(frame, str(values.columns[1]))
+        axes.set_title(line.replace(", with", ",\nwith"), fontsize="medium")
         axes.grid(alpha=0.3)
         axes.margins(x=0.08)
     _draw_references(left, right, frame)
@@ -77,12 +80,12 @@ def score_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
     )
     right.set(xlabel="ERF size after training (px)")
     handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 
 def _draw_trend(axes: Axes, sizes: pd.Series[float], values: pd.Series[float]) -> None:
-    """The smooth mean with its band, and the rank correlation as the title."""
+    """The smooth mean with its band, where there are enough points."""
     smooth = trend(sizes, values)
     if smooth.empty:
         return
@@ -90,7 +93,6 @@ def _draw_trend(axes: Axes, sizes: pd.Series[float], values: pd.Series[float]) -
         smooth["x"], smooth["low"], smooth["high"], color=BLACK, alpha=0.12, linewidth=0
     )
     axes.plot(smooth["x"], smooth["mean"], color=BLACK, label="smooth mean, 95 % band")
-    axes.set_title(f"rank correlation {rank_correlation(sizes, values)}", fontsize="medium")
 
 
 def _draw_references(left: Axes, right: Axes, frame: pd.DataFrame) -> None:

@@ -33,6 +33,7 @@ class DigitsConfig(FrozenData):
     source: Literal["digits"]
     object_size: ImageSide = 18
     canvas_size: ImageSide = 48
+    coverage: Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)] = 1.0
     num_train: Annotated[Amount, Field(ge=2)] = 5000
     num_valid: Amount = 2000
     seed: Seed = 0

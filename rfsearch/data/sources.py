@@ -29,6 +29,7 @@ def digit_scenes(
     *,
     object_size: int = 18,
     canvas_size: int = 48,
+    coverage: float = 1.0,
     num_train: int = 5000,
     num_valid: int = 2000,
     seed: int = 0,
@@ -41,12 +42,13 @@ def digit_scenes(
     Args:
         object_size: Side in px of a digit's image; its tight box is about 0.7 of that.
         canvas_size: Side of a scene in px.
+        coverage: Area of all fragments over the area of the scene: how much is in the way.
         num_train: Number of training scenes.
         num_valid: Number of validation scenes; they do not depend on `seed`.
         seed: Of the training scenes.
 
     Raises:
-        ValueError: If the object does not fit the canvas.
+        ValueError: If the object does not fit the canvas, or `coverage` is negative.
     """
     digits, labels = _mnist_digits()
     split = 4000
@@ -57,6 +59,7 @@ def digit_scenes(
             number,
             object_size=object_size,
             canvas_size=canvas_size,
+            coverage=coverage,
             seed=part_seed,
         )
         for part, number, part_seed in (

@@ -78,7 +78,10 @@ def write_report(study: optuna.Study, experiment: Experiment) -> ReportFiles:
 def trained_table(frame: pd.DataFrame) -> Table:
     """The trained candidates, baselines by their names, and controls so marked, best first."""
     table = Table(
-        title="Trained candidates, best first; sizes in px, ratio after training", box=SIMPLE_HEAD
+        title="Trained candidates, best first; sizes in px, ratio after training",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
     )
     score = (metric_label(frame), "value", "{:.3f}")
     columns = (("trial", "name", "{}"), score, *_COLUMNS)

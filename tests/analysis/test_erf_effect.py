@@ -8,6 +8,7 @@ from search_results import CONSTRAINT, searched_study
 
 from rfsearch.analysis.analysis import trials_dataframe
 from rfsearch.analysis.erf_effect import (
+    correlation_line,
     erf_correlations,
     metric_label,
     octaves_off,
@@ -46,6 +47,19 @@ def test_each_predictor_has_its_correlation_with_the_value() -> None:
         assert (row["rho"], row["low"], row["high"]) == found[:3]
     assert effect.loc["trf_size", "points"] == len(trained)
     assert "erf_octaves_off" not in effect.index
+
+
+def test_controls_have_their_part_in_a_correlation_of_its_own() -> None:
+    trained = trained_candidates(FRAME)
+    alone = f"rank correlation {rank_correlation(trained['erf_trained'], trained['value'])}"
+    assert correlation_line(FRAME, "erf_trained") == alone
+    # Two of the same candidates become controls.
+    frame = FRAME.assign(control=FRAME["number"].isin(trained["number"][:2]))
+    rest = trained[2:]
+    assert correlation_line(frame, "erf_trained") == (
+        f"rank correlation {rank_correlation(rest['erf_trained'], rest['value'])}, "
+        f"with controls {rank_correlation(trained['erf_trained'], trained['value'])}"
+    )
 
 
 def test_the_distance_to_the_target_is_a_predictor() -> None:

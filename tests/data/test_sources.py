@@ -51,6 +51,16 @@ def test_digits_twice_as_large_have_boxes_twice_as_large(digits: ImageData) -> N
     assert ratio == pytest.approx(2, abs=0.1)
 
 
+def test_scenes_hold_as_many_fragments_as_are_asked_for(digits: ImageData) -> None:
+    fewer = [digit_scenes(coverage=share, num_train=600, num_valid=50) for share in (0, 0.3)]
+    alone, some, all_of_them = (
+        (data.train_images > 0).float().mean() for data in (*fewer, digits)
+    )
+    assert alone < 0.7 * some < 0.5 * all_of_them
+    rows = (fewer[0].train_images > 0).any(dim=-1).sum(dim=-1)
+    assert rows.max() <= 18  # The digit is alone.
+
+
 def test_the_digits_are_all_of_them_in_equal_numbers() -> None:
     images, labels = _mnist_digits()
     assert (images.shape, images.dtype) == ((5000, 28, 28), np.uint8)

@@ -151,12 +151,15 @@ def test_the_table_fits_80_columns() -> None:
     # As wide as the numbers of the quickstart get.
     frame["number"], frame["output_stride"] = 299, 16
     frame["trf_size"], frame["erf_expected"] = 223, 123.0
-    frame["params_m"], frame["train_seconds"] = 0.255, 12.3
+    frame["params_m"], frame["train_seconds"] = 11.255, 112.3
+    frame.loc[0, "baseline"], frame.loc[1, "control"] = "resnet10t", True
     console.print(trained_table(frame))
     text = console.file
     assert isinstance(text, io.StringIO)
     assert "…" not in text.getvalue()
-    assert " 12.3 " in text.getvalue()
+    assert " 112.3 " in text.getvalue()
+    assert "resnet10t" in text.getvalue()
+    assert "control 299" in text.getvalue()
 
 
 def test_missing_numbers_are_dashes() -> None:
