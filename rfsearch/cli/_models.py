@@ -20,8 +20,6 @@ MODEL_HELP = (
 SIZE_HELP = "Input in px, as 224 or HEIGHTxWIDTH. By default the model's own, or 224."
 MEASURED_SIZE_HELP = "Input in px, as 224 or HEIGHTxWIDTH. By default 224, or an export's own."
 CHANNELS_HELP = "Channels of the input. By default those that the model turns out to take."
-#: Characters of a size that makes sense.
-_LONGEST = 30
 TARGET_HELP = "Smallest and largest object in px, as 24:96."
 
 
@@ -100,14 +98,16 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         ValueError: If it is no size.
     """
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    if match is None or len(text) > _LONGEST:
-        raise ValueError(
-            f"--input-size must be SIDE or HEIGHTxWIDTH in px, but got {text[:_LONGEST]!r}."
-        )
-    from rfsearch.basics.validation import checked_size
+    match = re.fullmatch(r"(\d{1,20})(?:x(\d{1,20}))?", text)
+    from rfsearch.basics.limits import MAX_INPUT_SIDE
 
-    return checked_size((int(match[1]), int(match[2] or match[1])))
+    size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not all(1 <= side <= MAX_INPUT_SIDE for side in size):
+        raise ValueError(
+            "--input-size must be SIDE or HEIGHTxWIDTH in px, each from 1 to "
+            f"{MAX_INPUT_SIDE:,}, but got {text!r}."
+        )
+    return size
 
 
 def check_png(path: Path | None, option: str) -> None:

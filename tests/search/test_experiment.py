@@ -195,6 +195,7 @@ def test_an_update_may_need_as_much_memory_as_the_device_has(
     assert (budget.batch_size, budget.bytes_per_activation) == (5, 4)  # A batch can be halved.
     gpu = SimpleNamespace(total_memory=80 * 2**30)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: gpu)
+    monkeypatch.setattr("rfsearch.training.task.check_device", lambda device: None)
     loaded = Experiment.load(folder, "cuda:1")
     budget = loaded.constraint.budget
     assert budget is not None
