@@ -63,7 +63,8 @@ def _print_feasible(loaded: SearchSpace, constraint: RFConstraint, seed: int) ->
     for gate, allowed in constraint.ranges().items():
         if gate != "measured":
             typer.echo(f"{gate + ' range':<18}{allowed}")
-    by_trf = replace(constraint, expected=False, measured=False)
+    # What a candidate skips of its field is no matter of the range.
+    by_trf = replace(constraint, max_gridding=None, expected=False, measured=False)
     rng = np.random.default_rng(seed)
     for name, one in (("within TRF range", by_trf), ("feasible", constraint)):
         typer.echo(f"{name:<18}{_how_many(loaded.feasible(one), rng)}")

@@ -271,6 +271,28 @@ def test_space_counts_what_fits(folder: Path) -> None:
     ]
 
 
+def test_gaps_count_for_what_is_feasible_and_not_for_the_range(tmp_path: Path) -> None:
+    file = tmp_path / "gaps.toml"
+    stage = '[[stages]]\nblock = "plain"\ndepth = 2\nwidth = 8\nkernel_size = 3\n'
+    file.write_text(
+        f"[stem]\nkernel_size = 3\nstride = 2\nwidth = 8\n{stage}dilation = [1, 2, 6]\n"
+        f"{stage}dilation = [1, 6]\nstride = 2\n"
+    )
+    result = rfsearch("space", file, "--target", "5:20")
+    assert result.exit_code == 0, result.output
+    target, members = ScaleTarget(5, 20), list(SearchSpace.load(file))
+    ranged, gated = (
+        sum(
+            RFConstraint(target, expected=False, max_gridding=gaps).is_feasible(one)
+            for one in members
+        )
+        for gaps in (None, "rule")
+    )
+    assert 0 < gated < ranged < len(members)
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("within TRF range")]
+    assert line == f"within TRF range  {ranged} ({ranged / len(members):.3g} of all, exact)"
+
+
 def test_space_estimates_what_it_cannot_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rfsearch.space.feasible.FeasibleSet.estimate", lambda *_: (1.2e9, 1.4e9))
     result = rfsearch("space", "plain", "--target", "24:48")
