@@ -138,7 +138,8 @@ def against_baselines(summary: StudySummary) -> list[str]:
         )
     if pd.notna(known["params_m"]) and pd.notna(best["params_m"]):
         ratio = float(known["params_m"]) / float(best["params_m"])
-        sentences.append(f"The baseline has {ratio:.2g} times the parameters.")
+        # Two digits, without an exponent.
+        sentences.append(f"The baseline has {float(f'{ratio:.2g}'):,g} times the parameters.")
     return sentences
 
 
