@@ -41,6 +41,23 @@ def all_closed() -> Iterator[None]:
     assert not still_open, f"{len(still_open)} connections are left open"
 
 
+@contextmanager
+def closing_all() -> Iterator[None]:
+    """Closes every connection to a database that somebody else's code opens inside."""
+    opened: list[Any] = []
+
+    def add(connection: Any, _: object) -> None:
+        opened.append(connection)
+
+    event.listen(Pool, "connect", add)
+    try:
+        yield
+    finally:
+        event.remove(Pool, "connect", add)
+        for connection in opened:
+            connection.close()
+
+
 def open_storage(address: str, **options: Any) -> RetryingStorage:
     return OPENED.enter_context(storage.open_storage(address, **options))
 

@@ -28,6 +28,7 @@ import pytest
 import typer
 from helpers import rfsearch
 from optuna.trial import TrialState
+from studies import closing_all
 from test_layers import FILES, HOMES, ROOMS, room_of, siblings
 
 from rfsearch.basics.validation import parse
@@ -99,6 +100,13 @@ def test_examples_run(
     if any("experiments/quickstart" in line for line in run_lines(document)):
         copy_as_quickstart(request.getfixturevalue("searched_once"), tmp_path)
     names: dict[str, Any] = {"__name__": "example"}
+    with closing_all():  # A user's example leaves it to the end of the program.
+        run_all(document, names)
+        for study in (value for value in names.values() if isinstance(value, optuna.Study)):
+            assert_was_searched(study)
+
+
+def run_all(document: Path, names: dict[str, Any]) -> None:
     printed = None
     for block in blocks(document):
         if block.language == "text" and printed is not None:
@@ -110,8 +118,6 @@ def test_examples_run(
             run_console(block.text)
         elif block.language == "toml":
             write_toml(block.text)
-    for study in (value for value in names.values() if isinstance(value, optuna.Study)):
-        assert_was_searched(study)
 
 
 def copy_as_quickstart(searched: Path, folder: Path) -> None:
