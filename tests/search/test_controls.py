@@ -195,7 +195,7 @@ def test_samplers_propose_the_same_with_and_without_them(sampler: Any) -> None:
         study.optimize(Objective(SPACE, CONSTRAINT, stub_task()), n_trials=number)
         if isinstance(study.sampler, NSGAIISampler):  # Nobody tells it what not to draw for.
             study.sampler = sampler()
-        study.optimize(Objective(SPACE, CONSTRAINT, stub_task()), n_trials=8)
+        study.optimize(Objective(SPACE, CONSTRAINT, stub_task()), n_trials=6)
         proposals.append([trial.params for trial in study.trials if trial.params])
     assert proposals[0] == proposals[1]
 

@@ -50,7 +50,7 @@ def rf_sampler(base: BaseSampler | None = None, **options: Any) -> RFSampler:
     return RFSampler(SPACE, CONSTRAINT, base, seed=0, **options)
 
 
-def search(sampler: BaseSampler, num_trials: int = 12, rate: bool = True) -> optuna.Study:
+def search(sampler: BaseSampler, num_trials: int = 9, rate: bool = True) -> optuna.Study:
     """A user's study, with a parameter of their own, whose value prefers few channels."""
     study = optuna.create_study(sampler=sampler)
 
@@ -83,7 +83,7 @@ def test_every_proposal_fits_and_is_new(name: str) -> None:
 @pytest.mark.parametrize("name", BASES)
 def test_the_same_seed_gives_the_same_proposals(name: str) -> None:
     first, second = (
-        [t.params for t in search(rf_sampler(BASES[name]()), 8).trials] for _ in range(2)
+        [t.params for t in search(rf_sampler(BASES[name]()), 7).trials] for _ in range(2)
     )
     assert first == second
 
@@ -102,7 +102,7 @@ def test_one_joint_proposal_of_the_base_per_trial(
 
     monkeypatch.setattr(base, "sample_relative", counted)
     search(rf_sampler(base))
-    assert calls == list(range(12))
+    assert calls == list(range(9))
 
 
 def test_a_feasible_proposal_is_taken_as_it_is() -> None:
