@@ -48,6 +48,7 @@ from .network.stages import Stage as Stage
 from .network.stems import Stem as Stem
 from .search.controls import enqueue_controls as enqueue_controls
 from .search.objective import Objective as Objective
+from .search.rejection import learn_from_rejected as learn_from_rejected
 from .search.sampler import RFSampler as RFSampler
 from .space.budget import Budget as Budget
 from .space.choices import StageChoices as StageChoices
@@ -59,10 +60,10 @@ from .target.object_scales import ObjectScales as ObjectScales
 from .target.scales import read_scales as read_scales
 from .target.target import ScaleTarget as ScaleTarget
 from .trace.probe import probe_receptive_field as probe_receptive_field
-from .trace.result import TracedMap as TracedMap
 from .trace.result import TracedModel as TracedModel
 from .trace.trace import expected_erf as expected_erf
 from .trace.trace import trace_receptive_field as trace_receptive_field
+from .trace.traced_map import TracedMap as TracedMap
 from .training.classification import ClassificationTask as ClassificationTask
 from .training.config import TrainingConfig as TrainingConfig
 from .training.detection import DetectionTask as DetectionTask

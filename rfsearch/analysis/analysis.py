@@ -11,6 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from rfsearch.analysis.checked_trials import ATTRIBUTES, SCORES, checked_trials
+from rfsearch.analysis.objective_columns import with_objectives
 from rfsearch.analysis.pareto import undominated
 from rfsearch.search.promotion import goes_on
 from rfsearch.space.trial_attributes import (
@@ -37,12 +38,14 @@ _RATIOS = {
 def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     """One tidy row per trial, with the same typed columns whatever the task and the trials.
 
-    Sizes are in px; what a trial has not is missing. A trial that cannot be read, or whose
-    attributes are of other kinds than what this program writes, is named in a warning; its row
-    says no more than that it has failed. The columns, beside one for each parameter:
+    Sizes are in px; what a trial has not is missing. Choices of a parameter that cannot be
+    compared, such as numbers and names, are text. A trial that cannot be read, or whose attributes
+    are of other kinds than what this program writes, is named in a warning; its row says no more
+    than that it has failed. The columns, beside one for each parameter:
 
     - `number`, `state`, and `value`, the score of candidates trained to the end, which is the
-      first of several objectives;
+      first of several objectives; others that have no column below follow as Optuna names them,
+      `values_NAME` or `values_1`;
     - `metric`, what that is: `accuracy`, `miou` (mean intersection over union) or `ap` (COCO's
       average precision);
     - `score_small`, `score_medium`, `score_large`: the same for objects below 32 px, below 96 px
@@ -94,8 +97,7 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     for name, dtype in SCORES.items():
         columns[name] = _attribute(trials, name, dtype)
     for name in _parameter_names(trials):
-        values = [_params(trial).get(name) for trial in trials]
-        columns[name] = pd.Series(values).convert_dtypes()
+        columns[name] = _choices([_params(trial).get(name) for trial in trials])
     for name, dtype in ATTRIBUTES.items():
         columns[name] = _attribute(trials, name, dtype)
         if name == "erf_trained":
@@ -117,7 +119,15 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     columns["duration_seconds"] = pd.Series(
         [_duration(trial) for trial in trials], dtype="Float64"
     )
-    return pd.DataFrame(columns)
+    return with_objectives(pd.DataFrame(columns), study, trials)
+
+
+def _choices(values: list[Any]) -> pd.Series[Any]:
+    """Values of a parameter; as text where they are of kinds that cannot be compared."""
+    kinds = {type(value) in (int, float) or type(value) for value in values if value is not None}
+    if len(kinds) > 1:
+        values = [None if value is None else str(value) for value in values]
+    return pd.Series(values).convert_dtypes()
 
 
 def _parameter_names(trials: list[FrozenTrial]) -> list[str]:

@@ -1,4 +1,8 @@
-"""The objectives of a study as columns of its table of trials."""
+"""The objectives of a study as columns of its table of trials.
+
+What rfsearch can optimise has a column of its own, which knows baselines and controls too. Other
+objectives have Optuna's names for them: `values_NAME`, or `values_1` for the second without one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,10 @@ from rfsearch.analysis.erf_effect import candidates
 from rfsearch.search.objectives import DIRECTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import optuna
+    from optuna.trial import FrozenTrial
 
     from rfsearch.analysis.pareto import Direction
 
@@ -27,17 +34,16 @@ def objectives_of(study: optuna.Study) -> dict[str, Direction]:
     }
 
 
-def with_objectives(frame: pd.DataFrame, study: optuna.Study) -> pd.DataFrame:
-    """The table with a column for each objective of its study.
-
-    What rfsearch can optimise has a column already, which knows baselines and controls too. An
-    objective of somebody else's study gets one, by its number and its name if it has one.
+def with_objectives(
+    frame: pd.DataFrame, study: optuna.Study, trials: Sequence[FrozenTrial]
+) -> pd.DataFrame:
+    """The table with a column for each objective of its study, after that of the first.
 
     Args:
-        frame: The study's `rfsearch.trials_dataframe`.
+        frame: One row for each trial, with `value`, `baseline` and `control`.
         study: The study.
+        trials: Its trials.
     """
-    trials = study.get_trials(deepcopy=False)
     has_result = frame["value"].notna() & frame.index.isin(candidates(frame).index)
     added = {}
     for place, column in enumerate(_columns(study)):
@@ -48,15 +54,19 @@ def with_objectives(frame: pd.DataFrame, study: optuna.Study) -> pd.DataFrame:
             ]
             own = pd.Series(values, dtype="Float64")
             added[column] = frame[column].fillna(own) if column in frame.columns else own
+    new = [name for name in added if name not in frame.columns]
+    first = list(frame.columns).index("value") + 1
+    for place, name in enumerate(new, start=first):
+        frame.insert(place, name, added[name])
     return frame.assign(**added)
 
 
 def _columns(study: optuna.Study) -> list[str]:
     names = study.metric_names or [""] * len(study.directions)
     columns = ["value"]
-    for place, name in enumerate(names[1:], start=2):
+    for place, name in enumerate(names[1:], start=1):
         if name in DIRECTIONS and name != "score" and name not in columns:
             columns.append(name)
         else:
-            columns.append(f"objective {place}: {name}" if name else f"objective {place}")
+            columns.append(f"values_{name or place}")
     return columns

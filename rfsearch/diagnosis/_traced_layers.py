@@ -9,7 +9,8 @@ from rfsearch.diagnosis.layer_field import LayerField, Plane, Reach
 if TYPE_CHECKING:
     from torch import nn
 
-    from rfsearch.trace.result import TracedMap, TracedModel
+    from rfsearch.trace.result import TracedModel
+from rfsearch.trace.traced_map import TracedMap
 
 
 def traced_layers(traced: TracedModel, model: nn.Module | None = None) -> tuple[LayerField, ...]:

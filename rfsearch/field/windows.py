@@ -6,7 +6,7 @@ later the next period starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil, floor
@@ -23,6 +23,19 @@ class Window(NamedTuple):
 
     taps: Taps
     advance: int
+
+    def looked_at(self, units: Iterable[int]) -> set[int]:
+        """The input units that any of these output units sees.
+
+        >>> sorted(convolution(3, stride=2, padding=1, dilation=1).looked_at([0, 1]))
+        [-1, 0, 1, 2, 3]
+        """
+        period = len(self.taps)
+        return {
+            tap + unit // period * self.advance
+            for unit in units
+            for tap in self.taps[unit % period]
+        }
 
 
 #: Each output unit sees its input unit.

@@ -12,8 +12,7 @@ import torch
 from rfsearch.basics.limits import MAX_BATCH_SIZE, MAX_TIMED_SECONDS
 from rfsearch.measure._memory import check_fits, out_of_memory
 from rfsearch.measure.device import check_device
-from rfsearch.models.resolve import Model, resolve_model
-from rfsearch.models.resolved import ResolvedModel
+from rfsearch.models.resolved import Model, ResolvedModel, resolve_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

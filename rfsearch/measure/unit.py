@@ -17,8 +17,9 @@ from rfsearch.field.unit_grid import Interval
 from rfsearch.measure.read import NoMapError, Read
 from rfsearch.models.resolved import ResolvedModel
 from rfsearch.trace.call import dependence_of
-from rfsearch.trace.result import TracedMap, TracedModel
+from rfsearch.trace.result import TracedModel
 from rfsearch.trace.trace import trace_receptive_field
+from rfsearch.trace.traced_map import TracedMap
 
 
 class Place(NamedTuple):

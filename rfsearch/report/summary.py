@@ -17,7 +17,7 @@ from rfsearch.analysis.erf_effect import (
 )
 from rfsearch.analysis.field_figures import ObjectSizes
 from rfsearch.analysis.front import front_rows
-from rfsearch.analysis.objective_columns import objectives_of, with_objectives
+from rfsearch.analysis.objective_columns import objectives_of
 from rfsearch.network.architecture import Architecture
 from rfsearch.space.budget import Budget
 from rfsearch.space.constraint import RFConstraint
@@ -75,7 +75,7 @@ class StudySummary:
         Raises:
             ValueError: If what the study says of its experiment cannot be read.
         """
-        summary = cls(study, with_objectives(trials_dataframe(study), study))
+        summary = cls(study, trials_dataframe(study))
         text = study.user_attrs.get(_IDENTITY)
         if text is None:
             return summary

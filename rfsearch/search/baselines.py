@@ -34,10 +34,10 @@ def prepare_baseline(trial: optuna.Trial, objective: Trains) -> Network:
     task, name = objective.task, trial.user_attrs[BASELINE]
     described = TimmNetwork(name, task.in_chans, task.num_classes)
     (field,) = described.receptive_fields().values()
-    cost = described.cost(task.input_size, task.in_chans)
+    parameters, flops = described.cost(task.input_size, task.in_chans)
     trial.set_user_attr("trf_size", field.size)
     trial.set_user_attr("output_stride", field.stride)
     trial.set_user_attr("global_layers", ",".join(described.global_layers))
-    trial.set_user_attr("params_m", cost.parameters / 1e6)
-    trial.set_user_attr("flops_g", cost.flops / 1e9)
+    trial.set_user_attr("params_m", parameters / 1e6)
+    trial.set_user_attr("flops_g", flops / 1e9)
     return Network(task.build(name))

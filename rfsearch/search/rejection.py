@@ -13,6 +13,8 @@ CMA-ES, QMC, grid and random sampling use no constraints; for them it is pruned.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from statistics import median_low
 from typing import TYPE_CHECKING
 
@@ -27,9 +29,37 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _LEARN_FROM_COMPLETED_TRIALS = (GPSampler, NSGAIISampler, NSGAIIISampler)
+#: Of one objective, or of several.
+_Values = float | tuple[float, ...]
 
 
-def end_rejected(trial: optuna.Trial) -> float | tuple[float, ...]:
+def learn_from_rejected(
+    objective: Callable[[optuna.Trial], _Values],
+) -> Callable[[optuna.Trial], _Values]:
+    """An objective of your own whose rejected trials end so that every sampler learns from them.
+
+    `RFConstraint.check` prunes a trial that does not fit, and Optuna's GP, NSGA-II and NSGA-III
+    look at completed trials alone. For them such a trial completes, with the median of those that
+    fit as a stand-in; its constraints keep it from being the best. For other samplers nothing
+    changes. `rfsearch.Objective` ends its trials so already.
+
+    Args:
+        objective: Takes a trial and calls `RFConstraint.check`; may be decorated with this.
+    """
+
+    @wraps(objective)
+    def judged(trial: optuna.Trial) -> _Values:
+        try:
+            return objective(trial)
+        except optuna.TrialPruned:
+            if "rejected_by" not in trial.user_attrs:
+                raise
+            return end_rejected(trial)
+
+    return judged
+
+
+def end_rejected(trial: optuna.Trial) -> _Values:
     """End the trial of a candidate that a gate has rejected, and whose constraints are set.
 
     Returns:

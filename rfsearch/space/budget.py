@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rfsearch.basics.ranges import Range
+from rfsearch.network.architecture import Architecture
 
 if TYPE_CHECKING:
-    from rfsearch.network.architecture import Architecture
+    from rfsearch.field.cost import Cost
+    from rfsearch.space._candidate import Candidate
 
 _POSITIVE = (
     "max_output_stride",
@@ -80,22 +82,34 @@ class Budget:
             latency=(self.max_latency_ms, "ms"), memory=(self.max_peak_memory_mb, "MiB")
         )
 
-    def takes(self, architecture: Architecture) -> bool:
+    def takes(self, candidate: Candidate) -> bool:
         """Whether its images have a size that the network can take, as far as bounds ask for it.
 
         Without bounds on what depends on the images, those too small for a window are not told.
         """
-        if not architecture.takes(self.input_size):
+        if not isinstance(candidate, Architecture):
+            return True  # It was traced with such an image.
+        if not candidate.takes(self.input_size):
             return False
         if not _COSTS & self.ranges().keys():
             return True
         try:
-            architecture.cost(self.input_size, self.in_chans)
+            candidate.cost(self.input_size, self.in_chans)
         except ValueError:
             return False
         return True
 
-    def values(self, architecture: Architecture) -> dict[str, float]:
+    def cost(self, candidate: Candidate) -> Cost:
+        """Parameters and FLOPs for one image; of a traced model those that it has with its head.
+
+        Raises:
+            ValueError: If the images are too small for the network.
+        """
+        if isinstance(candidate, Architecture):
+            return candidate.cost(self.input_size, self.in_chans, self.num_classes)
+        return candidate.cost()
+
+    def values(self, candidate: Candidate) -> dict[str, float]:
         """What a candidate needs, by gate, for the bounds that are on.
 
         Raises:
@@ -103,19 +117,24 @@ class Budget:
         """
         needs: dict[str, float] = {}
         if self.max_output_stride is not None:
-            needs["output_stride"] = architecture.receptive_field().stride
+            needs["output_stride"] = candidate.receptive_field().stride
         if self.max_params_m is not None or self.max_flops_g is not None:
-            cost = architecture.cost(self.input_size, self.in_chans, self.num_classes)
+            cost = self.cost(candidate)
             needs |= {"parameters": cost.parameters / 1e6, "flops": cost.flops / 1e9}
         if self.max_training_memory_mb is not None:
-            needs["training_memory"] = architecture.training_memory(
-                self.input_size,
-                self.batch_size,
-                self.in_chans,
-                self.num_classes,
-                self.bytes_per_activation,
-            )
+            needs["training_memory"] = self._training_memory(candidate)
         return {gate: needs[gate] for gate in self.ranges()}
+
+    def _training_memory(self, candidate: Candidate) -> float:
+        if not isinstance(candidate, Architecture):
+            return candidate.training_memory(self.batch_size, self.bytes_per_activation)
+        return candidate.training_memory(
+            self.input_size,
+            self.batch_size,
+            self.in_chans,
+            self.num_classes,
+            self.bytes_per_activation,
+        )
 
 
 def _ranges(**bounds: tuple[float | None, str]) -> dict[str, Range]:

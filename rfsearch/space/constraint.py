@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rfsearch.basics.ranges import Range, pixel_range
+from rfsearch.basics.validation import checked_size
+from rfsearch.space._candidate import as_candidate
 from rfsearch.space._level_ranges import FIELD_GATES, LevelRanges, level_ranges
 from rfsearch.space.budget import Budget
-from rfsearch.space.trial_gates import check_architecture, check_erf, check_speed
+from rfsearch.space.trial_gates import check_candidate, check_erf, check_speed, log_costs
 from rfsearch.space.verdict import Verdict
 from rfsearch.target.target import MAX_GRIDDING, ScaleTarget
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-    from rfsearch.network.architecture import Architecture
+    from rfsearch.space._candidate import Candidate, Given
     from rfsearch.space.trial_gates import Sized, Timed
 
 Bounds = tuple[float, float | None]
+#: Side or `(height, width)` of images in px.
+Size = int | tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -124,69 +128,95 @@ class RFConstraint:
         ruled = [gate for gate in fields if bounds[gate] == "rule"]
         return level_ranges(fields, ruled, self.target, strides)
 
-    def judged_levels(self, architecture: Architecture) -> tuple[str, ...]:
+    def judged_levels(self, candidate: Given, input_size: Size = None) -> tuple[str, ...]:
         """The output maps of which something is asked, the finest first; the last if of none.
 
         These are the ones to measure for `check_measured`.
         """
-        return self._asked(architecture).judged
+        return self._asked(as_candidate(candidate, input_size)).judged
 
-    def main_level(self, architecture: Architecture) -> str:
+    def main_level(self, candidate: Given, input_size: Size = None) -> str:
         """The output map whose sizes are logged: the coarsest that serves a part, or the last."""
-        return self._asked(architecture).main
+        return self._asked(as_candidate(candidate, input_size)).main
 
-    def _asked(self, architecture: Architecture) -> LevelRanges:
-        fields = architecture.receptive_fields()
+    def _asked(self, candidate: Candidate) -> LevelRanges:
+        fields = candidate.receptive_fields()
         return self.level_ranges({level: field.stride for level, field in fields.items()})
 
     # -- gates -----------------------------------------------------------------------------
 
-    def verdicts(self, architecture: Architecture) -> list[Verdict]:
+    def verdicts(self, candidate: Given, input_size: Size = None) -> list[Verdict]:
         """What the closed-form gates say, without any network, from the cheapest to the dearest.
 
         Where there are several output maps, it is what a gate says of the worst.
 
+        Args:
+            candidate: An architecture, or a module, a timm name, or what
+                `trace_receptive_field` gave of one.
+            input_size: Side or `(height, width)` of the input in px, at which a module is traced.
+                Costs are those of such images; `None` means those of the budget.
+
         Raises:
-            ValueError: If there is a budget and its images do not fit the network.
+            ValueError: If there is a budget and its images do not fit the network; or a module
+                comes without `input_size`, or cannot be traced.
         """
+        judged = as_candidate(candidate, input_size)
         worst: dict[str, Verdict] = {}
-        for verdict in self._each_verdict(architecture):
+        for verdict in self._each_verdict(judged, self._budget(input_size)):
             known = worst.get(verdict.gate, verdict)
             worst[verdict.gate] = max(known, verdict, key=lambda one: one.octaves)
         return list(worst.values())
 
-    def _each_verdict(self, architecture: Architecture) -> Iterator[Verdict]:
-        asked = self._asked(architecture)
-        yield from asked.verdicts("theoretical", lambda at: architecture.receptive_field(at).size)
-        if self.budget is not None:
-            for gate, value in self.budget.values(architecture).items():
-                yield Verdict(gate, value, self.ranges()[gate])
+    def _each_verdict(self, candidate: Candidate, budget: Budget) -> Iterator[Verdict]:
+        asked = self._asked(candidate)
+        yield from asked.verdicts("theoretical", lambda at: candidate.receptive_field(at).size)
+        for gate, value in budget.values(candidate).items():
+            yield Verdict(gate, value, self.ranges()[gate])
         if "gridding" in self.ranges():
-            touched = 1 - architecture.coverage().gridding
+            touched = 1 - candidate.coverage().gridding
             yield Verdict("gridding", touched, self.ranges()["gridding"])
-        yield from asked.verdicts("expected", lambda at: architecture.expected_erf(at).size)
+        yield from asked.verdicts("expected", lambda at: candidate.expected_erf(at).size)
 
-    def is_feasible(self, architecture: Architecture) -> bool:
-        """Whether the candidate passes the closed-form gates, and takes the budget's images."""
-        if self.budget is not None and not self.budget.takes(architecture):
+    def is_feasible(self, candidate: Given, input_size: Size = None) -> bool:
+        """Whether it passes the closed-form gates, and takes the budget's images.
+
+        Args:
+            candidate: As for `verdicts`.
+            input_size: As for `verdicts`.
+        """
+        judged, budget = as_candidate(candidate, input_size), self._budget(input_size)
+        if not (self.budget is None or budget.takes(judged)):
             return False
-        return all(verdict.passes for verdict in self._each_verdict(architecture))
+        return all(verdict.passes for verdict in self._each_verdict(judged, budget))
+
+    def _budget(self, input_size: Size) -> Budget:
+        """The bounds on costs, for images of this size."""
+        budget = self.budget or Budget()
+        return (
+            budget if input_size is None else replace(budget, input_size=checked_size(input_size))
+        )
 
     # -- trials ----------------------------------------------------------------------------
 
-    def check(self, trial: Trial, architecture: Architecture) -> None:
+    def check(self, trial: Trial, candidate: Given, input_size: Size = None) -> None:
         """Set the trial's constraints and attributes; prune it if the candidate does not fit.
+
+        Parameters and FLOPs are logged with it; FLOPs where the size of the images is known.
+
+        Args:
+            trial: The candidate's.
+            candidate: As for `verdicts`.
+            input_size: As for `verdicts`.
 
         Raises:
             optuna.TrialPruned: If a closed-form gate fails; it says by how many px.
+            ValueError: As for `verdicts`.
         """
-        check_architecture(
-            trial,
-            architecture,
-            self._asked(architecture),
-            self.verdicts(architecture),
-            self._later,
-        )
+        judged = as_candidate(candidate, input_size)
+        verdicts = self.verdicts(judged, input_size)
+        is_sized = self.budget is not None or input_size is not None
+        log_costs(trial, judged, self._budget(input_size) if is_sized else None)
+        check_candidate(trial, judged, self._asked(judged), verdicts, self._later)
 
     def check_measured(self, trial: Trial, erf: Sized | Mapping[str, Sized]) -> None:
         """Set the constraint of the measured ERF; prune the trial if it does not fit.

@@ -13,6 +13,8 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rfsearch.network.architecture import Architecture
+from rfsearch.space.budget import Budget
 from rfsearch.space.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from rfsearch.basics.ranges import Range
     from rfsearch.network.architecture import Architecture
+    from rfsearch.space._candidate import Candidate
     from rfsearch.space._level_ranges import LevelRanges
 
 #: Gate to the name of its Optuna constraint, from the cheapest to the dearest.
@@ -61,9 +64,31 @@ class Timed(Protocol):
         """Memory during that pass, in MiB."""
 
 
-def check_architecture(
+def log_costs(trial: Trial, candidate: Candidate, budget: Budget | None) -> None:
+    """Set what a candidate costs, unless the trial has it already.
+
+    Args:
+        trial: The candidate's.
+        candidate: An architecture, or what a model was traced to be.
+        budget: For which images. None means that an architecture's are not known.
+    """
+    if "params_m" in trial.user_attrs:
+        return
+    if isinstance(candidate, Architecture) and budget is None:
+        # Parameters are those at any size: here one that all windows fit into.
+        multiple = candidate.input_multiple
+        field = max(seen.size for seen in candidate.receptive_fields().values())
+        cost = candidate.cost(-(-field // multiple) * multiple)
+    else:
+        cost = (budget or Budget()).cost(candidate)
+        trial.set_user_attr("flops_g", cost.flops / 1e9)
+    trial.set_user_attr("params_m", cost.parameters / 1e6)
+    trial.set_user_attr("global_layers", ",".join(candidate.global_layers))
+
+
+def check_candidate(
     trial: Trial,
-    architecture: Architecture,
+    candidate: Candidate,
     asked: LevelRanges,
     verdicts: list[Verdict],
     later: Iterable[str],
@@ -72,7 +97,7 @@ def check_architecture(
 
     Args:
         trial: The candidate's.
-        architecture: The candidate.
+        candidate: An architecture, or what a model was traced to be.
         asked: What is asked of its maps.
         verdicts: What the gates say, from the cheapest to the dearest.
         later: The gates of latency and memory that are on.
@@ -81,17 +106,17 @@ def check_architecture(
         optuna.TrialPruned: If a gate fails; it says by how many px.
     """
     level = asked.main
-    field, erf = architecture.receptive_field(level), architecture.expected_erf(level)
+    field, erf = candidate.receptive_field(level), candidate.expected_erf(level)
     trial.set_user_attr("trf_size", field.size)
     trial.set_user_attr("output_stride", field.stride)
     trial.set_user_attr("erf_expected", erf.size)
     if asked.several:
-        trial.set_user_attr("levels", json.dumps(_described(architecture, asked)))
+        trial.set_user_attr("levels", json.dumps(_described(candidate, asked)))
     for verdict in verdicts:
         trial.set_constraint(CONSTRAINT_KEYS[verdict.gate], verdict.octaves)
     failed = [verdict for verdict in verdicts if not verdict.passes]
     if failed:
-        as_expected = asked.verdicts("measured", lambda at: architecture.expected_erf(at).size)
+        as_expected = asked.verdicts("measured", lambda at: candidate.expected_erf(at).size)
         _constrain(trial, list(as_expected))
         _set_unknown(trial, later)
         _reject(trial, failed[0])
@@ -106,7 +131,7 @@ def check_erf(
     """Set what the measured ERF says; prune the trial if it does not fit.
 
     Args:
-        trial: One that `check_architecture` has let pass.
+        trial: One that `check_candidate` has let pass.
         erf: As measured, by level where there are several.
         level_ranges: Gives what is asked of maps, by their strides.
         later: The gates of latency and memory that are on.
@@ -172,15 +197,15 @@ def _set_unknown(trial: Trial, gates: Iterable[str]) -> None:
         trial.set_constraint(CONSTRAINT_KEYS[gate], 0.0)
 
 
-def _described(architecture: Architecture, asked: LevelRanges) -> dict[str, dict[str, Any]]:
+def _described(candidate: Candidate, asked: LevelRanges) -> dict[str, dict[str, Any]]:
     """What is logged of each output map, fit for JSON; `part` is null where it serves none."""
     described: dict[str, dict[str, Any]] = {}
-    for level, field in architecture.receptive_fields().items():
+    for level, field in candidate.receptive_fields().items():
         part = asked.levels[level].part
         described[level] = {
             "stride": field.stride,
             "trf_size": field.size,
-            "erf_expected": architecture.expected_erf(level).size,
+            "erf_expected": candidate.expected_erf(level).size,
             "part": [part.min_size, part.max_size] if part is not None else None,
         }
     return described

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rfsearch.field.coverage import Coverage
 from rfsearch.field.expected_erf import Spread, SquaredGradient
 from rfsearch.field.moments import INPUT, Units
 from rfsearch.field.receptive_field import ReceptiveField
@@ -239,6 +240,29 @@ class Playing:
         arrivals = self.states[number].arrivals
         assert arrivals is not None
         return arrivals
+
+    def coverage(self, number: int, axis: int, unit: int) -> Coverage:
+        """The input pixels that a unit touches along one axis, wherever it gets its values from.
+
+        Args:
+            number: The step that the unit is of.
+            axis: 0 for height, 1 for width.
+            unit: Its number along the axis; the pixels are those of unit 0 if all are alike.
+        """
+        arrived = {number: {unit}}
+        for current in range(number, 0, -1):
+            units = arrived.pop(current, None)
+            if units is None:
+                continue
+            step = self.tape.steps[current]
+            seen = step.windows[axis].window.looked_at(units)
+            for parent, gain in zip(step.parents, self.states[current].gains, strict=True):
+                if gain:
+                    arrived.setdefault(parent, set()).update(seen)
+        pixels = arrived[0]
+        start = min(pixels)
+        mask = sum(1 << pixel - start for pixel in pixels)
+        return Coverage(start, mask, round(self.arrivals(number)[axis].jump))
 
     def pull(self, number: int) -> Patch:
         """The squared gradient of unit 0, over the pixels of the input."""

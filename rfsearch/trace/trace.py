@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.field.unit_grid import PIXELS
-from rfsearch.models.resolve import Model, resolve_model
+from rfsearch.models.resolved import Model, resolve_model
 from rfsearch.tape.recorder import Recorder
 from rfsearch.trace._layout import Factor, Source, Span
 from rfsearch.trace._mode import TracingMode, refuse_stale_views, tracing
@@ -26,8 +26,10 @@ from rfsearch.trace.call import (
     dependence_of,
     located,
 )
+from rfsearch.trace.costs import DatalessRun
 from rfsearch.trace.layers import Layers, named_tensors
-from rfsearch.trace.result import TracedMap, TracedModel, traced_maps
+from rfsearch.trace.result import TracedModel
+from rfsearch.trace.traced_map import TracedMap, traced_maps
 
 
 class UntracedError(ValueError):
@@ -88,13 +90,13 @@ def trace_receptive_field(
     recorder = Recorder(twin, images, located, base_of, is_pointwise)
     layers = Layers(twin, recorder.settled)
     mode = TracingMode(layers, recorder, is_pointwise)
-
+    run = DatalessRun(twin, resolved.images_without_data(twin), forward)
     steps: dict[str, int] = {}
 
     def found(outputs: dict[str, TracedMap], unfollowed: dict[str, str]) -> TracedModel:
         causes = tuple(name or "(model)" for name in layers.causes)
         return TracedModel(
-            outputs, causes, size, tuple(layers.rows), unfollowed, recorder.tape, steps
+            outputs, causes, size, tuple(layers.rows), run, unfollowed, recorder.tape, steps
         )
 
     try:

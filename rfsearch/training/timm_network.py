@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from rfsearch.field.cost import Cost, FeatureMap
+from rfsearch.models.resolved import resolve_model
 from rfsearch.models.timm_models import create_model
+from rfsearch.trace.costs import DatalessRun
 from rfsearch.trace.trace import trace_receptive_field
 
 if TYPE_CHECKING:
@@ -74,17 +73,12 @@ class TimmNetwork(nn.Module):
         """What height and width of an image must be a multiple of, in px."""
         return 1
 
-    def cost(self, input_size: tuple[int, int], in_chans: int) -> Cost:
+    def cost(self, input_size: tuple[int, int], in_chans: int) -> tuple[int, int]:
         """Parameters, and FLOPs for one image of `(height, width)` px."""
-        image = torch.zeros(1, in_chans, *input_size, device=next(self.parameters()).device)
-        training = self.training
-        self.eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            features = self.forward_features(image)
-            self.network.forward_head(features)
-        self.train(training)
-        parameters = sum(parameter.numel() for parameter in self.network.parameters())
-        return Cost(parameters, counter.get_total_flops(), FeatureMap(*features.shape[-2:]))
+        model = resolve_model(self.network, input_size, in_chans=in_chans)
+        twin = model.twin()
+        run = DatalessRun(twin, model.images_without_data(twin), None)
+        return run.parameters, run.flops()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last map, `(batch, num_features, height / stride, width / stride)`."""

@@ -11,7 +11,7 @@ from search_results import add_baseline, add_controls, searched_study
 from rfsearch.analysis import interactive, interactive_front
 from rfsearch.analysis.analysis import trials_dataframe
 from rfsearch.analysis.erf_effect import trained_candidates
-from rfsearch.analysis.objective_columns import objectives_of, with_objectives
+from rfsearch.analysis.objective_columns import objectives_of
 from rfsearch.analysis.pareto import pareto_front
 from rfsearch.basics.ranges import Range
 
@@ -73,7 +73,7 @@ def test_the_line_of_a_front_runs_through_what_can_be_had(directions: tuple[str,
     good = [1 if direction == "maximize" else -1 for direction in directions]
     for value, cost in ((1, 3), (2, 2), (3, 1), (0, 0)):
         study.add_trial(create_trial(values=[good[0] * value, good[1] * cost]))
-    frame = with_objectives(trials_dataframe(study), study)
+    frame = trials_dataframe(study)
     line = interactive_front.pareto_panels(frame, objectives_of(study)).data[0]
     assert line.mode == "lines+markers"
     corner = [(good[0] * y, good[1] * x) for y, x in corners(line)]

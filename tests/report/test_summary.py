@@ -124,7 +124,7 @@ def test_objectives_of_somebody_else() -> None:
         study.add_trial(create_trial(values=values))
     study.add_trial(create_trial(state=TrialState.FAIL))
     summary = StudySummary.of_study(study)
-    price = "objective 3: price | EUR"
+    price = "values_price | EUR"
     assert summary.objectives == {"value": "minimize", "params_m": "maximize", price: "minimize"}
     assert summary.frame["params_m"].dropna().tolist() == [1, 2, 0]
     assert summary.frame[price].dropna().tolist() == [5, 9, 9]

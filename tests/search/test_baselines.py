@@ -60,9 +60,9 @@ def test_costs_are_those_of_the_module() -> None:
     with FlopCounterMode(display=False) as counter:
         network.eval()(torch.zeros(1, 1, 64, 48))
     network.train()
-    cost = network.cost((64, 48), 1)
-    assert cost.flops == counter.get_total_flops()
-    assert cost.parameters == sum(p.numel() for p in network.parameters())
+    parameters, flops = network.cost((64, 48), 1)
+    assert flops == counter.get_total_flops()
+    assert parameters == sum(p.numel() for p in network.parameters())
     assert network.training
 
 

@@ -168,6 +168,8 @@ def test_candidate_that_fits() -> None:
         "output_stride": 2,
         "erf_expected": 21,
         "erf_init": 42.0,
+        "params_m": 0.003784,
+        "global_layers": "",
     }
 
 
@@ -270,7 +272,7 @@ def test_both_failures_are_graded_and_the_first_is_named() -> None:
 
 def test_user_attributes_are_plain() -> None:
     for name, value in run(both(10.5, 50), measured=42).user_attrs.items():
-        assert type(value) in (int, float), name
+        assert type(value) in (int, float, str), name
 
 
 # -- whole studies ---------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from oracle import wrong_units
 from torch import Tensor, nn
 
 from rfsearch.field.receptive_field import ReceptiveField, window
-from rfsearch.trace.result import TracedMap, TracedModel
+from rfsearch.trace.result import TracedModel
 from rfsearch.trace.trace import trace_receptive_field
+from rfsearch.trace.traced_map import TracedMap
 
 
 class Run(nn.Module):

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 import rfsearch as rfs
 from rfsearch.field.receptive_field import ReceptiveField, stack, window
 from rfsearch.network.architecture import Architecture
-from rfsearch.trace.result import TracedMap
 from rfsearch.trace.trace import UntracedError, trace_receptive_field
+from rfsearch.trace.traced_map import TracedMap
 
 
 class Run(nn.Module):

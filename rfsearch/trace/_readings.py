@@ -1,0 +1,126 @@
+"""What can be read off a traced model as off an architecture: fields by level, costs, identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rfsearch.field.cost import Cost, FeatureMap
+from rfsearch.field.receptive_field import ReceptiveField
+from rfsearch.network.readings import BYTES_PER_PARAMETER
+
+if TYPE_CHECKING:
+    from rfsearch.trace.costs import DatalessRun
+    from rfsearch.trace.layers import LayerRow
+    from rfsearch.trace.traced_map import TracedMap
+
+
+class TracedReadings(ABC):
+    """The same questions as of an `Architecture`, with the same names.
+
+    Levels are the outputs' names, by ascending stride. Costs are those of the whole model, its
+    head included, for images of the size that was traced.
+    """
+
+    outputs: Mapping[str, TracedMap]
+    input_size: tuple[int, int]
+    unfollowed: Mapping[str, str]
+    _rows: tuple[LayerRow, ...]
+    _run: DatalessRun
+
+    # -- receptive fields ------------------------------------------------------------------
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the outputs, the finest first.
+
+        Raises:
+            ValueError: If an output could not be followed.
+        """
+        for reason in self.unfollowed.values():
+            raise ValueError(reason)
+        return tuple(sorted(self.outputs, key=lambda name: max(self.outputs[name].stride)))
+
+    def receptive_fields(self) -> dict[str, ReceptiveField]:
+        """Theoretical receptive field of each output, in px, the finest first.
+
+        Raises:
+            ValueError: If an output could not be followed, or sees another extent of the image
+                along its height than along its width.
+        """
+        return {level: self.receptive_field(level) for level in self.levels}
+
+    def receptive_field(self, level: str | None = None) -> ReceptiveField:
+        """Theoretical receptive field of one output, by default the coarsest, in px.
+
+        Raises:
+            ValueError: As for `receptive_fields`; or if there is no such level.
+        """
+        name = self._checked(level)
+        traced = self.outputs[name]
+        height, width = traced.height, traced.width
+        if (height.size, height.stride) != (width.size, width.stride):
+            raise ValueError(
+                "Only square receptive fields have one size, but "
+                f"`{name}` sees {height.size}x{width.size} px at a stride of "
+                f"{height.stride}x{width.stride} px: ask `outputs` for each axis."
+            )
+        return height
+
+    def _checked(self, level: str | None) -> str:
+        if level is None:
+            return self.levels[-1]
+        if level not in self.levels:
+            raise ValueError(
+                f"`level` must be one of {', '.join(self.levels)}, but got {level!r}."
+            )
+        return level
+
+    # -- costs -----------------------------------------------------------------------------
+
+    def cost(self) -> Cost:
+        """Parameters and FLOPs for one image of `input_size`, and the size of the coarsest map."""
+        output = self.outputs[self._checked(None)]
+        units = FeatureMap(output._height.units, output._width.units)
+        return Cost(self._run.parameters, self._run.flops(), units)
+
+    def training_memory(self, batch_size: int, bytes_per_activation: int = 4) -> float:
+        """Estimated memory of an update, in MiB, as `Architecture.training_memory` estimates it.
+
+        Args:
+            batch_size: Images of an update.
+            bytes_per_activation: 4 for float32, 2 for bfloat16.
+
+        Raises:
+            ValueError: If the model cannot be trained on tensors without data.
+        """
+        kept = batch_size * self._run.saved_bytes() * bytes_per_activation / 4
+        return (BYTES_PER_PARAMETER * self._run.parameters + kept) / 2**20
+
+    # -- identity --------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries, lists, strings and integers, fit for JSON: layers and their maps."""
+        parameters = self._run.twin.named_parameters()
+        return {
+            "input_size": list(self.input_size),
+            "in_chans": self._run.image.shape[1],
+            "parameters": [[name, list(one.shape)] for name, one in parameters],
+            "layers": [[row.name, row.type, list(row.shape), *_sizes(row)] for row in self._rows],
+            "outputs": list(self.outputs),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that are equal for equally built models, on any machine."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _sizes(row: LayerRow) -> Iterator[list[int]]:
+    """How far units of a layer see along either axis, by phase; nothing if that is not known."""
+    for axis in row.dependence[:2]:
+        yield [size for source in axis.sources for size in source.grid.sizes]
