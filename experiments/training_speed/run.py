@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -50,8 +51,8 @@ def profiled(race: Race, name: str, task: rfs.ClassificationTask, arch: rfs.Arch
 
 
 def candidates(number: int) -> list[rfs.Architecture]:
-    """Some of the quickstart's, from small to large."""
-    space = rfs.SearchSpace.load("experiments/quickstart/space.toml")
+    """Some of the space's, from small to large."""
+    space = rfs.SearchSpace.load(Path(__file__).with_name("space.toml"))
     feasible = space.feasible(rfs.RFConstraint(rfs.ScaleTarget(min_size=10, max_size=14)))
     rng = np.random.default_rng(0)
     drawn = [feasible.sample(rng) for _ in range(number)]

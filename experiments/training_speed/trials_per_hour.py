@@ -1,7 +1,7 @@
 """How many trials an hour does one GPU finish when several share it?
 
-For each N, `rfsearch run --trials-per-gpu N` searches in a fresh copy of the quickstart; all train
-the same candidates, queued beforehand. The time is that from the first trial's start to the last
+For each N, `rfsearch run --trials-per-gpu N` searches in a fresh folder; all train the
+same candidates, queued beforehand. The time is that from the first trial's start to the last
 one's end, without the start of the processes. `--device cpu` runs N workers on the CPU instead.
 Prints a table.
 
@@ -27,7 +27,7 @@ import rfsearch as rfs
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.study import open_study
 
-QUICKSTART = Path("experiments/quickstart")
+SPACE = Path(__file__).with_name("space.toml")
 EXPERIMENT = """
 space = "space.toml"
 [target]
@@ -50,7 +50,7 @@ pruner = "none"
 @contextmanager
 def prepared(folder: Path, given: argparse.Namespace) -> Iterator[optuna.Study]:
     """A new study whose first trials are the same whatever the folder."""
-    (folder / "space.toml").write_bytes((QUICKSTART / "space.toml").read_bytes())
+    (folder / "space.toml").write_bytes(SPACE.read_bytes())
     (folder / "experiment.toml").write_text(EXPERIMENT.format(**vars(given)))
     experiment = Experiment.load(folder, "cpu")
     feasible, rng = experiment.space.feasible(experiment.constraint), np.random.default_rng(0)
