@@ -157,7 +157,7 @@ def _row(one: LayerField, object_size: float) -> dict[str, Any]:
         "stride_height": _exact(reach.stride.height),
         "stride_width": _exact(reach.stride.width),
         "global": one.is_global,
-        "sees": band(reach.size.low, object_size),
+        "sees": "image" if one.is_global else band(reach.size.low, object_size),
     }
 
 

@@ -100,23 +100,25 @@ class LayerField:
 def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
     """The stem, poolings and blocks of an architecture and the maps of its neck, first to last."""
     layers: list[LayerField] = []
-    grid, before = PIXELS, _reach(PIXELS)
+    grid, before, sees_all = PIXELS, _reach(PIXELS), False
     for name, kind, node in architecture_nodes(architecture):
         grid = unit_grid(node, grid)
         reach = _reach(grid)
-        layers.append(LayerField(name, kind, reach, is_global(node), before))
+        sees_all = sees_all or is_global(node)
+        layers.append(LayerField(name, kind, reach, sees_all, before))
         before = reach
     neck = architecture.neck
     if neck is not None and neck.upsamples:
         for name, node in neck.steps(architecture.body()).items():
-            layers.append(LayerField(f"neck {name}", neck.kind, _reach(unit_grid(node))))
+            reach = _reach(unit_grid(node))
+            layers.append(LayerField(f"neck {name}", neck.kind, reach, is_global(node)))
     return tuple(layers)
 
 
 def architecture_outputs(architecture: Architecture) -> tuple[LayerField, ...]:
     """The output maps of an architecture, by their levels."""
     return tuple(
-        LayerField(level, "output", _reach(unit_grid(node)))
+        LayerField(level, "output", _reach(unit_grid(node)), is_global(node))
         for level, node in architecture.expressions().items()
     )
 

@@ -48,7 +48,9 @@ def network_fields(model: ResolvedModel, layer: str | None = None) -> NetworkFie
     """
     if model.architecture is not None and layer is None:
         return NetworkFields(
-            architecture_layers(model.architecture), architecture_outputs(model.architecture)
+            architecture_layers(model.architecture),
+            architecture_outputs(model.architecture),
+            model.architecture.global_layers,
         )
     from rfsearch.diagnosis._traced_layers import traced_layers, traced_outputs
     from rfsearch.measure.read import reader

@@ -38,8 +38,8 @@ def test_the_table_of_a_residual_network() -> None:
     assert lines["layer1.0.conv1"] == ["Conv2d", "19", "19", "4", "edges"]
     assert lines["layer1.0"] == ["BasicBlock", "27", "11", "4", "edges"]
     assert lines["layer4.1"] == ["BasicBlock", "435", "11", "32", "objects"]
-    assert lines["global_pool.pool"][1:] == ["435", "11", "32", "yes", "objects"]
-    assert lines["output"] == ["435", "11", "32", "yes", "objects"]
+    assert lines["global_pool.pool"][1:] == ["435", "11", "32", "yes", "image"]
+    assert lines["output"] == ["435", "11", "32", "yes", "image"]
     assert "bn1" not in lines
 
 
