@@ -10,7 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+#: Columns of text in a line that is not for a terminal.
+_WIDEST = 10_000
 
 
 class _OutputLostError(Exception):
@@ -71,6 +77,21 @@ def guarded_output() -> Iterator[None]:
         raise SystemExit(128 + signal.SIGPIPE) from None
     finally:
         sys.stdout, sys.stderr = before
+
+
+def print_table(*tables: Table) -> None:
+    """Print tables, each with an empty line below.
+
+    In a pipe or a file nothing is folded or cut, however wide that makes the lines.
+    """
+    from rich.console import Console
+
+    console = Console()
+    for table in tables:
+        if not console.is_terminal:
+            widest = console.measure(table, options=console.options.update(max_width=_WIDEST))
+            console.width = max(console.width, widest.maximum)
+        console.print(table, "")
 
 
 def _guarded(stream: TextIO | None, *, must_be_written: bool, errors: str | None = None) -> TextIO:

@@ -11,6 +11,7 @@ import typer
 from rfsearch.cli._device import DEVICE_HELP, chosen_device
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import CHANNELS_HELP, MEASURED_SIZE_HELP, MODEL_HELP, load_model
+from rfsearch.cli._output import print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,11 +48,9 @@ def latency(
     if as_json:
         typer.echo(json.dumps({"model": model, **_as_data(measured)}, indent=2))
         return
-    from rich.console import Console
-
     height, width = resolved.input_size
     typer.echo(f"{model}, input {height}x{width} px, {measured.dtype} on {measured.device}\n")
-    Console().print(_table(measured))
+    print_table(_table(measured))
 
 
 def _as_data(measured: Latency) -> dict[str, object]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import (
@@ -28,6 +27,7 @@ from rfsearch.cli._models import (
     parse_size,
     parse_target,
 )
+from rfsearch.cli._output import print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -193,9 +193,10 @@ def _print(shown: _Shown, layers: Sequence[LayerField], object_size: float) -> N
         f"all of it from {objects} px: a rule of thumb after Zeiler and Fergus (2014, figure 2)."
     )
     typer.echo(f"{shown.name}, input {height}x{width} px\n")
-    console = Console()
-    console.print(_table(layers, object_size, outputs=False), "")
-    console.print(_table(shown.fields.outputs, object_size, outputs=True), "")
+    print_table(
+        _table(layers, object_size, outputs=False),
+        _table(shown.fields.outputs, object_size, outputs=True),
+    )
     typer.echo(textwrap.fill(note, _TEXT_WIDTH))
 
 

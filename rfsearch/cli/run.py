@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from rfsearch.cli._errors import as_bugs, user_mistakes
+from rfsearch.cli._output import print_table
 from rfsearch.cli._search import (
     DeviceOption,
     ExperimentArgument,
@@ -146,10 +147,9 @@ def _print_results(study: optuna.Study, experiment: Experiment) -> None:
     # First of all: whoever reads what is printed may have gone.
     files = write_report(study, experiment)
     frame = trials_dataframe(study)
-    Console().print(trained_table(frame))
     objectives = experiment.config.search.objectives
-    if len(objectives) > 1:
-        Console().print(front_table(frame, objectives))
+    front = [front_table(frame, objectives)] if len(objectives) > 1 else []
+    print_table(trained_table(frame), *front)
     typer.echo(gate_summary(frame))
     for sentence in control_lines(study, frame):
         typer.echo(sentence)

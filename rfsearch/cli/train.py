@@ -15,7 +15,7 @@ import typer
 from rfsearch.basics.atomic import atomic_file
 from rfsearch.cli._device import DEVICE_HELP, chosen_device
 from rfsearch.cli._errors import user_mistakes
-from rfsearch.cli._output import say_what_is_waited_for
+from rfsearch.cli._output import print_table, say_what_is_waited_for
 from rfsearch.cli.export import print_written
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ def train(
         differences = write_network(trained, folder, onnx=onnx)
         _write_history(result, task.metric, folder / "training.csv")
         checkpoint.remove()
-    from rich.console import Console
-
-    Console().print(_table(result, task.metric), "")
+    print_table(_table(result, task.metric))
     print_written(folder, differences, trained, onnx)
 
 

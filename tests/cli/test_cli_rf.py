@@ -237,3 +237,21 @@ def test_fractions_are_exact() -> None:
     data = json.loads(output_of("crossvit_9_240", "--json"))
     assert [one["stride_height"] for one in data["outputs"]] == ["120/7"]
     assert rows(output_of("crossvit_9_240"))["output"][2] == "120/7"
+
+
+def test_a_pipe_folds_no_name_and_cuts_no_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    text = output_of("resnet18", "--layer", "layer4.1", "--target", "12:30")
+    (line,) = (line for line in text.splitlines() if line.startswith("layer4.1 "))
+    assert line.split() == ["layer4.1", "BasicBlock", "435", "11", "32", "objects"]
+
+
+def test_what_lies_behind_attention_sees_the_whole_image(tmp_path: Path) -> None:
+    attention = stage_dict("attention", width=32, kernels=(1,))
+    arch = architecture(stage_dict(), attention, stage_dict(width=32))
+    file = tmp_path / "arch.json"
+    file.write_text(json.dumps(arch.to_dict()))
+    data = json.loads(output_of(str(file), "--json"))
+    assert data["global_layers"] == list(arch.global_layers)
+    assert [one["global"] for one in data["layers"]] == [False, False, True, True]
+    assert [(one["global"], one["sees"]) for one in data["outputs"]] == [(True, "image")]
