@@ -11,7 +11,7 @@ import numpy as np
 
 from rfsearch.data._array_cache import ArrayFile, cached_array, cached_result
 from rfsearch.data.image_pixels import pixel_shape, read_numbers, read_pixels
-from rfsearch.data.tile_data import tiles_fit
+from rfsearch.data.tile_cuts import tiles_fit
 from rfsearch.target.mask_values import distinct_values
 
 if TYPE_CHECKING:

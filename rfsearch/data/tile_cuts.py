@@ -12,11 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rfsearch.basics.limits import check_memory
 from rfsearch.data._array_cache import ArrayFile, cached_result
+from rfsearch.data.device_memory import fits_memory
 from rfsearch.data.read_ahead import ReadLater
+from rfsearch.data.tiles import TRAIN_STEP, AreaTiling
 
 #: An array in memory, or in a file of which parts are read.
 Array = NDArray[Any] | ArrayFile
+
+#: Bytes of truth for each pixel: a class and the number of an object.
+_MASK_BYTES = 9
+#: Bytes that Python needs for a tile beside its pixels, and for one with boxes.
+_TILE_BYTES, _BOXES_BYTES = 300, 2_000
 
 
 class Tile(NamedTuple):
@@ -128,3 +136,55 @@ def _numbered(numbers: NDArray[Any], known: NDArray[np.int64], first: int) -> ND
         return np.zeros(numbers.shape, np.int64)
     place = np.searchsorted(known, numbers).clip(max=len(known) - 1)
     return np.where(known[place] == numbers, first + place, 0)
+
+
+# -- memory ----------------------------------------------------------------------------
+
+
+def are_stored(arrays: list[Array]) -> bool:
+    """Whether images lie in a cache, out of which tiles are cut when they are needed."""
+    return any(isinstance(array, ArrayFile) for array in arrays)
+
+
+def tiles_fit(shapes: Sequence[tuple[int, ...]], tiling: AreaTiling, *, masks: bool) -> bool:
+    """Whether there is room to keep the tiles of images in memory.
+
+    Args:
+        shapes: Height, width and channels of the images.
+        tiling: How they will be cut.
+        masks: Whether the class and the object of each pixel are kept, too.
+    """
+    return fits_memory(_num_tiles(shapes, tiling) * _pixel_bytes(shapes, tiling, masks))
+
+
+def check_tiles_fit(pixels: list[Array], tiling: AreaTiling, source: str, *, masks: bool) -> None:
+    """Refuse tiles that are too many or too large to be held.
+
+    Args:
+        pixels: The images.
+        tiling: How they will be cut.
+        source: What they are, for the message.
+        masks: Whether the class and the object of each pixel are kept, too.
+
+    Raises:
+        ValueError: If the memory of the machine is too small.
+    """
+    shapes = [image.shape for image in pixels]
+    in_memory = 0 if are_stored(pixels) else _pixel_bytes(shapes, tiling, masks)
+    num_bytes = _num_tiles(shapes, tiling) * (in_memory + (_TILE_BYTES if masks else _BOXES_BYTES))
+    side = tiling.image_size
+    check_memory(num_bytes, f"{source}: tiles of {side}x{side} px from {len(shapes):,} images")
+
+
+def _num_tiles(shapes: Sequence[tuple[int, ...]], tiling: AreaTiling) -> float:
+    """About how many tiles images have, each image once itself included."""
+    side = tiling.image_size
+    places = sum(max(height, side) * max(width, side) for height, width, _ in shapes)
+    # Each pixel is in the image and, where it is trained on, in several tiles.
+    return places / side**2 * (1 + 1 / TRAIN_STEP**2)
+
+
+def _pixel_bytes(shapes: Sequence[tuple[int, ...]], tiling: AreaTiling, masks: bool) -> int:
+    """What a tile takes in memory."""
+    channels = max((shape[2] for shape in shapes), default=0)
+    return tiling.image_size**2 * (channels + (_MASK_BYTES if masks else 0))

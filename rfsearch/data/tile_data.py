@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from rfsearch.basics.limits import check_memory
-from rfsearch.data._array_cache import ArrayFile
 from rfsearch.data._tile_objects import (
     MIN_VISIBLE,
     NO_OBJECTS,
@@ -27,18 +25,19 @@ from rfsearch.data.datasets import (
     Pixels,
     SegmentationData,
 )
-from rfsearch.data.device_memory import fits_memory
 from rfsearch.data.read_ahead import ReadLater
-from rfsearch.data.tile_cuts import Array, Cuts, Tile, each_tile
+from rfsearch.data.tile_cuts import (
+    Array,
+    Cuts,
+    Tile,
+    are_stored,
+    check_tiles_fit,
+    each_tile,
+)
 from rfsearch.data.tiles import TRAIN_STEP, AreaTiling, Split, split_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-#: Bytes of truth for each pixel: a class and the number of an object.
-_MASK_BYTES = 9
-#: Bytes that Python needs for a tile beside its pixels, and for one with boxes.
-_TILE_BYTES, _BOXES_BYTES = 300, 2_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,17 +72,6 @@ class MaskedImage:
     instances: Array | None = None
 
 
-def tiles_fit(shapes: Sequence[tuple[int, ...]], tiling: AreaTiling, *, masks: bool) -> bool:
-    """Whether there is room to keep the tiles of images in memory.
-
-    Args:
-        shapes: Height, width and channels of the images.
-        tiling: How they will be cut.
-        masks: Whether the class and the object of each pixel are kept, too.
-    """
-    return fits_memory(_num_tiles(shapes, tiling) * _pixel_bytes(shapes, tiling, masks))
-
-
 def detection_data(
     images: Sequence[BoxedImage], class_names: tuple[str, ...], tiling: AreaTiling, source: str
 ) -> DetectionData:
@@ -102,7 +90,7 @@ def detection_data(
         ValueError: If a part has no tile, or no object.
     """
     pixels = [image.pixels for image in images]
-    _check_memory(pixels, tiling, source, masks=False)
+    check_tiles_fit(pixels, tiling, source, masks=False)
     splits = split_images(_sizes(pixels, tiling), [i.corners for i in images], tiling)
     parts = _tiles(splits, tiling, source)
     boxes = [
@@ -148,7 +136,7 @@ def segmentation_data(
         ValueError: If a part has no tile, or shows fewer than two classes.
     """
     pixels, classes = [i.pixels for i in images], [i.classes for i in images]
-    _check_memory(pixels, tiling, source, masks=True)
+    check_tiles_fit(pixels, tiling, source, masks=True)
     instances = [i.instances for i in images if i.instances is not None]
     known = len(instances) == len(images)
     objects = list(map(MaskObjects.of, instances)) if known else [NO_OBJECTS] * len(images)
@@ -191,7 +179,7 @@ def _instances(
     objects: list[MaskObjects], masks: list[Array], tiles: NDArray[np.int64], tiling: AreaTiling
 ) -> Instances:
     numbers, sizes = number_objects(objects, Cuts(tuple(masks), tiles, tiling.image_size))
-    return Instances(numbers if _are_stored(masks) else numbers[:], sizes)
+    return Instances(numbers if are_stored(masks) else numbers[:], sizes)
 
 
 def _boxes_in(image: BoxedImage, tile: Tile, side: int) -> Boxes:
@@ -242,37 +230,10 @@ def _cut(
     """Tiles of all images, with as many channels as the image that has most of them."""
     channels = max(a.shape[2] for a in arrays) if len(arrays[0].shape) == 3 else None
     cuts = Cuts(tuple(arrays), tiles, tiling.image_size, channels, fill)
-    return cuts if _are_stored(arrays) else cuts[:]
-
-
-def _are_stored(arrays: list[Array]) -> bool:
-    return any(isinstance(array, ArrayFile) for array in arrays)
+    return cuts if are_stored(arrays) else cuts[:]
 
 
 def _sizes(pixels: list[Array], tiling: AreaTiling) -> list[tuple[int, int]]:
     """Height and width of the images, if they are filled up until they hold a tile."""
     side = tiling.image_size
     return [(max(side, image.shape[0]), max(side, image.shape[1])) for image in pixels]
-
-
-def _check_memory(pixels: list[Array], tiling: AreaTiling, source: str, *, masks: bool) -> None:
-    """Refuse tiles too many or too large to be held."""
-    shapes = [image.shape for image in pixels]
-    in_memory = 0 if _are_stored(pixels) else _pixel_bytes(shapes, tiling, masks)
-    num_bytes = _num_tiles(shapes, tiling) * (in_memory + (_TILE_BYTES if masks else _BOXES_BYTES))
-    side = tiling.image_size
-    check_memory(num_bytes, f"{source}: tiles of {side}x{side} px from {len(shapes):,} images")
-
-
-def _num_tiles(shapes: Sequence[tuple[int, ...]], tiling: AreaTiling) -> float:
-    """About how many tiles images have, each image once itself included."""
-    side = tiling.image_size
-    places = sum(max(height, side) * max(width, side) for height, width, _ in shapes)
-    # Each pixel is in the image and, where it is trained on, in several tiles.
-    return places / side**2 * (1 + 1 / TRAIN_STEP**2)
-
-
-def _pixel_bytes(shapes: Sequence[tuple[int, ...]], tiling: AreaTiling, masks: bool) -> int:
-    """What a tile takes in memory."""
-    channels = max((shape[2] for shape in shapes), default=0)
-    return tiling.image_size**2 * (channels + (_MASK_BYTES if masks else 0))

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from itertools import product
-from math import prod
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import PlainValidator, model_validator
 
@@ -32,6 +31,7 @@ from rfsearch.network.stages import (
     check_width,
 )
 from rfsearch.space._stage_heads import Head, active_head_names
+from rfsearch.space._stage_kinds import BlockGroup, StageKind, distinct_blocks
 from rfsearch.space.stem_choices import (
     ANY_NUMBER,
     ONE_OR_MORE,
@@ -54,9 +54,6 @@ Downsamplings = Annotated[tuple[Downsampling, ...], *ONE_OR_MORE]
 Contexts = Annotated[tuple[Context, ...], *ONE_OR_MORE]
 Expansions = Annotated[tuple[Expansion, ...], *ONE_OR_MORE]
 BlockFields = Annotated[tuple[BlockField, ...], *ANY_NUMBER]
-
-#: For each position, the blocks to choose from.
-BlockGroup = tuple[tuple[Block, ...], ...]
 
 
 class StageChoices(FrozenData):
@@ -226,13 +223,13 @@ class StageChoices(FrozenData):
             kernel_sizes = self.kernel_size if kernel_size is None else (kernel_size,)
             offered = self.dilation if dilation is None else (dilation,)
             in_turn = zip(*(dilations(each, depth) for each in offered), strict=True)
-            groups.append(tuple(_distinct(kernel_sizes, here) for here in in_turn))
+            groups.append(tuple(distinct_blocks(kernel_sizes, here) for here in in_turn))
         return list(dict.fromkeys(groups))
 
     @cached_property
-    def _kinds(self) -> list[_Kind]:
+    def _kinds(self) -> list[StageKind]:
         return [
-            _Kind(
+            StageKind(
                 self.heads(block),
                 [group for depth in self.depth for group in self.groups(block, depth)],
             )
@@ -252,36 +249,3 @@ class StageChoices(FrozenData):
                 return Stage(**kind.heads[head]._asdict(), blocks=kind.unrank_blocks(index))
             index -= kind.size
         raise IndexError("The number of a stage must be below `size`.")
-
-
-class _Kind(NamedTuple):
-    """What there is of stages with one kind of block: any head goes with any blocks."""
-
-    heads: list[Head]
-    groups: list[BlockGroup]
-
-    @property
-    def size(self) -> int:
-        return len(self.heads) * sum(map(_ways, self.groups))
-
-    def unrank_blocks(self, index: int) -> tuple[Block, ...]:
-        for group in self.groups:
-            if index < _ways(group):
-                blocks = []
-                for options in group:
-                    index, digit = divmod(index, len(options))
-                    blocks.append(options[digit])
-                return tuple(blocks)
-            index -= _ways(group)
-        raise AssertionError("`index` is below the number of sequences.")
-
-
-def _ways(group: BlockGroup) -> int:
-    return prod(len(options) for options in group)
-
-
-def _distinct(kernel_sizes: tuple[int, ...], offered: tuple[int, ...]) -> tuple[Block, ...]:
-    blocks = (
-        Block(kernel_size=k, dilation=d if k > 1 else 1) for k, d in product(kernel_sizes, offered)
-    )
-    return tuple(dict.fromkeys(blocks))

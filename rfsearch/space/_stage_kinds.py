@@ -1,0 +1,57 @@
+"""Distinct stages with blocks of one kind, counted and numbered.
+
+Any beginning of a stage goes with any sequence of blocks.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+from typing import NamedTuple
+
+from rfsearch.network.stages import Block
+from rfsearch.space._stage_heads import Head
+
+#: For each position, the blocks to choose from.
+BlockGroup = tuple[tuple[Block, ...], ...]
+
+
+class StageKind(NamedTuple):
+    """What there is of stages with one kind of block.
+
+    Attributes:
+        heads: How they may begin.
+        groups: For each choice that the blocks share, what each block is chosen from.
+    """
+
+    heads: list[Head]
+    groups: list[BlockGroup]
+
+    @property
+    def size(self) -> int:
+        """How many distinct stages there are."""
+        return len(self.heads) * sum(map(_ways, self.groups))
+
+    def unrank_blocks(self, index: int) -> tuple[Block, ...]:
+        """The sequence of blocks with this number, from 0."""
+        for group in self.groups:
+            if index < _ways(group):
+                blocks = []
+                for options in group:
+                    index, digit = divmod(index, len(options))
+                    blocks.append(options[digit])
+                return tuple(blocks)
+            index -= _ways(group)
+        raise AssertionError("`index` is below the number of sequences.")
+
+
+def _ways(group: BlockGroup) -> int:
+    return prod(len(options) for options in group)
+
+
+def distinct_blocks(kernel_sizes: tuple[int, ...], offered: tuple[int, ...]) -> tuple[Block, ...]:
+    """Blocks with these choices; a dilation makes no difference to one tap."""
+    blocks = (
+        Block(kernel_size=k, dilation=d if k > 1 else 1) for k, d in product(kernel_sizes, offered)
+    )
+    return tuple(dict.fromkeys(blocks))
