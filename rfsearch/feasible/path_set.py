@@ -9,7 +9,7 @@ path that is drawn or found is checked.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ class PathSet(ABC):
         """How many members there are where `is_exact`, else a number that they do not exceed."""
         if not self._needs_check or self._paths.number > _CHECKED:
             return self._paths.number
-        return sum(self._fits(path) for path in self._paths.by_cost(self._costs({})))
+        return sum(self._fits(path) for path in self._by_cost({}))
 
     @property
     def is_exact(self) -> bool:
@@ -217,7 +217,7 @@ class PathSet(ABC):
             ValueError: If a parameter is unknown or not one of its choices.
         """
         wanted = self._known(params)
-        for path in islice(self._paths.by_cost(self._costs(wanted, fixed)), self.tries):
+        for path in islice(self._by_cost(wanted, fixed), self.tries):
             found = self._firsts | wanted | self._active(path)
             if self._fits(path) and not (avoid is not None and avoid(found)):
                 return {name: found[name] for name in self._firsts}
@@ -291,10 +291,18 @@ class PathSet(ABC):
             for layer in self._paths.layers
         ]
 
+    @cached_property
+    def _change(self) -> int:
+        """What a change costs, beside its size: more than the sizes of all changes."""
+        return 1 + sum(map(len, self.choices().values()))
+
+    def _by_cost(self, params: Mapping[str, Any], fixed: Collection[str] = ()) -> Iterator[Path]:
+        """Paths, those with the fewest and then the smallest changes first."""
+        return self._paths.by_cost(self._costs(params, fixed), self._change)
+
     def _costs(self, params: Mapping[str, Any], fixed: Collection[str] = ()) -> list[Integers]:
         """For each layer the cost of each option: changes first, their sizes second."""
         choices = self.choices()
-        change = 1 + sum(len(options) for options in choices.values())
         costs = []
         for layer, places in zip(self._paths.layers, self._places, strict=True):
             cost = np.zeros(len(layer.options), np.int64)
@@ -303,7 +311,7 @@ class PathSet(ABC):
                     apart = np.abs(ranks - self._ranks[name][params[name]])
                     if _is_category(choices[name]):
                         apart = np.minimum(apart, 1)
-                    each = change + apart if name not in fixed else FORBIDDEN
+                    each = self._change + apart if name not in fixed else FORBIDDEN
                     cost += np.where((ranks < 0) | (apart == 0), 0, each)
             costs.append(cost)
         return costs

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rfsearch.feasible.layered_graph import Graph, Layer, pruned
+
 if TYPE_CHECKING:
-    from rfsearch.feasible.layered_graph import Graph, Integers, Layer
+    from rfsearch.feasible.layered_graph import Integers
 
 #: Cost of an option that must not be taken.
 FORBIDDEN = 2**40
+#: Parts of a graph that are looked at before the whole of it.
+_PARTS = 6
 
 #: The option taken in each layer.
 Path = tuple[int, ...]
@@ -39,6 +43,11 @@ class Paths:
         return np.zeros(length, self._counter) + 1
 
     @cached_property
+    def _numbers(self) -> list[int]:
+        """For each layer, and behind the last, the number of nodes."""
+        return [*(len(layer.first) - 1 for layer in self.layers), len(self._ends)]
+
+    @cached_property
     def _paths_on(self) -> list[Any]:
         """For each layer, and behind the last, the number of paths to the end from each node."""
         paths = [self._ones(len(self._ends))]
@@ -54,8 +63,8 @@ class Paths:
     def by_end(self) -> dict[int, int]:
         """How many there are to each of the graph's `ends`, in order."""
         paths = self._ones(1)
-        for layer in self.layers:
-            counts = np.zeros(int(layer.target.max(initial=-1)) + 1, self._counter)
+        for layer, number in zip(self.layers, self._numbers[1:], strict=True):
+            counts = np.zeros(number, self._counter)
             np.add.at(counts, layer.target, paths[layer.source])
             paths = counts
         ends: Counter[int] = Counter()
@@ -90,51 +99,96 @@ class Paths:
             leads = np.zeros(len(layer.first) - 1, bool)
             leads[layer.source[kept]] = True
         reached, edges = np.ones(1, bool), []
-        for layer, kept in zip(layers, agreeing, strict=True):
+        for layer, kept, number in zip(layers, agreeing, self._numbers[1:], strict=True):
             kept &= reached[layer.source]
-            reached = np.zeros(int(layer.target.max(initial=-1)) + 1, bool)
+            reached = np.zeros(number, bool)
             reached[layer.target[kept]] = True
             edges.append(np.flatnonzero(kept))
         return edges
 
-    def by_cost(self, costs: list[Integers]) -> Iterator[Path]:
-        """All paths to the end, cheapest first, made one at a time (lazy best-first search)."""
-        layers = self.layers
-        best = [np.zeros(len(self._ends), np.int64)]
-        through: list[Integers] = []
-        for layer, cost in zip(reversed(layers), reversed(costs), strict=True):
-            through.append(cost[layer.option] + best[-1][layer.target])
-            best.append(_reduce(np.minimum, through[-1], layer))
-        through.reverse()
-        if not len(best[-1]) or not len(layers[0].source):
+    def by_cost(self, costs: list[Integers], unit: int) -> Iterator[Path]:
+        """All paths to the end, cheapest first, made one at a time.
+
+        Cheap paths lie in a small part of a large graph. So they are looked for there, and only
+        if they run out in a larger part.
+
+        Args:
+            costs: For each layer the cost of each option.
+            unit: By how much dearer the paths of the next part may be.
+        """
+        if not len(self._ends):
             return
-        # An entry stands for the cheapest path through one edge, given the way before it.
-        ties = count()
-        heap: list[tuple[int, int, int, Integers, int, int, Path]] = []
+        most = sum(int(cost[cost < FORBIDDEN].max(initial=0)) for cost in costs)
+        spent = -1
+        for bound in (*(unit * number - 1 for number in range(1, _PARTS)), most):
+            if spent < most:
+                for total, path in _cheapest_first(self._within(costs, bound), costs):
+                    if total > bound:
+                        break
+                    if total > spent:
+                        yield path
+                spent = bound
 
-        def push(depth: int, edges: Integers, rank: int, spent: int, path: Path) -> None:
-            if rank < len(edges):
-                total = spent + int(through[depth][edges[rank]])
-                if total < FORBIDDEN:
-                    entry = (total, next(ties), depth, edges, rank, spent, path)
-                    heapq.heappush(heap, entry)
+    def _within(self, costs: list[Integers], bound: int) -> Graph:
+        """The part of the graph that is reached at costs up to a bound."""
+        spent, layers = np.zeros(1, np.int64), []
+        for layer, cost, number in zip(self.layers, costs, self._numbers[1:], strict=True):
+            edges = _edges_from(np.flatnonzero(spent <= bound), layer)
+            total = spent[layer.source[edges]] + cost[layer.option[edges]]
+            edges, total = edges[total <= bound], total[total <= bound]
+            source, option, target = (c[edges] for c in (layer.source, layer.option, layer.target))
+            spent = np.full(number, bound + 1)
+            np.minimum.at(spent, target, total)
+            layers.append(Layer(layer.options, source, option, target, layer.first))
+        return pruned(layers, self._ends)
 
-        def descend(depth: int, node: int, spent: int, path: Path) -> None:
-            first = layers[depth].first
-            edges = np.arange(first[node], first[node + 1])
-            push(depth, edges[np.argsort(through[depth][edges], kind="stable")], 0, spent, path)
 
-        descend(0, 0, 0, ())
-        while heap:
-            _, _, depth, edges, rank, spent, path = heapq.heappop(heap)
-            push(depth, edges, rank + 1, spent, path)
-            edge = edges[rank]
-            option = int(layers[depth].option[edge])
-            if depth + 1 == len(layers):
-                yield (*path, option)
-            else:
-                node = int(layers[depth].target[edge])
-                descend(depth + 1, node, spent + int(costs[depth][option]), (*path, option))
+def _edges_from(nodes: Integers, layer: Layer) -> Integers:
+    """The edges of a layer that begin at some of its nodes, in order."""
+    first = layer.first[nodes]
+    lengths = layer.first[nodes + 1] - first
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(first - before, lengths) + np.arange(lengths.sum())
+
+
+def _cheapest_first(graph: Graph, costs: list[Integers]) -> Iterator[tuple[int, Path]]:
+    """All paths of a graph to its end with their costs (lazy best-first search)."""
+    layers = graph.layers
+    best = [np.zeros(len(graph.ends), np.int64)]
+    through: list[Integers] = []
+    for layer, cost in zip(reversed(layers), reversed(costs), strict=True):
+        through.append(cost[layer.option] + best[-1][layer.target])
+        best.append(_reduce(np.minimum, through[-1], layer))
+    through.reverse()
+    if not len(best[-1]) or not len(layers[0].source):
+        return
+    # An entry stands for the cheapest path through one edge, given the way before it.
+    ties = count()
+    heap: list[tuple[int, int, int, Integers, int, int, Path]] = []
+
+    def push(depth: int, edges: Integers, rank: int, spent: int, path: Path) -> None:
+        if rank < len(edges):
+            total = spent + int(through[depth][edges[rank]])
+            if total < FORBIDDEN:
+                entry = (total, next(ties), depth, edges, rank, spent, path)
+                heapq.heappush(heap, entry)
+
+    def descend(depth: int, node: int, spent: int, path: Path) -> None:
+        first = layers[depth].first
+        edges = np.arange(first[node], first[node + 1])
+        push(depth, edges[np.argsort(through[depth][edges], kind="stable")], 0, spent, path)
+
+    descend(0, 0, 0, ())
+    while heap:
+        total, _, depth, edges, rank, spent, path = heapq.heappop(heap)
+        push(depth, edges, rank + 1, spent, path)
+        edge = edges[rank]
+        option = int(layers[depth].option[edge])
+        if depth + 1 == len(layers):
+            yield total, (*path, option)
+        else:
+            node = int(layers[depth].target[edge])
+            descend(depth + 1, node, spent + int(costs[depth][option]), (*path, option))
 
 
 def _reduce(operation: np.ufunc, values: Any, layer: Layer) -> Any:

@@ -29,7 +29,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from rfsearch.field._profiles import Profile, gather, mix, spread
 from rfsearch.field.activations import activated, gated
@@ -64,6 +66,9 @@ from rfsearch.field.node_fields import Taps1d, resize_weights, taps_of
 from rfsearch.field.poolings import binomial, opened, pooled
 from rfsearch.field.rectifiers import persistence, rectified
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 
 class Reading(NamedTuple):
     """What a node does to the expected squared gradient on its way back to the node's input.
@@ -84,6 +89,12 @@ class Reading(NamedTuple):
     variance: float
     stride: float
     pull: Callable[[Profile], Profile]
+
+    def along_axis(self) -> NDArray[np.float64]:
+        """The profile of an output unit along one axis, `(pixels,)`, summing to 1."""
+        power: NDArray[np.float64] = self.pull(Profile(np.ones((1, 1)), 0)).values.sum(axis=0)
+        total: float = power.sum()
+        return power / total
 
 
 IDENTITY_BRANCH = Chain(())

@@ -6,6 +6,8 @@ import math
 from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from rfsearch.field.cost import FeatureMap, cost
 from rfsearch.field.expression import Node
 from rfsearch.field.gradients import read
@@ -15,6 +17,8 @@ from rfsearch.field.saved_activations import Saved, saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from numpy.typing import NDArray
 
 
 #: Units whose variances differ by less than this factor's logarithm are taken as alike.
@@ -85,6 +89,7 @@ class Effects:
         self._units: list[Units] = []
         self._numbers: dict[object, int] = {}
         self._known: dict[tuple[Node, Situation], Effect | None] = {}
+        self._profiles: dict[tuple[Node, int], NDArray[np.float64]] = {}
 
     def start(self, in_chans: int, input_size: tuple[int, int]) -> Situation:
         """The situation at the input image."""
@@ -103,6 +108,22 @@ class Effects:
         # Channels matter where shortcuts and costs do, not to a theoretical receptive field.
         kept = channels if self._erf or self._cost else before.channels
         return total._replace(after=total.after._replace(channels=kept))
+
+    def profile(self, nodes: Iterable[Node], before: Situation) -> NDArray[np.float64]:
+        """The expected squared gradient of nodes in a row along one axis, summing to 1."""
+        whole, stride = np.ones(1), 1
+        for node in nodes:
+            key = (node, before.units)
+            if key not in self._profiles:
+                self._profiles[key] = read(node, self._units[before.units]).along_axis()
+            part = self._profiles[key]
+            spaced = np.zeros((len(part) - 1) * stride + 1)
+            spaced[::stride] = part
+            whole = np.convolve(whole, spaced)
+            effect = self._one(node, before)
+            assert effect is not None  # It was asked for before.
+            stride, before = stride * effect.stride, effect.after
+        return whole
 
     def _one(self, node: Node, before: Situation) -> Effect | None:
         if not self._saved:  # Channels that matter stand in the node.

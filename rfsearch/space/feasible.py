@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from rfsearch.basics.notebook import bars, table
 from rfsearch.feasible.path_set import PathSet
-from rfsearch.feasible.paths import Paths
+from rfsearch.feasible.paths import Path, Paths
 from rfsearch.network.architecture import Architecture
+from rfsearch.space._axis_profiles import AxisProfiles
 from rfsearch.space._candidates import Candidates
 from rfsearch.space._feasible_graph import build_graph
 from rfsearch.space._limits import limits_of
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 #: Draws or proposals that are checked before giving up where necks upsample, whose check takes
 #: some ten times as long.
 _FEWER_TRIES = 500
+#: An ERF may be so many times as large as along one axis, and so many px more: at most and at
+#: least, with room beside what was met (0.964 to 1.121; units of parts are rounded here).
+_LARGEST, _SMALLEST, _PIXELS = 1.15, 0.95, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +126,20 @@ class FeasibleSet(PathSet):
         # A budget's images have to be a multiple of the last stride.
         asks = bool(self.constraint.ranges()) or self.constraint.budget is not None
         return asks and self.candidates.upsamples
+
+    @cached_property
+    def _axes(self) -> AxisProfiles | None:
+        """What tells of most misfits that the graph lets pass, before they are checked."""
+        tells = limits_of(self.constraint).need_erf and not self.candidates.upsamples
+        return AxisProfiles(self.candidates) if tells else None
+
+    def _fits(self, path: Path) -> bool:
+        size = self._axes.size(path) if self._axes is not None else None
+        if size is not None:
+            low, high = limits_of(self.constraint).erf
+            if _LARGEST * size + _PIXELS < low or _SMALLEST * size - _PIXELS > high:
+                return False
+        return super()._fits(path)
 
     def _passes(self, params: Params) -> bool:
         return self.constraint.is_feasible(self.candidates.from_params(params))
