@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -34,6 +35,10 @@ class Suggests(Protocol):
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int:
         """Choose an integer from `low` to `high`."""
+
+
+#: Names of its parameters; others may be enqueued for the rest of an objective.
+_OF_A_SPACE = re.compile(r"(stem|stage\d+|neck)_")
 
 
 class SearchSpace(Candidates):
@@ -73,8 +78,12 @@ class SearchSpace(Candidates):
 
         Raises:
             NotOfferedError: If the trial holds a value that is not offered, for example because
-                it was enqueued.
+                it was enqueued; or one was enqueued for a stem, stage or neck that has no such
+                parameter, or no choice of it.
         """
+        # Optuna's trials do not show what was enqueued for them.
+        stored = getattr(getattr(trial, "_cached_frozen_trial", trial), "system_attrs", {})
+        self._check_enqueued(stored.get("fixed_params", {}))
         params: Params = {}
         for name, options in self._free_choices().items():
             progression = arithmetic_progression(options)
@@ -97,6 +106,22 @@ class SearchSpace(Candidates):
             else:
                 named[name] = IntDistribution(progression[0], progression[1], step=progression[2])
         return named
+
+    def _check_enqueued(self, params: Params) -> None:
+        """Refuse what Optuna would not use: some other candidate would run in its place."""
+        choices = self.choices()
+        for name, value in params.items():
+            options = choices.get(name, ())
+            if not options and _OF_A_SPACE.match(name):
+                raise NotOfferedError(
+                    f"The space has no parameter `{name}`, which was enqueued; it has "
+                    f"{', '.join(choices)}."
+                )
+            if len(options) == 1 and value != options[0]:
+                raise NotOfferedError(
+                    f"`{name}` must be {options[0]}, which is all that is offered, "
+                    f"but got {value}."
+                )
 
     def _repr_html_(self) -> str:
         """The choices for notebooks."""

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from strategies import space_dicts
 
+from rfsearch.feasible.choices import NotOfferedError
 from rfsearch.feasible.paths import random_below
 from rfsearch.network.architecture import Architecture
 from rfsearch.space.space import SearchSpace, arithmetic_progression, shipped_spaces
@@ -310,6 +311,27 @@ def test_enqueued_value_that_is_not_offered(name: str, value: int) -> None:
     study.enqueue_trial({"stage1_depth": 1, "stage1_kernel_size": 3} | {name: value})
     with pytest.raises(ValueError, match=rf"`{name}` must be one of .*, but got {value}\."):
         small_space().suggest(study.ask())
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"stem_width": 99}, "`stem_width` must be 8, which is all that is offered, but got 99"),
+        ({"stage1_colour": 3}, "no parameter `stage1_colour`, which was enqueued; it has stem_"),
+        ({"stage9_depth": 1}, "no parameter `stage9_depth`"),
+    ],
+)
+def test_enqueued_parameter_that_would_be_ignored(params: dict[str, int], message: str) -> None:
+    study = optuna.create_study()
+    study.enqueue_trial(params)
+    with pytest.raises(NotOfferedError, match=message):
+        SearchSpace.load("toy").suggest(study.ask())
+
+
+def test_what_else_is_enqueued_is_the_objectives() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"learning_rate": 0.1, "stem_width": 8})
+    assert SearchSpace.load("toy").suggest(study.ask()).stem.width == 8
 
 
 def test_enqueued_category_that_is_not_offered() -> None:
