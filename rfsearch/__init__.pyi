@@ -49,6 +49,7 @@ from .network.stems import Stem as Stem
 from .search.controls import enqueue_controls as enqueue_controls
 from .search.objective import Objective as Objective
 from .search.rejection import learn_from_rejected as learn_from_rejected
+from .search.sampler import ModuleSpace as ModuleSpace
 from .search.sampler import RFSampler as RFSampler
 from .space.budget import Budget as Budget
 from .space.choices import StageChoices as StageChoices

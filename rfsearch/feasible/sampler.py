@@ -23,8 +23,8 @@ from optuna.samplers import (
 )
 from optuna.trial import TrialState
 
-from rfsearch.feasible._discrete_set import DiscreteSet
 from rfsearch.feasible.choices import NotOfferedError, offered
+from rfsearch.feasible.discrete_set import DiscreteSet
 from rfsearch.feasible.path_set import PathSet
 
 if TYPE_CHECKING:

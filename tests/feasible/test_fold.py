@@ -19,8 +19,8 @@ from optuna.distributions import (
 )
 
 from rfsearch.feasible import fold as fold_module
-from rfsearch.feasible._discrete_set import DiscreteSet
 from rfsearch.feasible.choices import choices_of
+from rfsearch.feasible.discrete_set import DiscreteSet
 from rfsearch.feasible.fold import Fold
 from rfsearch.feasible.path_set import NoneFoundError
 

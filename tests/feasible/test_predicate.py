@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from rfsearch.feasible._discrete_set import DiscreteSet
+from rfsearch.feasible.discrete_set import DiscreteSet
 from rfsearch.feasible.fold import Fold
 from rfsearch.feasible.path_set import NoneFoundError
 
