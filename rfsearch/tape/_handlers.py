@@ -362,21 +362,37 @@ def softmax(operation: Operation) -> int:
 
 
 def normalisation(operation: Operation) -> int:
-    """Batch normalisation, with the statistics of each channel."""
-    return _normalised(operation, rules.batch_normalised)
+    """Batch normalisation, with the statistics of each channel, of what was joined apart."""
+    parts = _joined(operation, operation.number(operation.first))
+    rule = partial(rules.batch_normalised, shares=tuple(parts.values()))
+    return operation.step(rule, *parts, weights=_factor(operation))
+
+
+def _joined(operation: Operation, number: int, share: float = 1.0) -> dict[int, float]:
+    """The steps that were joined along the channels to one, each with its share of them."""
+    step = operation.tape.steps[number]
+    shares = getattr(step.rule, "keywords", {}).get("shares")
+    if shares is None or getattr(step.rule, "func", None) is not rules.concatenate:
+        return {number: share}
+    found: dict[int, float] = {}
+    for parent, part in zip(step.parents, shares, strict=True):
+        for leaf, own in _joined(operation, parent, share * part).items():
+            found[leaf] = found.get(leaf, 0.0) + own
+    return found
 
 
 def joint_normalisation(operation: Operation) -> int:
     """Normalisation of all channels, or of groups of them, together."""
     if operation.name == "native_group_norm" and operation["group"] == operation.first.shape[1]:
-        return _normalised(operation, rules.batch_normalised)
-    return _normalised(operation, rules.channels_normalised)
+        return normalisation(operation)
+    number = operation.number(operation.first)
+    return operation.step(rules.channels_normalised, number, weights=_factor(operation))
 
 
-def _normalised(operation: Operation, rule: rules.Rule) -> int:
+def _factor(operation: Operation) -> Weights | None:
+    """The learned factors behind a normalisation."""
     weight = operation.arguments.get("weight")
-    weights = None if weight is None else operation.weights_of(weight)
-    return operation.step(rule, operation.number(operation.first), weights=weights)
+    return None if weight is None else operation.weights_of(weight)
 
 
 # -- single values ---------------------------------------------------------------------------

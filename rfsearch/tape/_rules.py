@@ -87,12 +87,21 @@ def affine(inputs: Sequence[Units], power: float, factor: float, shift: float) -
     return Outcome(out, (square,))
 
 
-def batch_normalised(inputs: Sequence[Units], power: float) -> Outcome:
-    """Each channel is normalised by its own mean and variance."""
-    units = inputs[0]
-    if not units.variance:  # Of the whole map: what is left differs between images.
-        return Outcome(Units(0.0, 0.0, between=power), (0.0,))
-    return Outcome(_scaled(normalised(units), power), (power / units.variance,))
+def batch_normalised(
+    inputs: Sequence[Units], power: float, shares: tuple[float, ...] = (1.0,)
+) -> Outcome:
+    """Each channel is normalised by its own mean and variance.
+
+    Tensors that were joined along the channels keep their own, so that those that vary less get
+    the more of the gradient.
+    """
+    if not all(units.variance for units in inputs):
+        # Of the whole map: what is left differs between images.
+        return Outcome(Units(0.0, 0.0, between=power), (0.0,) * len(inputs))
+    parts = [(normalised(units), share) for units, share in zip(inputs, shares, strict=True)]
+    out = parts[0][0] if len(parts) == 1 else joined(parts)
+    gains = (power * share / units.variance for units, share in zip(inputs, shares, strict=True))
+    return Outcome(_scaled(out, power), tuple(gains))
 
 
 def channels_normalised(inputs: Sequence[Units], power: float) -> Outcome:

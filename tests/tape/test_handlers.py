@@ -216,3 +216,21 @@ def test_values_and_places_of_options() -> None:
         expected_erf(module, 2)
     with pytest.raises(ValueError, match="depend on its input"):
         expected_erf(Run(lambda x: torch.ones(3)), SIDE, in_chans=4)
+
+
+def test_batch_normalisation_of_joined_tensors_is_that_of_each() -> None:
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.large = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+            self.small = nn.Conv2d(3, 64, 9, padding=4, bias=False)
+            self.norm = nn.BatchNorm2d(128)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(torch.cat([4 * self.large(x), self.small(x)], 1))
+
+    # Both halves have a gain of one over their variance: half of the gradient is the 9x9's.
+    expected = ((8 / 12 + 80 / 12) / 2) ** 0.5
+    assert expected_erf(Dense(), 32).sigma == pytest.approx(expected, rel=1e-9)
+    measured = measured_sigma(Dense, 48, num_images=16, num_initialisations=3)
+    assert measured == pytest.approx(expected, rel=0.03)
