@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +22,12 @@ from rfsearch.analysis.statistics import trend
 from rfsearch.basics.palette import BLACK, GREY, ORANGE, TARGET, TRAINED, VERMILLION
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+    from numpy.typing import NDArray
 
     from rfsearch.basics.ranges import Range
     from rfsearch.field.erf_map import ErfMap
@@ -122,7 +127,7 @@ def _shade_ratios(axes: Axes, trained: pd.DataFrame, effective: Range) -> None:
     )
 
 
-def erf_heat_map(erf: ErfMap, title: str) -> Figure:
+def erf_heat_map(erf: ErfMap, title: str, expected: ErfMap | None = None) -> Figure:
     """An effective receptive field with its 50 % and 95 % squares and the theoretical one.
 
     The colours say how much more a pixel matters than the average pixel of the input, on a
@@ -132,24 +137,76 @@ def erf_heat_map(erf: ErfMap, title: str) -> Figure:
     Args:
         erf: The map; its axes are the pixels of the input.
         title: Above the figure.
+        expected: The expected map of the same unit, to draw beside it, over its field.
     """
-    height, width = erf.map.shape
-    density = erf.map * (erf.map.size / erf.map.sum())
-    highest = float(density.max())
+    beside = [] if expected is None else [expected]
+    maps = [erf, *(_placed(one, erf) for one in beside)]
     figure = Figure(layout="constrained")
-    axes = figure.subplots()
+    all_axes = figure.subplots(1, len(maps), squeeze=False)[0]
+    highest = max(float(_density(one).max()) for one in maps)
+    for axes, one, unclipped in zip(all_axes, maps, [erf, *beside], strict=True):
+        image = _draw_density(axes, one, highest, unclipped.squares([s for s, _ in _SQUARES]))
+    figure.colorbar(
+        image, ax=list(all_axes), shrink=0.85, label="|gradient| over its mean (log scale)"
+    )
+    if expected is None:
+        all_axes[0].set(title=title)
+    else:
+        figure.suptitle(title)
+        for axes, name in zip(all_axes, ("measured", "expected"), strict=True):
+            axes.set(title=name)
+    (left, right), (bottom, top) = all_axes[0].get_xlim(), all_axes[0].get_ylim()
+    shape = abs(top - bottom) / (right - left)
+    figure.set_size_inches(2 + 5 * len(maps), 2 + 5.2 * min(1.6, max(0.5, shape)))
+    for axes in all_axes:
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.12),
+            facecolor=_OUTSIDE,
+            labelcolor="#FFFFFF",
+        )
+    return figure
+
+
+def _density(erf: ErfMap) -> NDArray[np.float64]:
+    """|gradient| over its mean over the input."""
+    density: NDArray[np.float64] = erf.map * (erf.map.size / erf.map.sum())
+    return density
+
+
+def _placed(expected: ErfMap, erf: ErfMap) -> ErfMap:
+    """A map over its field as a map over the input of another one, around the same centre."""
+
+    def placed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        top, left = (
+            round(middle - own) for middle, own in zip(erf.center, expected.center, strict=True)
+        )
+        (height, width), (rows, columns) = erf.map.shape, values.shape
+        padded = np.zeros((height + 2 * rows, width + 2 * columns))
+        top = min(max(top, -rows), height)
+        left = min(max(left, -columns), width)
+        padded[top + rows : top + 2 * rows, left + columns : left + 2 * columns] = values
+        return padded[rows : rows + height, columns : columns + width]
+
+    return replace(
+        expected, map=placed(expected.map), power=placed(expected.power), center=erf.center
+    )
+
+
+def _draw_density(
+    axes: Axes, erf: ErfMap, highest: float, sides: Mapping[float, int]
+) -> AxesImage:
+    height, width = erf.map.shape
     image = axes.imshow(
-        np.maximum(density, highest / _COLOR_RANGE),
+        np.maximum(_density(erf), highest / _COLOR_RANGE),
         cmap="cividis",
         norm=LogNorm(highest / _COLOR_RANGE, highest),
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         interpolation="nearest",
     )
-    figure.colorbar(image, ax=axes, shrink=0.85, label="|gradient| over its mean (log scale)")
     for share, style in _SQUARES:
-        side = erf.square(share)
         axes.add_patch(
-            _square(erf, side, style, "#FFFFFF", f"{share * 100:.0f} % of the |gradient|")
+            _square(erf, sides[share], style, "#FFFFFF", f"{share * 100:.0f} % of the |gradient|")
         )
     is_known = not math.isnan(erf.theoretical_size)
     field = erf.theoretical_size if is_known else 0
@@ -159,12 +216,9 @@ def erf_heat_map(erf: ErfMap, title: str) -> Figure:
         hidden = " (beyond the frame)" if field > max(right - left, bottom - top) else ""
         what = f"theoretical receptive field{hidden}"
         axes.add_patch(_square(erf, field, "dotted", "#FFB08A", what))
-    axes.set(xlim=(left, right), ylim=(bottom, top), facecolor=_OUTSIDE, title=title)
+    axes.set(xlim=(left, right), ylim=(bottom, top), facecolor=_OUTSIDE)
     axes.set(xlabel="px of the input; grey is outside", ylabel="px of the input")
-    shape = (bottom - top) / (right - left)
-    figure.set_size_inches(7, 2 + 5.2 * min(1.6, max(0.5, shape)))
-    figure.legend(loc="outside lower center", facecolor=_OUTSIDE, labelcolor="#FFFFFF")
-    return figure
+    return image
 
 
 def _square(erf: ErfMap, side: float, style: str, color: str, what: str) -> Rectangle:

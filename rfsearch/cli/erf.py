@@ -19,7 +19,9 @@ from rfsearch.cli._models import (
 )
 
 if TYPE_CHECKING:
+    from rfsearch.field.expected_erf import ExpectedERF
     from rfsearch.measure.erf import MeasuredERF
+    from rfsearch.models.resolved import ResolvedModel
 
 _SIZE_HELP = (
     "Input in px, as 224 or HEIGHTxWIDTH. By default 224, or an export's own, or as much more as "
@@ -47,6 +49,10 @@ def erf(
     pretrained: Annotated[bool, typer.Option(help="Use the model's published weights.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, noise and signs.")] = 0,
+    expected: Annotated[
+        bool,
+        typer.Option(help="Beside it the ERF of a random initialisation, without any image."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Draw the map into this PNG file.")] = None,
 ) -> None:
@@ -63,6 +69,7 @@ def erf(
         )
         from rfsearch.measure.erf import measure_erf
 
+        beside = _expected(resolved, layer, level) if expected else None
         measured = measure_erf(
             resolved,
             None if input_size is None else resolved.input_size,
@@ -76,12 +83,25 @@ def erf(
         )
     size = measured.map.shape
     numbers = {"model": model, "layer": layer, "input_size": list(size), **summary(measured)}
+    if beside is not None:
+        numbers["expected"] = {
+            name: getattr(beside, name) for name in ("size", "theoretical_size", "ratio", "sigma")
+        }
     typer.echo(json.dumps(numbers, indent=2) if as_json else _table(numbers))
     if out is not None:
         title = (
             f"{model}, {layer or 'output'}, {size[0]}x{size[1]} px\nweights: {measured.weights}"
         )
-        _draw(measured, title, out)
+        _draw(measured, title, out, beside)
+
+
+def _expected(model: ResolvedModel, layer: str | None, level: str | None) -> ExpectedERF:
+    """That of the unit which is measured."""
+    from rfsearch.measure.read import reader
+    from rfsearch.trace.trace import expected_erf
+
+    read = reader(model.twin(), layer, level)
+    return expected_erf(model, model.input_size, forward=read)
 
 
 def summary(measured: MeasuredERF) -> dict[str, Any]:
@@ -140,6 +160,10 @@ def _table(numbers: dict[str, Any]) -> str:
         }
         if clipped > 0:
             rows["ERF size"] += ", too small: the input clips it"
+    if beside := numbers.get("expected"):
+        rows["expected ERF"] = (
+            f"{beside['size']} px, sigma {beside['sigma']:.1f} px, of a random initialisation"
+        )
     if numbers["calibrated"]:
         rows["statistics"] = "batch statistics were unset and taken from the images"
     if numbers["reset_scales"]:
@@ -147,9 +171,10 @@ def _table(numbers: dict[str, Any]) -> str:
     return "\n".join(f"{name:<16}{text}" for name, text in rows.items())
 
 
-def _draw(measured: MeasuredERF, title: str, out: Path) -> None:
+def _draw(measured: MeasuredERF, title: str, out: Path, beside: ExpectedERF | None) -> None:
     from rfsearch.analysis.plots import erf_heat_map
 
+    figure = erf_heat_map(measured, title, None if beside is None else beside.profile)
     with atomic_file(out) as new:
-        erf_heat_map(measured, title).savefig(new, dpi=150)
+        figure.savefig(new, dpi=150)
     typer.echo(f"Drawn into {out}.", err=True)

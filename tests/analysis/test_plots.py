@@ -233,6 +233,26 @@ def test_huge_field_is_named_only() -> None:
     assert axes.get_xlim() == (-20, 60)
 
 
+def test_expected_map_lies_beside_around_the_same_centre() -> None:
+    values = np.zeros((40, 60))
+    values[10, 20] = 1.0
+    own = np.outer([1.0, 2.0, 1.0], [1.0, 2.0, 1.0])
+    measured = ErfMap(values, values, Center(10, 20), 3)
+    expected = ErfMap(own, own, Center(1, 1), 3)
+    figure = erf_heat_map(measured, "a title", expected)
+    left, right, _ = figure.axes
+    assert (left.get_title(), right.get_title()) == ("measured", "expected")
+    shown = np.asarray(right.images[0].get_array())
+    assert shown.shape == (40, 60)
+    assert shown[10, 20] == shown.max() == pytest.approx(4 / 16 * 2400)
+    assert shown[9, 21] == pytest.approx(1 / 16 * 2400)
+    assert "95 % of the |gradient|: 3 px" in squares(right)
+    # At the image's edge, what lies outside is not shown, and still counts.
+    edge = ErfMap(values, values, Center(0, 20), 3)
+    clipped = erf_heat_map(edge, "a title", expected).axes[1]
+    assert "95 % of the |gradient|: 3 px" in squares(clipped)
+
+
 def test_controls_are_hollow_beside_the_candidates() -> None:
     table = frame()
     table.loc[3, ["value", "erf_trained", "erf_ratio_trained", "control"]] = [0.2, 60.0, 3.0, True]

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from rfsearch.cli.erf import erf
 from rfsearch.measure.erf import measure_erf
+from rfsearch.trace.trace import expected_erf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,24 @@ def test_json() -> None:
     assert numbers["squares"] == {f"{s:.0%}": side for s, side in measured.squares().items()}
     assert numbers["luo_count"] == measured.luo_count
     assert numbers["fraction_above_10_percent"] == measured.fraction_above(0.1)
+
+
+def test_expected_beside_measured(tmp_path: Path) -> None:
+    out = tmp_path / "erf.png"
+    arguments = [*SMALL, "--input-size", "64", "--expected"]
+    numbers = json.loads(invoke(*arguments, "--json", "--out", str(out)).stdout)
+    erf_of_layer = expected_erf("resnet18", 64, layer="layer1.0.conv1")
+    assert numbers["expected"] == {
+        "size": erf_of_layer.size,
+        "theoretical_size": 19,
+        "ratio": erf_of_layer.ratio,
+        "sigma": erf_of_layer.sigma,
+    }
+    assert f"expected ERF    {erf_of_layer.size} px, sigma" in invoke(*arguments).stdout
+    with Image.open(out) as picture:
+        width, height = picture.size
+        assert width > 1.5 * height
+    assert "expected" not in json.loads(invoke(*SMALL, "--input-size", "64", "--json").stdout)
 
 
 def test_one_image_has_no_standard_error() -> None:

@@ -233,4 +233,4 @@ def test_batch_normalisation_of_joined_tensors_is_that_of_each() -> None:
     expected = ((8 / 12 + 80 / 12) / 2) ** 0.5
     assert expected_erf(Dense(), 32).sigma == pytest.approx(expected, rel=1e-9)
     measured = measured_sigma(Dense, 48, num_images=16, num_initialisations=3)
-    assert measured == pytest.approx(expected, rel=0.03)
+    assert measured == pytest.approx(expected, rel=0.05)
