@@ -4,7 +4,8 @@ Networks of timm and torchvision that no search space describes, each at its dee
 theoretical receptive field is at most `LARGEST_FIELD` px. Measured: the mean squared gradient of
 the local field over initialisations and images of white noise, at an input that clips nothing.
 Weights are drawn with mean 0 and variance one over the fan-in, the definition of the expectation.
-Writes results.csv beside this file, row by row. Run: python experiments/any_network/run.py
+Writes results.csv beside this file, row by row. Run: python experiments/any_network/run.py, with
+names for some networks alone, or with --expected for the expected columns alone.
 """
 
 from __future__ import annotations
@@ -73,13 +74,14 @@ NETWORKS = {
     "hgnet_tiny": "hgnet",
     "starnet_s1": "starnet",
     "repvit_m0_9": "repvit",
-    "poolformer_s12": "poolformer",
     "convmixer_768_32": "convmixer",
     "tv.alexnet": "alexnet",
     "darknet53": "darknet",
     "resnetblur50": "blurred resnet",
     "tresnet_m": "tresnet",
 }
+#: Gates that are batch-normalised need more images: their inputs have one value for each.
+MORE_IMAGES = {"rexnet_100": 16, "skresnet18": 16}
 DEEPER = ("mobilenetv2_100", "regnetx_004", "ghostnet_100", "dla34", "efficientnet_b0")
 
 
@@ -163,7 +165,7 @@ def compare(name: str, largest: int) -> dict[str, Any] | None:
         measured = rfs.measure_erf(
             initialise(network),
             case.side,
-            num_images=IMAGES,
+            num_images=MORE_IMAGES.get(name, IMAGES),
             relative_error=None,
             layer=case.layer,
             local=True,
@@ -191,6 +193,22 @@ def compare(name: str, largest: int) -> dict[str, Any] | None:
     }
 
 
+def renewed(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with what is expected anew, and what was measured as it is."""
+    side = int(row["input_size"])
+    erf = rfs.expected_erf(make(row["network"]), side, layer=row["layer"])
+    error = 100 * (erf.sigma / float(row["sigma_measured"]) - 1)
+    expected = {"sigma_expected": round(erf.sigma, 2), "size_expected": erf.size}
+    return {**row, **expected, "error_percent": round(error, 1)}
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def rows(names: list[str]) -> Iterator[dict[str, Any]]:
     cases = [(name, LARGEST_FIELD) for name in names]
     cases += [(name, DEEPER_FIELD) for name in DEEPER if name in names]
@@ -206,14 +224,17 @@ def rows(names: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    kept = list(csv.DictReader(RESULTS.open(encoding="utf-8"))) if RESULTS.exists() else []
+    kept: list[dict[str, Any]] = []
+    if RESULTS.exists():
+        with RESULTS.open(encoding="utf-8") as file:
+            kept = list(csv.DictReader(file))
+    if sys.argv[1:] == ["--expected"]:
+        write([renewed(row) for row in kept])
+        return
     for row in rows(sys.argv[1:] or list(NETWORKS)):
         place = (row["network"], row["layer"])
         kept = [one for one in kept if (one["network"], one["layer"]) != place] + [row]
-        with RESULTS.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(kept)
+        write(kept)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ its inputs at the same distance, which starts at zero. Correlations are taken as
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -105,9 +105,30 @@ def convolved(units: Units, stride: int) -> Units:
     )
 
 
+def moved(units: Units, factor: float, shift: float) -> Units:
+    """Moments of the units times a positive factor, plus a shift."""
+    rectifier, mixture = units.rectifier, units.mixture
+    return Units(
+        factor * units.mean + shift,
+        factor**2 * units.variance,
+        rectifier
+        and replace(
+            rectifier,
+            values=factor * rectifier.values,
+            offset=factor * rectifier.offset + shift,
+            jitter=factor**2 * rectifier.jitter,
+        ),
+        mixture
+        and Mixture(factor * mixture.centers + shift, mixture.weights, factor * mixture.deviation),
+        units.neighbours,
+        factor**2 * units.between,
+    )
+
+
 def normalised(units: Units) -> Units:
     """Moments behind a batch normalisation."""
-    return Units(0.0, 1.0, neighbours=units.neighbours)
+    factor = units.variance**-0.5
+    return moved(units, factor, -factor * units.mean)._replace(mean=0.0, variance=1.0, between=0.0)
 
 
 def layer_normalised(units: Units) -> Units:

@@ -192,10 +192,21 @@ def narrow(operation: Operation) -> int:
     (dim,) = operation.dims()
     source, located = operation.first, operation.locate(operation.first)
     if dim not in located.height | located.width:
-        return operation.number(source)
+        whole = operation.result.shape[dim] == source.shape[dim]
+        number = operation.number(source)
+        return number if whole else operation.step(rules.sliced, number)
     start, length = operation["start"] or 0, source.shape[dim]
     start = min(max(start + length if start < 0 else start, 0), length)
     return operation.slid(rules.kept, source, {dim: moved(start, operation["step"])})
+
+
+def parts(operation: Operation) -> int:
+    """Slices one after another along the channels; each is a step of its own."""
+    (dim,) = operation.dims()
+    located = operation.locate(operation.first)
+    if dim in located.height | located.width:
+        raise operation.refusal("maps are cut into parts")
+    return operation.step(rules.sliced, operation.number(operation.first))
 
 
 def picked(operation: Operation) -> int:
@@ -248,7 +259,7 @@ def addition(operation: Operation) -> int:
     if len(given) == 2:
         if given[0] is given[1]:
             return _affine(operation, given[0], 1 + factor, 0.0)
-        numbers = operation.aligned(given)
+        numbers = operation.independent(given)
         if factor != 1:
             numbers[1] = operation.step(
                 partial(rules.affine, factor=factor, shift=0.0), numbers[1]
@@ -266,7 +277,7 @@ def multiplication(operation: Operation) -> int:
     if len(given) == 2:
         if given[0] is given[1]:
             return pointwise(operation)
-        return operation.step(rules.multiply, *operation.aligned(given))
+        return operation.step(rules.multiply, *operation.independent(given))
     other = operation["other"] if operation["self"] is given[0] else operation["self"]
     factor = _constant(other)
     if factor is not None:
@@ -285,7 +296,7 @@ def division(operation: Operation) -> int:
         return _affine(operation, operation["self"], 1 / divisor, 0.0)
     if len(given) < 2:
         raise operation.refusal("it divides by a constant that is not known")
-    numbers = operation.aligned(given)
+    numbers = operation.independent(given)
     inverse = TorchFunction("reciprocal")
     numbers[1] = operation.step(partial(rules.transform, function=inverse), numbers[1])
     return operation.step(rules.multiply, *numbers)
@@ -464,8 +475,7 @@ def reduction(kind: str) -> Handler:
 
 _SAME = (
     "view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "transpose", "t", "expand",
-    "repeat", "unsqueeze", "squeeze", "unbind", "split", "split_with_sizes", "unsafe_split",
-    "unsafe_split_with_sizes", "pixel_shuffle", "pixel_unshuffle", "as_strided",
+    "repeat", "unsqueeze", "squeeze", "pixel_shuffle", "pixel_unshuffle", "as_strided",
     "channel_shuffle", "native_channel_shuffle", "_to_copy", "alias", "clone", "contiguous",
     "detach", "dropout", "native_dropout", "lift_fresh", "type_as",
 )  # fmt: skip
@@ -481,6 +491,9 @@ HANDLERS: dict[str, Handler] = {
             "replication_pad2d",
         ),
         padding,
+    ),
+    **dict.fromkeys(
+        ("unbind", "split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"), parts
     ),
     **dict.fromkeys(("select", "index", "index_select", "flip"), picked),
     "slice": narrow,

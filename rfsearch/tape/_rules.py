@@ -19,6 +19,7 @@ from rfsearch.field.moments import (
     convolved,
     joined,
     layer_normalised,
+    moved,
     normalised,
     resized,
 )
@@ -53,6 +54,11 @@ def kept(inputs: Sequence[Units], power: float) -> Outcome:
     return Outcome(inputs[0], (1.0,))
 
 
+def sliced(inputs: Sequence[Units], power: float) -> Outcome:
+    """Some of the channels, whose weights are their own."""
+    return kept(inputs, power)
+
+
 def weighted(inputs: Sequence[Units], power: float, stride: int) -> Outcome:
     """A convolution or a linear layer with random weights."""
     return Outcome(_scaled(convolved(inputs[0], stride), power), (power,))
@@ -77,14 +83,16 @@ def affine(inputs: Sequence[Units], power: float, factor: float, shift: float) -
     units = inputs[0]
     if (factor, shift) == (1, 0):
         return Outcome(units, (1.0,))
-    square = factor**2
-    out = Units(
-        factor * units.mean + shift,
-        square * units.variance,
-        neighbours=units.neighbours,
-        between=square * units.between,
-    )
-    return Outcome(out, (square,))
+    if factor > 0:
+        out = moved(units, factor, shift)
+    else:
+        out = Units(
+            factor * units.mean + shift,
+            factor**2 * units.variance,
+            neighbours=units.neighbours,
+            between=factor**2 * units.between,
+        )
+    return Outcome(out, (factor**2,))
 
 
 def batch_normalised(

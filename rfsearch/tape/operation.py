@@ -28,8 +28,9 @@ class Located(NamedTuple):
         return bool(self.height and self.width)
 
     def without(self, dim: int) -> Located:
-        """All but one dimension."""
-        return Located(self.height - {dim}, self.width - {dim})
+        """All but one dimension, where an axis lies along others too."""
+        height, width = (dims - {dim} or dims for dims in self)
+        return Located(height, width)
 
 
 def number_of(tensor: Any) -> int | None:
@@ -161,6 +162,15 @@ class Operation:
         if len({self.tape.steps[number].lattice for number in local}) < 2:
             return numbers
         return [self.settled(tensor) for tensor in tensors]
+
+    def independent(self, tensors: Sequence[Tensor]) -> list[int]:
+        """The steps of tensors that meet place by place, and share nothing but through weights."""
+        numbers = self.aligned(tensors)
+        if not self.tape.are_independent(numbers):
+            raise self.refusal(
+                "it joins tensors that are made of the same units without weights in between"
+            )
+        return numbers
 
     def along(
         self, tensor: Tensor, windows: Mapping[int, AxisWindow]

@@ -78,7 +78,8 @@ class Recorder:
         set_number(first, number)
         is_one_of_many = HANDLERS.get(name) is HANDLERS["split"]
         for other in others:
-            set_number(other, number if is_one_of_many else self._refused(operation))
+            again = self._written(operation, is_pointwise, given) if is_one_of_many else None
+            set_number(other, self._refused(operation) if again is None else again)
         if is_view:
             for output in outputs:
                 setattr(output, _BASE, number_of(self._base(output)))

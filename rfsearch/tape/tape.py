@@ -9,8 +9,10 @@ steps; branches that meet add up by their gains, as in `rfsearch.field.gradients
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,7 +22,7 @@ from rfsearch.field.expected_erf import Spread, SquaredGradient
 from rfsearch.field.moments import INPUT, Units
 from rfsearch.field.receptive_field import ReceptiveField
 from rfsearch.tape._axes import STAY, AxisWindow
-from rfsearch.tape._rules import Rule, average, scores
+from rfsearch.tape._rules import Rule, average, over_channels, scores, sliced, weighted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,6 +68,11 @@ class Step:
     windows: tuple[AxisWindow, AxisWindow] = (STAY, STAY)
     is_local: bool = True
     weights: Weights | None = None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether each output is a sum of independent terms, of many inputs or by its weights."""
+        return getattr(self.rule, "func", self.rule) in (weighted, over_channels, sliced)
 
     @property
     def is_refused(self) -> bool:
@@ -123,26 +130,37 @@ class Tape:
 
     def __init__(self, images: tuple[int, int]) -> None:
         self.steps = [Step((), "", "the images", images)]
+        # For each step, as a set of bits, the steps with random weights that it is made of
+        # without others in between.
+        self._sources = [1]
 
     def append(self, step: Step) -> int:
         """Add a step, and say its number."""
+        number, sources = len(self.steps), 0
+        if step.mixes:
+            sources = 1 << number
+        elif step.is_local:
+            sources = reduce(or_, (self._sources[parent] for parent in step.parents), 0)
         self.steps.append(step)
-        return len(self.steps) - 1
+        self._sources.append(sources)
+        return number
+
+    def are_independent(self, numbers: Iterable[int]) -> bool:
+        """Whether random weights lie between the outputs of steps and whatever they share."""
+        seen = 0
+        for number in numbers:
+            if seen & self._sources[number]:
+                return False
+            seen |= self._sources[number]
+        return True
 
     def play(self, powers: WeightPowers | None = None) -> Playing:
-        """Carry moments forward.
+        """Carry moments forward, as far as they are asked for.
 
         Args:
             powers: Mean squares of the weights by name; `None` for a random initialisation.
         """
-        states = [_PIXELS]
-        for number, step in enumerate(self.steps[1:], 1):
-            try:
-                states.append(_state(step, states, powers))
-            except NoRuleError as reason:
-                states.append(State(INPUT, failure=str(reason)))
-            assert len(states) == number + 1
-        return Playing(self, states)
+        return Playing(self, powers)
 
 
 def _state(step: Step, states: list[State], powers: WeightPowers | None) -> State:
@@ -206,12 +224,23 @@ def _pooled(step: Step, states: list[State]) -> tuple[int, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True)
 class Playing:
-    """A tape whose moments are known."""
+    """A tape whose moments are known as far as they were asked for."""
 
-    tape: Tape
-    states: list[State]
+    def __init__(self, tape: Tape, powers: WeightPowers | None) -> None:
+        self._tape = tape
+        self._powers = powers
+        self._states = [_PIXELS]
+
+    def state(self, number: int) -> State:
+        """What is known of the output of a step."""
+        for step in self._tape.steps[len(self._states) : number + 1]:
+            try:
+                state = _state(step, self._states, self._powers)
+            except NoRuleError as reason:
+                state = State(INPUT, failure=str(reason))
+            self._states.append(state)
+        return self._states[number]
 
     def located(self, number: int, name: str) -> int:
         """The step whose units have places: a step itself, or the one that it pools.
@@ -223,7 +252,7 @@ class Playing:
         Raises:
             ValueError: If no rule leads there, or several maps were pooled.
         """
-        state = self.states[number]
+        state = self.state(number)
         if state.failure:
             raise NoRuleError(state.failure)
         if state.mass:
@@ -237,7 +266,7 @@ class Playing:
 
     def arrivals(self, number: int) -> tuple[Arrival, Arrival]:
         """Where the squared gradient of unit 0 arrives along `(height, width)`."""
-        arrivals = self.states[number].arrivals
+        arrivals = self.state(number).arrivals
         assert arrivals is not None
         return arrivals
 
@@ -254,9 +283,9 @@ class Playing:
             units = arrived.pop(current, None)
             if units is None:
                 continue
-            step = self.tape.steps[current]
+            step = self._tape.steps[current]
             seen = step.windows[axis].window.looked_at(units)
-            for parent, gain in zip(step.parents, self.states[current].gains, strict=True):
+            for parent, gain in zip(step.parents, self.state(current).gains, strict=True):
                 if gain:
                     arrived.setdefault(parent, set()).update(seen)
         pixels = arrived[0]
@@ -273,7 +302,7 @@ class Playing:
             parts = arrived.pop(current, None)
             if parts is None:
                 continue
-            step, patch = self.tape.steps[current], _sum(parts)
+            step, patch = self._tape.steps[current], _sum(parts)
             height, width = step.windows
             values, top = height.pull(patch.values, patch.top)
             if width is not STAY:
@@ -282,7 +311,7 @@ class Playing:
             else:
                 left = patch.left
             pulled = Patch(values, top, left)
-            for parent, gain in zip(step.parents, self.states[current].gains, strict=True):
+            for parent, gain in zip(step.parents, self.state(current).gains, strict=True):
                 if gain:
                     arrived.setdefault(parent, []).append((gain, pulled))
         return _sum(arrived[0])

@@ -8,6 +8,7 @@ import timm
 import torch
 from helpers import architecture, stage_dict
 from oracle import WithoutGlobalStatistics, without_attention
+from timm.layers import GroupNormAct
 from torch import nn
 
 from rfsearch.measure._local import keep_local
@@ -73,6 +74,17 @@ def test_outputs_and_the_model_stay_as_they_are() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     keep_local(model)
     assert torch.equal(output_map(model, images), before)
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(4, 16), GroupNormAct(16, 4)])
+def test_group_normalisation_keeps_its_statistics(norm: nn.Module) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), norm, nn.Conv2d(16, 16, 3))
+    images = torch.randn(1, 3, 24, 24)
+    before = output_map(model, images)
+    assert (measure_erf(model, 24, num_images=2).map > 0).mean() > 0.9
+    assert (measure_erf(model, 24, num_images=2, local=True).map > 0).sum() == 5**2
+    keep_local(model)
+    torch.testing.assert_close(output_map(model, images), before)
 
 
 def test_timms_efficientnets() -> None:
