@@ -394,10 +394,14 @@ def _joined(operation: Operation, number: int, share: float = 1.0) -> dict[int, 
 
 def joint_normalisation(operation: Operation) -> int:
     """Normalisation of all channels, or of groups of them, together."""
-    if operation.name == "native_group_norm" and operation["group"] == operation.first.shape[1]:
-        return normalisation(operation)
+    channels = math.inf
+    if operation.name == "native_group_norm":
+        channels = operation.first.shape[1] // operation["group"]
+        if channels == 1:
+            return normalisation(operation)
     number = operation.number(operation.first)
-    return operation.step(rules.channels_normalised, number, weights=_factor(operation))
+    rule = partial(rules.channels_normalised, channels=channels)
+    return operation.step(rule, number, weights=_factor(operation))
 
 
 def _factor(operation: Operation) -> Weights | None:

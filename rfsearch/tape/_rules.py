@@ -112,9 +112,12 @@ def batch_normalised(
     return Outcome(_scaled(out, power), tuple(gains))
 
 
-def channels_normalised(inputs: Sequence[Units], power: float) -> Outcome:
-    """All channels are normalised together, at each position or over the map."""
-    units = inputs[0]
+def channels_normalised(
+    inputs: Sequence[Units], power: float, channels: float = math.inf
+) -> Outcome:
+    """So many channels are normalised together, at each position or over the map."""
+    # The mean of the few channels of a group takes a part of their differences with it.
+    units = inputs[0]._replace(between=inputs[0].between * (1 - 1 / channels))
     square = units.variance + units.between
     if not square:
         return Outcome(Units(0.0, 0.0, between=power), (0.0,))

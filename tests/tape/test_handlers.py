@@ -118,10 +118,11 @@ class Block(nn.Module):
         (nn.BatchNorm2d, nn.Hardswish(), True),
         (nn.BatchNorm2d, nn.PReLU(), True),
         (lambda width: nn.GroupNorm(8, width), nn.ELU(), True),
+        (lambda width: nn.GroupNorm(32, width), nn.ReLU(), False),
         (nn.InstanceNorm2d, nn.ReLU6(), False),
         (lambda width: nn.Identity(), nn.Tanh(), False),
     ],
-    ids=["relu", "leaky", "hard swish", "prelu", "groups", "instances", "no norm"],
+    ids=["relu", "leaky", "hard swish", "prelu", "groups", "pairs", "instances", "no norm"],
 )
 def test_blocks_of_other_parts(make: Any, act: nn.Module, pre: bool) -> None:
     def build() -> nn.Module:
@@ -131,7 +132,7 @@ def test_blocks_of_other_parts(make: Any, act: nn.Module, pre: bool) -> None:
                 nn.init.normal_(each.weight, std=each.weight[0].numel() ** -0.5)
         return module
 
-    measured = measured_sigma(build, 24, num_images=16, num_initialisations=3)
+    measured = measured_sigma(build, 24, num_images=16, num_initialisations=3, local=True)
     assert expected_erf(build(), 24).sigma == pytest.approx(measured, rel=0.03)
 
 
