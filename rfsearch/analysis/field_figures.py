@@ -139,9 +139,8 @@ def layer_growth(
         )
     axes.set(yscale="log", ylabel="px of the input")
     _label_in_px(axes)
-    axes.set_xticks(
-        range(len(grown)), [layer.name for layer in grown], rotation=90, fontsize="x-small"
-    )
+    names = [layer.name for layer in grown]
+    axes.set_xticks(range(len(grown)), names, rotation=90, fontsize="x-small", parse_math=False)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
@@ -190,6 +189,7 @@ def erf_gallery(
         axes.set_title(
             f"{name}\nERF {erf.size} px, TRF {erf.theoretical_size} px, ratio {ratio:.2f}",
             fontsize="small",
+            parse_math=False,
         )
     for axes, image in zip(all_axes[len(maps) :], images, strict=True):
         height, width = image.shape[:2]

@@ -94,10 +94,11 @@ def front_figure(frame: pd.DataFrame, objectives: Sequence[str]) -> Figure:
                 axes.plot(x, y, marker, label=label, **style)
             if label == "Pareto front" and len(costs) == 1:
                 axes.plot(x, y, color=color, drawstyle="steps-post", zorder=1)
-        axes.set(xlabel=cost_label(cost), xscale="log" if is_wide(trained[cost]) else "linear")
+        axes.set_xlabel(cost_label(cost), parse_math=False)
+        axes.set_xscale("log" if is_wide(trained[cost]) else "linear")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set(ylabel=metric_label(frame))
+    panels[0].set_ylabel(metric_label(frame), parse_math=False)
     # A baseline may lack what the first panel shows.
     keys = {
         label: handle

@@ -80,9 +80,8 @@ def score_against_erf(frame: pd.DataFrame, effective: Range | None) -> Figure:
         axes.grid(alpha=0.3)
         axes.margins(x=0.08)
     _draw_references(left, right, frame)
-    left.set(
-        xlabel="ERF ratio after training (ERF size / theoretical RF)", ylabel=metric_label(frame)
-    )
+    left.set_xlabel("ERF ratio after training (ERF size / theoretical RF)")
+    left.set_ylabel(metric_label(frame), parse_math=False)
     right.set(xlabel="ERF size after training (px)")
     handles, labels = right.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
@@ -150,9 +149,9 @@ def erf_heat_map(erf: ErfMap, title: str, expected: ErfMap | None = None) -> Fig
         image, ax=list(all_axes), shrink=0.85, label="|gradient| over its mean (log scale)"
     )
     if expected is None:
-        all_axes[0].set(title=title)
+        all_axes[0].set_title(title, parse_math=False)
     else:
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)
         for axes, name in zip(all_axes, ("measured", "expected"), strict=True):
             axes.set(title=name)
     (left, right), (bottom, top) = all_axes[0].get_xlim(), all_axes[0].get_ylim()

@@ -181,7 +181,8 @@ def learning_curves(study: optuna.Study, frame: pd.DataFrame) -> Figure:
             marker="o" if is_best or len(epochs) == 1 else None,
             zorder=3 if is_best else 2,
         )
-    axes.set(xlabel="epoch", ylabel=metric_label(frame))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(metric_label(frame), parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(alpha=0.3)

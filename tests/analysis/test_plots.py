@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -261,3 +262,14 @@ def test_controls_are_hollow_beside_the_candidates() -> None:
         assert len(candidates.get_xdata()) == 3
         assert (controls.get_xdata(), controls.get_ydata()) == ([x], [0.2])
         assert controls.get_markerfacecolor() == "none"
+
+
+@pytest.mark.parametrize("name", [r"$\frac{$", "2 $ to 3 $", "$x^$"])
+def test_names_are_no_mathematics(name: str) -> None:
+    figure = erf_heat_map(ErfMap(np.ones((3, 3)) / 9, np.ones((3, 3)) / 9, Center(1, 1), 3), name)
+    scores = score_against_erf(frame().assign(metric=name), None)
+    for drawn in (figure, scores):
+        written = io.StringIO()
+        with mpl.rc_context({"svg.fonttype": "none"}):
+            drawn.savefig(written, format="svg")
+        assert f">{name}<" in written.getvalue()

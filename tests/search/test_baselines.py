@@ -127,9 +127,7 @@ def test_the_frame_has_its_row(trained: FrozenTrial) -> None:
     ids=lambda sampler: type(sampler).__name__,
 )
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_samplers_pass_over_it(
-    sampler: optuna.samplers.BaseSampler, trained: FrozenTrial
-) -> None:
+def test_samplers_pass_over_it(sampler: optuna.samplers.BaseSampler, trained: FrozenTrial) -> None:
     """They still model all parameters jointly."""
     study = optuna.create_study(sampler=sampler)
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=4)
