@@ -144,21 +144,26 @@ def _cause(run: list[LayerField]) -> LayerField:
 
 
 def _row(one: LayerField, object_size: float) -> dict[str, Any]:
-    from rfsearch.target.bands import band
-
     reach = one.reach
     return {
         "name": one.name,
         "type": one.kind,
         "rf_height": reach.size.height,
         "rf_width": reach.size.width,
+        "erf_expected": one.expected_size,
         "smallest_height": reach.smallest.height,
         "smallest_width": reach.smallest.width,
         "stride_height": _exact(reach.stride.height),
         "stride_width": _exact(reach.stride.width),
         "global": one.is_global,
-        "sees": "image" if one.is_global else band(reach.size.low, object_size),
+        "sees": _seen(one, object_size),
     }
+
+
+def _seen(one: LayerField, object_size: float) -> str:
+    from rfsearch.target.bands import band
+
+    return "image" if one.is_global else band(one.reach.size.low, object_size)
 
 
 def _exact(stride: float | Fraction) -> float | str:
@@ -188,7 +193,8 @@ def _print(shown: _Shown, layers: Sequence[LayerField], object_size: float) -> N
     height, width = shown.input_size
     textures, parts, objects = (f"{bound * object_size:.0f}" for bound in BOUNDS)
     note = (
-        "RF, min RF (over the path that sees least) and stride in px. A layer can see textures of "
+        "RF, ERF (expected of a random initialisation), min RF (over the path that sees least) "
+        "and stride in px. A layer can see textures of "
         f"an object of {object_size:g} px from an RF of {textures} px on, parts from {parts} px, "
         f"all of it from {objects} px: a rule of thumb after Zeiler and Fergus (2014, figure 2)."
     )
@@ -208,13 +214,14 @@ def _table(layers: Sequence[LayerField], object_size: float, outputs: bool) -> T
     table.add_column("output" if outputs else "layer", overflow="fold", min_width=22)
     if not outputs:
         table.add_column("type", overflow="fold")
-    for name in ("RF", "min RF", "stride"):
+    for name in ("RF", "ERF", "min RF", "stride"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("global", no_wrap=True)
     table.add_column("sees", no_wrap=True)
     for one in layers:
-        numbers = map(str, (one.reach.size, one.reach.smallest, one.reach.stride))
-        sees = str(_row(one, object_size)["sees"])
+        size = one.expected_size
+        expected = "" if size is None else size
+        numbers = map(str, (one.reach.size, expected, one.reach.smallest, one.reach.stride))
+        sees = _seen(one, object_size)
         kind = () if outputs else (one.kind,)
-        table.add_row(one.name, *kind, *numbers, "yes" if one.is_global else "", sees)
+        table.add_row(one.name, *kind, *numbers, sees)
     return table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rfsearch.diagnosis.layer_field import LayerField, Plane, Reach
@@ -25,13 +27,29 @@ def traced_layers(traced: TracedModel, model: nn.Module | None = None) -> tuple[
         return ()
     modules = dict(model.named_modules()) if model is not None else {}
     rows = table[table["height"].notna()].to_dict("records")
-    return tuple(_layer(row, modules.get(str(row["name"]))) for row in rows)
+    first = {row["name"]: number for number, row in reversed(list(enumerate(rows)))}
+    return tuple(
+        replace(
+            _layer(row, modules.get(str(row["name"]))),
+            # What is expected is that of the first run of a layer that runs more than once.
+            expected=partial(traced.expected_erf, layer=str(row["name"]))
+            if first[row["name"]] == number
+            else None,
+        )
+        for number, row in enumerate(rows)
+    )
 
 
 def traced_outputs(traced: TracedModel) -> tuple[LayerField, ...]:
     """One `LayerField` for each output: before a global pooling, that of the pooled units."""
     return tuple(
-        LayerField(name, "output", output_reach(output), output.is_global)
+        LayerField(
+            name,
+            "output",
+            output_reach(output),
+            output.is_global,
+            expected=partial(traced.expected_erf, name),
+        )
         for name, output in traced.outputs.items()
     )
 

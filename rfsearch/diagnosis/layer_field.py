@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.field.expression import Chain, Node
 from rfsearch.field.node_fields import is_global, unit_grid
 from rfsearch.field.unit_grid import PIXELS, Grid
@@ -64,6 +67,7 @@ class LayerField:
         reach: What its units see.
         is_global: Whether they see the whole image beside that.
         before: What the units of its input see, if the layer is a window over them, or blocks.
+        expected: Gives the ERF to expect of its units, where anything is known of that.
     """
 
     name: str
@@ -71,6 +75,15 @@ class LayerField:
     reach: Reach
     is_global: bool = False
     before: Reach | None = None
+    expected: Callable[[], ExpectedERF] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def expected_size(self) -> int | None:
+        """ERF size to expect of a random initialisation, in px; None where no rule gives it."""
+        try:
+            return None if self.expected is None else self.expected().size
+        except ValueError:
+            return None
 
     @property
     def grows(self) -> bool:
@@ -101,24 +114,35 @@ def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
     """The stem, poolings and blocks of an architecture and the maps of its neck, first to last."""
     layers: list[LayerField] = []
     grid, before, sees_all = PIXELS, _reach(PIXELS), False
+    nodes: tuple[Node, ...] = ()
     for name, kind, node in architecture_nodes(architecture):
-        grid = unit_grid(node, grid)
+        grid, nodes = unit_grid(node, grid), (*nodes, node)
         reach = _reach(grid)
         sees_all = sees_all or is_global(node)
-        layers.append(LayerField(name, kind, reach, sees_all, before))
+        expected = partial(ExpectedERF, Chain(nodes))
+        layers.append(LayerField(name, kind, reach, sees_all, before, expected))
         before = reach
     neck = architecture.neck
     if neck is not None and neck.upsamples:
         for name, node in neck.steps(architecture.body()).items():
             reach = _reach(unit_grid(node))
-            layers.append(LayerField(f"neck {name}", neck.kind, reach, is_global(node)))
+            expected = partial(ExpectedERF, node)
+            layers.append(
+                LayerField(f"neck {name}", neck.kind, reach, is_global(node), expected=expected)
+            )
     return tuple(layers)
 
 
 def architecture_outputs(architecture: Architecture) -> tuple[LayerField, ...]:
     """The output maps of an architecture, by their levels."""
     return tuple(
-        LayerField(level, "output", _reach(unit_grid(node)), is_global(node))
+        LayerField(
+            level,
+            "output",
+            _reach(unit_grid(node)),
+            is_global(node),
+            expected=partial(ExpectedERF, node),
+        )
         for level, node in architecture.expressions().items()
     )
 

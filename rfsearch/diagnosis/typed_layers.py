@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,8 @@ from pydantic import Field
 from rfsearch.basics.limits import MAX_SIDE
 from rfsearch.basics.validation import FrozenData, parse, read_toml
 from rfsearch.diagnosis.layer_field import LayerField, Plane, Reach
+from rfsearch.field.expected_erf import ExpectedERF
+from rfsearch.field.expression import Chain, Convolution, Node
 from rfsearch.field.receptive_field import (
     IDENTITY,
     ReceptiveField,
@@ -60,6 +63,10 @@ class TypedLayer(FrozenData):
         """The field of its units, on top of what the units of its input see."""
         return below.then(window(self.kernel_size, self.stride, self.dilation, self.padded))
 
+    def node(self) -> Node:
+        """The window as one of a convolution of a single channel."""
+        return Convolution(self.kernel_size, 1, 1, self.stride, self.dilation, padding=self.padded)
+
     def units(self, below: int) -> int:
         """How many units it has along an axis, on so many of its input; 0 if it does not fit."""
         covered = self.dilation * (self.kernel_size - 1) + 1
@@ -86,9 +93,11 @@ class TypedLayers(FrozenData):
     def fields(self) -> tuple[LayerField, ...]:
         """What each layer sees."""
         found, before = [], _reach(IDENTITY)
+        nodes: tuple[Node, ...] = ()
         for name, layer, field in self.numbered():
-            reach = _reach(field)
-            found.append(LayerField(name, layer.kind, reach, before=before))
+            reach, nodes = _reach(field), (*nodes, layer.node())
+            expected = partial(ExpectedERF, Chain(nodes))
+            found.append(LayerField(name, layer.kind, reach, before=before, expected=expected))
             before = reach
         return tuple(found)
 

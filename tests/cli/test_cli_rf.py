@@ -33,13 +33,13 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def test_the_table_of_a_residual_network() -> None:
     lines = rows(output_of("resnet18"))
-    assert lines["conv1"] == ["Conv2d", "7", "7", "2", "edges"]
-    assert lines["maxpool"] == ["MaxPool2d", "11", "11", "4", "edges"]
-    assert lines["layer1.0.conv1"] == ["Conv2d", "19", "19", "4", "edges"]
-    assert lines["layer1.0"] == ["BasicBlock", "27", "11", "4", "edges"]
-    assert lines["layer4.1"] == ["BasicBlock", "435", "11", "32", "objects"]
-    assert lines["global_pool.pool"][1:] == ["435", "11", "32", "yes", "image"]
-    assert lines["output"] == ["435", "11", "32", "yes", "image"]
+    assert lines["conv1"] == ["Conv2d", "7", "7", "7", "2", "edges"]
+    assert lines["maxpool"] == ["MaxPool2d", "11", "11", "11", "4", "edges"]
+    assert lines["layer1.0.conv1"] == ["Conv2d", "19", "19", "19", "4", "edges"]
+    assert lines["layer1.0"] == ["BasicBlock", "27", "27", "11", "4", "edges"]
+    assert lines["layer4.1"] == ["BasicBlock", "435", "275", "11", "32", "objects"]
+    assert lines["global_pool.pool"][1:] == ["435", "275", "11", "32", "image"]
+    assert lines["output"] == ["435", "275", "11", "32", "image"]
     assert "bn1" not in lines
 
 
@@ -115,8 +115,8 @@ def test_layers_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "layers.toml"
     file.write_text(LAYERS)
     lines = rows(output_of(file))
-    assert lines["conv"][:4] == ["3x3", "3", "3", "1"]
-    assert lines["output"][:3] == ["4", "4", "2"]
+    assert lines["conv"][:5] == ["3x3", "3", "3", "3", "1"]
+    assert lines["output"][:4] == ["4", "4", "4", "2"]
     data = json.loads(output_of(file, "--input-size", "32", "--json"))
     assert data["input_size"] == [32, 32]
     assert [one["rf_width"] for one in data["layers"]] == [3, 4]
@@ -236,14 +236,14 @@ def test_fractions_are_exact() -> None:
     # Patches of 16 px of an image that was resized from 240 to 224 px.
     data = json.loads(output_of("crossvit_9_240", "--json"))
     assert [one["stride_height"] for one in data["outputs"]] == ["120/7"]
-    assert rows(output_of("crossvit_9_240"))["output"][2] == "120/7"
+    assert rows(output_of("crossvit_9_240"))["output"][-2] == "120/7"
 
 
 def test_a_pipe_folds_no_name_and_cuts_no_column(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     text = output_of("resnet18", "--layer", "layer4.1", "--target", "12:30")
     (line,) = (line for line in text.splitlines() if line.startswith("layer4.1 "))
-    assert line.split() == ["layer4.1", "BasicBlock", "435", "11", "32", "objects"]
+    assert line.split() == ["layer4.1", "BasicBlock", "435", "275", "11", "32", "objects"]
 
 
 def test_what_lies_behind_attention_sees_the_whole_image(tmp_path: Path) -> None:
@@ -255,3 +255,24 @@ def test_what_lies_behind_attention_sees_the_whole_image(tmp_path: Path) -> None
     assert data["global_layers"] == list(arch.global_layers)
     assert [one["global"] for one in data["layers"]] == [False, False, True, True]
     assert [(one["global"], one["sees"]) for one in data["outputs"]] == [(True, "image")]
+
+
+def test_the_erf_is_that_of_the_tape_and_of_the_closed_form(tmp_path: Path) -> None:
+    data = json.loads(output_of("resnet18", "--layer", "layer2", "--json"))
+    traced = trace_receptive_field("resnet18", 224)
+    shown = {one["name"]: one["erf_expected"] for one in data["layers"]}
+    for name in ("layer2", "layer2.0.conv1"):
+        assert shown[name] == traced.expected_erf(layer=name).size
+    arch = architecture(stage_dict("basic", kernels=(3, 5)), stage_dict(stride=2))
+    file = tmp_path / "arch.json"
+    file.write_text(json.dumps(arch.to_dict()))
+    (output,) = json.loads(output_of(file, "--json"))["outputs"]
+    assert output["erf_expected"] == arch.expected_erf().size
+
+
+def test_the_erf_is_blank_where_no_rule_gives_it() -> None:
+    data = json.loads(output_of("poolformer_s12", "--json"))
+    shown = {one["name"]: one["erf_expected"] for one in data["layers"]}
+    assert shown["stem.conv"] == 7
+    assert shown["stages.0.blocks.0"] is None
+    assert [one["erf_expected"] for one in data["outputs"]] == [None]
