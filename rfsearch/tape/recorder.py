@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from rfsearch.tape import _rules as rules
-from rfsearch.tape._handlers import HANDLERS, pointwise
+from rfsearch.tape._handlers import HANDLERS
+from rfsearch.tape._values import pointwise
 from rfsearch.tape.operation import Located, Operation, number_of, set_number
 from rfsearch.tape.tape import NoRuleError, Step, Tape, Weights
 
