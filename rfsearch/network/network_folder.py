@@ -93,6 +93,7 @@ def save_network(model: SearchedNetwork, form: InputFormat, folder: Path) -> Non
             "task": form.task,
             "scale": form.scale,
         },
+        model_args={"architecture": model.architecture.to_dict()},
         safe_serialization=True,
     )
     # safetensors lets nobody but the owner read its files.

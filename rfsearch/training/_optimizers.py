@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Steps of the learning-rate schedule; a budget in seconds has no number of updates of its own.
 TICKS = 10_000
 #: timm's, without `"plateau"`, which goes by scores and not by what is left of the budget.
-_SCHEDULERS = ("cosine", "tanh", "step", "constant", "multistep", "poly", "none")
+_SCHEDULERS = ("cosine", "tanh", "step", "multistep", "poly", "none")
 #: Side of the image that an optimiser is tried on, in px.
 _SIDE = 4
 
