@@ -70,8 +70,8 @@ def refuse(message: str) -> NoReturn:
     raise typer.Exit(2) from None
 
 
-def refuse_empty(arguments: list[str]) -> None:
-    """Refuse empty values: no option takes one, and as a path it would be the current folder.
+def refuse_no_values(arguments: list[str]) -> None:
+    """Refuse what no option takes: empty values, which as a path are the current folder, and NUL.
 
     Raises:
         typer.Exit: If there is one.
@@ -80,6 +80,8 @@ def refuse_empty(arguments: list[str]) -> None:
         if not argument or re.fullmatch(r"--[a-z-]+=", argument):
             option = argument.rstrip("=") or before
             refuse(f"The value of {option if option.startswith('-') else 'an argument'} is empty.")
+        if "\0" in argument:
+            refuse(f"{argument!r} holds a NUL character.")
 
 
 @contextmanager

@@ -42,10 +42,10 @@ TrialsPerGpuOption = Annotated[
 ]
 
 
-def _not_nan(value: float) -> float:
+def not_nan(value: float | None) -> float | None:
     """What typer's own bounds let through."""
-    if math.isnan(value):
-        raise typer.BadParameter("nan is no number of seconds.")
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is no number.")
     return value
 
 
@@ -54,7 +54,7 @@ HeartbeatOption = Annotated[
     typer.Option(
         min=0.1,
         max=86_400,
-        callback=_not_nan,
+        callback=not_nan,
         help="Seconds between signs of life; lost after five that others do not see.",
     ),
 ]
@@ -63,7 +63,7 @@ GraceOption = Annotated[
     typer.Option(
         min=0.1,
         max=86_400,
-        callback=_not_nan,
+        callback=not_nan,
         help="Seconds to hand back a trial after SIGTERM or a lost connection.",
     ),
 ]

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from rfsearch.cli._errors import refusals, refuse_empty, show_warning
+from rfsearch.cli._errors import refusals, refuse_no_values, show_warning
 from rfsearch.cli._output import guarded_output
 from rfsearch.cli.dashboard import dashboard
 from rfsearch.cli.doctor import doctor
@@ -38,7 +38,7 @@ class _Commands(TyperGroup):
         """Read the options that stand before the command."""
         # It is no mistake to ask for help by giving nothing.
         with refusals() if args else nullcontext():
-            refuse_empty(args)
+            refuse_no_values(args)
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: Any) -> Any:

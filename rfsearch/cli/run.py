@@ -22,6 +22,7 @@ from rfsearch.cli._search import (
     StorageOption,
     StudyOption,
     TrialsPerGpuOption,
+    not_nan,
     study_address,
     until_trials_are_handed_back,
 )
@@ -52,7 +53,12 @@ def run(
     ] = Place.LOCAL,
     gpus: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="On Ray: each worker's share of a GPU. By default 1."),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            callback=not_nan,
+            help="On Ray: each worker's share of a GPU. By default 1.",
+        ),
     ] = None,
     storage: StorageOption = None,
     study: StudyOption = None,
