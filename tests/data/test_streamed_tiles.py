@@ -11,7 +11,7 @@ import pytest
 import tifffile
 import torch
 from helpers import batch_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from squares import masked, write_boxed, write_masked
@@ -146,6 +146,7 @@ def small_boxes(height: int, width: int) -> NDArray[np.float64]:
     colours=st.booleans(),
     kind=st.sampled_from([np.uint8, np.uint16, np.uint32, np.int64]),
 )
+@settings(max_examples=30)
 def test_all_that_is_known_of_tiles_is_the_same(
     tmp_path_factory: pytest.TempPathFactory,
     sizes: list[tuple[int, int]],

@@ -88,12 +88,12 @@ def test_every_proposal_fits_and_is_new(name: str) -> None:
     for _ in range(2):
         sampler = FeasibleSampler(BACKPACK, FOLD, BASES[name](), seed=0, n_startup_trials=3)
         study = optuna.create_study(direction="maximize", sampler=sampler)
-        study.optimize(value, n_trials=20)
+        study.optimize(value, n_trials=10)
         assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
         assert all(sampler.feasible.contains(own(trial.params)) for trial in study.trials)
         members = {tuple(own(trial.params).values()) for trial in study.trials}
         assert len(members) == len(study.trials)
-        assert len({trial.params["spice"] for trial in study.trials}) > 5
+        assert len({trial.params["spice"] for trial in study.trials}) > 3
         studies.append([trial.params for trial in study.trials])
     assert studies[0] == studies[1]  # The same seed gives the same proposals.
 

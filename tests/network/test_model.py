@@ -52,7 +52,7 @@ def test_builders_and_lowerings_have_the_same_blocks() -> None:
 # -- receptive field: what turns NaN ---------------------------------------------------------
 
 
-@given(architectures(max_field=60, max_stride=12))
+@given(architectures(max_field=40, max_stride=8))
 @settings(max_examples=12)
 def test_probed_field_is_the_closed_form(arch: Architecture) -> None:
     field = arch.receptive_field()

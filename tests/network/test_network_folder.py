@@ -24,7 +24,7 @@ def saved(folder: Path, arch: Architecture | None = None) -> Path:
     return folder
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(arch=architectures())
 def test_round_trip(arch: Architecture, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("network")

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 from urllib.request import urlopen
 
+import optuna
 import pytest
 from browser import browser_page
 from helpers import refusal, rfsearch
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from search_results import searched_study
 
 from rfsearch.space.trial_gates import CONSTRAINT_KEYS
@@ -27,10 +29,25 @@ from rfsearch.report.dashboard import (
 from rfsearch.report.summary import StudySummary
 
 
-def test_the_copy_has_all_trials_and_says_what_fits() -> None:
+class Copy(NamedTuple):
+    """A study as the dashboard shows it."""
+
+    study: optuna.Study
+    before: list[FrozenTrial]
+    summary: StudySummary
+    artifacts: MemoryArtifacts
+    shown: optuna.Study
+
+
+@pytest.fixture(scope="module")
+def copy() -> Copy:
     study = searched_study()
-    before = study.trials
-    shown = dashboard_study(StudySummary.of_study(study), MemoryArtifacts())
+    before, summary, artifacts = study.trials, StudySummary.of_study(study), MemoryArtifacts()
+    return Copy(study, before, summary, artifacts, dashboard_study(summary, artifacts))
+
+
+def test_the_copy_has_all_trials_and_says_what_fits(copy: Copy) -> None:
+    study, before, shown = copy.study, copy.before, copy.shown
     assert study.trials == before
     for trial, copied in zip(before, shown.trials, strict=True):
         octaves = [
@@ -49,7 +66,7 @@ def test_the_copy_has_all_trials_and_says_what_fits() -> None:
 
 
 def test_several_objectives_are_copied_with_their_names_and_their_front() -> None:
-    study = searched_study(objectives=("score", "params_m"))
+    study = searched_study(trials=20, objectives=("score", "params_m"))
     shown = dashboard_study(StudySummary.of_study(study), MemoryArtifacts())
     assert shown.directions == study.directions
     assert shown.metric_names == ["score", "params_m"]
@@ -59,10 +76,8 @@ def test_several_objectives_are_copied_with_their_names_and_their_front() -> Non
     assert "Pareto front" in attributes["dashboard:plot_data:rf-front:0"]
 
 
-def test_maps_are_artifacts_of_the_best_and_of_examples() -> None:
-    summary = StudySummary.of_study(searched_study())
-    artifacts = MemoryArtifacts()
-    shown = dashboard_study(summary, artifacts)
+def test_maps_are_artifacts_of_the_best_and_of_examples(copy: Copy) -> None:
+    summary, artifacts, shown = copy.summary, copy.artifacts, copy.shown
     with_map = {
         trial.number: json.loads(value)
         for trial in shown.trials

@@ -211,7 +211,7 @@ def test_samples_are_uniform(space: SearchSpace, name: str) -> None:
     feasible = space.feasible(CONSTRAINTS[name])
     members = fitting(space, CONSTRAINTS[name])
     rng = np.random.default_rng(0)
-    draws = 20 * len(members)
+    draws = 10 * len(members)
     drawn = Counter(feasible.sample(rng) for _ in range(draws))
     assert set(drawn) == set(members)
     expected = draws / len(members)
@@ -221,16 +221,16 @@ def test_samples_are_uniform(space: SearchSpace, name: str) -> None:
     assert abs(statistic - freedom) < 4 * (2 * freedom) ** 0.5
 
 
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", [name for name in LARGE if name != "multiscale"])
 def test_samples_of_a_large_space_fit(name: str) -> None:
     # Kernels of ConvNeXts are too large for small objects.
     target = ScaleTarget(24, 48) if name == "convnext" else ScaleTarget(10, 14)
     space, constraint = SearchSpace.load(name), RFConstraint(target)
     feasible = space.feasible(constraint)
     rng = np.random.default_rng(0)
-    drawn = [feasible.sample(rng) for _ in range(10)]
+    drawn = [feasible.sample(rng) for _ in range(4)]
     assert all(constraint.is_feasible(arch) and arch in space for arch in drawn)
-    assert len(set(drawn)) == 10
+    assert len(set(drawn)) == 4
     assert all(feasible.contains(arch) for arch in drawn)
 
 
@@ -244,13 +244,17 @@ def narrow(architecture: Architecture) -> Architecture:
 
 @pytest.mark.parametrize("name", ["plain", "dilated", "residual"])
 def test_networks_of_samples_have_the_field_by_the_nan_oracle(name: str) -> None:
-    feasible = SearchSpace.load(name).feasible(RFConstraint(theoretical=(24, 60), effective=None))
+    # The columns of one stride are probed one by one.
+    constraint = RFConstraint(
+        theoretical=(24, 40), effective=None, budget=Budget(max_output_stride=4)
+    )
+    feasible = SearchSpace.load(name).feasible(constraint)
     rng = np.random.default_rng(0)
-    for _ in range(3):
+    for _ in range(2):
         model = build_model(narrow(feasible.sample(rng)), in_chans=1, num_classes=0)
         field = probe_receptive_field(model, 1, lambda module, x: module.forward_features(x))
-        assert 24 <= field.height.size <= 60
-        assert 24 <= field.width.size <= 60
+        assert 24 <= field.height.size <= 40
+        assert 24 <= field.width.size <= 40
 
 
 def test_no_candidate_that_fits_is_lost_in_a_large_space() -> None:
@@ -258,8 +262,8 @@ def test_no_candidate_that_fits_is_lost_in_a_large_space() -> None:
     space, constraint = SearchSpace.load("residual"), RFConstraint(ScaleTarget(24, 48))
     feasible = space.feasible(constraint)
     rng = np.random.default_rng(0)
-    found = [a for a in (space.sample(rng) for _ in range(120)) if constraint.is_feasible(a)]
-    assert len(found) > 10
+    found = [a for a in (space.sample(rng) for _ in range(60)) if constraint.is_feasible(a)]
+    assert len(found) > 4
     for arch in found:
         params = space.to_params(arch)
         assert feasible.nearest(params) == params

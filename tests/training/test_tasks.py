@@ -18,11 +18,12 @@ from rfsearch.data.tile_data import detection_data, segmentation_data
 from rfsearch.data.tiles import AreaTiling
 from rfsearch.field.receptive_field import ReceptiveField, window
 from rfsearch.network.architecture import Architecture
+from rfsearch.training import task_erf
 from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
 from rfsearch.training.detection import DetectionTask, detector
 from rfsearch.training.segmentation import SegmentationNetwork, SegmentationTask
-from rfsearch.training.task_erf import LARGEST_ERF_INPUT, mirror
+from rfsearch.training.task_erf import mirror
 from rfsearch.training.tasks import task_for
 
 sides = st.integers(1, 12)
@@ -161,13 +162,15 @@ def test_the_input_covers_the_receptive_field(arch: Architecture) -> None:
     assert erf.num_images <= 2
 
 
-def test_a_receptive_field_larger_than_the_largest_input_is_clipped() -> None:
-    stage = stage_dict(width=4, kernels=(7,) * 11, dilation=16)
-    arch = architecture(stage, width=4)
-    assert arch.receptive_field().size > LARGEST_ERF_INPUT
+def test_a_receptive_field_larger_than_the_largest_input_is_clipped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(task_erf, "LARGEST_ERF_INPUT", 128)
+    arch = architecture(stage_dict(width=4, kernels=(7,) * 2, dilation=16), width=4)
+    assert arch.receptive_field().size > 128
     of = task(num_erf_images=1)
     erf = of.measure_erf(of.build(arch))
-    assert erf.map.shape == (LARGEST_ERF_INPUT, LARGEST_ERF_INPUT)
+    assert erf.map.shape == (128, 128)
     assert 0 < erf.clipped < 1
 
 
