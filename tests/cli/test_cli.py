@@ -278,9 +278,9 @@ def test_gaps_count_for_what_is_feasible_and_not_for_the_range(tmp_path: Path) -
         f"[stem]\nkernel_size = 3\nstride = 2\nwidth = 8\n{stage}dilation = [1, 2, 6]\n"
         f"{stage}dilation = [1, 6]\nstride = 2\n"
     )
-    result = rfsearch("space", file, "--target", "5:20")
+    result = rfsearch("space", file, "--target", "7:20")
     assert result.exit_code == 0, result.output
-    target, members = ScaleTarget(5, 20), list(SearchSpace.load(file))
+    target, members = ScaleTarget(7, 20), list(SearchSpace.load(file))
     ranged, gated = (
         sum(
             RFConstraint(target, expected=False, max_gridding=gaps).is_feasible(one)

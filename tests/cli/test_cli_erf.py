@@ -142,7 +142,10 @@ def test_weights_are_named(tmp_path: Path, network_folder: Path) -> None:
     [
         (["test_resnet", "--seed", "-1"], "`0 <= seed < 2^32` must hold, but got -1"),
         (["test_resnet", "--relative-error", "inf"], "`0 < relative_error <= 1` must hold"),
-        (["test_resnet", "--input-size", "99999999"], "must be a side or (height, width) of 1 to"),
+        (
+            ["test_resnet", "--input-size", "99999999"],
+            "must be SIDE or HEIGHTxWIDTH in px, each from 1 to",
+        ),
         (["test_resnet", "--in-chans", "0"], "`1 <= in_chans <= 4,096` must hold, but got 0"),
         (["test_vit", "--input-size", "100"], "test_vit must run at an input of 100x100 px, but "),
         ([".", "--num-images", "1"], "config.json: cannot be read"),

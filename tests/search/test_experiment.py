@@ -109,6 +109,7 @@ def test_defaults(folder: Path) -> None:
         "source": "digits",
         "object_size": 18,
         "canvas_size": 48,
+        "coverage": 1.0,
         "num_train": 5000,
         "num_valid": 2000,
         "seed": 0,
