@@ -32,7 +32,7 @@ from rfsearch.measure.crop import Crop, find_crop
 from rfsearch.measure.initialisation import calibrate, switch_branches_on
 from rfsearch.measure.read import Read, reader
 from rfsearch.measure.unit import Unit, find_unit
-from rfsearch.models.resolved import resolve_model
+from rfsearch.models.resolve import resolve_model
 
 NETWORKS = (
     "resnet18",

@@ -45,7 +45,7 @@ def load_model(
         ValueError: If there is no such model, or it does not take that input.
     """
     size = parse_size(input_size) if input_size is not None else None
-    from rfsearch.models.resolved import resolve_model
+    from rfsearch.models.resolve import resolve_model
 
     path = Path(name)
     is_folder = path.is_dir() and not _is_timm_name(name)

@@ -101,7 +101,7 @@ def _load(model: str, input_size: str | None, in_chans: int | None) -> _Shown:
         resolved = load_model(model, input_size, in_chans=in_chans)
         return _Shown(resolved.name, resolved.input_size, network_fields(resolved))
     from rfsearch.diagnosis.typed_layers import read_layers
-    from rfsearch.models.resolved import DEFAULT_SIZE
+    from rfsearch.models.resolve import DEFAULT_SIZE
 
     layers = read_layers(Path(model))
     outputs = (replace(layers[-1], name="output", kind="output"),)

@@ -18,7 +18,8 @@ from rfsearch.diagnosis.network_fields import NetworkFields, network_fields
 from rfsearch.field.coverage import PIXEL, coverage
 
 if TYPE_CHECKING:
-    from rfsearch.models.resolved import Model, ResolvedModel
+    from rfsearch.models.resolve import Model
+    from rfsearch.models.resolved import ResolvedModel
     from rfsearch.network.architecture import Architecture
     from rfsearch.target.target import ScaleTarget
 
@@ -57,7 +58,7 @@ def diagnose(
         ValueError: If timm knows no such model, it has no such layer, or it does not run at
             `input_size`.
     """
-    from rfsearch.models.resolved import resolve_model
+    from rfsearch.models.resolve import resolve_model
 
     resolved = resolve_model(model, input_size, in_chans=in_chans)
     return diagnose_fields(resolved, network_fields(resolved, layer), target, layer=layer, erf=erf)

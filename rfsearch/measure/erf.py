@@ -29,7 +29,8 @@ from rfsearch.measure.device import check_device
 from rfsearch.measure.initialisation import calibrate, switch_branches_on
 from rfsearch.measure.read import Read, output_map, reader
 from rfsearch.measure.unit import Unit, UntracedUnit, find_unit, untraced_unit
-from rfsearch.models.resolved import Model, ResolvedModel, resolve_model
+from rfsearch.models.resolve import Model, resolve_model
+from rfsearch.models.resolved import ResolvedModel
 from rfsearch.trace.trace import UntracedError
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import torch
 from rfsearch.basics.limits import MAX_BATCH_SIZE, MAX_TIMED_SECONDS
 from rfsearch.measure._memory import check_fits, out_of_memory
 from rfsearch.measure.device import check_device
-from rfsearch.models.resolved import Model, ResolvedModel, resolve_model
+from rfsearch.models.resolve import Model, resolve_model
+from rfsearch.models.resolved import ResolvedModel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -2,5 +2,5 @@
 
 In goes a module, a name of timm's, an architecture, or the path of one; out comes what must be
 known to trace it or to measure on it, with copies of it that leave the caller's model alone. Start
-at `resolved`.
+at `resolve`.
 """

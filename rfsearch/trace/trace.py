@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.field.unit_grid import PIXELS
-from rfsearch.models.resolved import Model, resolve_model
+from rfsearch.models.resolve import Model, resolve_model
 from rfsearch.tape.recorder import Recorder
 from rfsearch.trace._layout import Factor, Source, Span
 from rfsearch.trace._mode import TracingMode, refuse_stale_views, tracing

@@ -15,7 +15,7 @@ import rfsearch as rfs
 from rfsearch.diagnosis.diagnosis import diagnose, diagnose_architecture, diagnose_fields
 from rfsearch.diagnosis.findings import Finding, UncheckedWarning
 from rfsearch.diagnosis.network_fields import network_fields
-from rfsearch.models.resolved import resolve_model
+from rfsearch.models.resolve import resolve_model
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
 from rfsearch.target.target import ScaleTarget

@@ -19,7 +19,7 @@ from rfsearch.measure.crop import Crop, find_crop
 from rfsearch.measure.erf import MeasuredERF, measure_erf
 from rfsearch.measure.read import reader
 from rfsearch.measure.unit import Unit, find_unit
-from rfsearch.models.resolved import resolve_model
+from rfsearch.models.resolve import resolve_model
 from rfsearch.network.model import build_model
 
 Size = int | tuple[int, int]

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from rfsearch.measure._images import gather
-from rfsearch.models.resolved import resolve_model
+from rfsearch.models.resolve import resolve_model
 
 MODEL = nn.Conv2d(3, 4, 3)
 

@@ -12,7 +12,7 @@ from rfsearch.field.unit_grid import Interval
 from rfsearch.measure.erf import measure_erf
 from rfsearch.measure.read import reader
 from rfsearch.measure.unit import Unit, find_unit
-from rfsearch.models.resolved import resolve_model
+from rfsearch.models.resolve import resolve_model
 from rfsearch.network.model import build_model
 
 

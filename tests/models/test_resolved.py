@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from helpers import architecture
 from torch import Tensor, nn
 
-from rfsearch.models.resolved import resolve_model
+from rfsearch.models.resolve import resolve_model
 from rfsearch.network.network_folder import load_network
 from rfsearch.trace.trace import trace_receptive_field
 
