@@ -9,11 +9,12 @@ from typing import Literal, get_args
 
 from rfsearch.target._annotations_csv import read_csv
 from rfsearch.target._annotations_masks import MASK_SUFFIXES, MaskReading, read_masks
+from rfsearch.target._measuring import measure_objects
 from rfsearch.target._resizing import Resize, check_resize
 from rfsearch.target.annotations import Annotations
 from rfsearch.target.annotations_coco import read_coco
 from rfsearch.target.annotations_voc import read_voc
-from rfsearch.target.object_scales import ObjectScales, measure_objects
+from rfsearch.target.object_scales import ObjectScales
 
 Format = Literal["coco", "voc", "masks", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from rfsearch.target._measuring import measure_objects
 from rfsearch.target.annotations import AnnotatedImage, AnnotatedObject, Annotations, Box
-from rfsearch.target.object_scales import ObjectScales, ScaleSummary, Skipped, measure_objects
+from rfsearch.target.object_scales import ObjectScales, ScaleSummary, Skipped
 from rfsearch.target.target import ScaleTarget
 
 GOOD = AnnotatedObject(0, "screw", Box(10, 10, 30, 15))
