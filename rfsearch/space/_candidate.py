@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from rfsearch.network.architecture import Architecture
 
 if TYPE_CHECKING:
-    from rfsearch.models.resolved import Model
+    from rfsearch.models.resolve import Model
     from rfsearch.trace.result import TracedModel
 
 #: Answers to what gates ask, by the same names.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
-from rfsearch.models.resolved import resolve_model
+from rfsearch.models.resolve import resolve_model
 from rfsearch.models.timm_models import create_model
 from rfsearch.trace.costs import DatalessRun
 from rfsearch.trace.trace import trace_receptive_field
