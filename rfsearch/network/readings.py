@@ -19,13 +19,36 @@ from rfsearch.field.receptive_field import ReceptiveField
 BYTES_PER_PARAMETER = 16
 
 
-class Readings(FrozenData, ABC):
-    """Data that lowers to one expression for each output map."""
+class Levelled(ABC):
+    """Anything with named output maps and a form in JSON: an architecture, or a traced model."""
 
     @property
     @abstractmethod
     def levels(self) -> tuple[str, ...]:
         """Names of the output maps, the finest first."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries, lists, strings and integers, fit for JSON."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that are equal for equal architectures, on any machine."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def _checked(self, level: str | None) -> str:
+        if level is None:
+            return self.levels[-1]
+        if level not in self.levels:
+            raise ValueError(
+                f"`level` must be one of {', '.join(self.levels)}, but got {level!r}."
+            )
+        return level
+
+
+class Readings(FrozenData, Levelled):
+    """Data that lowers to one expression for each output map."""
 
     @property
     @abstractmethod
@@ -97,15 +120,6 @@ class Readings(FrozenData, ABC):
     @cached_property
     def _expected(self) -> dict[str, ExpectedERF]:
         return {level: ExpectedERF(node) for level, node in self._expressions.items()}
-
-    def _checked(self, level: str | None) -> str:
-        if level is None:
-            return self.levels[-1]
-        if level not in self.levels:
-            raise ValueError(
-                f"`level` must be one of {', '.join(self.levels)}, but got {level!r}."
-            )
-        return level
 
     # -- costs -----------------------------------------------------------------------------
 
@@ -196,9 +210,3 @@ class Readings(FrozenData, ABC):
             ValueError: If a value is unknown or impossible, with the place of the value.
         """
         return parse(cls, values, "architecture")
-
-    @property
-    def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that are equal for equal architectures, on any machine."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from abc import ABC
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rfsearch.field.cost import Cost, FeatureMap
 from rfsearch.field.receptive_field import ReceptiveField
-from rfsearch.network.readings import BYTES_PER_PARAMETER
+from rfsearch.network.readings import BYTES_PER_PARAMETER, Levelled
 
 if TYPE_CHECKING:
     from rfsearch.trace.costs import DatalessRun
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
     from rfsearch.trace.traced_map import TracedMap
 
 
-class TracedReadings(ABC):
+class TracedReadings(Levelled):
     """The same questions as of an `Architecture`, with the same names.
 
     Levels are the outputs' names, by ascending stride. Costs are those of the whole model, its
@@ -70,22 +67,13 @@ class TracedReadings(ABC):
             )
         return height
 
-    def _checked(self, level: str | None) -> str:
-        if level is None:
-            return self.levels[-1]
-        if level not in self.levels:
-            raise ValueError(
-                f"`level` must be one of {', '.join(self.levels)}, but got {level!r}."
-            )
-        return level
-
     # -- costs -----------------------------------------------------------------------------
 
     def cost(self) -> Cost:
         """Parameters and FLOPs for one image of `input_size`, and the size of the coarsest map."""
         output = self.outputs[self._checked(None)]
         units = FeatureMap(output._height.units, output._width.units)
-        return Cost(self._run.parameters, self._run.flops(), units)
+        return Cost(self._run.parameters, self._run.flops, units)
 
     def training_memory(self, batch_size: int, bytes_per_activation: int = 4) -> float:
         """Estimated memory of an update, in MiB, as `Architecture.training_memory` estimates it.
@@ -97,7 +85,7 @@ class TracedReadings(ABC):
         Raises:
             ValueError: If the model cannot be trained on tensors without data.
         """
-        kept = batch_size * self._run.saved_bytes() * bytes_per_activation / 4
+        kept = batch_size * self._run.saved_bytes * bytes_per_activation / 4
         return (BYTES_PER_PARAMETER * self._run.parameters + kept) / 2**20
 
     # -- identity --------------------------------------------------------------------------
@@ -112,12 +100,6 @@ class TracedReadings(ABC):
             "layers": [[row.name, row.type, list(row.shape), *_sizes(row)] for row in self._rows],
             "outputs": list(self.outputs),
         }
-
-    @property
-    def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that are equal for equally built models, on any machine."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _sizes(row: LayerRow) -> Iterator[list[int]]:

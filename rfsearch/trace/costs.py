@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,12 +37,14 @@ class DatalessRun:
         """Number of trainable values; those that layers share count once."""
         return sum(parameter.numel() for parameter in self.twin.parameters())
 
+    @cached_property
     def flops(self) -> int:
         """Floating-point operations for one image, as `torch.utils.flop_counter` counts them."""
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self._run(self.image)
         return int(counter.get_total_flops())
 
+    @cached_property
     def saved_bytes(self) -> float:
         """Bytes that autograd keeps of one image between the passes, weights not counted.
 

@@ -78,7 +78,7 @@ class TimmNetwork(nn.Module):
         model = resolve_model(self.network, input_size, in_chans=in_chans)
         twin = model.twin()
         run = DatalessRun(twin, model.images_without_data(twin), None)
-        return run.parameters, run.flops()
+        return run.parameters, run.flops
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last map, `(batch, num_features, height / stride, width / stride)`."""
