@@ -12,6 +12,7 @@ from rfsearch.field.windows import Window
 from rfsearch.tape import _rules as rules
 from rfsearch.tape._axes import STAY, AxisWindow, even
 from rfsearch.tape._rules import Rule
+from rfsearch.tape.invocation import Invocation
 from rfsearch.tape.tape import NoRuleError, Step, Tape, Weights
 
 #: Name of the attribute that holds the number of the step that a tensor was made by.
@@ -44,13 +45,10 @@ def set_number(tensor: Tensor, number: int) -> None:
 
 
 @dataclass
-class Operation:
+class Operation(Invocation):
     """One operation.
 
     Attributes:
-        name: Name of the ATen operation, without `aten::` and without a final underscore.
-        arguments: All arguments by their names, defaults filled in.
-        output: What it returned.
         mixes_all: Whether it mixed the whole extent of an axis.
         place: The operation and its layer, for messages.
         tape: Where it is written.
@@ -59,23 +57,12 @@ class Operation:
         buffer_of: Name of the buffer that a constant is, or None.
     """
 
-    name: str
-    arguments: Mapping[str, Any]
-    output: Any
     mixes_all: bool
     place: str
     tape: Tape
     locate: Callable[[Tensor], Located]
     weights_of: Callable[[Tensor], Weights | None]
     buffer_of: Callable[[Tensor], str | None]
-
-    def __getitem__(self, name: str) -> Any:
-        return self.arguments[name]
-
-    @property
-    def first(self) -> Any:
-        """The first argument."""
-        return next(iter(self.arguments.values()))
 
     @property
     def result(self) -> Tensor:
@@ -98,13 +85,6 @@ class Operation:
             f"The expected squared gradient cannot be carried back through {self.place}{why}; "
             '`unknown="pointwise"` counts what has no rule as pointwise.'
         )
-
-    def dims(self, name: str = "dim") -> list[int]:
-        """Dimensions of the first argument named by an argument: non-negative; None is all."""
-        value, ndim = self.arguments.get(name), self.first.ndim
-        if value is None or value == []:
-            return list(range(ndim))
-        return [dim % ndim for dim in (value if isinstance(value, Sequence) else [value])]
 
     def number(self, tensor: Tensor) -> int:
         """The step that a tensor was made by."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ class Recorder:
     def record(
         self,
         name: str,
-        arguments: dict[str, Any],
+        arguments: Mapping[str, Any],
         outputs: list[Tensor],
         *,
         layer: str,
@@ -90,7 +90,7 @@ class Recorder:
     def _operation(
         self,
         name: str,
-        arguments: dict[str, Any],
+        arguments: Mapping[str, Any],
         outputs: list[Tensor],
         mixes_all: bool,
         layer: str,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from rfsearch.field.unit_grid import Grid
+from rfsearch.tape.invocation import Invocation
 from rfsearch.tape.operation import Located
 from rfsearch.trace import _layout as layout
 from rfsearch.trace import _positions as positions
@@ -136,28 +137,14 @@ def base_of(tensor: Tensor) -> Tensor | None:
 
 
 @dataclass
-class Call:
+class Call(Invocation):
     """One operation.
 
     Attributes:
-        name: Name of the ATen operation, without `aten::` and without a final underscore.
-        arguments: All arguments by their names in the schema, defaults filled in.
-        output: What it returned.
         mixes_all: Whether it mixed the whole extent of an axis; set by `reduce` and `mix`.
     """
 
-    name: str
-    arguments: dict[str, Any]
-    output: Any
     mixes_all: bool = field(default=False)
-
-    def __getitem__(self, name: str) -> Any:
-        return self.arguments[name]
-
-    @property
-    def first(self) -> Any:
-        """The first argument."""
-        return next(iter(self.arguments.values()))
 
     @property
     def source(self) -> Dependence:
@@ -165,13 +152,6 @@ class Call:
         dependence = dependence_of(self.first)
         # Without one, another argument depends on the input.
         return NOTHING if dependence is None else dependence
-
-    def dims(self, name: str = "dim") -> list[int]:
-        """Dimensions of the first argument named by an argument: non-negative; None is all."""
-        value, ndim = self.arguments.get(name), self.first.ndim
-        if value is None or value == []:
-            return list(range(ndim))
-        return [dim % ndim for dim in (value if isinstance(value, Sequence) else [value])]
 
     def reduce(self, dependence: Dependence, dims: Iterable[int]) -> Dependence:
         """Let all positions along `dims` see what any of them sees; `dims` stay as they are."""
