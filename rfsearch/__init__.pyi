@@ -49,11 +49,11 @@ from .network.stems import Stem as Stem
 from .search.controls import enqueue_controls as enqueue_controls
 from .search.objective import Objective as Objective
 from .search.rejection import learn_from_rejected as learn_from_rejected
-from .search.sampler import ModuleSpace as ModuleSpace
 from .search.sampler import RFSampler as RFSampler
 from .space.budget import Budget as Budget
 from .space.choices import StageChoices as StageChoices
 from .space.constraint import RFConstraint as RFConstraint
+from .space.module_space import ModuleSpace as ModuleSpace
 from .space.neck_choices import NeckChoices as NeckChoices
 from .space.space import SearchSpace as SearchSpace
 from .space.stem_choices import StemChoices as StemChoices

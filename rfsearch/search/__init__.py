@@ -4,5 +4,5 @@ In goes an experiment; out comes a study of trials, in which a candidate that do
 costs a training. Start at `objective`, the funnel that each candidate passes through, then
 `sampler`, then `study`; `stopping` says when a search is over.
 
-Public names: `Objective`, `ModuleSpace`, `RFSampler`.
+Public names: `Objective`, `RFSampler`.
 """

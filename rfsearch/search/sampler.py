@@ -1,107 +1,19 @@
-"""The sampler of candidates whose receptive field fits, and spaces of a user's own modules."""
+"""The sampler of candidates whose receptive field fits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-
-from rfsearch.feasible.choices import choices_of
-from rfsearch.feasible.discrete_set import DiscreteSet
 from rfsearch.feasible.sampler import FeasibleSampler
 from rfsearch.space.trial_attributes import reference_kind
 
 if TYPE_CHECKING:
-    from optuna import Trial
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
-    from torch import nn
 
-    from rfsearch.feasible.choices import Params
     from rfsearch.space.constraint import RFConstraint
+    from rfsearch.space.module_space import ModuleSpace
     from rfsearch.space.space import SearchSpace
-
-#: Modules that are traced before giving up, in tens of milliseconds each.
-_TRIES = 200
-
-
-class ModuleSpace:
-    """All modules that a function builds from choices.
-
-    What fits is known from tracing one module for each combination of parameters in question, so
-    nothing is enumerated: a feasible set's `count` is a number that its members do not exceed.
-
-    Args:
-        build: `build(**params)` gives a module.
-        choices: For each parameter a list of values, or one of Optuna's distributions with
-            finitely many values.
-        input_size: Side or `(height, width)` in px of the images at which modules are traced.
-
-    Raises:
-        ValueError: If there are no choices, or those of a parameter are not discrete.
-    """
-
-    def __init__(
-        self,
-        build: Callable[..., nn.Module],
-        choices: Mapping[str, Sequence[Any] | BaseDistribution],
-        input_size: int | tuple[int, int],
-    ) -> None:
-        self.build = build
-        self.input_size = input_size
-        self._distributions = {
-            name: given
-            if isinstance(given, BaseDistribution)
-            else CategoricalDistribution(tuple(given))
-            for name, given in choices.items()
-        }
-        self._choices = choices_of(self._distributions)
-        self._sets: dict[RFConstraint, DiscreteSet] = {}
-
-    @property
-    def size(self) -> int:
-        """How many combinations of choices there are."""
-        return prod(map(len, self._choices.values()))
-
-    def distributions(self) -> dict[str, BaseDistribution]:
-        """Optuna's distributions of the parameters that `suggest` suggests."""
-        return dict(self._distributions)
-
-    def suggest(self, trial: Trial) -> nn.Module:
-        """Let a trial choose every parameter, and build the module."""
-        return self.build(
-            **{name: _suggest(trial, name, given) for name, given in self._distributions.items()}
-        )
-
-    def feasible(self, constraint: RFConstraint) -> DiscreteSet:
-        """The parameters whose modules pass a constraint's closed-form gates, as a set.
-
-        A module is built and traced once for each constraint.
-        """
-        if constraint not in self._sets:
-
-            def fits(params: Params) -> bool:
-                return constraint.is_feasible(self.build(**params), input_size=self.input_size)
-
-            self._sets[constraint] = DiscreteSet(self._distributions, fits=fits, listed=0)
-            self._sets[constraint].tries = _TRIES
-        return self._sets[constraint]
-
-
-def _suggest(trial: Trial, name: str, given: BaseDistribution) -> Any:
-    if isinstance(given, CategoricalDistribution):
-        return trial.suggest_categorical(name, given.choices)
-    if isinstance(given, IntDistribution):
-        return trial.suggest_int(name, given.low, given.high, step=given.step, log=given.log)
-    assert isinstance(given, FloatDistribution)
-    return trial.suggest_float(name, given.low, given.high, step=given.step)
 
 
 class RFSampler(FeasibleSampler):

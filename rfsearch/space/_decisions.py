@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from rfsearch.network.stages import Block, Stage
     from rfsearch.network.stems import Stem
     from rfsearch.space._candidates import Candidates
-    from rfsearch.space._stage_heads import Head
-    from rfsearch.space._stage_kinds import BlockGroup
+    from rfsearch.space._stage_parts import BlockGroup, Head
     from rfsearch.space.choices import StageChoices
     from rfsearch.space.neck_choices import NeckChoices
     from rfsearch.space.stem_choices import StemChoices

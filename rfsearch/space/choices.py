@@ -30,8 +30,13 @@ from rfsearch.network.stages import (
     Stage,
     check_width,
 )
-from rfsearch.space._stage_heads import Head, active_head_names
-from rfsearch.space._stage_kinds import BlockGroup, StageKind, distinct_blocks
+from rfsearch.space._stage_parts import (
+    BlockGroup,
+    Head,
+    StageKind,
+    active_head_names,
+    distinct_blocks,
+)
 from rfsearch.space.stem_choices import (
     ANY_NUMBER,
     ONE_OR_MORE,

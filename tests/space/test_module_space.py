@@ -12,8 +12,9 @@ import pytest
 from optuna.distributions import IntDistribution
 from torch import nn
 
-from rfsearch.search.sampler import ModuleSpace, RFSampler
+from rfsearch.search.sampler import RFSampler
 from rfsearch.space.constraint import RFConstraint
+from rfsearch.space.module_space import ModuleSpace
 
 CONSTRAINT = RFConstraint(theoretical=(9, 17), effective=None)
 BUILT: Counter[tuple[int, int, str]] = Counter()

@@ -1,4 +1,4 @@
-"""Distinct stages with blocks of one kind, counted and numbered.
+"""How a stage begins, and the distinct stages with blocks of one kind, counted and numbered.
 
 Any beginning of a stage goes with any sequence of blocks.
 """
@@ -7,13 +7,46 @@ from __future__ import annotations
 
 from itertools import product
 from math import prod
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from rfsearch.network.blocks import KINDS
 from rfsearch.network.stages import Block
-from rfsearch.space._stage_heads import Head
+
+if TYPE_CHECKING:
+    from rfsearch.feasible.choices import Params
+    from rfsearch.network.stages import BlockKind, Context, Downsampling
 
 #: For each position, the blocks to choose from.
 BlockGroup = tuple[tuple[Block, ...], ...]
+
+
+class Head(NamedTuple):
+    """How a stage begins, and what all of its blocks have."""
+
+    block: BlockKind
+    width: int
+    stride: int
+    downsample: Downsampling
+    context: Context
+    expansion: int
+
+    def params(self) -> Params:
+        """Active parameters."""
+        names = active_head_names(self._asdict())
+        return {name: value for name, value in self._asdict().items() if name in names}
+
+
+def active_head_names(params: Params) -> list[str]:
+    """Names of the parameters of `Head` that make a difference, given all of them."""
+    kind = KINDS[params["block"]]
+    return [
+        "block",
+        "width",
+        "stride",
+        *(["downsample"] if params["stride"] > 1 else []),
+        *(["context"] if kind.has_context else []),
+        *(["expansion"] if kind.has_expansion else []),
+    ]
 
 
 class StageKind(NamedTuple):
