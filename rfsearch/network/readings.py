@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, Self
 
+from rfsearch.basics.axes import AXIS_NAMES, on_axis
 from rfsearch.basics.validation import FrozenData, checked_size, parse
 from rfsearch.field.cost import Cost, FeatureMap
 from rfsearch.field.expected_erf import ExpectedERF
@@ -27,9 +28,58 @@ class Levelled(ABC):
     def levels(self) -> tuple[str, ...]:
         """Names of the output maps, the finest first."""
 
+    @property
+    @abstractmethod
+    def axes(self) -> tuple[str, ...]:
+        """Names of the input's axes: `time`, or `height` and `width`, or `depth` beside them."""
+
+    @abstractmethod
+    def _axis_fields(self, level: str) -> tuple[ReceptiveField, ...]:
+        """Theoretical receptive field of a level along each axis, in px."""
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists, strings and integers, fit for JSON."""
+
+    def receptive_fields(self, axis: str | None = None) -> dict[str, ReceptiveField]:
+        """Theoretical receptive field of each output map, in px, the finest first.
+
+        Args:
+            axis: Name of the axis, as for `receptive_field`.
+
+        Raises:
+            ValueError: As for `receptive_field`.
+        """
+        return {level: self.receptive_field(level, axis) for level in self.levels}
+
+    def receptive_field(self, level: str | None = None, axis: str | None = None) -> ReceptiveField:
+        """Theoretical receptive field of one output map, by default the last, in px.
+
+        Behind an upsampling, units of a map see intervals of different sizes: it is that of the
+        unit that sees most.
+
+        Args:
+            level: Name of the map.
+            axis: One of `axes`. `None` means whichever: all of them must be alike.
+
+        Raises:
+            ValueError: If there is no such level or axis, or the axes differ and none is named.
+        """
+        level = self._checked(level)
+        fields = self._axis_fields(level)
+        if axis is not None:
+            found: ReceptiveField = on_axis(dict(zip(self.axes, fields, strict=True)), axis)
+            return found
+        first, *others = fields
+        if any((one.size, one.stride) != (first.size, first.stride) for one in others):
+            sizes, strides = (
+                "x".join(str(getattr(one, name)) for one in fields) for name in ("size", "stride")
+            )
+            raise ValueError(
+                f"`axis` must be one of {', '.join(self.axes)} where they differ: `{level}` sees "
+                f"{sizes} px at a stride of {strides} px."
+            )
+        return first
 
     @property
     def fingerprint(self) -> str:
@@ -86,25 +136,17 @@ class Readings(FrozenData, Levelled):
     def _expressions(self) -> dict[str, Chain]:
         return self.expressions()
 
-    def receptive_fields(self) -> dict[str, ReceptiveField]:
-        """Theoretical receptive field of each output map, in px; height and width are alike.
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the input's axes."""
+        return AXIS_NAMES[2]
 
-        Behind an upsampling, units of a map see intervals of different sizes: it is that of the
-        unit that sees most.
-        """
-        return dict(self._fields)
+    def _axis_fields(self, level: str) -> tuple[ReceptiveField, ...]:
+        return (self._fields[level],) * len(self.axes)
 
     @cached_property
     def _fields(self) -> dict[str, ReceptiveField]:
         return {level: receptive_field(node) for level, node in self._expressions.items()}
-
-    def receptive_field(self, level: str | None = None) -> ReceptiveField:
-        """Theoretical receptive field of one output map, by default the last, in px.
-
-        Raises:
-            ValueError: If there is no such level.
-        """
-        return self._fields[self._checked(level)]
 
     def expected_erf(self, level: str | None = None) -> ExpectedERF:
         """Effective receptive field to expect of a random initialisation, in closed form.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rfsearch.basics.axes import AXIS_NAMES
 from rfsearch.field.cost import Cost, FeatureMap
 from rfsearch.field.receptive_field import ReceptiveField
 from rfsearch.network.readings import BYTES_PER_PARAMETER, Levelled
@@ -41,31 +42,14 @@ class TracedReadings(Levelled):
             raise ValueError(reason)
         return tuple(sorted(self.outputs, key=lambda name: max(self.outputs[name].stride)))
 
-    def receptive_fields(self) -> dict[str, ReceptiveField]:
-        """Theoretical receptive field of each output, in px, the finest first.
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the input's axes."""
+        return AXIS_NAMES[len(self.input_size)]
 
-        Raises:
-            ValueError: If an output could not be followed, or sees another extent of the image
-                along its height than along its width.
-        """
-        return {level: self.receptive_field(level) for level in self.levels}
-
-    def receptive_field(self, level: str | None = None) -> ReceptiveField:
-        """Theoretical receptive field of one output, by default the coarsest, in px.
-
-        Raises:
-            ValueError: As for `receptive_fields`; or if there is no such level.
-        """
-        name = self._checked(level)
-        traced = self.outputs[name]
-        height, width = traced.height, traced.width
-        if (height.size, height.stride) != (width.size, width.stride):
-            raise ValueError(
-                "Only square receptive fields have one size, but "
-                f"`{name}` sees {height.size}x{width.size} px at a stride of "
-                f"{height.stride}x{width.stride} px: ask `outputs` for each axis."
-            )
-        return height
+    def _axis_fields(self, level: str) -> tuple[ReceptiveField, ...]:
+        traced = self.outputs[level]
+        return traced.height, traced.width
 
     # -- costs -----------------------------------------------------------------------------
 

@@ -348,3 +348,11 @@ def _product(values: list[int]) -> int:
     for value in values:
         total *= value
     return total
+
+
+def test_a_field_is_asked_for_by_the_name_of_an_axis() -> None:
+    arch = resnet("basic", (1,))
+    assert arch.axes == ("height", "width")
+    assert arch.receptive_field(axis="width") == arch.receptive_field()
+    with pytest.raises(ValueError, match="`axis` must be one of height, width, but got 'time'"):
+        arch.receptive_field(axis="time")

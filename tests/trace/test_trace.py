@@ -581,3 +581,13 @@ def test_no_number_is_an_image() -> None:
 def test_starts_are_plain_numbers() -> None:
     frame = trace_receptive_field(conv(3), 32).layers
     assert frame["height"].dtype == np.int64
+
+
+def test_axes_that_differ_are_asked_for_by_name() -> None:
+    traced = trace_receptive_field(conv((3, 5)), (20, 30))
+    assert traced.axes == ("height", "width")
+    assert traced.receptive_field(axis="height").size == 3
+    assert traced.receptive_fields(axis="width")["output"].size == 5
+    message = "`axis` must be one of height, width where they differ: `output` sees 3x5 px at a"
+    with pytest.raises(ValueError, match=message):
+        traced.receptive_field()
