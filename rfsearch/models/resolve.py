@@ -30,9 +30,11 @@ DEFAULT_SIZE = 224
 #: Axes of the inputs that tracing and measuring know.
 _NUM_AXES = 2
 _KINDS = {1: "sequences (Conv1d)", 3: "volumes (Conv3d)"}
-#: What tracing and measuring take as a model: a timm name, a module, an architecture, or the path
-#: of an exported network's folder or of an architecture's file.
-Model: TypeAlias = "nn.Module | str | Architecture | Path | ResolvedModel"
+#: What a search space may propose: a module, a timm name or an architecture.
+Built: TypeAlias = "nn.Module | str | Architecture"
+#: What tracing and measuring take as a model: one of these, or the path of an exported network's
+#: folder or of an architecture's file.
+Model: TypeAlias = "Built | Path | ResolvedModel"
 
 
 def resolve_model(

@@ -7,10 +7,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from textwrap import shorten
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+
+Made = TypeVar("Made")
 
 
 def create_model(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
@@ -39,8 +41,8 @@ def create_model(name: str, *, pretrained: bool = False, **options: Any) -> nn.M
     return trained
 
 
-def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A module that is made with random weights that depend on the seed alone."""
+def seeded(make: Callable[[], Made], seed: int) -> Made:
+    """Something that is made with random weights that depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()

@@ -36,6 +36,8 @@ _BASELINE = (("baseline", "network", "{}"), *_CANDIDATE[1:])
 _CONTROL = (*_CANDIDATE[:7], ("reason", "does not fit", "{}"))
 #: What comes out too small where the images are smaller than the receptive field.
 _MEASURED = ("erf_init", "erf_trained", "erf_ratio", "erf_ratio_trained")
+#: Column for what a candidate was built from.
+_CHOICES = "choices"
 _TOP = 10
 _FRONT = 30
 
@@ -49,7 +51,12 @@ class Grid(NamedTuple):
 
 def candidates(summary: StudySummary) -> Grid:
     """The best candidates."""
-    return _grid(summary.trained.head(_TOP), _named(summary, _CANDIDATE))
+    columns = _named(summary, _CANDIDATE)
+    if not summary.examples:  # No trial says what was built: modules of the user's own.
+        columns.append((_CHOICES, "choices", "{}"))
+    table = summary.trained.head(_TOP)
+    built = [summary.parameters(number) for number in table["number"]]
+    return _grid(table.assign(**{_CHOICES: built}), columns)
 
 
 def baselines(summary: StudySummary) -> Grid:

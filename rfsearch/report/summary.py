@@ -180,6 +180,11 @@ class StudySummary:
         """
         return Architecture.from_dict(json.loads(self._attributes[number]["architecture"]))
 
+    def parameters(self, number: int) -> str:
+        """What a trial chose, as `depth=3, kernel_size=5`."""
+        params = self.study.get_trials(deepcopy=False)[number].params
+        return ", ".join(f"{name}={value}" for name, value in params.items())
+
     @cached_property
     def _attributes(self) -> dict[int, dict[str, Any]]:
         return {t.number: t.user_attrs for t in self.study.get_trials(deepcopy=False)}

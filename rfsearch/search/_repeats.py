@@ -29,12 +29,14 @@ _RESULTS = (
 def earlier_trial(trial: optuna.Trial) -> FrozenTrial | None:
     """The last trial of the study that has judged an equal candidate with the same seed."""
     same = ("architecture", "seed")
+    is_described = "architecture" in trial.user_attrs  # A module is told by its parameters.
     promotes = isinstance(trial.study.pruner, RungsOfCandidates)
     for other in reversed(trial.study.get_trials(deepcopy=False)):
         is_trained = other.state == TrialState.COMPLETE and "rejected_by" not in other.user_attrs
         if (is_trained or (promotes and is_stopped(other))) and (
             first_number(other) != first_number(trial)
-            and all(other.user_attrs.get(key) == trial.user_attrs[key] for key in same)
+            and all(other.user_attrs.get(key) == trial.user_attrs.get(key) for key in same)
+            and (is_described or other.params == trial.params)
         ):
             return other
     return None

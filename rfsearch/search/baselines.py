@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rfsearch.search.references import Network, enqueue_references
 from rfsearch.space.trial_attributes import BASELINE
-from rfsearch.training.timm_network import TimmNetwork
+from rfsearch.training.traced_network import timm_network
 
 if TYPE_CHECKING:
     import optuna
@@ -32,12 +32,12 @@ def prepare_baseline(trial: optuna.Trial, objective: Trains) -> Network:
         ValueError: If it does not end in a map, or its costs cannot be known.
     """
     task, name = objective.task, trial.user_attrs[BASELINE]
-    described = TimmNetwork(name, task.in_chans, task.num_classes)
+    described = timm_network(name, task.in_chans, task.num_classes)
     (field,) = described.receptive_fields().values()
     parameters, flops = described.cost(task.input_size, task.in_chans)
     trial.set_user_attr("trf_size", field.size)
     trial.set_user_attr("output_stride", field.stride)
-    trial.set_user_attr("global_layers", ",".join(described.global_layers))
+    trial.set_user_attr("global_layers", ",".join(described.traced.global_layers))
     trial.set_user_attr("params_m", parameters / 1e6)
     trial.set_user_attr("flops_g", flops / 1e9)
     return Network(task.build(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,7 +11,6 @@ from rfsearch.basics.limits import Amount, Seed
 from rfsearch.basics.validation import FrozenData
 from rfsearch.data.config import DataConfig
 from rfsearch.data.datasets import TaskData
-from rfsearch.data.device_images import bytes_per_activation
 from rfsearch.data.device_memory import device_memory, fewest_images
 from rfsearch.search.objectives import ObjectiveName, check_objectives
 from rfsearch.space.budget import Budget
@@ -96,18 +96,15 @@ class TargetConfig(FrozenData):
             # No candidate is refused that the device could train.
             memory = device_memory(task.training_device)
             batch_size = fewest_images(batch_size)
-        return Budget(
+        return replace(
+            task.budget,
             max_output_stride=self.max_output_stride,
             max_params_m=self.max_params_m,
             max_flops_g=self.max_flops_g,
             max_training_memory_mb=None if memory == "off" else memory,
             max_latency_ms=self.max_latency_ms,
             max_peak_memory_mb=self.max_peak_memory_mb,
-            input_size=task.input_size,
-            in_chans=task.in_chans,
-            num_classes=task.num_classes,
             batch_size=batch_size,
-            bytes_per_activation=bytes_per_activation(task.training_device),
         )
 
     def _target(self, data: TaskData) -> ScaleTarget:

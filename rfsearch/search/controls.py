@@ -19,12 +19,13 @@ import optuna
 from rfsearch.feasible.path_set import NoneFoundError
 from rfsearch.search.references import Network, enqueue_references, references
 from rfsearch.space.constraint import RFConstraint
+from rfsearch.space.space import SearchSpace
 from rfsearch.space.trial_attributes import CONTROL, CONTROLS, GRIDDING, LARGER, SMALLER
 
 if TYPE_CHECKING:
     from rfsearch.network.architecture import Architecture
     from rfsearch.search.references import Trains
-    from rfsearch.space.space import SearchSpace
+    from rfsearch.space.module_space import ModuleSpace
     from rfsearch.space.verdict import Verdict
 
 #: Gates that a control may fail, and what it passes: all other gates in closed form.
@@ -71,7 +72,7 @@ class Controls(NamedTuple):
 
 def enqueue_controls(
     study: optuna.Study,
-    space: SearchSpace,
+    space: SearchSpace | ModuleSpace,
     constraint: RFConstraint,
     number: int,
     *,
@@ -91,8 +92,10 @@ def enqueue_controls(
         seed: Of the draws.
 
     Raises:
-        ValueError: If `number` is negative, or no gate in closed form looks at receptive fields.
+        ValueError: If `number` is negative, no gate in closed form looks at receptive fields, or
+            the space is one of modules.
     """
+    space = _of_architectures(space)
     if number < 0:
         raise ValueError(f"`number` of controls must be 0 or more, but got {number}.")
     if not number:
@@ -109,6 +112,14 @@ def enqueue_controls(
     there_are = len(have) + len(new)
     about = {"asked": number, "there_are": there_are, "missing": list(missing)}
     study.set_user_attr(CONTROLS, about)
+
+
+def _of_architectures(space: SearchSpace | ModuleSpace) -> SearchSpace:
+    if isinstance(space, SearchSpace):
+        return space
+    raise ValueError(
+        f"Controls must come from a search space of architectures, but got {type(space).__name__}."
+    )
 
 
 def check_controls(constraint: RFConstraint) -> None:
@@ -214,7 +225,8 @@ def prepare_control(trial: optuna.Trial, objective: Trains) -> Network:
     Raises:
         ValueError: If it is none of the space's candidates, or the task has not room for it.
     """
-    architecture = objective.space.from_params(trial.user_attrs[CONTROL]["params"])
+    space = _of_architectures(objective.space)
+    architecture = space.from_params(trial.user_attrs[CONTROL]["params"])
     objective.describe(trial, architecture)
     constraint = objective.constraint
     with suppress(optuna.TrialPruned):  # As it must: the attributes say by how much.

@@ -12,11 +12,14 @@ import optuna
 import torch
 
 from rfsearch.basics.limits import check_memory
+from rfsearch.basics.validation import checked_size
 from rfsearch.data.device_memory import free_memory
 from rfsearch.data.loading_errors import LoadingError
-from rfsearch.diagnosis.diagnosis import diagnose_architecture
+from rfsearch.diagnosis.diagnosis import diagnose
 from rfsearch.feasible.choices import NotOfferedError
 from rfsearch.measure.latency import time_one_image
+from rfsearch.models.timm_models import seeded
+from rfsearch.network.architecture import Architecture
 from rfsearch.search._environment import environment_of
 from rfsearch.search._measurements import fail, log_levels, log_result
 from rfsearch.search._repeats import earlier_trial, repeat, stopped_trial, take_over
@@ -33,6 +36,8 @@ from rfsearch.search.objectives import (
 )
 from rfsearch.search.references import run_reference
 from rfsearch.search.rejection import end_rejected
+from rfsearch.space.candidate import as_candidate
+from rfsearch.space.module_space import ModuleSpace
 from rfsearch.space.trial_attributes import (
     BASELINE,
     CONTROL,
@@ -40,6 +45,7 @@ from rfsearch.space.trial_attributes import (
     PROMOTED_FROM,
     reference_kind,
 )
+from rfsearch.space.trial_gates import log_costs
 from rfsearch.storage.recovery import RETRY_OF, first_number
 
 if TYPE_CHECKING:
@@ -47,8 +53,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from rfsearch.network.architecture import Architecture
+    from rfsearch.models.resolve import Built
     from rfsearch.search.weights import WeightStore
+    from rfsearch.space.candidate import Candidate
     from rfsearch.space.constraint import RFConstraint
     from rfsearch.space.space import SearchSpace
     from rfsearch.training.checkpoints import Checkpoint, Checkpoints
@@ -77,7 +84,8 @@ class Objective:
     Baselines and controls in the study's queue are trained, and are no candidates.
 
     Attributes:
-        space: What may be proposed.
+        space: What may be proposed. What a `ModuleSpace` builds gives maps, on which the task puts
+            its head; a trial repeats another one where all parameters are the same.
         constraint: Which receptive fields fit.
         task: What to train for.
         after_batch: Called after each batch of images that is trained or validated on; an
@@ -96,7 +104,7 @@ class Objective:
         ValueError: If the objectives are no such list.
     """
 
-    space: SearchSpace
+    space: SearchSpace | ModuleSpace
     constraint: RFConstraint
     task: Task
     after_batch: Callable[[], None] = _nothing
@@ -108,6 +116,13 @@ class Objective:
 
     def __post_init__(self) -> None:
         check_objectives(self.objectives, self.constraint)
+        if isinstance(self.space, ModuleSpace):
+            traced_at = checked_size(self.space.input_size)
+            if traced_at != self.task.input_size:
+                raise ValueError(
+                    "`input_size` of the space must be the size of the task's images, "
+                    f"{self.task.input_size}, but is {traced_at}."
+                )
 
     @property
     def directions(self) -> list[str]:
@@ -145,23 +160,25 @@ class Objective:
 
     def _judge(self, trial: optuna.Trial) -> Values:
         try:
-            architecture = self.space.suggest(trial)
+            given = seeded(lambda: self.space.suggest(trial), self.task.training.seed)
         except NotOfferedError as error:
             return fail(trial, "space", str(error))
         try:
-            self.describe(trial, architecture)
-        except ValueError as error:  # Image or memory are too small for the network.
-            return fail(trial, "space", str(error))
-        try:
-            self.constraint.check(trial, architecture)
+            candidate = self.describe(trial, given)
+            self.constraint.check(trial, candidate)
         except optuna.TrialPruned:
             return end_rejected(trial)
+        except ValueError as error:  # Image or memory are too small, or a module is not traced.
+            return fail(trial, "space", str(error))
         earlier = earlier_trial(trial)
         if earlier is not None:
             return repeat(trial, earlier)
-        model = self.task.build(architecture)
-        levels = self.constraint.judged_levels(architecture)
-        main = self.constraint.main_level(architecture)
+        try:
+            model = self.task.build(given)
+        except ValueError as error:  # A module gives no maps that a head could be put on.
+            return fail(trial, "space", str(error))
+        levels = self.constraint.judged_levels(candidate)
+        main = self.constraint.main_level(candidate)
         is_promoted = PROMOTED_FROM in trial.user_attrs
         if is_promoted:
             take_over(trial, stopped_trial(trial))
@@ -179,7 +196,7 @@ class Objective:
         trained = self._measure_trained(model, levels)
         trial.set_user_attr("erf_trained", trained[main])
         if "erf_misfit" in self.objectives:
-            strides = {n: field.stride for n, field in architecture.receptive_fields().items()}
+            strides = {n: field.stride for n, field in candidate.receptive_fields().items()}
             asked = self.constraint.level_ranges(strides).levels[main]
             trial.set_user_attr("erf_misfit", erf_misfit(trained[main], dict(asked.ranges)))
         log_levels(trial, "erf_trained", trained)
@@ -193,24 +210,32 @@ class Objective:
         wanted = self.measure_latency or any(name in self.objectives for name in MEASURED)
         return wanted or self.constraint.needs_latency
 
-    def describe(self, trial: optuna.Trial, architecture: Architecture) -> None:
-        """Note what is known of a candidate without building it.
+    def describe(self, trial: optuna.Trial, given: Built) -> Candidate:
+        """Note what is known of a candidate before it is trained.
+
+        Args:
+            trial: The candidate's.
+            given: From the space.
+
+        Returns:
+            What answers for it: an architecture, or the trace of a module.
 
         Raises:
-            ValueError: If the images or the memory are too small for it.
+            ValueError: If the images or the memory are too small for it, or it cannot be traced.
         """
-        task = self.task
-        cost = architecture.cost(task.input_size, task.in_chans, task.num_classes)
-        trial.set_user_attr("architecture", json.dumps(architecture.to_dict()))
-        trial.set_user_attr("params_m", cost.parameters / 1e6)
-        trial.set_user_attr("flops_g", cost.flops / 1e9)
-        trial.set_user_attr("training_memory_mb", task.training_memory(architecture))
-        trial.set_user_attr("global_layers", ",".join(architecture.global_layers))
+        task, budget = self.task, self.task.budget
+        candidate = as_candidate(given, task.input_size)
+        if isinstance(candidate, Architecture):
+            trial.set_user_attr("architecture", json.dumps(candidate.to_dict()))
+        cost = budget.cost(candidate)
+        log_costs(trial, candidate, budget)
+        trial.set_user_attr("training_memory_mb", budget.training_memory(candidate))
         trial.set_user_attr("seed", task.training.seed)
         trial.set_user_attr("metric", task.metric)
         check_memory(4 * cost.parameters, "The weights of this network")
-        found = diagnose_architecture(architecture, self.constraint.target, task.input_size)
+        found = diagnose(given, self.constraint.target, task.input_size, erf=False)
         trial.set_user_attr("findings", ",".join(finding.kind for finding in found))
+        return candidate
 
     def _check_measured(
         self, trial: optuna.Trial, model: nn.Module, levels: Iterable[str], main: str

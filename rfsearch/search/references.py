@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from rfsearch.network.architecture import Architecture
     from rfsearch.space.constraint import RFConstraint
+    from rfsearch.space.module_space import ModuleSpace
     from rfsearch.space.space import SearchSpace
     from rfsearch.training.checkpoints import Checkpoint
     from rfsearch.training.task import Task
@@ -56,7 +57,7 @@ class Trains(Protocol):
     """What a reference is trained with: an `rfsearch.Objective`."""
 
     @property
-    def space(self) -> SearchSpace:
+    def space(self) -> SearchSpace | ModuleSpace:
         """What may be proposed."""
 
     @property
@@ -82,7 +83,7 @@ class Trains(Protocol):
     def checkpoint(self, trial: optuna.Trial) -> Checkpoint | None:
         """Where the training of a trial leaves its state."""
 
-    def describe(self, trial: optuna.Trial, architecture: Architecture) -> None:
+    def describe(self, trial: optuna.Trial, given: Architecture) -> object:
         """Log what is known of a candidate."""
 
 

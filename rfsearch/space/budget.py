@@ -11,7 +11,7 @@ from rfsearch.network.architecture import Architecture
 
 if TYPE_CHECKING:
     from rfsearch.field.cost import Cost
-    from rfsearch.space._candidate import Candidate
+    from rfsearch.space.candidate import Candidate
 
 _POSITIVE = (
     "max_output_stride",
@@ -122,10 +122,15 @@ class Budget:
             cost = self.cost(candidate)
             needs |= {"parameters": cost.parameters / 1e6, "flops": cost.flops / 1e9}
         if self.max_training_memory_mb is not None:
-            needs["training_memory"] = self._training_memory(candidate)
+            needs["training_memory"] = self.training_memory(candidate)
         return {gate: needs[gate] for gate in self.ranges()}
 
-    def _training_memory(self, candidate: Candidate) -> float:
+    def training_memory(self, candidate: Candidate) -> float:
+        """Memory that an update of the weights is estimated to need, in MiB.
+
+        Raises:
+            ValueError: If the images are too small for the network.
+        """
         if not isinstance(candidate, Architecture):
             return candidate.training_memory(self.batch_size, self.bytes_per_activation)
         return candidate.training_memory(

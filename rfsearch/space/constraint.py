@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from rfsearch.basics.ranges import Range, pixel_range
 from rfsearch.basics.validation import checked_size
-from rfsearch.space._candidate import as_candidate
 from rfsearch.space._level_ranges import FIELD_GATES, LevelRanges, level_ranges
 from rfsearch.space.budget import Budget
+from rfsearch.space.candidate import as_candidate
 from rfsearch.space.trial_gates import check_candidate, check_erf, check_speed, log_costs
 from rfsearch.space.verdict import Verdict
 from rfsearch.target.target import MAX_GRIDDING, ScaleTarget
@@ -24,7 +24,7 @@ from rfsearch.target.target import MAX_GRIDDING, ScaleTarget
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-    from rfsearch.space._candidate import Candidate, Given
+    from rfsearch.space.candidate import Candidate, Given
     from rfsearch.space.trial_gates import Sized, Timed
 
 Bounds = tuple[float, float | None]

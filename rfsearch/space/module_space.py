@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from optuna import Trial
     from optuna.distributions import BaseDistribution
 
-    from rfsearch.models.resolve import Model
+    from rfsearch.models.resolve import Built
     from rfsearch.space.constraint import RFConstraint
 
 #: Modules that are traced before giving up, in tens of milliseconds each.
@@ -28,7 +28,7 @@ class ModuleSpace:
     `count` is a number that its members do not exceed.
 
     Args:
-        build: `build(**params)` gives a module.
+        build: `build(**params)` gives a module, or the name of a model in timm.
         choices: For each parameter a list of values, or one of Optuna's distributions with
             finitely many values.
         input_size: Side or `(height, width)` in px of the images at which modules are traced.
@@ -39,20 +39,13 @@ class ModuleSpace:
 
     def __init__(
         self,
-        build: Callable[..., Model],
+        build: Callable[..., Built],
         choices: Mapping[str, Sequence[Any] | BaseDistribution],
         input_size: int | tuple[int, int],
     ) -> None:
         self.build = build
         self.input_size = input_size
-        from optuna.distributions import BaseDistribution, CategoricalDistribution
-
-        self._distributions = {
-            name: given
-            if isinstance(given, BaseDistribution)
-            else CategoricalDistribution(tuple(given))
-            for name, given in choices.items()
-        }
+        self._distributions = {name: _distribution(name, one) for name, one in choices.items()}
         self._choices = choices_of(self._distributions)
         self._sets: dict[RFConstraint, DiscreteSet] = {}
 
@@ -65,7 +58,7 @@ class ModuleSpace:
         """Optuna's distributions of the parameters that `suggest` suggests."""
         return dict(self._distributions)
 
-    def suggest(self, trial: Trial) -> Model:
+    def suggest(self, trial: Trial) -> Built:
         """Let a trial choose every parameter, and build the module."""
         return self.build(
             **{name: _suggest(trial, name, given) for name, given in self._distributions.items()}
@@ -84,6 +77,19 @@ class ModuleSpace:
             self._sets[constraint] = DiscreteSet(self._distributions, fits=fits, listed=0)
             self._sets[constraint].tries = _TRIES
         return self._sets[constraint]
+
+
+def _distribution(name: str, given: Sequence[Any] | BaseDistribution) -> BaseDistribution:
+    from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+    if isinstance(given, BaseDistribution):
+        return given
+    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
+        raise ValueError(
+            f"`choices` of {name!r} must be a list of values or one of Optuna's distributions, "
+            f"but got {given!r}."
+        )
+    return CategoricalDistribution(tuple(given))
 
 
 def _suggest(trial: Trial, name: str, given: BaseDistribution) -> Any:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from rfsearch.basics.ranges import Range
     from rfsearch.network.architecture import Architecture
-    from rfsearch.space._candidate import Candidate
     from rfsearch.space._level_ranges import LevelRanges
+    from rfsearch.space.candidate import Candidate
 
 #: Gate to the name of its Optuna constraint, from the cheapest to the dearest.
 CONSTRAINT_KEYS = {

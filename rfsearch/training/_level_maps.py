@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rfsearch.network.model import SearchedNetwork
-    from rfsearch.training.timm_network import TimmNetwork
+    from rfsearch.training.traced_network import TracedNetwork
 
     #: What tasks put their heads on.
-    Backbone: TypeAlias = SearchedNetwork | TimmNetwork
+    Backbone: TypeAlias = SearchedNetwork | TracedNetwork
 
 
 def level_maps(network: Backbone, images: Tensor) -> dict[str, Tensor]:

@@ -14,13 +14,15 @@ from rfsearch.data.datasets import TaskData
 from rfsearch.data.device_images import Normalizer, bytes_per_activation
 from rfsearch.data.streamed_images import images_on
 from rfsearch.measure.device import check_device
+from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
 from rfsearch.network.network_folder import CLASSIFICATION
+from rfsearch.space.budget import Budget
 from rfsearch.training._optimizers import check_names
 from rfsearch.training.config import TrainingConfig
 from rfsearch.training.loop import TrainingResult, train
 from rfsearch.training.task_erf import measure_on
-from rfsearch.training.timm_network import TimmNetwork
+from rfsearch.training.traced_network import TracedNetwork, timm_network
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from rfsearch.data.datasets import Pixels
     from rfsearch.data.device_images import Images
     from rfsearch.measure.erf import MeasuredERF
-    from rfsearch.network.architecture import Architecture
+    from rfsearch.models.resolve import Built
     from rfsearch.training._level_maps import Backbone
     from rfsearch.training.checkpoints import Checkpoint, Epoch
     from rfsearch.training.scores import Scores
@@ -127,14 +129,15 @@ class Task(ABC):
         """Images of an update; there may be fewer than were asked for."""
         return min(self.training.batch_size, self.num_images)
 
-    def training_memory(self, architecture: Architecture) -> float:
-        """Estimated memory of an update, in MiB, without the task's own head."""
-        return architecture.training_memory(
-            self.input_size,
-            self.batch_size,
-            self.in_chans,
-            self.num_classes,
-            bytes_per_activation(self.training_device),
+    @property
+    def budget(self) -> Budget:
+        """What candidates cost with these images and updates, without the task's own head."""
+        return Budget(
+            input_size=self.input_size,
+            in_chans=self.in_chans,
+            num_classes=self.num_classes,
+            batch_size=self.batch_size,
+            bytes_per_activation=bytes_per_activation(self.training_device),
         )
 
     # -- images on the device ---------------------------------------------------------------------
@@ -210,23 +213,32 @@ class Task(ABC):
 
     # -- networks ---------------------------------------------------------------------------------
 
-    def build(self, candidate: Architecture | str) -> nn.Module:
+    def build(self, candidate: Built) -> nn.Module:
         """The network with the task's head, with weights that depend on the seed alone.
 
         Args:
-            candidate: An architecture, or the name of a model in timm.
+            candidate: An architecture, or the name of a model in timm; or a module that gives
+                maps, which is not copied (see `rfsearch.training.traced_network`).
+
+        Raises:
+            ValueError: If a module does not give maps that can be traced.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
             model = self._network(candidate)
         return model.to(self.training_device)
 
-    def _network(self, candidate: Architecture | str) -> nn.Module:
+    def _network(self, candidate: Built) -> nn.Module:
         """The network with the task's head, with random weights."""
         scores = 0 if self.head.place else self.num_classes
+        network: Backbone
         if isinstance(candidate, str):
-            return self.head.build(TimmNetwork(candidate, self.in_chans, scores), self.num_classes)
-        return self.head.build(build_model(candidate, self.in_chans, scores), self.num_classes)
+            network = timm_network(candidate, self.in_chans, scores)
+        elif isinstance(candidate, Architecture):
+            network = build_model(candidate, self.in_chans, scores)
+        else:
+            network = TracedNetwork(candidate, self.in_chans, scores, self.input_size)
+        return self.head.build(network, self.num_classes)
 
     def measure_erf(self, model: nn.Module, level: str | None = None) -> MeasuredERF:
         """Measure the ERF of a map that the head reads, on validation images.

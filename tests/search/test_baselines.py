@@ -24,7 +24,7 @@ from rfsearch.search.stopping import is_finished, num_trained
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace, shipped_spaces
 from rfsearch.storage.recovery import end_lost
-from rfsearch.training.timm_network import TimmNetwork
+from rfsearch.training.traced_network import timm_network
 from rfsearch.workers.worker import Worker
 
 #: Small ones of timm.
@@ -55,7 +55,7 @@ def trained() -> FrozenTrial:
 
 
 def test_a_network_of_timm_is_measured_like_a_candidate() -> None:
-    network = TimmNetwork("resnet18", 1, 5)
+    network = timm_network("resnet18", 1, 5)
     assert network.receptive_fields()["output"].size == 435
     assert network.receptive_fields()["output"].stride == 32
     assert network(torch.zeros(2, 1, 64, 64)).shape == (2, 5)
@@ -63,7 +63,7 @@ def test_a_network_of_timm_is_measured_like_a_candidate() -> None:
 
 
 def test_costs_are_those_of_the_module() -> None:
-    network = TimmNetwork(SMALL, 1, 5).train()
+    network = timm_network(SMALL, 1, 5).train()
     with FlopCounterMode(display=False) as counter:
         network.eval()(torch.zeros(1, 1, 64, 48))
     network.train()
@@ -74,13 +74,13 @@ def test_costs_are_those_of_the_module() -> None:
 
 
 def test_squeeze_and_excite_is_named() -> None:
-    assert any("se" in name for name in TimmNetwork(TINY, 3, 0).global_layers)
+    assert any("se" in name for name in timm_network(TINY, 3, 0).traced.global_layers)
 
 
 @pytest.mark.parametrize("name", ["test_vit", "mixer_s32_224"])
 def test_a_network_without_a_map_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"end in a map|must run at"):
-        TimmNetwork(name, 3, 2)
+    with pytest.raises(ValueError, match=r"must give maps|must run at"):
+        timm_network(name, 3, 2)
 
 
 def test_a_trial_without_parameters_in_the_same_study(trained: FrozenTrial) -> None:
@@ -113,7 +113,7 @@ def test_the_frame_has_its_row(trained: FrozenTrial) -> None:
     (row,) = trials_dataframe(study).to_dict("records")
     assert row["baseline"] == SMALL
     assert row["value"] == study.trials[0].user_attrs["reference_score"]
-    assert row["trf_size"] == TimmNetwork(SMALL, 1, 3).receptive_fields()["output"].size
+    assert row["trf_size"] == timm_network(SMALL, 1, 3).receptive_fields()["output"].size
     assert row["erf_ratio"] == row["erf_init"] / row["trf_size"]
     assert row["params_m"] > 0 < row["flops_g"]
 
@@ -207,7 +207,7 @@ def test_the_shipped_list_names_networks_of_which_each_is_a_baseline() -> None:
     names = baseline_names("baselines", Path())
     assert len(names) > 3
     for name in names:
-        (field,) = TimmNetwork(name, 3, 0).receptive_fields().values()
+        (field,) = timm_network(name, 3, 0).receptive_fields().values()
         assert field.stride == 32
     assert "baselines" not in shipped_spaces()
 

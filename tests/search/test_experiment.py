@@ -215,7 +215,7 @@ def test_the_memory_of_an_update_can_be_bounded(folder: Path) -> None:
     assert budget is not None
     assert budget.batch_size == loaded.task.batch_size == len(images)
     arch = loaded.space[0]
-    assert budget.values(arch) == {"training_memory": loaded.task.training_memory(arch)}
+    assert budget.values(arch) == {"training_memory": loaded.task.budget.training_memory(arch)}
 
 
 def test_a_folder_without_boxes_needs_no_sizes_if_ranges_are_given(folder: Path) -> None:

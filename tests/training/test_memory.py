@@ -122,7 +122,7 @@ def test_the_peak_of_an_update_on_a_gpu_is_not_far_below_the_estimate() -> None:
     task.train(model)
     peak = (torch.cuda.max_memory_allocated() - before) / 2**20
     gradients = 4 * arch.cost(task.input_size, num_classes=5).parameters / 2**20
-    assert peak > 0.98 * (task.training_memory(arch) - gradients)
+    assert peak > 0.98 * (task.budget.training_memory(arch) - gradients)
 
 
 def test_weights_gradients_and_averages_are_counted() -> None:
