@@ -219,7 +219,7 @@ def _half_width(
 def _draw_map(axes: Axes, erf: ErfMap) -> None:
     highest = float(erf.map.max())
     height, width = erf.map.shape
-    left, top = -erf.center.x - 0.5, -erf.center.y - 0.5
+    left, top = -erf.center[1] - 0.5, -erf.center[0] - 0.5
     axes.imshow(
         np.maximum(erf.map, highest / _COLOR_RANGE),
         cmap="cividis",

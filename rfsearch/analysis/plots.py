@@ -209,8 +209,8 @@ def _draw_density(
         )
     is_known = not math.isnan(erf.theoretical_size)
     field = erf.theoretical_size if is_known else 0
-    left, right = _limits(width, erf.center.x, field)
-    top, bottom = _limits(height, erf.center.y, field)
+    left, right = _limits(width, erf.center[1], field)
+    top, bottom = _limits(height, erf.center[0], field)
     if is_known:
         hidden = " (beyond the frame)" if field > max(right - left, bottom - top) else ""
         what = f"theoretical receptive field{hidden}"
@@ -221,7 +221,7 @@ def _draw_density(
 
 
 def _square(erf: ErfMap, side: float, style: str, color: str, what: str) -> Rectangle:
-    corner = (erf.center.x - side / 2, erf.center.y - side / 2)
+    corner = (erf.center[1] - side / 2, erf.center[0] - side / 2)
     label = f"{what}: {side} px"
     return Rectangle(
         corner,

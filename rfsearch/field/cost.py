@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from math import prod
+from typing import NamedTuple, Self
 
+from rfsearch.basics.axes import ByAxis
+from rfsearch.basics.sides import sides
 from rfsearch.field.expression import (
     Attention,
     BatchNorm,
@@ -18,15 +21,28 @@ from rfsearch.field.expression import (
     Resize,
     Scale,
     Sum,
+    Window,
 )
-from rfsearch.field.node_fields import Taps1d, taps_of
+from rfsearch.field.node_fields import taps_of
 
 
-class FeatureMap(NamedTuple):
-    """Height and width of a feature map."""
+class FeatureMap(ByAxis[int]):
+    """Sides of a feature map.
 
-    height: int
-    width: int
+    >>> FeatureMap(9, 15).area, FeatureMap(9, 15).width
+    (135, 15)
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *sides: int) -> Self:
+        """A map of these sides."""
+        return super().__new__(cls, sides)
+
+    @property
+    def area(self) -> int:
+        """Number of positions."""
+        return prod(self)
 
 
 class Cost(NamedTuple):
@@ -53,16 +69,17 @@ def cost(node: Node, size: FeatureMap) -> Cost:
     """
     match node:
         case Convolution():
-            output = _slide(size, taps_of(node))
-            weights = node.kernel_size**2 * node.in_channels * node.out_channels // node.groups
+            output = _slide(size, node)
+            taps = prod(sides(node.kernel_size, len(size)))
+            weights = taps * node.in_channels * node.out_channels // node.groups
             biases = node.out_channels if node.bias else 0
-            return Cost(weights + biases, 2 * weights * output.height * output.width, output)
+            return Cost(weights + biases, 2 * weights * output.area, output)
         case Pooling():
-            output = _slide(size, taps_of(node))
-            weights = node.channels * node.kernel_size**2
-            return Cost(0, 2 * weights * output.height * output.width, output)
+            output = _slide(size, node)
+            weights = node.channels * prod(sides(node.kernel_size, len(size)))
+            return Cost(0, 2 * weights * output.area, output)
         case Resize():
-            return Cost(0, 0, FeatureMap(size.height * node.factor, size.width * node.factor))
+            return Cost(0, 0, FeatureMap(*(pixels * node.factor for pixels in size)))
         case BatchNorm() | LayerNorm():
             return Cost(2 * node.channels, 0, size)
         case Scale():
@@ -71,9 +88,9 @@ def cost(node: Node, size: FeatureMap) -> Cost:
             return _gate(node, size)
         case Attention():
             # Each position's weights for all positions, and the sum with these weights.
-            return Cost(0, 4 * node.channels * (size.height * size.width) ** 2, size)
+            return Cost(0, 4 * node.channels * size.area**2, size)
         case ImageLevel():
-            return cost(node.node, FeatureMap(1, 1))._replace(output=size)
+            return cost(node.node, FeatureMap(*(1 for _ in size)))._replace(output=size)
         case Chain():
             total = Cost(0, 0, size)
             for child in node.nodes:
@@ -94,7 +111,7 @@ def _gate(node: Gate, size: FeatureMap) -> Cost:
     if node.kind == "gc":
         # A score for each position, the sum with these, and a normalisation of the inner layer.
         parameters += node.channels + 1 + 2 * node.inner
-        flops += 4 * node.channels * size.height * size.width
+        flops += 4 * node.channels * size.area
     return Cost(parameters, flops, size)
 
 
@@ -102,13 +119,16 @@ def _add(left: Cost, right: Cost) -> Cost:
     return Cost(left.parameters + right.parameters, left.flops + right.flops, right.output)
 
 
-def _slide(size: FeatureMap, taps: Taps1d) -> FeatureMap:
+def _slide(size: FeatureMap, node: Window) -> FeatureMap:
     """Output size of a window, by torch's own rule (`torch.nn.Conv2d`, section "Shape")."""
-    reach = taps.dilation * (taps.kernel_size - 1)
-    height, width = ((p + 2 * taps.padding - reach - 1) // taps.stride + 1 for p in size)
-    if height < 1 or width < 1:
-        raise ValueError(
-            f"A window that spans {reach + 1} px must fit into its padded input, "
-            f"but got an input of {size.height}x{size.width} px."
-        )
-    return FeatureMap(height, width)
+    output = []
+    for axis, pixels in enumerate(size):
+        taps = taps_of(node, axis)
+        reach = taps.dilation * (taps.kernel_size - 1)
+        output.append((pixels + taps.padding + taps.after - reach - 1) // taps.stride + 1)
+        if output[-1] < 1:
+            raise ValueError(
+                f"A window that spans {reach + 1} px must fit into its padded input, "
+                f"but got an input of {'x'.join(map(str, size))} px."
+            )
+    return FeatureMap(*output)

@@ -86,10 +86,10 @@ PIXEL = Coverage(start=0, mask=1, stride=1)
 
 
 def coverage(node: Node, seen: Coverage = PIXEL) -> Coverage:
-    """The pixels that a unit of `node` touches.
+    """The pixels that a unit of `node` touches along its one axis.
 
     Args:
-        node: An expression.
+        node: An expression, or its projection on an axis.
         seen: What the units of its input touch: by default they are the pixels.
 
     Raises:

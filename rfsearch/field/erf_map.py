@@ -2,7 +2,13 @@
 
 A map holds how much each input pixel matters to one output unit. `map` is the mean
 |gradient| per pixel and `power` the mean squared gradient; both may be on any scale, since every
-number here is free of it. Maps are `(height, width)`, distances are in px of the network input.
+number here is free of it. Maps have a dimension for each axis of the input, `(height, width)` of
+images; distances are in px of the network input.
+
+The ERF *size* is the side of the smallest centred cube (a square in images) that holds 95 % of
+the |gradient|. Where axes differ, `sizes` are the sides of the smallest centred box that does so
+and whose sides hold equal shares of it along their axes: of a map that is alike along all axes,
+the cube.
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 ERF_SHARE = 0.95
 #: Shares of the |gradient| whose squares are reported: those of RepLKNet, and the canonical one.
 SQUARE_SHARES = (0.2, 0.3, 0.5, 0.95, 0.99)
+#: Of a sum's rounding, so that what is all of it is found.
+_SLACK = 1e-12
 #: Luo et al. count the pixels above this share of the centre's value: 1 - 95.45 %, which is what
 #: a normal distribution holds outside of two standard deviations.
 LUO_THRESHOLD = 1 - 0.9545
@@ -42,8 +51,8 @@ class ErfMap:
     """An effective receptive field around the centre of one output unit's receptive field.
 
     Attributes:
-        map: Mean |gradient|, `(height, width)`, summing to 1.
-        power: Mean squared gradient, `(height, width)`, summing to 1.
+        map: Mean |gradient|, such as `(height, width)`, summing to 1.
+        power: Mean squared gradient, of the same shape, summing to 1.
         center: Centre of the unit's theoretical receptive field, in the map's pixels.
         theoretical_size: Side of the theoretical receptive field, in px; NaN where that is not
             known, and then so are the numbers that are relative to it.
@@ -51,7 +60,7 @@ class ErfMap:
 
     map: NDArray[np.float64]
     power: NDArray[np.float64]
-    center: Center
+    center: tuple[float, ...]
     theoretical_size: float
 
     @property
@@ -67,15 +76,37 @@ class ErfMap:
     @property
     def sigma(self) -> float:
         """RMS radius per axis of the squared-gradient map about the centre, in px."""
-        y, x = _offsets(self.power, self.center)
-        variance_y = float(self.power.sum(axis=1) @ y**2)
-        variance_x = float(self.power.sum(axis=0) @ x**2)
-        return float(np.sqrt((variance_y + variance_x) / 2))
+        return math.sqrt(sum(sigma**2 for sigma in self.sigmas) / len(self.sigmas))
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """The same along each axis."""
+        offsets = _offsets(self.power, self.center)
+        return tuple(
+            math.sqrt(_marginal(self.power, axis) @ along**2) for axis, along in enumerate(offsets)
+        )
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """ERF size in px along each axis: sides of the smallest box, as the module says."""
+        axes = [
+            _Axis.of(_marginal(self.map, axis), along)
+            for axis, along in enumerate(_offsets(self.map, self.center))
+        ]
+        shares = sorted({share for axis in axes for share in axis.held})
+        target = (ERF_SHARE - _SLACK) * self.map.sum()
+
+        def held(share: float) -> float:
+            return float(self.map[tuple(axis.span(axis.reach(share)) for axis in axes)].sum())
+
+        share = shares[bisect_left(shares, target, key=held)]
+        return tuple(1 + axis.reach(share) for axis in axes)
 
     @property
     def fwhm(self) -> int:
         """Width in px of the centre row between the outermost pixels at half its maximum."""
-        row = self.map[min(round(self.center.y), len(self.map) - 1)]
+        middles = zip(self.center[:-1], self.map.shape, strict=False)
+        row = self.map[tuple(min(round(middle), pixels - 1) for middle, pixels in middles)]
         (above,) = np.nonzero(row >= row.max() / 2)
         return int(above[-1] - above[0] + 1)
 
@@ -85,9 +116,11 @@ class ErfMap:
 
         Its numbers say how nearly Gaussian the receptive field is.
         """
-        rows = [math.floor(self.center.y), math.ceil(self.center.y)]
-        values = self.map[np.clip(rows, 0, len(self.map) - 1)].mean(axis=0)
-        return RowProfile(_offsets(self.map, self.center)[1], values / values.sum())
+        values = self.map
+        for middle in self.center[:-1]:
+            rows = [math.floor(middle), math.ceil(middle)]
+            values = values[np.clip(rows, 0, len(values) - 1)].mean(axis=0)
+        return RowProfile(_offsets(self.map, self.center)[-1], values / values.sum())
 
     def square(self, share: float) -> int:
         """Side in px of the smallest centred square that holds `share` of the |gradient|.
@@ -125,32 +158,34 @@ class ErfMap:
         NeurIPS 2016, section 3. The value at the centre is one pixel's (the upper left one of
         those around a centre between pixels), so it needs more images than `size` does.
         """
-        row, column = (
+        place = tuple(
             min(max(math.floor(middle), 0), pixels - 1)
             for middle, pixels in zip(self.center, self.map.shape, strict=True)
         )
-        return int(np.count_nonzero(self.map > LUO_THRESHOLD * self.map[row, column]))
+        return int(np.count_nonzero(self.map > LUO_THRESHOLD * self.map[place]))
 
     @property
     def luo_size(self) -> float:
         """Side in px of a square of `luo_count` pixels: the ERF size of Luo et al."""
-        return math.sqrt(self.luo_count)
+        return float(self.luo_count ** (1 / self.map.ndim))
 
-    def _repr_svg_(self) -> str:
-        """The map for notebooks."""
+    def _repr_svg_(self) -> str | None:
+        """The map of an image for notebooks."""
         from rfsearch.basics.notebook import heat_map
 
-        return heat_map(self.map, self.center, self.size, self.theoretical_size)
+        if self.map.ndim != 2:
+            return None
+        y, x = self.center
+        return heat_map(self.map, (y, x), self.size, self.theoretical_size)
 
     def _reach(self, share: float) -> int:
         """Twice the distance in px to which the smallest square that holds `share` reaches."""
         if not 0 < share <= 1:
             raise ValueError(f"`0 < share <= 1` must hold, but got {share=}.")
-        y, x = _offsets(self.map, self.center)
+        offsets = _offsets(self.map, self.center)
         # Sides are 1 + twice a distance, an integer also where the centre lies between pixels.
-        largest = round(2 * max(-y[0], y[-1], -x[0], x[-1]))
-        # The slack absorbs the rounding of the sums, so that share=1 is found.
-        target = (share - 1e-12) * self.map.sum()
+        largest = round(2 * max(max(-along[0], along[-1]) for along in offsets))
+        target = (share - _SLACK) * self.map.sum()
         return bisect_left(range(largest + 1), target, key=self._held)
 
     def _held(self, reach: int) -> float:
@@ -161,25 +196,61 @@ class ErfMap:
             if not len(inside):
                 return 0.0
             spans.append(slice(inside[0], inside[-1] + 1))
-        height, width = spans
-        return float(self.map[height, width].sum())
+        return float(self.map[tuple(spans)].sum())
 
     def area_ratio(self, share: float) -> float:
         """Share of the map's area inside `square(share)`: the ratio r of RepLKNet, unlogged.
 
         Ding et al., "Scaling Up Your Kernels to 31x31", CVPR 2022, table 1.
         """
-        return min(1.0, self.square(share) ** 2 / self.map.size)
+        return min(1.0, float(self.square(share) ** self.map.ndim) / self.map.size)
 
     def fraction_above(self, threshold: float = 0.1) -> float:
         """Pixels above `threshold` times the maximum, over pixels in the theoretical field."""
         above = np.count_nonzero(self.map > threshold * self.map.max())
-        return float(above / self.theoretical_size**2)
+        return float(above / self.theoretical_size**self.map.ndim)
+
+
+class _Axis(NamedTuple):
+    """What centred intervals along one axis hold, in the order of their lengths.
+
+    Attributes:
+        reaches: Twice the distance in px to which each reaches.
+        held: What each holds.
+        offsets: Distances of the pixels from the centre, in px.
+    """
+
+    reaches: NDArray[np.float64]
+    held: NDArray[np.float64]
+    offsets: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64], offsets: NDArray[np.float64]) -> _Axis:
+        distances = np.rint(2 * np.abs(offsets))
+        reaches, ring = np.unique(distances, return_inverse=True)
+        return cls(reaches, np.cumsum(np.bincount(ring, weights=values)), offsets)
+
+    def reach(self, share: float) -> int:
+        """Of the shortest that holds so much; the longest if none does."""
+        number = min(int(np.searchsorted(self.held, share)), len(self.held) - 1)
+        return int(self.reaches[number])
+
+    def span(self, reach: int) -> slice:
+        """Its pixels."""
+        (inside,) = np.nonzero(np.rint(2 * np.abs(self.offsets)) <= reach)
+        return slice(inside[0], inside[-1] + 1)
+
+
+def _marginal(grid: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """The sum over all other axes."""
+    others = tuple(other for other in range(grid.ndim) if other != axis)
+    found: NDArray[np.float64] = grid.sum(axis=others)
+    return found
 
 
 def _offsets(
-    grid: NDArray[np.float64], center: Center
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Distances of rows and of columns from the centre, in px."""
-    height, width = grid.shape
-    return np.arange(float(height)) - center.y, np.arange(float(width)) - center.x
+    grid: NDArray[np.float64], center: tuple[float, ...]
+) -> tuple[NDArray[np.float64], ...]:
+    """Distances of pixels along each axis from the centre, in px."""
+    pairs = zip(grid.shape, center, strict=True)
+    return tuple(np.arange(float(pixels)) - middle for pixels, middle in pairs)

@@ -10,13 +10,14 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rfsearch.field._profiles import Profile
-from rfsearch.field.erf_map import Center, ErfMap
-from rfsearch.field.expression import Node
+from rfsearch.field._profiles import unit
+from rfsearch.field.erf_map import ERF_SHARE, ErfMap
+from rfsearch.field.expression import SQUARE, Alike, Node, along
 from rfsearch.field.gradients import Reading, read
 from rfsearch.field.node_fields import receptive_field, uniform_field
 from rfsearch.field.receptive_field import ReceptiveField
@@ -26,9 +27,19 @@ if TYPE_CHECKING:
 
 #: Largest theoretical receptive field, in px, whose map is computed to find the ERF size.
 LARGEST_EXACT_SIZE = 1024
-#: ERF size over sigma for a normal profile: its |gradient| has a standard deviation of sqrt(2)
-#: sigma per axis, and 2.2365 of them on either side hold sqrt(0.95) of it along each axis.
-SIGMAS_PER_SIZE = 2 * 2.2365 * math.sqrt(2)
+
+
+def sigmas_per_size(axes: int) -> float:
+    """ERF size over sigma for a normal profile of so many axes.
+
+    Its |gradient| has a standard deviation of sqrt(2) sigma per axis. Where there are two, 2.2365
+    of them on either side hold sqrt(0.95) of it along each axis.
+
+    >>> f"{sigmas_per_size(1):.2f} {sigmas_per_size(2):.2f}"
+    '5.54 6.33'
+    """
+    along_one = ERF_SHARE ** (1 / axes)
+    return 2 * round(NormalDist().inv_cdf((1 + along_one) / 2), 4) * math.sqrt(2)
 
 
 class Spread(NamedTuple):
@@ -55,8 +66,8 @@ class SquaredGradient(ABC):
 
     @property
     @abstractmethod
-    def spreads(self) -> tuple[Spread, Spread]:
-        """Where it arrives along `(height, width)`; behind an upsampling, over all phases."""
+    def spreads(self) -> tuple[Spread, ...]:
+        """Where it arrives along each axis; behind an upsampling, over all phases."""
 
     @property
     @abstractmethod
@@ -65,33 +76,43 @@ class SquaredGradient(ABC):
 
     @abstractmethod
     def power(self) -> NDArray[np.float64]:
-        """That of unit 0, `(height, width)`, over its theoretical receptive field."""
+        """That of unit 0, such as `(height, width)`, over its theoretical receptive field."""
 
 
 @dataclass(frozen=True)
 class NodeGradient(SquaredGradient):
-    """That of an expression, from the network input to one output map."""
+    """That of an expression, from the network input to one output map.
+
+    Attributes:
+        node: The expression.
+        axes: Those that it has.
+    """
 
     node: Node
+    axes: Alike = SQUARE
 
     @cached_property
     def _reading(self) -> Reading:
-        return read(self.node)
+        return read(self.node, axes=self.axes)
 
     @cached_property
-    def spreads(self) -> tuple[Spread, Spread]:
-        """The same along both axes: windows are square."""
-        reading = self._reading
-        return (Spread(reading.mean, reading.variance, receptive_field(self.node)),) * 2
+    def spreads(self) -> tuple[Spread, ...]:
+        """Along each axis; axes that are alike share one."""
+        found: list[Spread] = []
+        for axis, (place, number) in enumerate(zip(self._reading.places, self.axes, strict=True)):
+            field = receptive_field(along(self.node, axis))
+            found += [Spread(place.mean, place.variance, field)] * number
+        return tuple(found)
 
     @cached_property
     def is_uniform(self) -> bool:
         """Whether it holds no upsampling."""
-        return uniform_field(self.node) is not None
+        return uniform_field(along(self.node, 0)) is not None
 
     def power(self) -> NDArray[np.float64]:
         """The profile of the reading."""
-        return self._reading.pull(Profile(np.ones((1, 1)), 0)).values
+        every = [axis for axis, number in enumerate(self.axes) for _ in range(number)]
+        return self._reading.pull(unit(every)).values
 
 
 @dataclass(frozen=True)
@@ -102,14 +123,16 @@ class ExpectedERF:
     an upsampling, where units differ, `sigma` is the map's too.
 
     Attributes:
-        source: An expression, from the network input to one output map, or the squared gradient
-            that was carried back through a network.
+        source: An expression of square windows, from the network input to one output map, or the
+            squared gradient that was carried back through a network.
+        axis: Number of the axis that all but the maps is said of, where axes differ.
 
     Raises:
         ValueError: If it is given anything else, such as a module.
     """
 
     source: Node | SquaredGradient
+    axis: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, Node | SquaredGradient):
@@ -128,23 +151,31 @@ class ExpectedERF:
     @cached_property
     def theoretical_size(self) -> int:
         """Side of the theoretical receptive field in px, the longer one."""
-        return max(spread.field.size for spread in self._gradient.spreads)
+        return max(spread.field.size for spread in self._spreads)
 
     @property
+    def _spreads(self) -> tuple[Spread, ...]:
+        every = self._gradient.spreads
+        return every if self.axis is None else (every[self.axis],)
+
+    @cached_property
     def _is_exact(self) -> bool:
-        return self.theoretical_size <= LARGEST_EXACT_SIZE
+        sizes = [spread.field.size for spread in self._gradient.spreads]
+        return math.prod(sizes) <= LARGEST_EXACT_SIZE**2
 
     @property
     def sigma(self) -> float:
         """RMS radius per axis of the expected squared gradient about the centre, in px."""
         if self._is_exact and not self._gradient.is_uniform:
-            return self.profile.sigma  # Unit 0's; the closed form is the mean over all phases.
-        height, width = self._gradient.spreads
-        return math.sqrt((height.about_center + width.about_center) / 2)
+            # Unit 0's; the closed form is the mean over all phases.
+            profile = self.profile
+            return profile.sigma if self.axis is None else profile.sigmas[self.axis]
+        spreads = self._spreads
+        return math.sqrt(sum(spread.about_center for spread in spreads) / len(spreads))
 
     @cached_property
     def profile(self) -> ErfMap:
-        """The maps over the theoretical receptive field, `(height, width)`.
+        """The maps over the theoretical receptive field, such as `(height, width)`.
 
         A pixel's gradient is a sum over many random weights, so nearly normally distributed:
         its expected magnitude goes with the root of its expected square.
@@ -154,25 +185,26 @@ class ExpectedERF:
         return ErfMap(
             map=magnitude / magnitude.sum(),
             power=power / power.sum(),
-            center=Center(*((side - 1) / 2 for side in power.shape)),
-            theoretical_size=self.theoretical_size,
+            center=tuple((side - 1) / 2 for side in power.shape),
+            theoretical_size=max(spread.field.size for spread in self._gradient.spreads),
         )
 
     @property
     def map(self) -> NDArray[np.float64]:
-        """Expected |gradient| over the theoretical receptive field, `(height, width)`, sum 1."""
+        """Expected |gradient| over the theoretical receptive field, which sums to 1."""
         return self.profile.map
 
     @cached_property
     def size(self) -> int:
         """ERF size in px: side of the smallest centred square with 95 % of the |gradient|.
 
-        Above a theoretical receptive field of 1,024 px, where the map would be large, it is the
-        size of a normal profile with this `sigma`.
+        Above a theoretical receptive field of 1,024 x 1,024 px, where the map would be large, it
+        is the size of a normal profile with this `sigma`.
         """
         if self._is_exact:
-            return self.profile.size
-        return min(self.theoretical_size, round(SIGMAS_PER_SIZE * self.sigma))
+            return self.profile.size if self.axis is None else self.profile.sizes[self.axis]
+        normal = sigmas_per_size(len(self._gradient.spreads)) * self.sigma
+        return min(self.theoretical_size, round(normal))
 
     @property
     def ratio(self) -> float:

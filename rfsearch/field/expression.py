@@ -3,12 +3,18 @@
 An architecture is lowered (`Architecture.expressions`; the stem, the stages and their blocks, and
 the neck each lower themselves) to a tree of these nodes for each output map. Theoretical receptive
 field, expected effective receptive field, coverage, parameters and FLOPs are *readings* of the
-tree, each one function with a case per node. Windows are square: one number serves both axes.
+tree, each one function with a case per node.
+
+A tree is of any number of axes. The numbers of a window are one for all axes, or one for each;
+what is read along an axis is read off the tree's projection on it (`along`), which is the tree
+itself where windows are square.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from rfsearch.basics.sides import Sides, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +26,19 @@ class Convolution:
     Attributes:
         padding: Pixels before the first input pixel; None is the symmetric padding of
             `timm.layers.get_padding`.
+        causal: Whether all padding lies before the first input pixel, so that a unit sees nothing
+            that comes after it; then `padding` is None.
     """
 
-    kernel_size: int
+    kernel_size: Sides
     in_channels: int
     out_channels: int
-    stride: int = 1
-    dilation: int = 1
+    stride: Sides = 1
+    dilation: Sides = 1
     groups: int = 1
     bias: bool = False
     padding: int | None = None
+    causal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +50,9 @@ class Pooling:
     """
 
     kind: str
-    kernel_size: int
-    stride: int
-    padding: int = 0
+    kernel_size: Sides
+    stride: Sides
+    padding: Sides = 0
     channels: int = 0
 
 
@@ -158,3 +167,49 @@ HEAD_WIDTH = 32
 Window = Convolution | Pooling
 Pointwise = BatchNorm | LayerNorm | Scale | Relu | Activation | Gate | Attention
 Node = Window | Resize | Pointwise | Chain | Sum | Concat | ImageLevel
+
+#: How many axes each number of a tree stands for, in order: two that are alike where windows of
+#: an image are square, else one and one.
+Alike = tuple[int, ...]
+SQUARE: Alike = (2,)
+
+
+def along(node: Node, axis: int) -> Node:
+    """The projection on one axis: the same tree with each window's numbers along that axis.
+
+    >>> along(Convolution((1, 7), 8, 8, stride=2), 1) == Convolution(7, 8, 8, stride=2)
+    True
+    """
+    match node:
+        case Convolution():
+            numbers = (node.kernel_size, node.stride, node.dilation)
+            if all(isinstance(each, int) for each in numbers):
+                return node
+            kernel_size, stride, dilation = (number(each, axis) for each in numbers)
+            return replace(node, kernel_size=kernel_size, stride=stride, dilation=dilation)
+        case Pooling():
+            numbers = (node.kernel_size, node.stride, node.padding)
+            if all(isinstance(each, int) for each in numbers):
+                return node
+            kernel_size, stride, padding = (number(each, axis) for each in numbers)
+            return replace(node, kernel_size=kernel_size, stride=stride, padding=padding)
+        case Chain():
+            nodes = tuple(along(child, axis) for child in node.nodes)
+            return node if nodes == node.nodes else Chain(nodes)
+        case Sum() | Concat():
+            branches = tuple(along(branch, axis) for branch in node.branches)
+            return node if branches == node.branches else replace(node, branches=branches)
+        case _:
+            return node
+
+
+def alike(node: Node, axes: int) -> Alike:
+    """Which of so many axes a tree has the same numbers along: all of them, or none.
+
+    >>> alike(Convolution(3, 8, 8), 2), alike(Convolution((1, 7), 8, 8), 2)
+    ((2,), (1, 1))
+    """
+    first = along(node, 0)
+    if first is node or all(along(node, axis) == first for axis in range(1, axes)):
+        return (axes,)
+    return (1,) * axes

@@ -29,14 +29,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import zip_longest
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from rfsearch.field._profiles import Profile, gather, mix, spread
+from rfsearch.field._profiles import AxisTaps, Profile, gather, mix, spread, unit
 from rfsearch.field.activations import activated, gated
 from rfsearch.field.expression import (
+    SQUARE,
     Activation,
+    Alike,
     Attention,
     BatchNorm,
     Chain,
@@ -50,6 +51,7 @@ from rfsearch.field.expression import (
     Relu,
     Resize,
     Sum,
+    Window,
 )
 from rfsearch.field.moments import (
     INPUT,
@@ -62,12 +64,39 @@ from rfsearch.field.moments import (
     normalised,
     resized,
 )
-from rfsearch.field.node_fields import Taps1d, resize_weights, taps_of
-from rfsearch.field.poolings import binomial, opened, pooled
+from rfsearch.field.node_fields import resize_weights, taps_of
+from rfsearch.field.poolings import opened, pooled, taps_weights
 from rfsearch.field.rectifiers import persistence, rectified
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+
+
+class Place(NamedTuple):
+    """Where the squared gradient of an output unit arrives along one axis.
+
+    Attributes:
+        mean: Centre of mass of its profile, in px of the node's input, for output unit 0.
+        variance: Variance of the profile, in px^2 of the node's input.
+        stride: Input pixels between output units.
+    """
+
+    mean: float
+    variance: float
+    stride: float
+
+    def then(self, before: Place) -> Place:
+        """The place of a unit whose gradient arrives here on its way to what lies before."""
+        return Place(
+            before.mean + before.stride * self.mean,
+            before.variance + before.stride**2 * self.variance,
+            before.stride * self.stride,
+        )
+
+
+#: Of a node without a window.
+STAY = Place(0.0, 0.0, 1)
 
 
 class Reading(NamedTuple):
@@ -77,22 +106,18 @@ class Reading(NamedTuple):
         units: Moments of the node's outputs.
         gain: Total squared gradient at the input per unit of it at the output. A factor that all
             branches of a sum share (the ratio of channels) is left out.
-        mean: Centre of mass of the profile, in px of the node's input, for output unit 0.
-        variance: Variance of the profile along one axis, in px^2 of the node's input.
-        stride: Input pixels between output units.
+        places: Along each axis of those that are not alike, what it does to the place.
         pull: Takes a profile over the output units to the profile over the input.
     """
 
     units: Units
     gain: float
-    mean: float
-    variance: float
-    stride: float
+    places: tuple[Place, ...]
     pull: Callable[[Profile], Profile]
 
-    def along_axis(self) -> NDArray[np.float64]:
+    def along_axis(self, axis: int) -> NDArray[np.float64]:
         """The profile of an output unit along one axis, `(pixels,)`, summing to 1."""
-        power: NDArray[np.float64] = self.pull(Profile(np.ones((1, 1)), 0)).values.sum(axis=0)
+        power = self.pull(unit((axis,))).values
         total: float = power.sum()
         return power / total
 
@@ -100,106 +125,118 @@ class Reading(NamedTuple):
 IDENTITY_BRANCH = Chain(())
 
 
-def read(node: Node, units: Units = INPUT) -> Reading:
-    """Expected squared gradient of `node`, whose inputs have the moments `units`."""
+def read(node: Node, units: Units = INPUT, axes: Alike = SQUARE) -> Reading:
+    """Expected squared gradient of `node`, whose inputs have the moments `units`.
+
+    Args:
+        node: An expression.
+        units: Its inputs.
+        axes: Those that it has.
+    """
     match node:
         case Convolution():
-            return _window(taps_of(node), _even(node.kernel_size), convolved(units, node.stride))
+            strides = [taps_of(node, axis).stride for axis in range(len(axes))]
+            return _window(node, "conv", convolved(units, strides), axes)
         case Pooling():
-            return _pool(node, units)
+            return _pool(node, units, axes)
         case Resize():
-            return _resize(node, units)
+            return _resize(node, units, axes)
         case BatchNorm():
-            return Reading(normalised(units), 1 / units.variance, 0.0, 0.0, 1, _keep)
+            return _pointwise(normalised(units), 1 / units.variance, axes)
         case LayerNorm():
             power = units.variance + units.between
-            return Reading(layer_normalised(units), 1 / power, 0.0, 0.0, 1, _keep)
+            return _pointwise(layer_normalised(units), 1 / power, axes)
         case Relu():
-            return _relu(units)
+            out = rectified(units)
+            assert out.rectifier is not None
+            return _pointwise(out, 1 - out.rectifier.closed, axes)
         case Activation():
-            behind, gain = activated(units, node.kind)
-            return Reading(behind, gain, 0.0, 0.0, 1, _keep)
+            return _pointwise(*activated(units, node.kind), axes)
         case Gate():
-            behind, gain = gated(units, node.kind)
-            return Reading(behind, gain, 0.0, 0.0, 1, _keep)
+            return _pointwise(*gated(units, node.kind), axes)
         case Attention():
-            return Reading(attended(units), 0.0, 0.0, 0.0, 1, _keep)
+            return _pointwise(attended(units), 0.0, axes)
         case Chain():
-            return _chain(node, units)
+            return _chain(node, units, axes)
         case Sum():
-            return _sum(node, units, is_rectified=False)
+            return _sum(node, units, axes, is_rectified=False)
         case Concat():
-            return _concat(node, units)
+            return _concat(node, units, axes)
         case _:
-            return Reading(units, 1.0, 0.0, 0.0, 1, _keep)
+            return _pointwise(units, 1.0, axes)
 
 
-def _relu(units: Units) -> Reading:
-    out = rectified(units)
-    assert out.rectifier is not None
-    return Reading(out, 1 - out.rectifier.closed, 0.0, 0.0, 1, _keep)
+def _pointwise(units: Units, gain: float, axes: Alike) -> Reading:
+    return Reading(units, gain, (STAY,) * len(axes), _keep)
 
 
 def _keep(grid: Profile) -> Profile:
     return grid
 
 
-def _even(taps: int) -> tuple[float, ...]:
-    return (1 / taps,) * taps
-
-
-def _pool(node: Pooling, units: Units) -> Reading:
+def _pool(node: Pooling, units: Units, axes: Alike) -> Reading:
     """A maximum passes all on to its winner, a mean the squares of its weights."""
-    behind = pooled(units, node.kind, node.kernel_size, node.stride)
+    taps = [taps_of(node, axis) for axis in range(len(axes))]
+    sizes, strides = [each.kernel_size for each in taps], [each.stride for each in taps]
+    behind = pooled(units, node.kind, sizes, strides, axes)
+    window = _window(node, node.kind, behind, axes)
     if node.kind == "max":
-        window = _window(taps_of(node), _even(node.kernel_size), behind)
         return window._replace(gain=opened(units, behind))
-    taps = node.kernel_size
-    weights = binomial(taps) if node.kind == "blur" else _even(taps)
-    power = sum(weight**2 for weight in weights)
-    shares = tuple(weight**2 / power for weight in weights)
-    return _window(taps_of(node), shares, behind)._replace(gain=power**2)
+    powers = (
+        sum(weight**2 for weight in taps_weights(node.kind, size)) ** number
+        for size, number in zip(sizes, axes, strict=True)
+    )
+    return window._replace(gain=prod(powers))
 
 
-def _window(taps: Taps1d, shares: tuple[float, ...], out: Units) -> Reading:
-    middle = (len(shares) - 1) / 2
-    variance = taps.dilation**2 * sum(s * (i - middle) ** 2 for i, s in enumerate(shares))
-    field = taps.field()
-    pull = partial(spread, field=field, shares=shares, dilation=taps.dilation)
-    return Reading(out, 1.0, field.center, variance, field.stride, pull)
+def _window(node: Window, kind: str, out: Units, axes: Alike) -> Reading:
+    """A window, each of whose taps gets a share of the squared gradient: that of its weight."""
+    windows, places = [], []
+    for axis in range(len(axes)):
+        taps = taps_of(node, axis)
+        weights = taps_weights(kind, taps.kernel_size)
+        # Even weights are their own shares.
+        power = sum(weight**2 for weight in weights)
+        shares = tuple(w**2 / power for w in weights) if kind == "blur" else weights
+        middle = (len(shares) - 1) / 2
+        variance = taps.dilation**2 * sum(s * (i - middle) ** 2 for i, s in enumerate(shares))
+        field = taps.field()
+        windows.append(AxisTaps(field, shares, taps.dilation))
+        places.append(Place(field.center, variance, field.stride))
+    return Reading(out, 1.0, tuple(places), partial(spread, windows=windows))
 
 
-def _resize(node: Resize, units: Units) -> Reading:
+def _resize(node: Resize, units: Units, axes: Alike) -> Reading:
     """Each unit that is looked at collects the squared gradients of those that look at it."""
     phases = resize_weights(node)
     shares = [{tap: weight**2 for tap, weight in taps.items()} for taps in phases]
     gain = sum(sum(taps.values()) for taps in shares) / node.factor
     # Where a unit looks, less where it lies, over all phases.
-    places = [
+    looks = [
         (tap - phase / node.factor, share / (gain * node.factor))
         for phase, taps in enumerate(shares)
         for tap, share in taps.items()
     ]
-    mean = sum(share * place for place, share in places)
-    variance = sum(share * (place - mean) ** 2 for place, share in places)
+    mean = sum(share * place for place, share in looks)
+    variance = sum(share * (place - mean) ** 2 for place, share in looks)
+    place = Place(mean, variance, 1 / node.factor)
     pull = partial(gather, phases=shares, gain=gain)
-    return Reading(resized(units, phases), gain**2, mean, variance, 1 / node.factor, pull)
+    behind = resized(units, phases, axes)
+    return Reading(behind, gain ** sum(axes), (place,) * len(axes), pull)
 
 
-def _chain(node: Chain, units: Units) -> Reading:
-    gain, mean, variance, stride = 1.0, 0.0, 0.0, 1.0
+def _chain(node: Chain, units: Units, axes: Alike) -> Reading:
+    gain, places = 1.0, (STAY,) * len(axes)
     pulls: list[Callable[[Profile], Profile]] = []
     for child, following in zip_longest(node.nodes, node.nodes[1:]):
         if isinstance(child, Sum):
-            step = _sum(child, units, is_rectified=isinstance(following, Relu))
+            step = _sum(child, units, axes, is_rectified=isinstance(following, Relu))
         else:
-            step = read(child, units)
+            step = read(child, units, axes)
         units = step.units
         gain *= step.gain
-        mean += stride * step.mean
-        variance += stride**2 * step.variance
-        stride *= step.stride
         if step.pull is not _keep:
+            places = tuple(map(Place.then, step.places, places))
             pulls.append(step.pull)
 
     def pull(grid: Profile) -> Profile:
@@ -207,11 +244,11 @@ def _chain(node: Chain, units: Units) -> Reading:
             grid = step_back(grid)
         return grid
 
-    return Reading(units, gain, mean, variance, stride, pull)
+    return Reading(units, gain, places, pull)
 
 
-def _sum(node: Sum, units: Units, is_rectified: bool) -> Reading:
-    branches = [read(branch, units) for branch in node.branches]
+def _sum(node: Sum, units: Units, axes: Alike, is_rectified: bool) -> Reading:
+    branches = [read(branch, units, axes) for branch in node.branches]
     shortcut = units if IDENTITY_BRANCH in node.branches else None
     total = added([branch.units for branch in branches], shortcut)
     gains = [
@@ -222,9 +259,9 @@ def _sum(node: Sum, units: Units, is_rectified: bool) -> Reading:
     return _together(branches, gains, total)
 
 
-def _concat(node: Concat, units: Units) -> Reading:
+def _concat(node: Concat, units: Units, axes: Alike) -> Reading:
     pairs = [
-        (read(branch, units), channels / sum(node.channels))
+        (read(branch, units, axes), channels / sum(node.channels))
         for branch, channels in zip(node.branches, node.channels, strict=True)
         if not isinstance(branch, ImageLevel)
     ]
@@ -237,12 +274,18 @@ def _together(branches: list[Reading], gains: list[float], out: Units) -> Readin
     """Branches that meet, each with its share of the squared gradient."""
     gain = sum(gains)
     weights = [share / gain for share in gains]
-    mean = sum(w * branch.mean for w, branch in zip(weights, branches, strict=True))
-    second = sum(
-        w * (branch.variance + branch.mean**2) for w, branch in zip(weights, branches, strict=True)
+    places = tuple(
+        _mean_place(at, weights) for at in zip(*(one.places for one in branches), strict=True)
     )
 
     def pull(grid: Profile) -> Profile:
         return mix([branch.pull(grid) for branch in branches], weights)
 
-    return Reading(out, gain, mean, second - mean**2, branches[0].stride, pull)
+    return Reading(out, gain, places, pull)
+
+
+def _mean_place(places: tuple[Place, ...], weights: list[float]) -> Place:
+    pairs = list(zip(places, weights, strict=True))
+    mean = sum(weight * place.mean for place, weight in pairs)
+    second = sum(weight * (place.variance + place.mean**2) for place, weight in pairs)
+    return Place(mean, second - mean**2, places[0].stride)

@@ -6,7 +6,8 @@ So its distribution is kept, as nodes of a quadrature, and the branch widens it.
 
 Units at different positions are correlated only through overlapping poolings: with independent
 zero-mean weights the expected covariance of a convolution's outputs at two positions is that of
-its inputs at the same distance, which starts at zero. Correlations are taken as separable.
+its inputs at the same distance, which starts at zero. Correlations are taken as separable: they
+are kept along each axis, of those that are alike once (`rfsearch.field.expression.Alike`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from rfsearch.field.expression import Alike
 
     Array = NDArray[np.float64]
 
@@ -71,6 +74,10 @@ class Rectifier:
         )
 
 
+#: Correlations by distance, along each axis.
+Neighbours = tuple[tuple[float, ...], ...]
+
+
 class Units(NamedTuple):
     """Moments, over positions and images, of a layer's units.
 
@@ -79,7 +86,8 @@ class Units(NamedTuple):
         variance: Centred variance.
         rectifier: The rectifier whose outputs these are, directly or through poolings.
         mixture: Their distribution, where it is neither normal nor a rectifier's.
-        neighbours: Correlation with the unit 1, 2, ... positions away along an axis.
+        neighbours: For each axis, the correlation with the unit 1, 2, ... positions away along
+            it; empty where there is none along any.
         between: Variance of the mean between channels, which only a batch normalisation removes.
     """
 
@@ -87,20 +95,32 @@ class Units(NamedTuple):
     variance: float
     rectifier: Rectifier | None = None
     mixture: Mixture | None = None
-    neighbours: tuple[float, ...] = ()
+    neighbours: Neighbours = ()
     between: float = 0.0
+
+
+def if_any(neighbours: Iterable[tuple[float, ...]]) -> Neighbours:
+    """Correlations along each axis, or nothing where there are none along any."""
+    found = tuple(neighbours)
+    return found if any(found) else ()
 
 
 #: Network inputs are taken as normalised: mean 0, variance 1.
 INPUT = Units(mean=0.0, variance=1.0)
 
 
-def convolved(units: Units, stride: int) -> Units:
-    """Moments behind a convolution, on a scale on which the variance is that of its inputs."""
+def convolved(units: Units, strides: Sequence[int]) -> Units:
+    """Moments behind a convolution, on a scale on which the variance is that of its inputs.
+
+    Args:
+        units: Its inputs.
+        strides: Of the convolution along each axis.
+    """
+    pairs = zip(units.neighbours, strides, strict=False)  # Of inputs without any there is no pair.
     return Units(
         0.0,
         units.variance,
-        neighbours=units.neighbours[stride - 1 :: stride],
+        neighbours=if_any(along[stride - 1 :: stride] for along, stride in pairs),
         between=units.mean**2 + units.between,
     )
 
@@ -151,29 +171,41 @@ def joined(parts: Sequence[tuple[Units, float]]) -> Units:
     mean = sum(share * units.mean for units, share in shares)
     variance = sum(share * units.variance for units, share in shares)
     between = sum(share * (units.between + (units.mean - mean) ** 2) for units, share in shares)
-    covariances = [
-        [share * units.variance * c for c in units.neighbours] for units, share in shares
-    ]
-    neighbours = tuple(sum(c) / variance for c in zip_longest(*covariances, fillvalue=0.0))
+    neighbours = _mixed([(share * units.variance, units) for units, share in shares], variance)
     widest = max(shares, key=lambda pair: pair[1])[0]
     rectifier = widest.rectifier if all(units.rectifier for units, _ in shares) else None
     return Units(mean, variance, rectifier, neighbours=neighbours, between=between)
 
 
-def resized(units: Units, phases: Sequence[Mapping[int, float]]) -> Units:
+def _mixed(parts: Sequence[tuple[float, Units]], variance: float) -> Neighbours:
+    """Correlations of what parts make together, each with its variance of it all."""
+    weights = [weight / variance for weight, _ in parts]
+    axes = zip_longest(*(units.neighbours for _, units in parts), fillvalue=())
+    return if_any(
+        tuple(
+            sum(weight * c for weight, c in zip(weights, at, strict=True))
+            for at in zip_longest(*along, fillvalue=0.0)
+        )
+        for along in axes
+    )
+
+
+def resized(units: Units, phases: Sequence[Mapping[int, float]], axes: Alike) -> Units:
     """Moments behind an upsampling of uncorrelated units, over all phases.
 
     Args:
         units: What is upsampled.
-        phases: Along an axis, the weights of the units that each of the new units looks at, for
+        phases: Along any axis, the weights of the units that each of the new units looks at, for
             as many new units as there are to an old one.
+        axes: Those of the map.
     """
     shared = [_overlap(phases, distance) for distance in range(2 * len(phases))]
+    neighbours = tuple(each / shared[0] for each in shared[1:] if each > 0)
     return Units(
         units.mean,
-        units.variance * shared[0] ** 2,
+        units.variance * shared[0] ** sum(axes),
         units.rectifier if shared[0] == 1 else None,  # A mean is not cut by one rectifier.
-        neighbours=tuple(each / shared[0] for each in shared[1:] if each > 0),
+        neighbours=if_any([neighbours] * len(axes)),
         between=units.between,
     )
 
@@ -191,8 +223,7 @@ def added(branches: Sequence[Units], shortcut: Units | None) -> Units:
     """Moments of the sum of branches, one of which may be an identity shortcut."""
     mean = sum(units.mean for units in branches)
     variance = sum(units.variance for units in branches)
-    covariances = [[units.variance * c for c in units.neighbours] for units in branches]
-    neighbours = tuple(sum(c) / variance for c in zip_longest(*covariances, fillvalue=0.0))
+    neighbours = _mixed([(units.variance, units) for units in branches], variance)
     mixture = None
     if shortcut is not None:
         before = shortcut.rectifier.mixture() if shortcut.rectifier else shortcut.mixture

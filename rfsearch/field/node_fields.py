@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from typing import NamedTuple
 
+from rfsearch.basics.sides import number
 from rfsearch.field.expression import (
     Attention,
     Chain,
@@ -30,26 +31,39 @@ class Taps1d(NamedTuple):
         stride: Step between output units, in px of the window's input.
         dilation: Distance of the taps, in px of the window's input.
         padding: Pixels before the first input pixel.
+        after: Pixels behind the last one.
     """
 
     kernel_size: int
     stride: int
     dilation: int
     padding: int
+    after: int
 
     def field(self) -> ReceptiveField:
         """What an output unit sees."""
         return window(self.kernel_size, self.stride, self.dilation, self.padding)
 
 
-def taps_of(node: Window) -> Taps1d:
-    """The window of a node."""
+def taps_of(node: Window, axis: int | None = None) -> Taps1d:
+    """The window of a node along one axis.
+
+    Args:
+        node: A window.
+        axis: Number of the axis. None means any: the window is square, or projected on one.
+
+    Raises:
+        ValueError: If no axis is given and the window differs between them.
+    """
+    kernel_size, stride = number(node.kernel_size, axis), number(node.stride, axis)
     if isinstance(node, Pooling):
-        return Taps1d(node.kernel_size, node.stride, 1, node.padding)
-    padding = node.padding
-    if padding is None:
-        padding = same_padding(node.kernel_size, node.stride, node.dilation)
-    return Taps1d(node.kernel_size, node.stride, node.dilation, padding)
+        padding = number(node.padding, axis)
+        return Taps1d(kernel_size, stride, 1, padding, padding)
+    dilation = number(node.dilation, axis)
+    if node.causal:
+        return Taps1d(kernel_size, stride, dilation, dilation * (kernel_size - 1), 0)
+    padding = same_padding(kernel_size, stride, dilation) if node.padding is None else node.padding
+    return Taps1d(kernel_size, stride, dilation, padding, padding)
 
 
 def local_branches(node: Sum | Concat) -> tuple[Node, ...]:
@@ -98,7 +112,9 @@ def resize_weights(node: Resize) -> list[dict[int, float]]:
 
 
 def receptive_field(node: Node) -> ReceptiveField:
-    """Theoretical receptive field of `node`, in pixels of its own input.
+    """Theoretical receptive field of `node` along its one axis, in pixels of its own input.
+
+    A node of windows that are not square is projected on an axis before.
 
     After an upsampling neighbouring units see intervals of different sizes: it is that of the
     unit that sees most. What units see through an `ImageLevel` is left out.

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from rfsearch.field.moments import Rectifier, Units
+from rfsearch.field.moments import Rectifier, Units, if_any
 from rfsearch.field.rectifiers import REACH, rectified
 
+if TYPE_CHECKING:
+    from rfsearch.field.expression import Alike
 
-def pooled(units: Units, kind: str, kernel_size: int, stride: int) -> Units:
-    """Moments of the maximum (`"max"`) or average over a square window.
+
+def pooled(
+    units: Units, kind: str, kernel_sizes: Sequence[int], strides: Sequence[int], axes: Alike
+) -> Units:
+    """Moments of the maximum (`"max"`) or average over a window.
 
     Averages are even (`"avg"`) or have binomial weights (`"blur"`).
+
+    Args:
+        units: What is pooled.
+        kind: Of the pooling.
+        kernel_sizes: Of the window along each of `axes`.
+        strides: The same.
+        axes: Those of the map.
     """
-    weights = binomial(kernel_size) if kind == "blur" else (1 / kernel_size,) * kernel_size
-    shared = [_shared(units.neighbours, weights, stride * distance) for distance in range(3)]
-    count, alike = kernel_size**2, shared[0] ** 2
-    neighbours = tuple(each / shared[0] for each in shared[1:] if each > 0)
+    count, alike = 1, 1.0
+    neighbours: list[tuple[float, ...]] = []
+    known = units.neighbours or ((),) * len(axes)
+    for kernel_size, stride, along, number in zip(kernel_sizes, strides, known, axes, strict=True):
+        weights = taps_weights(kind, kernel_size)
+        shared = [_shared(along, weights, stride * distance) for distance in range(3)]
+        count *= kernel_size**number
+        alike *= shared[0] ** number
+        neighbours.append(tuple(each / shared[0] for each in shared[1:] if each > 0))
     if kind == "max":
         # The common part of equally correlated units moves their maximum, the rest competes.
         common = (count * alike - 1) / (count - 1) if count > 1 else 0.0
@@ -26,7 +45,7 @@ def pooled(units: Units, kind: str, kernel_size: int, stride: int) -> Units:
         out = _averaged(units, count, alike)
     else:
         out = Units(units.mean, units.variance * alike)
-    return out._replace(neighbours=neighbours, between=units.between)
+    return out._replace(neighbours=if_any(neighbours), between=units.between)
 
 
 def opened(units: Units, behind: Units) -> float:
@@ -41,6 +60,11 @@ def opened(units: Units, behind: Units) -> float:
     if units.rectifier is None or behind.rectifier is None:
         return 1.0
     return (1 - behind.rectifier.closed) / (1 - units.rectifier.closed)
+
+
+def taps_weights(kind: str, taps: int) -> tuple[float, ...]:
+    """Weights of an average along an axis, which sum to one; of a maximum as if it were one."""
+    return binomial(taps) if kind == "blur" else (1 / taps,) * taps
 
 
 def binomial(taps: int) -> tuple[float, ...]:

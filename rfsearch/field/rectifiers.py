@@ -39,10 +39,11 @@ def rectified(units: Units) -> Units:
         out = _rectified_normal(units.mean, units.variance)
     else:
         out = _rectified_mixture(units.mixture, units.mean, math.sqrt(units.variance))
-    if not units.neighbours:
+    if not any(units.neighbours):
         return out
     assert out.rectifier is not None
-    neighbours = tuple(_kept(c, 1 - out.rectifier.closed) for c in units.neighbours)
+    share_open = 1 - out.rectifier.closed
+    neighbours = tuple(tuple(_kept(c, share_open) for c in along) for along in units.neighbours)
     return out._replace(neighbours=neighbours)
 
 

@@ -6,9 +6,10 @@ the next convolution keeps. Parameters and buffers are not counted.
 
 from __future__ import annotations
 
-from math import gcd
+from math import gcd, prod
 from typing import NamedTuple
 
+from rfsearch.basics.sides import sides
 from rfsearch.field.cost import FeatureMap, cost
 from rfsearch.field.expression import (
     HEAD_WIDTH,
@@ -28,6 +29,7 @@ from rfsearch.field.expression import (
     Scale,
     Sum,
 )
+from rfsearch.field.node_fields import taps_of
 
 #: Values of four bytes that an index of a max-pooling takes.
 _INDEX = 2
@@ -73,7 +75,7 @@ def saved(node: Node, before: Saved) -> Saved:
         case Sum() | Concat():
             return _branches(node, before)
         case ImageLevel():
-            inside = before._replace(size=FeatureMap(1, 1), held=False)
+            inside = before._replace(size=FeatureMap(*(1 for _ in before.size)), held=False)
             after = saved(node.node, inside)
             return after._replace(size=before.size, held=False, input_held=before.held)
     size = cost(node, before.size).output
@@ -82,9 +84,9 @@ def saved(node: Node, before: Saved) -> Saved:
     held = before.held or keeps_input
     values = before.values + extra
     if keeps_input and not before.held:
-        values += _area(before.size) * before.channels
+        values += before.size.area * before.channels
     if keeps_output:
-        values += _area(size) * channels
+        values += size.area * channels
     return Saved(values, size, channels, keeps_output, held)
 
 
@@ -101,7 +103,7 @@ def _channels(node: Node, before: int) -> int:
 
 def _kept(node: Node, before: Saved, size: FeatureMap) -> tuple[bool, bool, float]:
     """Whether a node keeps its input, and its output, and how many values beside."""
-    inputs, outputs = _area(before.size), _area(size)
+    inputs, outputs = before.size.area, size.area
     match node:
         case Relu():
             return False, True, 0
@@ -110,8 +112,11 @@ def _kept(node: Node, before: Saved, size: FeatureMap) -> tuple[bool, bool, floa
         case Pooling(kind="max"):
             return True, False, _INDEX * outputs * before.channels
         case Pooling(kind="blur"):
-            padded = FeatureMap(*(side + 2 * node.padding for side in before.size))
-            return False, False, _area(padded) * before.channels
+            paddings = sides(node.padding, len(before.size))
+            padded = (
+                side + 2 * pixels for side, pixels in zip(before.size, paddings, strict=True)
+            )
+            return False, False, prod(padded) * before.channels
         case LayerNorm():
             return True, False, 2 * inputs
         case Gate():
@@ -121,6 +126,11 @@ def _kept(node: Node, before: Saved, size: FeatureMap) -> tuple[bool, bool, floa
             # Queries, keys and values in a layout of their own, and a norm for each head.
             heads = node.channels // gcd(node.channels, HEAD_WIDTH)
             return False, False, inputs * (3 * node.channels + heads)
+        case Convolution(causal=True, kernel_size=kernel_size) if kernel_size != 1:
+            # The input is padded first, and that is kept.
+            reaches = (taps_of(node, axis).padding for axis in range(len(before.size)))
+            padded = (side + pixels for side, pixels in zip(before.size, reaches, strict=True))
+            return False, False, prod(padded) * before.channels
         case BatchNorm() | Scale() | Activation() | Pooling() | Convolution():
             return True, False, 0
     raise TypeError(f"`node` must be an expression, but got {node!r}.")
@@ -149,7 +159,3 @@ def _branches(node: Sum | Concat, before: Saved) -> Saved:
         values, held = after.values, after.input_held
     channels = sum(node.channels) if isinstance(node, Concat) else after.channels
     return Saved(values, after.size, channels, held=False, input_held=held)
-
-
-def _area(size: FeatureMap) -> int:
-    return size.height * size.width

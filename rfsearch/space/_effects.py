@@ -115,7 +115,7 @@ class Effects:
         for node in nodes:
             key = (node, before.units)
             if key not in self._profiles:
-                self._profiles[key] = read(node, self._units[before.units]).along_axis()
+                self._profiles[key] = read(node, self._units[before.units]).along_axis(0)
             part = self._profiles[key]
             spaced = np.zeros((len(part) - 1) * stride + 1)
             spaced[::stride] = part
@@ -139,7 +139,7 @@ class Effects:
         kept = Saved(0, before.size, before.channels, before.held, input_held=False)
         if self._erf:
             reading = read(node, self._units[before.units])
-            variance, units = reading.variance, self._number(reading.units)
+            variance, units = reading.places[0].variance, self._number(reading.units)
         if self._cost:
             try:
                 needs = cost(node, before.size)

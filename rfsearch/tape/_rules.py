@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rfsearch.field.activations import Function, transformed
+from rfsearch.field.expression import SQUARE
 from rfsearch.field.moments import (
     Units,
     added,
@@ -61,7 +62,7 @@ def sliced(inputs: Sequence[Units], power: float) -> Outcome:
 
 def weighted(inputs: Sequence[Units], power: float, stride: int) -> Outcome:
     """A convolution or a linear layer with random weights."""
-    return Outcome(_scaled(convolved(inputs[0], stride), power), (power,))
+    return Outcome(_scaled(convolved(inputs[0], (stride,)), power), (power,))
 
 
 def scaled(inputs: Sequence[Units], power: float) -> Outcome:
@@ -191,7 +192,7 @@ def concatenate(inputs: Sequence[Units], power: float, shares: tuple[float, ...]
 
 def pool(inputs: Sequence[Units], power: float, kind: str, taps: int, stride: int) -> Outcome:
     """The maximum or an average over a window."""
-    behind = pooled(inputs[0], kind, taps, stride)
+    behind = pooled(inputs[0], kind, (taps,), (stride,), SQUARE)
     return Outcome(behind, (opened(inputs[0], behind) if kind == "max" else 1.0,))
 
 
@@ -199,7 +200,7 @@ def resize(
     inputs: Sequence[Units], power: float, phases: tuple[tuple[tuple[int, float], ...], ...]
 ) -> Outcome:
     """Resizing with fixed weights."""
-    return Outcome(resized(inputs[0], [dict(phase) for phase in phases]), (1.0,))
+    return Outcome(resized(inputs[0], [dict(phase) for phase in phases], SQUARE), (1.0,))
 
 
 def average(inputs: Sequence[Units], power: float) -> Outcome:

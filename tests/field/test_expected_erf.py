@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from strategies import architectures
 from torch import nn
 
-from rfsearch.field.expected_erf import LARGEST_EXACT_SIZE, SIGMAS_PER_SIZE, ExpectedERF
+from rfsearch.field.expected_erf import LARGEST_EXACT_SIZE, ExpectedERF, sigmas_per_size
 from rfsearch.field.expression import (
     BatchNorm,
     Chain,
@@ -222,25 +222,25 @@ def test_channels_do_not_matter() -> None:
 def test_normal_profile_approximates_the_size(arch: Architecture) -> None:
     erf = arch.expected_erf()
     assert erf.theoretical_size <= LARGEST_EXACT_SIZE
-    assert round(SIGMAS_PER_SIZE * erf.sigma) == pytest.approx(erf.size, rel=0.1)
+    assert round(sigmas_per_size(2) * erf.sigma) == pytest.approx(erf.size, rel=0.1)
 
 
 def test_deep_plain_stack_is_normal() -> None:
     erf = convolutions(*[(3, 1, 1)] * 100)
-    assert SIGMAS_PER_SIZE * erf.sigma == pytest.approx(erf.size, rel=0.03)
+    assert sigmas_per_size(2) * erf.sigma == pytest.approx(erf.size, rel=0.03)
 
 
 def test_size_beyond_the_largest_map() -> None:
     arch = resnet("bottleneck", (3, 8, 36, 3))
     erf = arch.expected_erf()
     assert erf.theoretical_size == 1451 > LARGEST_EXACT_SIZE
-    assert erf.size == round(SIGMAS_PER_SIZE * erf.sigma)
+    assert erf.size == round(sigmas_per_size(2) * erf.sigma)
     assert "profile" not in vars(erf)
 
 
 def test_sigmas_per_size_is_a_quantile() -> None:
     # Along each axis a share of sqrt(0.95) of the |gradient|, whose variance is twice sigma^2.
-    reach = SIGMAS_PER_SIZE / 2 / math.sqrt(2)
+    reach = sigmas_per_size(2) / 2 / math.sqrt(2)
     assert math.erf(reach / math.sqrt(2)) == pytest.approx(math.sqrt(0.95), abs=1e-5)
 
 

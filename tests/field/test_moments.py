@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rfsearch.field.activations import activated
-from rfsearch.field.expression import Resize
+from rfsearch.field.expression import SQUARE, Resize
 from rfsearch.field.moments import (
     INPUT,
     Rectifier,
@@ -32,6 +32,11 @@ REDUCE = {"max": np.max, "avg": np.mean}
 
 def normal(mean: float = 0.0, deviation: float = 1.0) -> np.ndarray:
     return RNG.normal(mean, deviation, COUNT)
+
+
+def square(units: Units, kind: str, kernel_size: int, stride: int) -> Units:
+    """Pooled over a square window."""
+    return pooled(units, kind, (kernel_size,), (stride,), SQUARE)
 
 
 def relu(values: np.ndarray) -> np.ndarray:
@@ -86,7 +91,7 @@ def test_a_sum_of_projections_is_normal() -> None:
 @pytest.mark.parametrize("kind", ["max", "avg"])
 def test_pooled_rectified_units(kind: str, kernel_size: int) -> None:
     draws = [relu(normal()) for _ in range(kernel_size**2)]
-    units = pooled(rectified(INPUT), kind, kernel_size, kernel_size)
+    units = square(rectified(INPUT), kind, kernel_size, kernel_size)
     check(units, REDUCE[kind](draws, axis=0))
     assert units.neighbours == ()
 
@@ -95,29 +100,29 @@ def test_pooled_rectified_units(kind: str, kernel_size: int) -> None:
 def test_pooled_residual_units(kind: str) -> None:
     residual = rectified(added([rectified(INPUT), INPUT], shortcut=rectified(INPUT)))
     draws = [relu(relu(normal()) + normal()) for _ in range(4)]
-    check(pooled(residual, kind, 2, 2), REDUCE[kind](draws, axis=0))
+    check(square(residual, kind, 2, 2), REDUCE[kind](draws, axis=0))
 
 
 def test_pooled_units_that_no_rectifier_has_cut() -> None:
     check(
-        pooled(Units(0.5, 4.0), "max", 2, 2), np.max([normal(0.5, 2.0) for _ in range(4)], axis=0)
+        square(Units(0.5, 4.0), "max", 2, 2), np.max([normal(0.5, 2.0) for _ in range(4)], axis=0)
     )
-    assert pooled(Units(0.5, 4.0), "avg", 2, 2) == Units(0.5, 1.0)
+    assert square(Units(0.5, 4.0), "avg", 2, 2) == Units(0.5, 1.0)
 
 
 def test_a_maximum_of_maxima_is_a_maximum() -> None:
-    twice = pooled(pooled(rectified(INPUT), "max", 2, 2), "max", 3, 3)
-    once = pooled(rectified(INPUT), "max", 6, 6)
+    twice = square(square(rectified(INPUT), "max", 2, 2), "max", 3, 3)
+    once = square(rectified(INPUT), "max", 6, 6)
     assert twice.mean == pytest.approx(once.mean, rel=1e-9)
     assert twice.variance == pytest.approx(once.variance, rel=1e-9)
 
 
 def test_a_convolution_keeps_the_correlations_at_its_stride() -> None:
-    units = Units(1.0, 2.0, neighbours=(0.4, 0.3, 0.2, 0.1))
-    assert convolved(units, 1).neighbours == (0.4, 0.3, 0.2, 0.1)
-    assert convolved(units, 2).neighbours == (0.3, 0.1)
-    assert normalised(units) == Units(0.0, 1.0, neighbours=(0.4, 0.3, 0.2, 0.1))
-    assert added([units, Units(0.0, 2.0)], None).neighbours == pytest.approx(
+    units = Units(1.0, 2.0, neighbours=((0.4, 0.3, 0.2, 0.1),))
+    assert convolved(units, (1,)).neighbours == ((0.4, 0.3, 0.2, 0.1),)
+    assert convolved(units, (2,)).neighbours == ((0.3, 0.1),)
+    assert normalised(units) == Units(0.0, 1.0, neighbours=((0.4, 0.3, 0.2, 0.1),))
+    assert added([units, Units(0.0, 2.0)], None).neighbours[0] == pytest.approx(
         (0.2, 0.15, 0.1, 0.05)
     )
 
@@ -137,21 +142,21 @@ def correlation(values: np.ndarray, distance: int) -> float:
 
 
 def test_overlapping_windows_are_correlated() -> None:
-    units = pooled(rectified(INPUT), "max", 3, 2)
-    (found,) = units.neighbours
+    units = square(rectified(INPUT), "max", 3, 2)
+    ((found,),) = units.neighbours
     drawn = field(2001, 2001)
     check(units, drawn)
     assert found == pytest.approx(correlation(drawn, 1), abs=0.06)
-    behind = normalised(convolved(units, 1))._replace(neighbours=(0.3,))
+    behind = normalised(convolved(units, (1,)))._replace(neighbours=((0.3,),))
     pair = RNG.multivariate_normal([0, 0], [[1, 0.3], [0.3, 1]], COUNT)
     expected = np.corrcoef(relu(pair), rowvar=False)[0, 1]
-    assert rectified(behind).neighbours[0] == pytest.approx(expected, abs=0.003)
+    assert rectified(behind).neighbours[0][0] == pytest.approx(expected, abs=0.003)
 
 
 @pytest.mark.parametrize("kernel_size", [2, 3])
 @pytest.mark.parametrize("kind", ["max", "avg"])
 def test_pooled_correlated_units(kind: str, kernel_size: int) -> None:
-    units = pooled(pooled(rectified(INPUT), "max", 3, 2), kind, kernel_size, kernel_size)
+    units = square(square(rectified(INPUT), "max", 3, 2), kind, kernel_size, kernel_size)
     drawn = REDUCE[kind](windows(field(3001, 3001), kernel_size, kernel_size), axis=(-2, -1))
     assert units.mean == pytest.approx(drawn.mean(), rel=0.06)
     # Independent units would have half the variance of an average, or less.
@@ -169,7 +174,7 @@ def test_a_rectifier_is_likelier_open_where_the_sum_is_positive() -> None:
 def test_persistence_behind_a_maximum() -> None:
     highest = np.max([normal() for _ in range(4)], axis=0)
     positive = relu(highest) + normal() > 0
-    units = pooled(rectified(INPUT), "max", 2, 2)
+    units = square(rectified(INPUT), "max", 2, 2)
     share = (highest[positive] > 0).mean() / (highest > 0).mean()
     assert persistence(units, added([units, INPUT], units)) == pytest.approx(share, rel=0.01)
 
@@ -177,7 +182,7 @@ def test_persistence_behind_a_maximum() -> None:
 def test_persistence_behind_an_average() -> None:
     taps = [normal() for _ in range(4)]
     positive = np.mean([relu(tap) for tap in taps], axis=0) + normal() > 0
-    units = pooled(rectified(INPUT), "avg", 2, 2)
+    units = square(rectified(INPUT), "avg", 2, 2)
     share = (taps[0][positive] > 0).mean() / (taps[0] > 0).mean()
     assert persistence(units, added([units, INPUT], units)) == pytest.approx(share, rel=0.01)
 
@@ -222,7 +227,7 @@ def test_smooth_activations(kind: str, variance: float, between: float) -> None:
 def test_a_convolution_gives_channels_means_that_a_layer_norm_keeps() -> None:
     values = relu(RNG.normal(size=(CHANNELS, 300)))
     mixed = RNG.normal(0, CHANNELS**-0.5, (CHANNELS, CHANNELS)) @ values
-    units = convolved(rectified(INPUT), 1)
+    units = convolved(rectified(INPUT), (1,))
     check_channels(units, mixed)
     levelled = (mixed - mixed.mean(axis=0)) / mixed.std(axis=0)
     check_channels(layer_normalised(units), levelled)
@@ -242,9 +247,9 @@ def test_joined_channels() -> None:
 def test_blurred_units() -> None:
     weights = np.outer([1, 2, 1], [1, 2, 1]) / 16
     drawn = (windows(RNG.normal(size=(2001, 2001)), 3, 2) * weights).sum(axis=(-2, -1))
-    units = pooled(INPUT, "blur", 3, 2)
+    units = square(INPUT, "blur", 3, 2)
     check(units, drawn)
-    assert units.neighbours[0] == pytest.approx(correlation(drawn, 1), abs=0.003)
+    assert units.neighbours[0][0] == pytest.approx(correlation(drawn, 1), abs=0.003)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
@@ -253,8 +258,8 @@ def test_upsampled_units(kind: str, factor: int) -> None:
     mode = {"align_corners": False} if kind == "bilinear" else {}
     small = torch.tensor(RNG.normal(size=(1, 1, 600, 600)))
     large = torch.nn.functional.interpolate(small, scale_factor=factor, mode=kind, **mode)
-    units = resized(INPUT, resize_weights(Resize(kind, factor)))
+    units = resized(INPUT, resize_weights(Resize(kind, factor)), SQUARE)
     drawn = large[0, 0].numpy()
     check(units, drawn - drawn.mean())
-    for distance, expected in enumerate(units.neighbours, start=1):
+    for distance, expected in enumerate(units.neighbours[0], start=1):
         assert correlation(drawn, distance) == pytest.approx(expected, abs=0.01)
