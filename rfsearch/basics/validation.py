@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -47,6 +50,21 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not a TOML file ({error}).") from None
+
+
+@contextmanager
+def placed(place: object) -> Iterator[None]:
+    """Name the place, such as a file, in front of what is wrong there.
+
+    Raises:
+        ValueError: With the place, for one that does not begin with a path of its own.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if os.sep in str(error).partition(":")[0]:
+            raise
+        raise ValueError(f"{place}: {error}") from None
 
 
 def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:

@@ -64,6 +64,8 @@ def _effective_size(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Findin
     if allowed.low <= effective.size <= allowed.high:
         return
     small = effective.size < allowed.low
+    if small and effective.is_cut:
+        return
     limit = allowed.low if small else allowed.high
     yield Finding(
         "erf_too_small" if small else "erf_too_large",
@@ -152,8 +154,10 @@ def _gridding(facts: NetworkFacts) -> Iterator[Finding]:
 def _far_below(facts: NetworkFacts) -> Iterator[Finding]:
     """The ERF should have `MIN_ERF_RATIO` of the theoretical receptive field."""
     effective = facts.effective
+    if effective is None or effective.is_cut:
+        return
     # Nothing is below a field that is not known, which is NaN.
-    if effective is None or not effective.size < MIN_ERF_RATIO * effective.theoretical:
+    if not effective.size < MIN_ERF_RATIO * effective.theoretical:
         return
     ratio = effective.size / effective.theoretical
     yield Finding(

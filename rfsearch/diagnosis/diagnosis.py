@@ -40,8 +40,8 @@ def diagnose(
 
     An architecture is diagnosed in closed form. Any other module is traced, its gaps are probed
     and its ERF is measured, at its weights as they are (see `measure_erf` for what is switched
-    on). What cannot be found out for a module is warned of, and the rules that need it are
-    silent.
+    on) and on larger images than `input_size` where those would cut its receptive field. What
+    cannot be found out for a module is warned of, and the rules that need it are silent.
 
     Args:
         model: An architecture, a module, the name of a timm model, which gets random weights, or
@@ -141,17 +141,23 @@ def _gaps(architecture: Architecture) -> Gaps | None:
 
 
 def _measured(model: ResolvedModel, fields: NetworkFields, layer: str | None) -> Effective | None:
-    """The ERF of the last map, and the part of the theoretical field that the image holds."""
+    """The ERF of the last map, on images that hold its field, as far as that can be had."""
     from rfsearch.measure.erf import measure_erf
 
     try:
-        measured = measure_erf(model, model.input_size, num_images=NUM_IMAGES, layer=layer)
+        measured = measure_erf(model, num_images=NUM_IMAGES, layer=layer)
     except ValueError as reason:
         _warn(f"The ERF was not measured: {reason}")
         return None
     place = fields.outputs[-1].name if fields.outputs else layer or "output"
-    within = min(measured.theoretical_size, max(model.input_size))
-    return Effective(measured.size, within, "measured", place)
+    is_cut = measured.clipped > 0  # NaN of what cannot be traced.
+    if is_cut:
+        sides = "x".join(map(str, measured.map.shape))
+        _warn(
+            f"The ERF was measured on images of {sides} px, which cut the receptive field: it is "
+            f"{measured.size:g} px or more."
+        )
+    return Effective(measured.size, measured.theoretical_size, "measured", place, is_cut=is_cut)
 
 
 def _probed_gaps(model: ResolvedModel, fields: NetworkFields, layer: str | None) -> Gaps | None:

@@ -39,11 +39,12 @@ class Effective:
 
     Attributes:
         size: ERF size in px.
-        theoretical: The theoretical receptive field's side within the measured image, in px; NaN
-            of a map that cannot be traced.
+        theoretical: The theoretical receptive field's side in px; NaN of a map that cannot be
+            traced.
         origin: How it was found.
         place: The output that it is of.
         part: The objects that this output serves, where they are split among several.
+        is_cut: Whether the measured images cut the field, so that the size may be too small.
     """
 
     size: float
@@ -51,6 +52,7 @@ class Effective:
     origin: str
     place: str = "output"
     part: ScaleTarget | None = None
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

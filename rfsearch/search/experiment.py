@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rfsearch.basics.files import real_path
-from rfsearch.basics.validation import parse, read_toml
+from rfsearch.basics.validation import parse, placed, read_toml
 from rfsearch.models.timm_models import check_name
 from rfsearch.search._baseline_names import baseline_names
 from rfsearch.search.config import ExperimentConfig
@@ -57,16 +57,15 @@ class Experiment:
         space = SearchSpace.load(
             file.parent / config.space if config.space.endswith(".toml") else config.space
         )
-        data = config.data.load(file.parent)
-        task = task_for(data, config.training, device)
-        constraint = config.target.constraint(task)
-        try:
+        with placed(file):
+            data = config.data.load(file.parent)
+            task = task_for(data, config.training, device)
+            constraint = config.target.constraint(task)
+            require_feasible(space, constraint)
+        with placed(f"{file}: search"):
             check_objectives(config.search.objectives, constraint)
             if config.search.controls:
                 check_controls(constraint)
-        except ValueError as error:
-            raise ValueError(f"{file}: search: {error}") from None
-        require_feasible(space, constraint)
         if constraint.target and (remark := constraint.target.beyond(data.image_size)):
             warnings.warn(f"{file}: target: {remark}", stacklevel=2)
         return cls(
@@ -94,10 +93,8 @@ class Experiment:
 
 
 def _baselines(config: ExperimentConfig, file: Path) -> tuple[str, ...]:
-    try:
+    with placed(f"{file}: baselines"):
         names = baseline_names(config.baselines, file.parent)
         for name in names:
             check_name(name)
-    except ValueError as error:
-        raise ValueError(f"{file}: baselines: {error}") from None
     return names

@@ -38,11 +38,13 @@ from rfsearch.search.references import run_reference
 from rfsearch.search.rejection import end_rejected
 from rfsearch.space.candidate import as_candidate
 from rfsearch.space.module_space import ModuleSpace
+from rfsearch.space.space import not_a_parameter
 from rfsearch.space.trial_attributes import (
     BASELINE,
     CONTROL,
     ENVIRONMENT,
     PROMOTED_FROM,
+    enqueued,
     reference_kind,
 )
 from rfsearch.space.trial_gates import log_costs
@@ -160,7 +162,7 @@ class Objective:
 
     def _judge(self, trial: optuna.Trial) -> Values:
         try:
-            given = seeded(lambda: self.space.suggest(trial), self.task.training.seed)
+            given = self._suggested(trial)
         except NotOfferedError as error:
             return fail(trial, "space", str(error))
         try:
@@ -203,6 +205,13 @@ class Objective:
         log_result(trial, result)
         costs = [float(trial.user_attrs[name]) for name in self.objectives[1:]]
         return (result.score, *costs) if costs else result.score
+
+    def _suggested(self, trial: optuna.Trial) -> Built:
+        choices = self.space.choices()
+        for name in enqueued(trial):
+            if name not in choices:
+                raise not_a_parameter(name, choices)
+        return seeded(lambda: self.space.suggest(trial), self.task.training.seed)
 
     @property
     def needs_latency(self) -> bool:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from rfsearch.feasible.choices import Params, choices_of
+from rfsearch.feasible.choices import Params, choices_of, offered
 from rfsearch.feasible.discrete_set import DiscreteSet
+from rfsearch.space.space import suggest_category
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -54,15 +55,26 @@ class ModuleSpace:
         """How many combinations of choices there are."""
         return prod(map(len, self._choices.values()))
 
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """The values of each parameter, in order."""
+        return dict(self._choices)
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distributions of the parameters that `suggest` suggests."""
         return dict(self._distributions)
 
     def suggest(self, trial: Trial) -> Built:
-        """Let a trial choose every parameter, and build the module."""
-        return self.build(
-            **{name: _suggest(trial, name, given) for name, given in self._distributions.items()}
-        )
+        """Let a trial choose every parameter, and build the module.
+
+        Raises:
+            NotOfferedError: If the trial holds a value that is not offered, for example because
+                it was enqueued.
+        """
+        params = {
+            name: offered(name, self._choices[name], _suggest(trial, name, given))
+            for name, given in self._distributions.items()
+        }
+        return self.build(**params)
 
     def feasible(self, constraint: RFConstraint) -> DiscreteSet:
         """The parameters whose modules pass a constraint's closed-form gates, as a set.
@@ -100,7 +112,7 @@ def _suggest(trial: Trial, name: str, given: BaseDistribution) -> Any:
     )
 
     if isinstance(given, CategoricalDistribution):
-        return trial.suggest_categorical(name, given.choices)
+        return suggest_category(trial, name, given.choices)
     if isinstance(given, IntDistribution):
         return trial.suggest_int(name, given.low, given.high, step=given.step, log=given.log)
     assert isinstance(given, FloatDistribution)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +15,7 @@ from rfsearch.feasible.choices import NotOfferedError
 from rfsearch.network.architecture import Architecture
 from rfsearch.space._candidates import Candidates
 from rfsearch.space.feasible import FeasibleSet
+from rfsearch.space.trial_attributes import enqueued
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -81,14 +82,12 @@ class SearchSpace(Candidates):
                 it was enqueued; or one was enqueued for a stem, stage or neck that has no such
                 parameter, or no choice of it.
         """
-        # Optuna's trials do not show what was enqueued for them.
-        stored = getattr(getattr(trial, "_cached_frozen_trial", trial), "system_attrs", {})
-        self._check_enqueued(stored.get("fixed_params", {}))
+        self._check_enqueued(enqueued(trial))
         params: Params = {}
         for name, options in self._free_choices().items():
             progression = arithmetic_progression(options)
             if progression is None:
-                params[name] = _suggest_category(trial, name, options)
+                params[name] = suggest_category(trial, name, options)
             else:
                 low, high, step = progression
                 params[name] = trial.suggest_int(name, low, high, step=step)
@@ -113,10 +112,7 @@ class SearchSpace(Candidates):
         for name, value in params.items():
             options = choices.get(name, ())
             if not options and _OF_A_SPACE.match(name):
-                raise NotOfferedError(
-                    f"The space has no parameter `{name}`, which was enqueued; it has "
-                    f"{', '.join(choices)}."
-                )
+                raise not_a_parameter(name, choices)
             if len(options) == 1 and value != options[0]:
                 raise NotOfferedError(
                     f"`{name}` must be {options[0]}, which is all that is offered, "
@@ -142,6 +138,13 @@ def _feasible(space: SearchSpace, constraint: RFConstraint) -> FeasibleSet:
     return FeasibleSet(space, constraint)
 
 
+def not_a_parameter(name: str, choices: Iterable[str]) -> NotOfferedError:
+    """What to say of a parameter that was enqueued and is none of the space's."""
+    return NotOfferedError(
+        f"The space has no parameter `{name}`, which was enqueued; it has {', '.join(choices)}."
+    )
+
+
 def arithmetic_progression(options: tuple[Any, ...]) -> tuple[int, int, int] | None:
     """Low, high and step of evenly spaced increasing integers, else None.
 
@@ -157,7 +160,12 @@ def arithmetic_progression(options: tuple[Any, ...]) -> tuple[int, int, int] | N
     return (options[0], options[-1], step) if tuple(even) == options else None
 
 
-def _suggest_category(trial: Suggests, name: str, options: tuple[Any, ...]) -> Any:
+def suggest_category(trial: Suggests, name: str, options: tuple[Any, ...]) -> Any:
+    """Let a trial choose one of some values.
+
+    Raises:
+        NotOfferedError: If another was enqueued.
+    """
     try:
         return trial.suggest_categorical(name, options)
     except ValueError as error:

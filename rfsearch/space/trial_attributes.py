@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import optuna
@@ -27,6 +27,13 @@ PROMOTED_FROM = "promoted_from"
 BATCH_HALVED = "batch_halved"
 #: Name of the artifact that holds the trained candidate's weights.
 WEIGHTS = "weights"
+
+
+def enqueued(trial: optuna.Trial | object) -> dict[str, Any]:
+    """The parameters that were enqueued for a trial, which Optuna's trials do not show."""
+    stored = getattr(getattr(trial, "_cached_frozen_trial", trial), "system_attrs", {})
+    found: dict[str, Any] = stored.get("fixed_params", {})
+    return found
 
 
 def reference_kind(trial: FrozenTrial | optuna.Trial) -> str | None:

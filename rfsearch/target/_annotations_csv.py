@@ -51,7 +51,8 @@ def read_csv(path: Path) -> Annotations:
     for number, row in enumerate(rows, start=1):
         if not row[image]:
             continue
-        size = size_of(row[height], row[width]) if height and width else None
+        place = f"{path}: image {row[image]}"
+        size = size_of(row[height], row[width], place) if height and width else None
         known = images.get(row[image], AnnotatedImage(row[image], None)).size
         if size and (size != (known or size) or _is_of_box(size, row)):
             raise ValueError(

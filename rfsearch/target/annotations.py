@@ -103,17 +103,28 @@ def box_of(values: Iterable[Any]) -> Box | None:
     return Box(*numbers)
 
 
-def size_of(height: Any, width: Any) -> tuple[int, int] | None:
-    """`(height, width)` in px, or None if these are no two numbers of at least one.
+def size_of(height: Any, width: Any, place: str) -> tuple[int, int] | None:
+    """`(height, width)` of an image in px, or None if one is not known: missing, empty or zero.
 
-    >>> size_of("480", 640), size_of(0, 0), size_of(None, 640)
+    Raises:
+        ValueError: If one is anything else than a whole number; it names the place.
+
+    >>> size_of("480", 640, "a.json"), size_of(0, 0, "a.json"), size_of(None, 640, "a.json")
     ((480, 640), None, None)
     """
+    sides = [_side(value, name, place) for value, name in ((height, "height"), (width, "width"))]
+    return (sides[0], sides[1]) if all(sides) else None
+
+
+def _side(value: Any, name: str, place: str) -> int:
+    """A side of an image in px; 0 if it is not known."""
     try:
-        size = int(float(height)), int(float(width))
+        number = float(value or 0)
     except (TypeError, ValueError, OverflowError):
-        return None
-    return size if min(size) >= 1 else None
+        number = math.nan
+    if number >= 0 and number.is_integer():
+        return int(number)
+    raise ValueError(f"{place}: {name} must be a whole number of px, but got {value!r:.40}.")
 
 
 def checked(annotations: Annotations) -> Annotations:

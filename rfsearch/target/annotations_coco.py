@@ -40,7 +40,7 @@ def read_coco(path: Path) -> Annotations:
     return checked(
         Annotations(
             source=path,
-            images=tuple(_image(entry) for entry in images.values()),
+            images=tuple(_image(entry, path) for entry in images.values()),
             objects=tuple(objects),
             class_names=tuple(dict.fromkeys(names.values())),
             notes=_unknown(content["annotations"], objects),
@@ -100,9 +100,10 @@ def _content(path: Path) -> dict[str, list[Any]]:
     return content
 
 
-def _image(entry: dict[str, Any]) -> AnnotatedImage:
-    size = size_of(entry.get("height"), entry.get("width"))
-    return AnnotatedImage(str(entry.get("file_name", "")), size)
+def _image(entry: dict[str, Any], path: Path) -> AnnotatedImage:
+    name = str(entry.get("file_name", ""))
+    place = f"{path}: image {name or entry.get('id')}"
+    return AnnotatedImage(name, size_of(entry.get("height"), entry.get("width"), place))
 
 
 def _object(entry: Any, images: dict[str, int], names: dict[str, str]) -> AnnotatedObject:

@@ -70,7 +70,7 @@ def _image(root: ElementTree.Element, file: Path, source: Path) -> AnnotatedImag
     """The image, whose name is relative to `source` or, for a single file, to its folder."""
     folder = file.parent.relative_to(source if source.is_dir() else source.parent)
     name = _text(root, "filename") or file.stem
-    size = size_of(_text(root, "size/height"), _text(root, "size/width"))
+    size = size_of(_text(root, "size/height"), _text(root, "size/width"), str(file))
     return AnnotatedImage(str(folder / name), size)
 
 

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 from pydantic import Field, ValidationError
 
-from rfsearch.basics.validation import FrozenData, checked_size, describe_place, parse, read_toml
+from rfsearch.basics.validation import (
+    FrozenData,
+    checked_size,
+    describe_place,
+    parse,
+    placed,
+    read_toml,
+)
 
 
 class Inner(FrozenData):
@@ -114,3 +122,16 @@ def test_size(given: Any, size: tuple[int, int]) -> None:
 def test_impossible_size(given: Any) -> None:
     with pytest.raises(ValueError, match="`input_size` must be a side or"):
         checked_size(given)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("`epochs >= 1` must hold.", "a.toml: `epochs >= 1` must hold."),
+        ("/data/x.png: no image: at all", "/data/x.png: no image: at all"),
+        ("training: 3/4 is no share", "a.toml: training: 3/4 is no share"),
+    ],
+)
+def test_the_place_is_named_once(message: str, told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"), placed("a.toml"):
+        raise ValueError(message)

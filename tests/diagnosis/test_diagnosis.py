@@ -127,6 +127,21 @@ def test_the_measured_erf_of_a_network() -> None:
     assert "erf_too_small" not in by_kind(diagnose(model, TARGET, 64, erf=False))
 
 
+def test_small_images_do_not_make_the_measured_erf_smaller() -> None:
+    torch.manual_seed(0)
+    model = build_model(GRIDDED, num_classes=0)
+    small, large = (by_kind(diagnose(model, TARGET, side))["erf_too_small"] for side in (8, 64))
+    assert small.value == pytest.approx(large.value, abs=2)
+
+
+def test_a_field_larger_than_any_image_is_not_judged_by_what_is_left_of_it() -> None:
+    dilated = nn.Conv2d(3, 3, 3, padding=400, dilation=400)
+    model = nn.Sequential(dilated, nn.Conv2d(3, 3, 3, padding=400, dilation=400))
+    with pytest.warns(UncheckedWarning, match="cut the receptive field: it is .* px or more"):
+        found = by_kind(diagnose(model, rfs.ScaleTarget(700, 900), 64))
+    assert {"erf_too_small", "erf_far_below_trf"}.isdisjoint(found)
+
+
 def test_a_network_of_many_layers_on_small_images() -> None:
     model = timm.create_model("vgg11_bn").features
     finding = by_kind(diagnose(model, None, 64, erf=False))["unproductive_layers"]

@@ -111,6 +111,14 @@ def test_erf_far_below_the_theoretical_field() -> None:
     assert "The ERF of 50 px (expected) is 0.50 of the theoretical RF's 101 px" in finding.message
 
 
+@pytest.mark.parametrize(("size", "kind"), [(5, None), (50, None), (121, "erf_too_large")])
+def test_an_erf_that_the_images_cut_is_only_known_to_be_as_large(
+    size: float, kind: str | None
+) -> None:
+    facts = replace(SOUND, effective=Effective(size, 500, "measured", is_cut=True))
+    assert kinds(facts) == [kind] * (kind is not None)
+
+
 def test_stride_too_coarse() -> None:
     assert kinds(replace(SOUND, outputs=(output(stride=16),))) == []
     finding = only(replace(SOUND, outputs=(output(stride=32),)))

@@ -190,3 +190,30 @@ def test_a_space_for_other_images_is_refused() -> None:
 def test_controls_are_refused() -> None:
     with pytest.raises(ValueError, match="but got ModuleSpace"):
         enqueue_controls(optuna.create_study(), space(), CONSTRAINT, 3)
+
+
+@pytest.mark.parametrize(
+    ("params", "line"),
+    [
+        ({"kernel_size": 99}, "`kernel_size` must be one of 3, 5, but got '99'."),
+        ({"depth": 9}, "`depth` must be one of 1, 2, 3, but got 9."),
+        ({"kernel": 3}, "no parameter `kernel`, which was enqueued; it has depth, kernel_size."),
+    ],
+)
+def test_what_is_enqueued_and_not_offered_is_never_replaced_by_something_else(
+    params: dict[str, int], line: str
+) -> None:
+    study = optuna.create_study(direction="maximize")
+    study.enqueue_trial({"depth": 3, "kernel_size": 5} | params)
+    choices = {"depth": optuna.distributions.IntDistribution(1, 3), "kernel_size": [3, 5]}
+    study.optimize(
+        Objective(ModuleSpace(build, choices, (12, 16)), CONSTRAINT, task()), n_trials=1
+    )
+    assert study.trials[0].state == TrialState.FAIL
+    assert line in study.trials[0].user_attrs["reason"]
+
+
+@pytest.mark.parametrize("given", ["deep", 3, [], None])
+def test_choices_that_are_no_list_are_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match="`choices` of 'kind' must be a list of values"):
+        ModuleSpace(build, {"kind": given}, 32)

@@ -377,11 +377,18 @@ def test_an_enqueued_value_outside_the_space_fails_and_the_study_goes_on(
     assert len(task.trained) == 1
 
 
-def test_an_enqueued_name_outside_the_space_fails_and_the_study_goes_on() -> None:
+def test_an_enqueued_name_of_a_choice_fails_and_the_study_goes_on() -> None:
     trials = search(stub_task(), FITS | {"stage1_downsample": "melt"}, FITS)
     assert states(trials) == ["FAIL", "COMPLETE"]
     assert trials[0].user_attrs["rejected_by"] == "space"
     assert "melt" in trials[0].user_attrs["reason"]
+
+
+@pytest.mark.parametrize("name", ["stage1_colour", "kernel_size", "stage_1_depth"])
+def test_an_enqueued_name_that_is_no_parameter_fails_and_the_study_goes_on(name: str) -> None:
+    trials = search(stub_task(), FITS | {name: 3}, FITS)
+    assert states(trials) == ["FAIL", "COMPLETE"]
+    assert f"no parameter `{name}`, which was enqueued" in trials[0].user_attrs["reason"]
 
 
 def test_an_image_too_small_for_a_candidate_fails_and_the_study_goes_on() -> None:

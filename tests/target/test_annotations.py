@@ -43,8 +43,16 @@ def test_values_that_are_no_box(values: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("height", "width", "size"),
     [(80, "100", (80, 100)), ("80.0", 100.0, (80, 100)), (0, 100, None), (None, 5, None),
-     ("", "", None), ("x", 5, None), (float("inf"), 5, None), (float("nan"), 5, None),
-     (-3, 5, None)],
+     ("", "", None), (" 0 ", "0", None)],
 )  # fmt: skip
 def test_sizes(height: Any, width: Any, size: tuple[int, int] | None) -> None:
-    assert size_of(height, width) == size
+    assert size_of(height, width, "a.json") == size
+
+
+@pytest.mark.parametrize(
+    "value", ["x", -3, 80.5, float("inf"), float("nan"), "nan", [80], {"a": 1}, "8" * 999]
+)
+def test_what_is_no_size_is_refused_and_not_taken_as_unknown(value: Any) -> None:
+    for name, (height, width) in {"height": (value, 5), "width": (0, value)}.items():
+        with pytest.raises(ValueError, match=f"^a.json: {name} must be a whole number of px"):
+            size_of(height, width, "a.json")
