@@ -54,9 +54,9 @@ class Experiment:
             file /= "experiment.toml"
         config = parse(ExperimentConfig, read_toml(file), str(file))
         baselines = _baselines(config, file)
-        space = SearchSpace.load(
-            file.parent / config.space if config.space.endswith(".toml") else config.space
-        )
+        named = config.space
+        with placed(f"{file}: space"):
+            space = SearchSpace.load(file.parent / named if named.endswith(".toml") else named)
         with placed(file):
             data = config.data.load(file.parent)
             task = task_for(data, config.training, device)

@@ -119,7 +119,7 @@ def size_of(height: Any, width: Any, place: str) -> tuple[int, int] | None:
 def _side(value: Any, name: str, place: str) -> int:
     """A side of an image in px; 0 if it is not known."""
     try:
-        number = float(value or 0)
+        number = float(0 if value in (None, "") else value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if number >= 0 and number.is_integer():
