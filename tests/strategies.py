@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from rfsearch.field.receptive_field import ReceptiveField
 from rfsearch.network import blocks as blocks_of
 from rfsearch.network.architecture import Architecture
-from rfsearch.network.stages import DOWNSAMPLINGS, Block, BlockKind, Context, Stage
+from rfsearch.network.stages import DOWNSAMPLINGS, Block, Context, Stage
 from rfsearch.network.stems import Stem, StemKind, StemPool
 
-KINDS: tuple[str, ...] = get_args(BlockKind)
+KINDS: tuple[str, ...] = tuple(blocks_of.KINDS)
 STEM_KINDS: tuple[str, ...] = get_args(StemKind)
 STEM_POOLS: tuple[str, ...] = get_args(StemPool)
 LOCAL_KINDS = tuple(kind for kind in KINDS if kind != "attention")

@@ -17,6 +17,10 @@ AXIS_NAMES: Mapping[int, tuple[str, ...]] = {
     2: ("height", "width"),
     3: ("depth", "height", "width"),
 }
+#: How many axes each number stands for, in order: two that are alike where the windows of a
+#: network are square, else one and one.
+Alike = tuple[int, ...]
+SQUARE: Alike = (2,)
 
 
 class ByAxis(tuple[Value, ...]):

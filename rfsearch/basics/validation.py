@@ -74,7 +74,8 @@ def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
     if problem["type"] in _MESSAGES:
         known = ", ".join(_keys_at(kind, problem["loc"][:-1]))
         return f"{place}: {reason}; allowed keys are {known}."
-    if isinstance(problem["input"], dict | list | tuple) or "but got" in reason:
+    is_told = "but got" in reason or reason.endswith(".")
+    if isinstance(problem["input"], dict | list | tuple) or is_told:
         return f"{place}: {reason}" if place else reason
     return f"{place}: {reason}, but got {problem['input']!r}."
 

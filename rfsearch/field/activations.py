@@ -67,7 +67,7 @@ def transformed(units: Units, function: Function) -> tuple[Units, float]:
 
 def activated(units: Units, kind: str) -> tuple[Units, float]:
     """Moments behind a smooth activation, and its mean squared slope, for normal units."""
-    return transformed(units, _ACTIVATIONS[kind])
+    return transformed(units, FUNCTIONS[kind])
 
 
 def gated(units: Units, kind: str) -> tuple[Units, float]:
@@ -99,4 +99,5 @@ def _silu(values: Array) -> tuple[Array, Array]:
     return values * gate, gate * (1 + values * (1 - gate))
 
 
-_ACTIVATIONS = {"gelu": _gelu, "silu": _silu}
+#: Smooth activations by kind.
+FUNCTIONS: dict[str, Function] = {"gelu": _gelu, "silu": _silu}

@@ -24,6 +24,7 @@ from rfsearch.field.expression import (
     Window,
 )
 from rfsearch.field.node_fields import taps_of
+from rfsearch.field.part import Part
 
 
 class FeatureMap(ByAxis[int]):
@@ -89,6 +90,9 @@ def cost(node: Node, size: FeatureMap) -> Cost:
         case Attention():
             # Each position's weights for all positions, and the sum with these weights.
             return Cost(0, 4 * node.channels * size.area**2, size)
+        case Part():
+            flops, sides_behind = node.run(size)
+            return Cost(node.parameters, flops, FeatureMap(*sides_behind))
         case ImageLevel():
             return cost(node.node, FeatureMap(*(1 for _ in size)))._replace(output=size)
         case Chain():

@@ -11,11 +11,13 @@ shifts as it has taps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from typing import NamedTuple
 
 from rfsearch.field.expression import Chain, Concat, Convolution, Node, Pooling, Resize, Sum
 from rfsearch.field.node_fields import Taps1d, local_branches, taps_of
+from rfsearch.field.part import Part
 
 
 class Coverage(NamedTuple):
@@ -61,9 +63,19 @@ class Coverage(NamedTuple):
 
     def windowed(self, taps: Taps1d) -> Coverage:
         """Units that look at these units through a window."""
-        step = taps.dilation * self.stride
-        mask = reduce(lambda seen, tap: seen | self.mask << tap * step, range(taps.kernel_size), 0)
-        return Coverage(self.start - taps.padding * self.stride, mask, self.stride * taps.stride)
+        reach = range(0, taps.kernel_size * taps.dilation, taps.dilation)
+        return self.looked_at([tap - taps.padding for tap in reach], taps.stride)
+
+    def looked_at(self, taps: Sequence[int], stride: int) -> Coverage:
+        """Units that look at some of these units.
+
+        Args:
+            taps: The units that unit 0 looks at, in ascending order.
+            stride: By how many of these units the next one is further on.
+        """
+        shifts = [(tap - taps[0]) * self.stride for tap in taps]
+        mask = reduce(lambda seen, shift: seen | self.mask << shift, shifts, 0)
+        return Coverage(self.start + taps[0] * self.stride, mask, self.stride * stride)
 
     def united(self, other: Coverage) -> Coverage:
         """Units that touch what the same unit of either branch touches.
@@ -98,6 +110,8 @@ def coverage(node: Node, seen: Coverage = PIXEL) -> Coverage:
     match node:
         case Convolution() | Pooling():
             return seen.windowed(taps_of(node))
+        case Part():
+            return seen.looked_at(node.touched, node.receptive_field.stride)
         case Resize():
             raise ValueError("Units that an upsampling makes different have no common coverage.")
         case Chain():

@@ -7,20 +7,20 @@ of the operations of any network (`rfsearch.tape`): no weights and no image are 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rfsearch.field._profiles import unit
+from rfsearch.basics.axes import SQUARE, Alike
 from rfsearch.field.erf_map import ERF_SHARE, ErfMap
-from rfsearch.field.expression import SQUARE, Alike, Node, along
-from rfsearch.field.gradients import Reading, read
-from rfsearch.field.node_fields import receptive_field, uniform_field
-from rfsearch.field.receptive_field import ReceptiveField
+from rfsearch.field.expression import Node, along
+from rfsearch.field.gradients import read
+from rfsearch.field.node_fields import parts_of, receptive_field, uniform_field
+from rfsearch.field.profiles import unit
+from rfsearch.field.squared_gradient import Reading, Spread, SquaredGradient
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,43 +40,6 @@ def sigmas_per_size(axes: int) -> float:
     """
     along_one = ERF_SHARE ** (1 / axes)
     return 2 * round(NormalDist().inv_cdf((1 + along_one) / 2), 4) * math.sqrt(2)
-
-
-class Spread(NamedTuple):
-    """Where the squared gradient of a map's unit 0 arrives along one axis of the input.
-
-    Attributes:
-        mean: Its mean place in px.
-        variance: Its variance in px^2.
-        field: The theoretical receptive field of the units.
-    """
-
-    mean: float
-    variance: float
-    field: ReceptiveField
-
-    @property
-    def about_center(self) -> float:
-        """Mean squared distance from the centre of the field, in px^2."""
-        return self.variance + (self.mean - self.field.center) ** 2
-
-
-class SquaredGradient(ABC):
-    """The squared gradient that a random initialisation has on average, of one output map."""
-
-    @property
-    @abstractmethod
-    def spreads(self) -> tuple[Spread, ...]:
-        """Where it arrives along each axis; behind an upsampling, over all phases."""
-
-    @property
-    @abstractmethod
-    def is_uniform(self) -> bool:
-        """Whether all units of the map have the same field, so that the spread is unit 0's."""
-
-    @abstractmethod
-    def power(self) -> NDArray[np.float64]:
-        """That of unit 0, such as `(height, width)`, over its theoretical receptive field."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +107,10 @@ class ExpectedERF:
 
     @cached_property
     def _gradient(self) -> SquaredGradient:
-        return (
-            self.source if isinstance(self.source, SquaredGradient) else NodeGradient(self.source)
-        )
+        if isinstance(self.source, SquaredGradient):
+            return self.source
+        part = next(parts_of(self.source), None)
+        return NodeGradient(self.source) if part is None else part.gradient_of(self.source)
 
     @cached_property
     def theoretical_size(self) -> int:

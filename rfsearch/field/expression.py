@@ -3,7 +3,7 @@
 An architecture is lowered (`Architecture.expressions`; the stem, the stages and their blocks, and
 the neck each lower themselves) to a tree of these nodes for each output map. Theoretical receptive
 field, expected effective receptive field, coverage, parameters and FLOPs are *readings* of the
-tree, each one function with a case per node.
+tree, each one function with a case per node. A `Part` answers them itself.
 
 A tree is of any number of axes. The numbers of a window are one for all axes, or one for each;
 what is read along an axis is read off the tree's projection on it (`along`), which is the tree
@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from rfsearch.basics.axes import Alike
 from rfsearch.basics.sides import Sides, number
+from rfsearch.field.part import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +168,7 @@ class ImageLevel:
 HEAD_WIDTH = 32
 Window = Convolution | Pooling
 Pointwise = BatchNorm | LayerNorm | Scale | Relu | Activation | Gate | Attention
-Node = Window | Resize | Pointwise | Chain | Sum | Concat | ImageLevel
-
-#: How many axes each number of a tree stands for, in order: two that are alike where windows of
-#: an image are square, else one and one.
-Alike = tuple[int, ...]
-SQUARE: Alike = (2,)
+Node = Window | Resize | Pointwise | Chain | Sum | Concat | ImageLevel | Part
 
 
 def along(node: Node, axis: int) -> Node:

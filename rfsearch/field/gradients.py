@@ -30,14 +30,11 @@ from collections.abc import Callable
 from functools import partial
 from itertools import zip_longest
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
 
-from rfsearch.field._profiles import AxisTaps, Profile, gather, mix, spread, unit
+from rfsearch.basics.axes import SQUARE, Alike
 from rfsearch.field.activations import activated, gated
 from rfsearch.field.expression import (
-    SQUARE,
     Activation,
-    Alike,
     Attention,
     BatchNorm,
     Chain,
@@ -65,62 +62,11 @@ from rfsearch.field.moments import (
     resized,
 )
 from rfsearch.field.node_fields import resize_weights, taps_of
+from rfsearch.field.part import Part
 from rfsearch.field.poolings import opened, pooled, taps_weights
+from rfsearch.field.profiles import AxisTaps, Profile, gather, mix, spread
 from rfsearch.field.rectifiers import persistence, rectified
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-
-class Place(NamedTuple):
-    """Where the squared gradient of an output unit arrives along one axis.
-
-    Attributes:
-        mean: Centre of mass of its profile, in px of the node's input, for output unit 0.
-        variance: Variance of the profile, in px^2 of the node's input.
-        stride: Input pixels between output units.
-    """
-
-    mean: float
-    variance: float
-    stride: float
-
-    def then(self, before: Place) -> Place:
-        """The place of a unit whose gradient arrives here on its way to what lies before."""
-        return Place(
-            before.mean + before.stride * self.mean,
-            before.variance + before.stride**2 * self.variance,
-            before.stride * self.stride,
-        )
-
-
-#: Of a node without a window.
-STAY = Place(0.0, 0.0, 1)
-
-
-class Reading(NamedTuple):
-    """What a node does to the expected squared gradient on its way back to the node's input.
-
-    Attributes:
-        units: Moments of the node's outputs.
-        gain: Total squared gradient at the input per unit of it at the output. A factor that all
-            branches of a sum share (the ratio of channels) is left out.
-        places: Along each axis of those that are not alike, what it does to the place.
-        pull: Takes a profile over the output units to the profile over the input.
-    """
-
-    units: Units
-    gain: float
-    places: tuple[Place, ...]
-    pull: Callable[[Profile], Profile]
-
-    def along_axis(self, axis: int) -> NDArray[np.float64]:
-        """The profile of an output unit along one axis, `(pixels,)`, summing to 1."""
-        power = self.pull(unit((axis,))).values
-        total: float = power.sum()
-        return power / total
-
+from rfsearch.field.squared_gradient import STAY, Place, Reading
 
 IDENTITY_BRANCH = Chain(())
 
@@ -162,6 +108,8 @@ def read(node: Node, units: Units = INPUT, axes: Alike = SQUARE) -> Reading:
             return _sum(node, units, axes, is_rectified=False)
         case Concat():
             return _concat(node, units, axes)
+        case Part():
+            return node.read(units, axes)
         case _:
             return _pointwise(units, 1.0, axes)
 

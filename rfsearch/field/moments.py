@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from rfsearch.field.expression import Alike
+    from rfsearch.basics.axes import Alike
 
     Array = NDArray[np.float64]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import reduce
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from rfsearch.field.expression import (
     Sum,
     Window,
 )
+from rfsearch.field.part import Part
 from rfsearch.field.receptive_field import IDENTITY, ReceptiveField, same_padding, window
 from rfsearch.field.unit_grid import PIXELS, Grid, Taps, gather, join
 
@@ -80,12 +82,27 @@ def is_global(node: Node) -> bool:
     match node:
         case Gate() | Attention() | ImageLevel():
             return True
+        case Part():
+            return bool(node.global_layers)
         case Chain():
             return any(is_global(child) for child in node.nodes)
         case Sum() | Concat():
             return any(is_global(branch) for branch in node.branches)
         case _:
             return False
+
+
+def parts_of(node: Node) -> Iterator[Part]:
+    """The parts that a node holds, from the input on."""
+    match node:
+        case Part():
+            yield node
+        case Chain():
+            for child in node.nodes:
+                yield from parts_of(child)
+        case Sum() | Concat():
+            for branch in node.branches:
+                yield from parts_of(branch)
 
 
 def resize_taps(node: Resize) -> Taps:
@@ -135,6 +152,8 @@ def uniform_field(node: Node) -> ReceptiveField | None:
     match node:
         case Convolution() | Pooling():
             return taps_of(node).field()
+        case Part():
+            return node.receptive_field
         case Chain():
             total = IDENTITY
             for child in node.nodes:
@@ -168,6 +187,8 @@ def unit_grid(node: Node, grid: Grid = PIXELS) -> Grid:
             taps = taps_of(node)
             reach = range(0, taps.kernel_size * taps.dilation, taps.dilation)
             return gather(grid, (tuple(tap - taps.padding for tap in reach),), taps.stride)
+        case Part():
+            return gather(grid, (node.touched,), node.receptive_field.stride)
         case Resize():
             return gather(grid, resize_taps(node), 1)
         case Chain():

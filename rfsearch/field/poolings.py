@@ -11,7 +11,7 @@ from rfsearch.field.moments import Rectifier, Units, if_any
 from rfsearch.field.rectifiers import REACH, rectified
 
 if TYPE_CHECKING:
-    from rfsearch.field.expression import Alike
+    from rfsearch.basics.axes import Alike
 
 
 def pooled(

@@ -30,6 +30,7 @@ from rfsearch.field.expression import (
     Sum,
 )
 from rfsearch.field.node_fields import taps_of
+from rfsearch.field.part import Part
 
 #: Values of four bytes that an index of a max-pooling takes.
 _INDEX = 2
@@ -95,7 +96,7 @@ def _channels(node: Node, before: int) -> int:
     match node:
         case Convolution():
             return node.out_channels
-        case Attention():
+        case Attention() | Part():
             return node.channels
         case _:
             return before
@@ -107,6 +108,8 @@ def _kept(node: Node, before: Saved, size: FeatureMap) -> tuple[bool, bool, floa
     match node:
         case Relu():
             return False, True, 0
+        case Part():
+            return node.kept(before.size)
         case Resize():
             return False, False, 0
         case Pooling(kind="max"):

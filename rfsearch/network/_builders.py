@@ -179,11 +179,12 @@ _POOLS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def build_stage(stage: Stage, in_channels: int) -> nn.Sequential:
-    """A stage's module, with timm's own weights."""
+    """A stage's module, with the weights that its parts begin with."""
     layers = nn.Sequential()
     if stage.downsample != "conv":
         layers.append(_POOLS[stage.downsample](stage.stride))
-    return layers.extend(BUILDERS[stage.block](shape) for shape in stage.shapes(in_channels))
+    build = stage.kind.build or BUILDERS[stage.block]
+    return layers.extend(build(shape) for shape in stage.shapes(in_channels))
 
 
 def initialise(module: nn.Module) -> None:

@@ -56,7 +56,11 @@ class Architecture(Readings):
 
         For example `("stage 3 se", "stage 4 attention")`.
         """
-        parts = [(f"stage {n}", stage.global_part) for n, stage in enumerate(self.stages, 1)]
+        before = (self.stem.width, *(stage.width for stage in self.stages))
+        parts = [
+            (f"stage {number}", stage.global_part(channels))
+            for number, (stage, channels) in enumerate(zip(self.stages, before, strict=False), 1)
+        ]
         if self.neck is not None:
             parts.append(("neck", self.neck.global_part))
         return tuple(f"{place} {part}" for place, part in parts if part is not None)

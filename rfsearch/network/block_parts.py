@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rfsearch.field.expression import BatchNorm, Convolution, Gate, LayerNorm, Node, Pooling
 from rfsearch.field.receptive_field import same_padding
@@ -18,6 +18,7 @@ class BlockShape(NamedTuple):
     dilation: int = 1
     context: str = "none"
     expansion: int = 4
+    options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def changes(self) -> bool:

@@ -1,4 +1,4 @@
-"""What each kind of block is made of: one lowering per block.
+"""What each built-in kind of block is made of: one lowering per block.
 
 `rfsearch.network._builders` holds the matching builder of each; a property test says that the
 receptive field, parameters and FLOPs of the two agree.
@@ -6,8 +6,9 @@ receptive field, parameters and FLOPs of the two agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from rfsearch.field.expression import (
     Activation,
@@ -164,6 +165,8 @@ class Kind(NamedTuple):
         has_context: Whether a gate can be put into it.
         has_expansion: Whether its inner channels are a multiple of its outer ones.
         width_step: What its width must be divisible by.
+        options: Choices of what else it can be told, by name.
+        build: Makes its `nn.Module`; None for built-in blocks (`rfsearch.network._builders`).
     """
 
     lower: Callable[[BlockShape], Node]
@@ -171,6 +174,8 @@ class Kind(NamedTuple):
     has_context: bool = False
     has_expansion: bool = False
     width_step: int = 1
+    options: Mapping[str, tuple[Any, ...]] = MappingProxyType({})
+    build: Callable[[BlockShape], Any] | None = None
 
 
 KINDS: dict[str, Kind] = {

@@ -48,7 +48,15 @@ class SearchedNetwork(nn.Module):
             )
         self.neck = _build_neck(architecture)
         self.head = ClassifierHead(self.num_features, num_classes)
-        self.apply(initialise)
+        # Blocks of the user's own keep the weights that they begin with.
+        ours = [
+            built
+            for built, stage in zip(self.stages, architecture.stages, strict=True)
+            if stage.kind.build is None
+        ]
+        for part in (self.stem, *ours, self.neck, self.head):
+            if part is not None:
+                part.apply(initialise)
 
     def receptive_fields(self) -> dict[str, ReceptiveField]:
         """Theoretical receptive field of each output map, in px."""

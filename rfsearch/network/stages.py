@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -14,12 +16,15 @@ from pydantic import (
 
 from rfsearch.basics.validation import FrozenData
 from rfsearch.field.expression import Chain
+from rfsearch.field.node_fields import parts_of
 from rfsearch.network.block_parts import BlockShape, downsampling
-from rfsearch.network.blocks import KINDS, Kind
+from rfsearch.network.block_registry import Option, check_block, check_options, kind_of
+from rfsearch.network.blocks import Kind
 from rfsearch.network.dilations import MAX_DILATION
 from rfsearch.network.stems import MAX_KERNEL_SIZE, Stride, Width, check_odd
 
-BlockKind = Literal["plain", "basic", "bottleneck", "inception", "mbconv", "convnext", "attention"]
+#: Name of a built-in kind of block, or of one of the user's own.
+BlockKind = Annotated[str, AfterValidator(check_block)]
 Downsampling = Literal["conv", "max_pool", "avg_pool", "blur_pool"]
 Context = Literal["none", "se", "gc"]
 
@@ -27,10 +32,20 @@ DOWNSAMPLINGS: tuple[Downsampling, ...] = get_args(Downsampling)
 #: Expansion of blocks that have none: it makes no difference there.
 NO_EXPANSION = 4
 
+
+def as_pairs(values: Any) -> Any:
+    """A dictionary as pairs in the order of its names."""
+    if isinstance(values, Mapping):
+        return tuple(sorted(values.items(), key=lambda pair: str(pair[0])))
+    return values
+
+
 KernelSize = Annotated[int, Field(ge=1, le=MAX_KERNEL_SIZE), AfterValidator(check_odd)]
 Dilation = Annotated[int, Field(ge=1, le=MAX_DILATION)]
 Depth = Annotated[int, Field(ge=1, le=64)]
 Expansion = Annotated[int, Field(ge=1, le=16)]
+#: A dictionary, in the order of its names, so that equal ones are equal.
+Options = Annotated[tuple[Option, ...], Field(strict=False), BeforeValidator(as_pairs)]
 
 
 class Block(FrozenData):
@@ -66,6 +81,7 @@ class Stage(FrozenData):
             squeeze-and-excite, or global context. It must be `"none"` where blocks take none.
         expansion: Inner channels over outer ones, of `mbconv`, `convnext` and `attention` blocks.
             It must be 4 for the others, where it makes no difference.
+        options: What else blocks of the user's own are told, by name.
         blocks: The blocks, first to last.
     """
 
@@ -75,11 +91,12 @@ class Stage(FrozenData):
     downsample: Downsampling = "conv"
     context: Context = "none"
     expansion: Expansion = NO_EXPANSION
+    options: Options = ()
     blocks: Annotated[tuple[Block, ...], Field(strict=False, min_length=1, max_length=64)]
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        kind = KINDS[self.block]
+        kind = self.kind
         if self.stride == 1 and self.downsample != "conv":
             raise ValueError(
                 f"`downsample` must be 'conv' where `stride` is 1, but got {self.downsample!r}."
@@ -99,20 +116,22 @@ class Stage(FrozenData):
                 f"{max(block.kernel_size for block in self.blocks)}."
             )
         check_width(self.block, self.width)
+        check_options(self.block, self.options)
         return self
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # So that a stage is written as it was before there were contexts and expansions.
-        values: dict[str, Any] = handler(self)
+        values: dict[str, Any] = handler(self) | {"options": dict(self.options)}
         lacking = {"context"} if self.context == "none" else set()
+        lacking |= set() if self.options else {"options"}
         lacking |= set() if self.kind.has_expansion else {"expansion"}
         return {name: value for name, value in values.items() if name not in lacking}
 
     @property
     def kind(self) -> Kind:
         """What its blocks have."""
-        return KINDS[self.block]
+        return kind_of(self.block)
 
     @property
     def depth(self) -> int:
@@ -129,11 +148,15 @@ class Stage(FrozenData):
         )
         return f"{self.depth} {self.block}, {self.width} ch", ", ".join(windows)
 
-    @property
-    def global_part(self) -> str | None:
+    def global_part(self, in_channels: int) -> str | None:
         """What mixes the whole image in each block, if anything does."""
         if self.block == "attention":
             return self.block
+        parts = parts_of(self.lower(in_channels))
+        layers = dict.fromkeys(layer for part in parts for layer in part.global_layers)
+        if layers:
+            inside = ", ".join(layer for layer in layers if layer != self.block)
+            return f"{self.block} ({inside})" if inside else self.block
         return self.context if self.context != "none" else None
 
     def shapes(self, in_channels: int) -> list[BlockShape]:
@@ -142,7 +165,8 @@ class Stage(FrozenData):
         shapes = []
         for block in self.blocks:
             size = (block.kernel_size, stride, block.dilation)
-            shapes.append(BlockShape(in_channels, self.width, *size, self.context, self.expansion))
+            inside = (self.context, self.expansion, self.options)
+            shapes.append(BlockShape(in_channels, self.width, *size, *inside))
             in_channels, stride = self.width, 1
         return shapes
 
@@ -158,7 +182,7 @@ def check_width(block: str, width: int) -> None:
     Raises:
         ValueError: If it is not divisible as the block needs it to be.
     """
-    step = KINDS[block].width_step
+    step = kind_of(block).width_step
     if width % step:
         raise ValueError(
             f"`width` must be divisible by {step} for {block} blocks, but got {width}."

@@ -44,7 +44,7 @@ class AxisProfiles:
 
     def __init__(self, candidates: Candidates) -> None:
         self._sequence = decisions(candidates)
-        self._effects = Effects(erf=True, cost=False, saved=False)
+        self._effects = Effects(erf=True, cost=False, saved=False, channels=True)
         self._start = self._effects.start(3, (224, 224))
         self._moves: dict[tuple[int, int, OpenStage | None], dict[int, Move]] = {}
         self._parts: dict[tuple[int, int, Situation, OpenStage | None], _Part] = {}

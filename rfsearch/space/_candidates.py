@@ -13,6 +13,7 @@ from rfsearch.basics.validation import FrozenData
 from rfsearch.feasible.choices import NotOfferedError, Params
 from rfsearch.feasible.paths import random_below
 from rfsearch.network.architecture import Architecture
+from rfsearch.network.block_registry import kind_of
 from rfsearch.network.neck import check_divides, check_stages
 from rfsearch.space.choices import StageChoices
 from rfsearch.space.neck_choices import NeckChoices
@@ -42,11 +43,8 @@ class Candidates(FrozenData):
             for stem in self.stem.outcomes:
                 check_divides(stem.lower(in_channels=1), stem.reduction, 0)
             for number, choices in enumerate(self.stages, start=1):
-                example = choices.unrank(0)
-                for stride, downsample in choices.entries():
-                    entry = {"stride": stride, "downsample": downsample}
-                    lowered = example.model_copy(update=entry).lower(example.width)
-                    check_divides(lowered, stride, number)
+                for example in choices.examples():
+                    check_divides(example.lower(example.width), example.stride, number)
         return self
 
     @model_validator(mode="after")
@@ -62,6 +60,11 @@ class Candidates(FrozenData):
                 f"most {MAX_RECEPTIVE_FIELD:,} px, but got {size:,} px."
             )
         return self
+
+    @property
+    def has_own_blocks(self) -> bool:
+        """Whether blocks on offer are of the user's own."""
+        return any(kind_of(block).build for stage in self.stages for block in stage.block)
 
     @property
     def upsamples(self) -> bool:

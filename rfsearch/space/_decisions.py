@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 from rfsearch.network.block_parts import BlockShape, downsampling
-from rfsearch.network.blocks import KINDS
+from rfsearch.network.block_registry import kind_of
 
 if TYPE_CHECKING:
     from rfsearch.feasible.choices import Params
@@ -139,7 +139,7 @@ class EntryDecision(Decision):
                 stride = head.stride if head.downsample == "conv" else 1
                 for group in groups:
                     params = head.params() | {"depth": len(group)}
-                    if KINDS[block].has_window:
+                    if kind_of(block).has_window:
                         # A dilation makes a difference if one of the blocks may have a window.
                         params |= choices.shared_params(tuple(max(g, key=_size) for g in group))
                     self.options.append(_prefixed(prefix, params))
@@ -182,7 +182,7 @@ class BlockDecision(Decision):
             return [Move(nothing, (), channels, None)]
         head, (blocks, *following) = stage.head, stage.remaining
         behind = OpenStage(head, 1, tuple(following)) if following else None
-        kind = KINDS[head.block]
+        kind = kind_of(head.block)
         moves = []
         for block in blocks:
             option = self._blocks.index(block) if kind.has_window else nothing
@@ -216,7 +216,7 @@ class NeckDecision(Decision):
 def _shape(channels: int, stage: OpenStage, block: Block) -> BlockShape:
     head = stage.head
     size = (block.kernel_size, stage.stride, block.dilation)
-    return BlockShape(channels, head.width, *size, head.context, head.expansion)
+    return BlockShape(channels, head.width, *size, head.context, head.expansion, head.options)
 
 
 def _prefixed(prefix: str, params: Params) -> Params:

@@ -82,10 +82,12 @@ class Effects:
         erf: Whether the variance is wanted; else it is 0.
         cost: Whether parameters and operations are wanted; else they are 0.
         saved: Whether what autograd keeps is wanted, which goes with costs; else it is 0.
+        channels: Whether receptive fields may depend on channels, as in blocks of users' own.
     """
 
-    def __init__(self, *, erf: bool, cost: bool, saved: bool) -> None:
+    def __init__(self, *, erf: bool, cost: bool, saved: bool, channels: bool) -> None:
         self._erf, self._cost, self._saved = erf, cost, saved
+        self._keeps_channels = erf or cost or channels
         self._units: list[Units] = []
         self._numbers: dict[object, int] = {}
         self._known: dict[tuple[Node, Situation], Effect | None] = {}
@@ -106,7 +108,7 @@ class Effects:
             effects.append(effect)
         total = reduce(Effect.then, effects)
         # Channels matter where shortcuts and costs do, not to a theoretical receptive field.
-        kept = channels if self._erf or self._cost else before.channels
+        kept = channels if self._keeps_channels else before.channels
         return total._replace(after=total.after._replace(channels=kept))
 
     def profile(self, nodes: Iterable[Node], before: Situation) -> NDArray[np.float64]:

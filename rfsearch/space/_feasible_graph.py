@@ -67,6 +67,7 @@ class _Builder:
             erf=self.limits.need_erf,
             cost=self.limits.need_cost,
             saved=self.limits.memory < math.inf,
+            channels=space.has_own_blocks,
         )
         self.bytes_per_value = budget.batch_size * budget.bytes_per_activation if budget else 0
         self.in_chans = budget.in_chans if budget else 3

@@ -9,7 +9,7 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
-from rfsearch.network.blocks import KINDS
+from rfsearch.network.block_registry import Option, kind_of
 from rfsearch.network.stages import Block
 
 if TYPE_CHECKING:
@@ -29,16 +29,23 @@ class Head(NamedTuple):
     downsample: Downsampling
     context: Context
     expansion: int
+    options: tuple[Option, ...] = ()
 
     def params(self) -> Params:
         """Active parameters."""
-        names = active_head_names(self._asdict())
-        return {name: value for name, value in self._asdict().items() if name in names}
+        names = option_names(self.block)
+        params = self._asdict() | {names[option]: value for option, value in self.options}
+        return {name: params[name] for name in active_head_names(params)}
+
+
+def option_names(block: str) -> dict[str, str]:
+    """The options of a block, and their names as parameters; no other has a dot in it."""
+    return {option: f"{block}.{option}" for option in kind_of(block).options}
 
 
 def active_head_names(params: Params) -> list[str]:
     """Names of the parameters of `Head` that make a difference, given all of them."""
-    kind = KINDS[params["block"]]
+    kind = kind_of(params["block"])
     return [
         "block",
         "width",
@@ -46,6 +53,7 @@ def active_head_names(params: Params) -> list[str]:
         *(["downsample"] if params["stride"] > 1 else []),
         *(["context"] if kind.has_context else []),
         *(["expansion"] if kind.has_expansion else []),
+        *option_names(params["block"]).values(),
     ]
 
 

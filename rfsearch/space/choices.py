@@ -8,16 +8,17 @@ are counted once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import product
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import PlainValidator, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from rfsearch.basics.limits import check_combinations
 from rfsearch.basics.validation import FrozenData
 from rfsearch.feasible.choices import Params
-from rfsearch.network.blocks import KINDS
+from rfsearch.network.block_registry import check_offered, kind_of
 from rfsearch.network.dilations import check_dilation, dilations
 from rfsearch.network.stages import (
     NO_EXPANSION,
@@ -28,6 +29,7 @@ from rfsearch.network.stages import (
     Downsampling,
     Expansion,
     Stage,
+    as_pairs,
     check_width,
 )
 from rfsearch.space._stage_parts import (
@@ -36,6 +38,7 @@ from rfsearch.space._stage_parts import (
     StageKind,
     active_head_names,
     distinct_blocks,
+    option_names,
 )
 from rfsearch.space.stem_choices import (
     ANY_NUMBER,
@@ -58,6 +61,12 @@ BlockKinds = Annotated[tuple[BlockKind, ...], *ONE_OR_MORE]
 Downsamplings = Annotated[tuple[Downsampling, ...], *ONE_OR_MORE]
 Contexts = Annotated[tuple[Context, ...], *ONE_OR_MORE]
 Expansions = Annotated[tuple[Expansion, ...], *ONE_OR_MORE]
+#: Choices of each option that are left, by name.
+OptionChoices = Annotated[
+    tuple[tuple[str, Annotated[tuple[Any, ...], *ONE_OR_MORE]], ...],
+    Field(strict=False),
+    BeforeValidator(as_pairs),
+]
 BlockFields = Annotated[tuple[BlockField, ...], *ANY_NUMBER]
 
 
@@ -77,6 +86,8 @@ class StageChoices(FrozenData):
             `"1-2-5"`, which the blocks go through in turn.
         per_block: Which of `kernel_size` and `dilation` each block of the stage chooses on its
             own; the others are the same for all blocks of the stage.
+        options: What is left of the choices of options, in blocks of the user's own that have
+            them. As parameters they are named `ghost.ratio`.
     """
 
     block: BlockKinds
@@ -89,10 +100,13 @@ class StageChoices(FrozenData):
     kernel_size: KernelSizes = (3,)
     dilation: DilationChoices = (1,)
     per_block: BlockFields = ()
+    options: OptionChoices = ()
 
     @model_validator(mode="after")
     def _can_be_counted(self) -> Self:
         heads = [getattr(self, name) for name in _HEAD_FIELDS if name != "depth"]
+        self._check_options()
+        heads += [values for block in self.block for _, values in self._offered(block)]
         check_combinations("how the stage begins", *heads)
         check_combinations("its blocks", *(getattr(self, f) for f in ("depth", *_BLOCK_FIELDS)))
         shares_dilation = self.per_block == ("kernel_size",) and len(self.dilation) > 1
@@ -112,27 +126,49 @@ class StageChoices(FrozenData):
             check_width(block, width)
         return self
 
+    def _check_options(self) -> None:
+        for name, values in self.options:
+            having = [block for block in self.block if name in kind_of(block).options]
+            if not having:
+                known = ", ".join(n for block in self.block for n in kind_of(block).options)
+                raise ValueError(
+                    f"`options` must be those of the stage's blocks ({known or 'none'}), but got "
+                    f"{name!r}."
+                )
+            for block, value in product(having, values):
+                check_offered(block, name, value, kind_of(block).options[name])
+
+    def _offered(self, block: BlockKind) -> list[tuple[str, tuple[Any, ...]]]:
+        """The options of a kind of block, each with its choices."""
+        left = dict(self.options)
+        return [(name, left.get(name, every)) for name, every in kind_of(block).options.items()]
+
     # -- parameters ------------------------------------------------------------------------
 
     def values(self) -> dict[str, tuple[Any, ...]]:
         """The choices by parameter name, inactive ones included."""
         values: dict[str, tuple[Any, ...]] = {name: getattr(self, name) for name in _HEAD_FIELDS}
+        for block in self.block:
+            names = option_names(block)
+            values |= {names[option]: left for option, left in self._offered(block)}
         for field in _BLOCK_FIELDS:
             if field not in self.per_block:
                 values[field] = getattr(self, field)
-        for block in range(1, max(self.depth) + 1):
+        for number in range(1, max(self.depth) + 1):
             for field in self.per_block:
-                values[f"block{block}_{field}"] = getattr(self, field)
+                values[f"block{number}_{field}"] = getattr(self, field)
         return values
 
     def from_params(self, params: Params) -> Stage:
         """The stage with these parameters; inactive ones are ignored."""
-        head = {name: params[name] for name in active_head_names(params)}
+        active = {name: params[name] for name in active_head_names(params)}
+        told = option_names(params["block"])
+        options = tuple((option, active.pop(name)) for option, name in told.items())
         blocks = tuple(self._block(params, i + 1) for i in range(params["depth"]))
-        return Stage(**head, blocks=blocks)
+        return Stage(**active, options=options, blocks=blocks)
 
     def _block(self, params: Params, number: int) -> Block:
-        if not KINDS[params["block"]].has_window:
+        if not kind_of(params["block"]).has_window:
             return Block(kernel_size=1)
         names = self._field_names(number)
         kernel_size, dilation = params[names["kernel_size"]], params[names["dilation"]]
@@ -164,7 +200,7 @@ class StageChoices(FrozenData):
     def active_names(self, params: Params) -> list[str]:
         """Names of the parameters that make a difference, given all of them."""
         names = [*active_head_names(params), "depth"]
-        if not KINDS[params["block"]].has_window:
+        if not kind_of(params["block"]).has_window:
             return names
         for number in range(1, params["depth"] + 1):
             fields = self._field_names(number)
@@ -204,20 +240,30 @@ class StageChoices(FrozenData):
             for downsample in (self.downsample if stride > 1 else ("conv",))
         ]
 
+    def examples(self) -> Iterator[Stage]:
+        """Stages with each way to enter: built-in blocks all divide sizes alike."""
+        own = [block for block in self.block if kind_of(block).build]
+        for block in own or self.block[:1]:
+            blocks = self.groups(block, 1)[0][0][:1]
+            for head in self.heads(block):
+                if head.width == self.width[0]:
+                    yield Stage(**head._asdict(), blocks=blocks)
+
     def heads(self, block: BlockKind) -> list[Head]:
         """Distinct beginnings of a stage with this kind of block."""
-        kind = KINDS[block]
+        kind = kind_of(block)
         contexts: tuple[Context, ...] = self.context if kind.has_context else ("none",)
         expansions = self.expansion if kind.has_expansion else (NO_EXPANSION,)
-        combinations = product(self.width, self.entries(), contexts, expansions)
+        told = [[(name, value) for value in values] for name, values in self._offered(block)]
+        combinations = product(self.width, self.entries(), contexts, expansions, product(*told))
         return [
-            Head(block, width, stride, downsample, context, expansion)
-            for width, (stride, downsample), context, expansion in combinations
+            Head(block, width, stride, downsample, context, expansion, options)
+            for width, (stride, downsample), context, expansion, options in combinations
         ]
 
     def groups(self, block: BlockKind, depth: int) -> list[BlockGroup]:
         """For each distinct choice that the blocks share, the blocks to choose from in turn."""
-        if not KINDS[block].has_window:
+        if not kind_of(block).has_window:
             return [((Block(kernel_size=1),),) * depth]
         shared = [
             getattr(self, field) if field not in self.per_block else (None,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -57,6 +58,14 @@ class AxisWindow:
             for tap, share in zip(taps, shares, strict=True)
         )
         return total / (self.gain * len(self.shares))
+
+    @cached_property
+    def weights(self) -> tuple[tuple[tuple[int, float], ...], ...]:
+        """The units that each unit of a period looks at, each with its weight."""
+        return tuple(
+            tuple((tap, math.sqrt(share)) for tap, share in zip(taps, shares, strict=True))
+            for taps, shares in zip(self.window.taps, self.shares, strict=True)
+        )
 
     def pull(self, values: Array, start: int) -> tuple[Array, int]:
         """Take a profile, whose rows are units from `start` on, back to the units before them."""

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rfsearch.basics.axes import SQUARE
 from rfsearch.field.activations import Function, transformed
-from rfsearch.field.expression import SQUARE
 from rfsearch.field.moments import (
     Units,
     added,

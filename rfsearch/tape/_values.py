@@ -8,6 +8,7 @@ from functools import partial
 
 from rfsearch.tape import _rules as rules
 from rfsearch.tape._functions import TorchFunction
+from rfsearch.tape._seams import summands
 from rfsearch.tape.operation import Operation, number_of
 
 Handler = Callable[[Operation], int]
@@ -36,14 +37,7 @@ def rectifier(operation: Operation) -> int:
     assert function is not None
     ceiling = math.inf if high is None else float(high)
     rule = partial(rules.rectify, function=function, ceiling=ceiling)
-    return operation.step(rule, *_summands(operation, number))
-
-
-def _summands(operation: Operation, number: int) -> list[int]:
-    step = operation.tape.steps[number]
-    if step.rule is not rules.add:
-        return [number]
-    return [leaf for parent in step.parents for leaf in _summands(operation, parent)]
+    return operation.step(rule, *summands(operation.tape, number))
 
 
 def learned_slope(operation: Operation) -> int:

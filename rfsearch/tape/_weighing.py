@@ -9,6 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from rfsearch.tape import _rules as rules
+from rfsearch.tape._seams import joined
 from rfsearch.tape.operation import Operation, number_of
 from rfsearch.tape.tape import Weights
 
@@ -68,22 +69,9 @@ def softmax(operation: Operation) -> int:
 
 def normalisation(operation: Operation) -> int:
     """Batch normalisation, with the statistics of each channel, of what was joined apart."""
-    parts = _joined(operation, operation.number(operation.first))
+    parts = joined(operation.tape, operation.number(operation.first))
     rule = partial(rules.batch_normalised, shares=tuple(parts.values()))
     return operation.step(rule, *parts, weights=_factor(operation))
-
-
-def _joined(operation: Operation, number: int, share: float = 1.0) -> dict[int, float]:
-    """The steps that were joined along the channels to one, each with its share of them."""
-    step = operation.tape.steps[number]
-    shares = getattr(step.rule, "keywords", {}).get("shares")
-    if shares is None or getattr(step.rule, "func", None) is not rules.concatenate:
-        return {number: share}
-    found: dict[int, float] = {}
-    for parent, part in zip(step.parents, shares, strict=True):
-        for leaf, own in _joined(operation, parent, share * part).items():
-            found[leaf] = found.get(leaf, 0.0) + own
-    return found
 
 
 def joint_normalisation(operation: Operation) -> int:

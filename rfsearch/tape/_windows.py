@@ -139,18 +139,10 @@ def resizing(
             aligned = bool(operation.arguments.get("align_corners"))
             scale = float(max(ratio, Fraction(1))) if antialiased else 1.0
             each[dim] = interpolated(window, ratio, kernel, scale, aligned)
-        return operation.slid(partial(rules.resize, phases=_phases(each)), source, each)
+        phases = next(iter(each.values())).weights
+        return operation.slid(partial(rules.resize, phases=phases), source, each)
 
     return handler
-
-
-def _phases(each: dict[int, AxisWindow]) -> tuple[tuple[tuple[int, float], ...], ...]:
-    """Weights of the old units that each new one looks at, along the first axis."""
-    axis = next(iter(each.values()))
-    return tuple(
-        tuple((tap, math.sqrt(share)) for tap, share in zip(taps, shares, strict=True))
-        for taps, shares in zip(axis.window.taps, axis.shares, strict=True)
-    )
 
 
 def padding(operation: Operation) -> int:

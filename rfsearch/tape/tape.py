@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rfsearch.field.coverage import Coverage
-from rfsearch.field.expected_erf import Spread, SquaredGradient
 from rfsearch.field.moments import INPUT, Units
 from rfsearch.field.receptive_field import ReceptiveField
+from rfsearch.field.squared_gradient import Spread, SquaredGradient
 from rfsearch.tape._axes import STAY, AxisWindow
 from rfsearch.tape._rules import Rule, average, over_channels, scores, sliced, weighted
 
@@ -122,7 +122,9 @@ class Patch(NamedTuple):
     left: int
 
 
-_PIXELS = State(INPUT, (), 1.0, (Arrival(0.0, 0.0, 1.0),) * 2)
+#: Where the squared gradient of a pixel arrives, and that of one pixel.
+_AT_HOME = (Arrival(0.0, 0.0, 1.0),) * 2
+_ONE = Patch(np.ones((1, 1)), 0, 0)
 
 
 class Tape:
@@ -154,13 +156,14 @@ class Tape:
             seen |= self._sources[number]
         return True
 
-    def play(self, powers: WeightPowers | None = None) -> Playing:
+    def play(self, powers: WeightPowers | None = None, units: Units = INPUT) -> Playing:
         """Carry moments forward, as far as they are asked for.
 
         Args:
             powers: Mean squares of the weights by name; `None` for a random initialisation.
+            units: Moments of the images, or of the map that stands in their place.
         """
-        return Playing(self, powers)
+        return Playing(self, powers, units)
 
 
 def _state(step: Step, states: list[State], powers: WeightPowers | None) -> State:
@@ -227,10 +230,10 @@ def _pooled(step: Step, states: list[State]) -> tuple[int, ...]:
 class Playing:
     """A tape whose moments are known as far as they were asked for."""
 
-    def __init__(self, tape: Tape, powers: WeightPowers | None) -> None:
+    def __init__(self, tape: Tape, powers: WeightPowers | None, units: Units) -> None:
         self._tape = tape
         self._powers = powers
-        self._states = [_PIXELS]
+        self._states = [State(units, (), 1.0, _AT_HOME)]
 
     def state(self, number: int) -> State:
         """What is known of the output of a step."""
@@ -293,11 +296,9 @@ class Playing:
         mask = sum(1 << pixel - start for pixel in pixels)
         return Coverage(start, mask, round(self.arrivals(number)[axis].jump))
 
-    def pull(self, number: int) -> Patch:
-        """The squared gradient of unit 0, over the pixels of the input."""
-        arrived: dict[int, list[tuple[float, Patch]]] = {
-            number: [(1.0, Patch(np.ones((1, 1)), 0, 0))]
-        }
+    def pull(self, number: int, patch: Patch = _ONE) -> Patch:
+        """The squared gradient of unit 0, or of a patch of units, over the pixels of the input."""
+        arrived: dict[int, list[tuple[float, Patch]]] = {number: [(1.0, patch)]}
         for current in range(number, 0, -1):
             parts = arrived.pop(current, None)
             if parts is None:

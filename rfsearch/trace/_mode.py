@@ -47,7 +47,43 @@ class Operation(NamedTuple):
     is_view: bool
 
 
-class TracingMode(TorchDispatchMode):
+class DatalessMode(TorchDispatchMode):
+    """Runs operations on shapes alone, the commonest ones faster than torch does."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._shapes: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def run(self, func: Any, operation: Operation, arguments: Any, args: Any, kwargs: Any) -> Any:
+        """What an operation returns."""
+        if operation.in_place and operation.name not in _RESHAPING:
+            return args[0]
+        if operation.name in ("index", "index_select"):
+            return func(*args, **kwargs)
+        shape = SHAPES.get(operation.name)
+        output = None if shape is None else shape(arguments)
+        if output is not None:
+            return output
+        return func(*self._shapes_only(args), **self._shapes_only(kwargs))
+
+    def _shapes_only(self, value: Any) -> Any:
+        """The same arguments with tensors that have no data."""
+        if isinstance(value, Tensor):
+            return value if value.is_meta else self._shape_only(value)
+        if isinstance(value, tuple | list):
+            return type(value)(self._shapes_only(item) for item in value)
+        if isinstance(value, dict):
+            return {key: self._shapes_only(item) for key, item in value.items()}
+        return torch.device("meta") if isinstance(value, torch.device) else value
+
+    def _shape_only(self, tensor: Tensor) -> Tensor:
+        if id(tensor) not in self._shapes:
+            # The tensor is kept so that its id is not given to another one.
+            self._shapes[id(tensor)] = (tensor, tensor.to("meta"))
+        return self._shapes[id(tensor)][1]
+
+
+class TracingMode(DatalessMode):
     """Follows what every tensor depends on.
 
     What comes of an operation that cannot be followed cannot be either; all else goes on.
@@ -57,22 +93,21 @@ class TracingMode(TorchDispatchMode):
     """
 
     def __init__(self, layers: Layers, recorder: Recorder, pointwise_if_unknown: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.refusal: str | None = None
         self._layers = layers
         self._recorder = recorder
         self._pointwise_if_unknown = pointwise_if_unknown
-        self._shapes: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation on shapes alone and record what its output depends on."""
         kwargs = kwargs or {}
-        operation = _operation(func)
-        tensors = list(_tensors((args, kwargs)))
+        operation = operation_of(func)
+        tensors = list(tensors_in((args, kwargs)))
         if not any(dependence_of(tensor) is not None for tensor in tensors):
             return self._constant(func, operation, tensors, args, kwargs)
-        arguments = _named(operation, args, kwargs)
-        output = self._run(func, operation, arguments, args, kwargs)
+        arguments = named_arguments(operation, args, kwargs)
+        output = self.run(func, operation, arguments, args, kwargs)
         call = Call(operation.name, arguments, output)
         try:
             refuse_stale_views(tensors)
@@ -89,20 +124,20 @@ class TracingMode(TorchDispatchMode):
 
     def _record_refusal(self, operation: Operation, call: Call, refusal: str) -> None:
         refused = NOTHING._replace(refusal=refusal)
-        for output in _tensors([call.output]):
+        for output in tensors_in([call.output]):
             if operation.in_place:
                 self._write(output, refused)
             elif operation.is_view:
                 attach(output, Record(refused, call.first, dependence_of(call.first), call))
             else:
                 attach(output, Record(refused))
-        self._recorder.refuse(_tensors([call.output]), refusal)
+        self._recorder.refuse(tensors_in([call.output]), refusal)
 
     def _tape(self, operation: Operation, call: Call) -> None:
         self._recorder.record(
             operation.name,
             call.arguments,
-            list(_tensors([call.output])),
+            list(tensors_in([call.output])),
             layer=self._layers.current,
             mixes_all=call.mixes_all,
             is_pointwise=operation.handler is elementwise,
@@ -117,23 +152,12 @@ class TracingMode(TorchDispatchMode):
         if not large and not any(t.is_meta for t in tensors):
             return func(*args, **kwargs)
         args, kwargs = self._shapes_only(args), self._shapes_only(kwargs)
-        arguments = _named(operation, args, kwargs)
-        output = self._run(func, operation, arguments, args, kwargs)
+        arguments = named_arguments(operation, args, kwargs)
+        output = self.run(func, operation, arguments, args, kwargs)
         if operation.is_view and isinstance(output, Tensor) and tensors:
             record = Record(parent=tensors[0], call=Call(operation.name, arguments, output))
             attach(output, record)
         return output
-
-    def _run(self, func: Any, operation: Operation, arguments: Any, args: Any, kwargs: Any) -> Any:
-        if operation.in_place and operation.name not in _RESHAPING:
-            return args[0]
-        if operation.name in ("index", "index_select"):
-            return func(*args, **kwargs)
-        shape = SHAPES.get(operation.name)
-        output = None if shape is None else shape(arguments)
-        if output is not None:
-            return output
-        return func(*self._shapes_only(args), **self._shapes_only(kwargs))
 
     def _handler(self, operation: Operation) -> Handler:
         if operation.handler is not None:
@@ -150,7 +174,7 @@ class TracingMode(TorchDispatchMode):
         outputs = [call.output] if isinstance(call.output, Tensor) else list(call.output)
         dependences = [found] if isinstance(found, Dependence) else list(found)
         was_global = any(
-            d.is_global for t in _tensors(call.arguments.values()) if (d := dependence_of(t))
+            d.is_global for t in tensors_in(call.arguments.values()) if (d := dependence_of(t))
         )
         is_global = was_global or call.mixes_all
         if call.mixes_all or (not was_global and any(d.is_global for d in dependences)):
@@ -183,22 +207,6 @@ class TracingMode(TorchDispatchMode):
                 whole = write_back(record.call, dependence, before)
             self._write(record.parent, whole)
             record.seen = whole
-
-    def _shapes_only(self, value: Any) -> Any:
-        """The same arguments with tensors that have no data."""
-        if isinstance(value, Tensor):
-            return value if value.is_meta else self._shape_only(value)
-        if isinstance(value, tuple | list):
-            return type(value)(self._shapes_only(item) for item in value)
-        if isinstance(value, dict):
-            return {key: self._shapes_only(item) for key, item in value.items()}
-        return torch.device("meta") if isinstance(value, torch.device) else value
-
-    def _shape_only(self, tensor: Tensor) -> Tensor:
-        if id(tensor) not in self._shapes:
-            # The tensor is kept so that its id is not given to another one.
-            self._shapes[id(tensor)] = (tensor, tensor.to("meta"))
-        return self._shapes[id(tensor)][1]
 
     def _place(self) -> str:
         return f"layer `{self._layers.current}`" if self._layers.current else "the model itself"
@@ -237,23 +245,26 @@ def tracing(mode: TracingMode) -> Iterator[None]:
         yield
 
 
-def _named(operation: Operation, args: Any, kwargs: Any) -> dict[str, Any]:
+def named_arguments(operation: Operation, args: Any, kwargs: Any) -> dict[str, Any]:
+    """The arguments of a call by their names, defaults filled in."""
     given = dict(zip(operation.defaults, args, strict=False))
     return {**operation.defaults, **given, **kwargs}
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """The tensors that arguments or outputs hold."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, tuple | list):
-            yield from _tensors(value)
+            yield from tensors_in(value)
         elif isinstance(value, dict):
-            yield from _tensors(value.values())
+            yield from tensors_in(value.values())
 
 
 @lru_cache(maxsize=4096)
-def _operation(func: Any) -> Operation:
+def operation_of(func: Any) -> Operation:
+    """What is known of an ATen operation."""
     schema = func._schema
     full_name = func._schema.name.rpartition("::")[2]
     in_place = full_name.endswith("_") and not full_name.endswith("__")

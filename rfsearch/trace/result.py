@@ -127,6 +127,16 @@ class TracedModel(TracedReadings):
         )
         return max(units, key=lambda seen: seen.gridding)
 
+    def taped(self) -> tuple[Tape, int]:
+        """The tape of the operations, and the step on it that made the coarsest output.
+
+        Raises:
+            ValueError: As for `expected_erf`.
+        """
+        _, step = self._output(None)
+        assert self._tape is not None
+        return self._tape, step
+
     def _output(self, level: str | None) -> tuple[TracedMap, int]:
         name = self._checked(level)
         if name not in self._steps:

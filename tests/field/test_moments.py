@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from rfsearch.basics.axes import SQUARE
 from rfsearch.field.activations import activated
-from rfsearch.field.expression import SQUARE, Resize
+from rfsearch.field.expression import Resize
 from rfsearch.field.moments import (
     INPUT,
     Rectifier,

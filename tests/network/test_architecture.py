@@ -160,7 +160,11 @@ def test_data_is_frozen(value: Any, field: str) -> None:
         (("stem", "width"), None, "stem, width: Input should be a valid integer"),
         (("stem", "pool"), "min", "stem, pool: Input should be 'none', 'max', 'avg', 'conv' or"),
         (("stem", "bias"), 1, "stem, bias: unknown key; allowed keys are kind, kernel_size, "),
-        (("stages", 0, "block"), "dense", "stage 1, block: Input should be 'plain', 'basic', "),
+        (
+            ("stages", 0, "block"),
+            "dense",
+            "stage 1, block: block 'dense' is not registered here: ",
+        ),
         (("stages", 0, "context"), "se", "stage 1: `context` must be 'none' for plain blocks"),
         (("stages", 0, "expansion"), 2, "stage 1: `expansion` must be 4 for plain blocks, which"),
         (("stages", 1, "width"), 30, "stage 2: `width` must be divisible by 4 for bottleneck"),

@@ -375,12 +375,12 @@ def test_file_and_python_give_the_same_space(tmp_path: Path) -> None:
         (
             bad("depth = ", "dept = "),
             "stage 1, depth: missing key; allowed keys are block, depth, width, stride, "
-            "downsample, context, expansion, kernel_size, dilation, per_block.",
+            "downsample, context, expansion, kernel_size, dilation, per_block, options.",
         ),
         (
             bad("width = 8\nkernel", "width = 8\ncolour = 1\nkernel"),
             "stage 1, colour: unknown key; allowed keys are block, depth, width, stride, "
-            "downsample, context, expansion, kernel_size, dilation, per_block.",
+            "downsample, context, expansion, kernel_size, dilation, per_block, options.",
         ),
         (
             bad("stride = 1", "stride = 1\nnorm = 'batch'"),
@@ -398,8 +398,10 @@ def test_file_and_python_give_the_same_space(tmp_path: Path) -> None:
         (bad("[1, 2]", "[2, 2]"), "stage 1, depth: choices must differ, but got 2 twice."),
         (
             bad('"plain"', '["plain", "fancy"]'),
-            "stage 1, block 2: Input should be 'plain', 'basic', 'bottleneck', 'inception', "
-            "'mbconv', 'convnext' or 'attention', but got 'fancy'.",
+            "stage 1, block 2: block 'fancy' is not registered here: it must be built in (plain, "
+            "basic, bottleneck, inception, mbconv, convnext, attention), registered in each "
+            "process by `rfsearch.register_block` (none), or an entry point `rfsearch.blocks` of "
+            "an installed package (none), but got 'fancy'.",
         ),
         (
             bad("width = 8\n\n", 'width = "8"\n\n'),
