@@ -63,7 +63,7 @@ def _load(name: str) -> None:
     try:
         point.load()
     except Exception as error:  # Whatever a package raises.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300].removesuffix(".")
         raise ValueError(f"block {name!r} cannot be loaded from {place}: {reason}.") from error
     if name not in _registered:
         raise ValueError(

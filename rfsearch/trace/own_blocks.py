@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
@@ -37,6 +38,8 @@ Build = Callable[..., nn.Module]
 _SIDES = (64, 48)
 #: Of numbers that have to be equal.
 _DIGITS = 9
+#: What a trace advises, which a block cannot be told.
+_ADVICE = re.compile('; `unknown="pointwise"` [a-z ]*pointwise')
 #: What every block is told, by keyword.
 _SHAPE = ("in_channels", "out_channels", "stride", "kernel_size", "dilation")
 
@@ -63,15 +66,17 @@ def register_block(name: str, build: Build, options: Mapping[str, Any] | None = 
         ValueError: If the name is no identifier or taken, `build` does not take such arguments,
             or options have no choices or other names than those of a stage's fields.
 
-    >>> def pooled(in_channels, out_channels, stride, kernel_size, dilation, kind):
+    >>> def behind(in_channels, out_channels, stride, kernel_size, dilation, kind):
     ...     pool = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}[kind]
     ...     return nn.Sequential(
     ...         nn.Conv2d(in_channels, out_channels, 1, bias=False),
     ...         nn.BatchNorm2d(out_channels),
     ...         pool(kernel_size, stride, kernel_size // 2),
     ...     )
-    >>> register_block("pooled", pooled, options={"kind": ["max", "avg"]})
+    >>> register_block("pooled_behind", behind, options={"kind": ["max", "avg"]})
     """
+    if not isinstance(options, Mapping | None):
+        raise ValueError(f"`options` of block {name!r} must be a dictionary, but got {options!r}.")
     given = sorted((options or {}).items(), key=lambda pair: str(pair[0]))
     offered = {option: _choices(name, option, values) for option, values in given}
     if not callable(build):
@@ -220,7 +225,8 @@ def _lower(name: str, build: Callable[[BlockShape], nn.Module], shape: BlockShap
         if len({block.seen for block in blocks}) > 1:
             raise ValueError("what its units see must not depend on the size of the map.")
     except ValueError as error:
-        raise ValueError(f"{_place(name, shape)}: {error}") from None
+        reason = _ADVICE.sub("", str(error))
+        raise ValueError(f"{_place(name, shape)}: {reason}") from None
     return blocks[0]
 
 
@@ -259,7 +265,7 @@ def _check_output(traced: TracedModel, shape: BlockShape) -> None:
         ValueError: If it is none, or its units do not all see alike.
     """
     output = traced.output
-    if len(traced.outputs) != 1 or len(output.shape) != 4:
+    if list(traced.outputs) != ["output"] or len(output.shape) != 4:
         shapes = ", ".join(f"`{key}` {one.shape}" for key, one in traced.outputs.items())
         raise ValueError(f"its output must be one map, but got {shapes}.")
     if output.shape[1] != shape.out_channels:
@@ -272,4 +278,7 @@ def _check_output(traced: TracedModel, shape: BlockShape) -> None:
             f"its output must have a stride of {shape.stride}, but got {height}x{width}."
         )
     if output.periods != (1, 1):
-        raise ValueError("its units must all see alike, but differ: something in it upsamples.")
+        raise ValueError(
+            "its units must all see alike, but their fields repeat after "
+            f"{output.periods[0]}x{output.periods[1]} units, as behind an upsampling."
+        )

@@ -397,13 +397,6 @@ def test_file_and_python_give_the_same_space(tmp_path: Path) -> None:
         ),
         (bad("[1, 2]", "[2, 2]"), "stage 1, depth: choices must differ, but got 2 twice."),
         (
-            bad('"plain"', '["plain", "fancy"]'),
-            "stage 1, block 2: block 'fancy' is not registered here: it must be built in (plain, "
-            "basic, bottleneck, inception, mbconv, convnext, attention), registered in each "
-            "process by `rfsearch.register_block` (none), or an entry point `rfsearch.blocks` of "
-            "an installed package (none), but got 'fancy'.",
-        ),
-        (
             bad("width = 8\n\n", 'width = "8"\n\n'),
             "stem, width 1: Input should be a valid integer, but got '8'.",
         ),
