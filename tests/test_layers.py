@@ -25,7 +25,14 @@ LIGHT = {
     "basics": set(),
     "feasible": {"sampler"},
     "field": set(),
-    "network": {"_builders", "_model_necks", "model", "network_folder", "timm_entry"},
+    "network": {
+        "_builders",
+        "_from_expression",
+        "_model_necks",
+        "model",
+        "network_folder",
+        "timm_entry",
+    },
     "target": {"report", "scale_plot"},
     "space": set(),
 }

@@ -10,11 +10,12 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
 from rfsearch.basics.palette import BLACK, BLUE, GREEN, GREY, LIGHT_GREY
+from rfsearch.basics.sides import as_text, joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,14 +38,23 @@ class Part(NamedTuple):
     Attributes:
         name: What it is called.
         lines: What it is made of, one or two short lines.
-        stride: Input pixels between neighbouring units of its output.
-        size: Theoretical receptive field of those, in px.
+        stride: Input pixels between neighbouring units of its output, along the coarsest axis.
+        size: Theoretical receptive field of those, in px, along the longest axis.
+        numbers: Both along all axes, in words.
     """
 
     name: str
     lines: tuple[str, ...]
     stride: int
     size: int
+    numbers: str
+
+    @classmethod
+    def of(cls, name: str, lines: tuple[str, ...], fields: Sequence[tuple[int, int, int]]) -> Self:
+        """A part whose output sees these fields (start, size and stride) along the axes."""
+        _, sizes, strides = zip(*fields, strict=True)
+        stride, size = (as_text(joined(values)) for values in (strides, sizes))
+        return cls(name, lines, max(strides), max(sizes), f"stride {stride} px, RF {size} px")
 
 
 def strip(parts: Sequence[Part]) -> str:
@@ -68,7 +78,7 @@ def strip(parts: Sequence[Part]) -> str:
         texts += [
             (line, 54 - 7 * len(part.lines) + 14 * i, "") for i, line in enumerate(part.lines)
         ]
-        texts += [(f"stride {part.stride} px, RF {part.size} px", 104, "")]
+        texts += [(part.numbers, 104, "")]
         shapes += [
             f"<text x='{left + _BOX / 2:.1f}' y='{y}' text-anchor='middle'{style}>"
             f"{escape(text)}</text>"

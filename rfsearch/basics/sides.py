@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, SerializationInfo
+from pydantic_core import CoreSchema, core_schema
 
 #: One number for all axes, or one for each.
 Sides = int | tuple[int, ...]
@@ -68,6 +72,55 @@ def as_text(value: Any) -> Any:
     return "x".join(map(str, value)) if isinstance(value, tuple) else value
 
 
-def are_several(value: Any) -> TypeGuard[tuple[int, ...]]:
-    """Whether there is a number for each axis."""
-    return isinstance(value, tuple)
+def most(value: Sides) -> int:
+    """The largest number along any axis.
+
+    >>> most(3), most((1, 7))
+    (3, 7)
+    """
+    return max(value) if isinstance(value, tuple) else value
+
+
+def times(one: Sides, other: Sides) -> Sides:
+    """The products along each axis.
+
+    >>> times(2, 4), times((1, 2), 2)
+    (8, (2, 4))
+    """
+    if isinstance(one, int) and isinstance(other, int):
+        return one * other
+    axes = len(one) if isinstance(one, tuple) else len(sides(other, 0))
+    return joined([a * b for a, b in zip(sides(one, axes), sides(other, axes), strict=True)])
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What pydantic takes for a field of type `Sides`: whole numbers within bounds.
+
+    Attributes:
+        low: The smallest.
+        high: The largest.
+    """
+
+    low: int
+    high: int
+
+    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
+        def checked(value: Any, check: core_schema.ValidatorFunctionWrapHandler) -> Sides:
+            value = as_sides(value)
+            if isinstance(value, tuple):
+                return tuple(check(each) for each in value)
+            found: int = check(value)
+            return found
+
+        return core_schema.no_info_wrap_validator_function(
+            checked,
+            core_schema.int_schema(strict=True, ge=self.low, le=self.high),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                _serialised, info_arg=True
+            ),
+        )
+
+
+def _serialised(value: Sides, info: SerializationInfo) -> Any:
+    return list(value) if info.mode_is_json() and isinstance(value, tuple) else value

@@ -7,10 +7,11 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, overload
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from rfsearch.basics.axes import AXIS_NAMES
 from rfsearch.basics.files import read_text
 from rfsearch.basics.limits import MAX_INPUT_SIDE
 
@@ -124,16 +125,26 @@ def _tags(model: type[BaseModel]) -> set[Any]:
     return {values[0] for values in literals if len(values) == 1 and isinstance(values[0], str)}
 
 
-def checked_size(input_size: int | tuple[int, int]) -> tuple[int, int]:
-    """An input size as `(height, width)` in px.
+@overload
+def checked_size(input_size: int | tuple[int, int]) -> tuple[int, int]: ...
+
+
+@overload
+def checked_size(input_size: int | tuple[int, ...], axes: int) -> tuple[int, ...]: ...
+
+
+def checked_size(input_size: int | tuple[int, ...], axes: int = 2) -> tuple[int, ...]:
+    """An input size as a number of px along each axis, such as `(height, width)`.
 
     Raises:
-        ValueError: If it is not one or two positive numbers, or larger than any image.
+        ValueError: If it is neither one positive number nor one for each axis, or larger than any
+            image.
     """
-    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
-    if len(size) != 2 or not all(1 <= side <= MAX_INPUT_SIDE for side in size):
+    size = (input_size,) * axes if isinstance(input_size, int) else tuple(input_size)
+    if len(size) != axes or not all(1 <= side <= MAX_INPUT_SIDE for side in size):
+        named = f" or ({', '.join(AXIS_NAMES[axes])})" if axes > 1 else ""
         raise ValueError(
-            f"`input_size` must be a side or (height, width) of 1 to {MAX_INPUT_SIDE:,} px, "
+            f"`input_size` must be a side{named} of 1 to {MAX_INPUT_SIDE:,} px, "
             f"but got {input_size}."
         )
     return size

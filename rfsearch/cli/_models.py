@@ -62,18 +62,24 @@ def _is_timm_name(name: str) -> bool:
 
 
 def parse_target(text: str) -> ScaleTarget:
-    """The target of `--target`.
+    """The target of `--target`: a range of sizes, or one of heights and one of widths.
 
     Raises:
-        ValueError: If it is no range of object sizes.
+        ValueError: If it is neither.
     """
     from rfsearch.target.target import ScaleTarget
 
     try:
-        low, high = (float(part) for part in text.split(":"))
+        ranges = [tuple(map(float, one.split(":"))) for one in text.split("x")]
+        if {len(one) for one in ranges} != {2} or len(ranges) > 2:
+            raise ValueError
     except ValueError:
-        raise ValueError(f"--target must be MIN:MAX in px, as 24:96, but got {text!r}.") from None
-    return ScaleTarget(low, high)
+        raise ValueError(
+            "--target must be MIN:MAX in px, as 24:96, or those of height and width, as "
+            f"8:12x100:140, but got {text!r}."
+        ) from None
+    first, *others = [(low, high) for low, high in ranges]
+    return ScaleTarget.apart(first, *others) if others else ScaleTarget(*first)
 
 
 def of_layer(layers: Sequence[LayerField], name: str | None) -> tuple[LayerField, ...]:

@@ -45,22 +45,27 @@ def space(
 
 def _print_space(name: str, loaded: SearchSpace) -> None:
     from rfsearch.analysis.charts import size_chart
+    from rfsearch.basics.axes import AXIS_NAMES
     from rfsearch.space.constraint import RFConstraint
 
-    sizes = loaded.feasible(RFConstraint(theoretical=None, effective=None)).histogram()
+    everything = loaded.feasible(RFConstraint(theoretical=None, effective=None))
+    apart: tuple[str | None, ...] = (None,) if len(loaded.alike) == 1 else AXIS_NAMES[loaded.axes]
     typer.echo(f"space           {name}")
     typer.echo(f"architectures   {loaded.size:,}")
     typer.echo(f"parameters      {len(loaded.distributions())}")
     # What a neck that upsamples adds differs from unit to unit and is not counted.
     of_what = " (of the last stage, or the coarsest level)" if loaded.upsamples else ""
-    typer.echo(f"theoretical RF  {min(sizes)} to {max(sizes)} px{of_what}")
-    Console().print(size_chart(sizes))
+    for axis in apart:
+        sizes = everything.histogram(axis)
+        along = f" along {axis}" if axis else ""
+        typer.echo(f"theoretical RF  {min(sizes)} to {max(sizes)} px{along}{of_what}")
+        Console().print(size_chart(sizes))
 
 
 def _print_feasible(loaded: SearchSpace, constraint: RFConstraint, seed: int) -> None:
     import numpy as np
 
-    for gate, allowed in constraint.ranges().items():
+    for gate, allowed in constraint.described().items():
         if gate != "measured":
             typer.echo(f"{gate + ' range':<18}{allowed}")
     # What a candidate skips of its field is no matter of the range.

@@ -139,6 +139,13 @@ def _rounded_target(scales: ObjectScales, quantiles: tuple[float, float]) -> Sca
     """The target to 0.1 px, so that what is printed is what it was reckoned from."""
     from rfsearch.target.target import ScaleTarget
 
-    exact = ScaleTarget.from_sizes(scales.sizes, quantiles, quiet=True)
-    low, high = (max(0.1, round(size, 1)) for size in (exact.min_size, exact.max_size))
-    return ScaleTarget(low, high, quiet=True)
+    exact = ScaleTarget.from_boxes(scales.heights, scales.widths, quantiles, quiet=True)
+    along = [exact.along(axis) for axis in exact.axes] or [exact]
+    bounds = [_rounded(one.min_size, one.max_size) for one in along]
+    if exact.axes:
+        return ScaleTarget.apart(*bounds, quiet=True)
+    return ScaleTarget(*bounds[0], quiet=True)
+
+
+def _rounded(low: float, high: float) -> tuple[float, float]:
+    return max(0.1, round(low, 1)), max(0.1, round(high, 1))

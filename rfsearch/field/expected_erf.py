@@ -78,6 +78,12 @@ class NodeGradient(SquaredGradient):
         return self._reading.pull(unit(every)).values
 
 
+def squared_gradient(node: Node, axes: Alike = SQUARE) -> SquaredGradient:
+    """That of an expression, whatever parts it has."""
+    part = next(parts_of(node), None)
+    return NodeGradient(node, axes) if part is None else part.gradient_of(node)
+
+
 @dataclass(frozen=True)
 class ExpectedERF:
     """Expected effective receptive field at random initialisation.
@@ -109,8 +115,7 @@ class ExpectedERF:
     def _gradient(self) -> SquaredGradient:
         if isinstance(self.source, SquaredGradient):
             return self.source
-        part = next(parts_of(self.source), None)
-        return NodeGradient(self.source) if part is None else part.gradient_of(self.source)
+        return squared_gradient(self.source)
 
     @cached_property
     def theoretical_size(self) -> int:

@@ -107,15 +107,16 @@ def find_unit(model: ResolvedModel, read: Read, *, level: str | None, layer: str
 
     The field of a model's own level is taken from its method `receptive_fields`, where it has
     one; any other is traced, and so are those of a model that says that it `upsamples`, whose
-    units see intervals of different sizes. Then it is the unit nearest to the middle that sees
-    what unit 0 does: as the expected ERF has it.
+    units see intervals of different sizes, or that its `axes_differ`. Then it is the unit nearest
+    to the middle that sees what unit 0 does: as the expected ERF has it.
 
     Raises:
         UntracedError: If the map cannot be traced.
         ValueError: If it has no place in the image.
     """
     known = getattr(model.module, "receptive_fields", None)
-    if known is None or layer is not None or getattr(model.module, "upsamples", False):
+    many = any(getattr(model.module, name, False) for name in ("upsamples", "axes_differ"))
+    if known is None or layer is not None or many:
         return traced_unit(model, read, what=f"layer `{layer}`" if layer else "the output")
     fields: Mapping[str, ReceptiveField] = known()
     # Traced as well, for its place.

@@ -15,7 +15,9 @@ from timm.models.convnext import ConvNeXtBlock
 from timm.models.maxxvit import MaxxVitTransformerCfg, TransformerBlock2d
 from torch import nn
 
+from rfsearch.basics.sides import Sides
 from rfsearch.field.expression import HEAD_WIDTH
+from rfsearch.network._from_expression import module_of
 from rfsearch.network.block_parts import BLUR_SIZE, BlockShape
 from rfsearch.network.blocks import BOTTLENECK_REDUCTION, inception_channels
 from rfsearch.network.stems import POOL_SIZE, POOL_STRIDE
@@ -38,7 +40,11 @@ def _plain(shape: BlockShape) -> nn.Module:
 
 
 def _conv(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, dilation: int = 1
+    in_channels: int,
+    out_channels: int,
+    kernel_size: Sides,
+    stride: Sides = 1,
+    dilation: Sides = 1,
 ) -> nn.Module:
     block: nn.Module = ConvNormAct(
         in_channels, out_channels, kernel_size=kernel_size, stride=stride, dilation=dilation
@@ -78,7 +84,7 @@ def _convnext(shape: BlockShape) -> nn.Module:
     block = ConvNeXtBlock(
         shape.out_channels,
         kernel_size=shape.kernel_size,
-        dilation=shape.dilation,
+        dilation=(shape.dilation,) * 2,  # Of the depthwise convolution, and behind it.
         mlp_ratio=shape.expansion,
         conv_mlp=True,
     )
@@ -94,8 +100,13 @@ def _attention(shape: BlockShape) -> nn.Module:
 def _after_transition(shape: BlockShape, block: nn.Module) -> nn.Module:
     if not shape.changes:
         return block
-    step = nn.Conv2d(shape.in_channels, shape.out_channels, shape.stride, shape.stride)
+    step = _patches(shape.in_channels, shape.out_channels, shape.stride)
     return nn.Sequential(LayerNorm2d(shape.in_channels), step, block)
+
+
+def _patches(in_channels: int, out_channels: int, stride: Sides) -> nn.Module:
+    size: Any = stride
+    return nn.Conv2d(in_channels, out_channels, size, size)
 
 
 class _Joined(nn.ModuleList):
@@ -137,10 +148,12 @@ BUILDERS: dict[str, Callable[[BlockShape], nn.Module]] = {
 }
 
 
-def build_stem(stem: Stem, in_chans: int) -> nn.Sequential:
-    """A stem's module, with timm's own weights."""
+def build_stem(stem: Stem, in_chans: int, axes: int) -> nn.Module:
+    """A stem's module for so many axes, with the weights that its parts begin with."""
+    if axes != 2:
+        return module_of(stem.lower(in_chans), axes)
     if stem.kind == "patch":
-        step = nn.Conv2d(in_chans, stem.width, stem.stride, stem.stride)
+        step = _patches(in_chans, stem.width, stem.stride)
         return nn.Sequential(step, LayerNorm2d(stem.width))
     layers, channels, stride = nn.Sequential(), in_chans, stem.stride
     for width in stem.widths:
@@ -171,15 +184,17 @@ def _blur(stride: int) -> nn.Module:
     return pool
 
 
-_POOLS: dict[str, Callable[[int], nn.Module]] = {
+_POOLS: dict[str, Callable[[Any], nn.Module]] = {
     "max_pool": nn.MaxPool2d,
     "avg_pool": nn.AvgPool2d,
     "blur_pool": _blur,
 }
 
 
-def build_stage(stage: Stage, in_channels: int) -> nn.Sequential:
-    """A stage's module, with the weights that its parts begin with."""
+def build_stage(stage: Stage, in_channels: int, axes: int) -> nn.Module:
+    """A stage's module for so many axes, with the weights that its parts begin with."""
+    if axes != 2:
+        return module_of(stage.lower(in_channels), axes)
     layers = nn.Sequential()
     if stage.downsample != "conv":
         layers.append(_POOLS[stage.downsample](stage.stride))
@@ -193,7 +208,7 @@ def initialise(module: nn.Module) -> None:
     All convolutions before a batch normalisation have no bias, and only they. Residual branches
     with a batch normalisation are left on, so that the ERF is that of the network.
     """
-    if not isinstance(module, nn.Conv2d):
+    if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         return
     if module.bias is not None:
         nn.init.kaiming_normal_(module.weight, nonlinearity="linear")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from rfsearch.basics.notebook import Part, strip
+from rfsearch.basics.sides import Sides, number
 from rfsearch.field.cost import Cost, FeatureMap, cost
-from rfsearch.field.coverage import Coverage, coverage
-from rfsearch.field.expression import Chain
+from rfsearch.field.expression import Chain, Node, alike
 from rfsearch.field.node_fields import receptive_field
 from rfsearch.field.saved_activations import saved_values
+from rfsearch.network.axes import check_neck, check_stage, check_stem
 from rfsearch.network.neck import Body
 from rfsearch.network.necks import AnyNeck
 from rfsearch.network.readings import Readings
@@ -27,6 +28,9 @@ class Architecture(Readings):
     four, as in the ResNet literature (the stem is C1). A neck makes output maps of its own
     (`rfsearch.network.necks`). One that upsamples needs parts that divide sizes exactly: strides
     of 1 or 2, or poolings.
+
+    Its input has two axes, height and width; or, with `num_axes` of 1, the one axis of a sequence,
+    or three. Windows may differ between axes. There are no necks but for images.
     """
 
     stem: Stem
@@ -34,10 +38,21 @@ class Architecture(Readings):
     neck: AnyNeck | None = None
 
     @model_validator(mode="after")
-    def _fits_its_neck(self) -> Self:
+    def _fits_together(self) -> Self:
+        check_stem(self.stem, self.num_axes)
+        for place, stage in enumerate(self.stages, start=1):
+            check_stage(stage, place, self.num_axes)
         if self.neck is not None:
+            check_neck(self.neck.kind, self.num_axes)
             self.neck.check(self.body())
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_common_axes(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # So that an architecture is written as it was before there were other axes.
+        values: dict[str, Any] = handler(self)
+        common = {"num_axes"} if self.num_axes == 2 else set()
+        return {name: value for name, value in values.items() if name not in common}
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -70,10 +85,11 @@ class Architecture(Readings):
         """What height and width of an image must be a multiple of, in px."""
         if self.neck is None or not self.neck.upsamples:
             return 1
-        return math.prod(self._strides)
+        # Such necks have equal strides along all axes.
+        return math.prod(number(stride, None) for stride in self._strides)
 
     @property
-    def _strides(self) -> tuple[int, ...]:
+    def _strides(self) -> tuple[Sides, ...]:
         return (self.stem.reduction, *(stage.stride for stage in self.stages))
 
     def body(self, in_chans: int = 3) -> Body:
@@ -86,15 +102,10 @@ class Architecture(Readings):
             strides=self._strides,
         )
 
-    def coverage(self) -> Coverage:
-        """The pixels that a unit of the last map touches.
-
-        Behind an upsampling units touch different pixels, and each of several units of the last
-        stage: then it is those of the last stage, whose gaps are what is wrong with them.
-        """
+    def _covering(self) -> Node:
         if self.neck is not None and self.neck.upsamples:
-            return coverage(Chain(self.body().parts))
-        return coverage(self.lower())
+            return Chain(self.body().parts)
+        return self.lower()
 
     def expressions(self, in_chans: int = 3) -> dict[str, Chain]:
         """The expression from the input image to each output map, by level."""
@@ -121,9 +132,11 @@ class Architecture(Readings):
         named += [(f"stage {n}", stage.summary) for n, stage in enumerate(self.stages, 1)]
         parts = []
         for end, (name, lines) in enumerate(named, start=1):
-            field = receptive_field(Chain(nodes[:end]))
-            parts.append(Part(name, lines, field.stride, field.size))
+            node = Chain(nodes[:end])
+            seen = self._on_axes(node, alike(node, self.num_axes), receptive_field)
+            parts.append(Part.of(name, lines, seen))
         if self.neck is not None:
-            for level, field in self.receptive_fields().items():
-                parts.append(Part(level, (f"{self.neck.kind} neck",), field.stride, field.size))
+            for level in self.levels:
+                seen = self._axis_fields(level)
+                parts.append(Part.of(level, (f"{self.neck.kind} neck",), seen))
         return strip(parts)

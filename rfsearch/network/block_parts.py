@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from rfsearch.basics.sides import Sides, as_text, joined, sides
 from rfsearch.field.expression import BatchNorm, Convolution, Gate, LayerNorm, Node, Pooling
 from rfsearch.field.receptive_field import same_padding
 
 
 class BlockShape(NamedTuple):
-    """Everything a block needs to know of itself."""
+    """Everything a block needs to know of itself; numbers of a window as in `Convolution`."""
 
     in_channels: int
     out_channels: int
-    kernel_size: int
-    stride: int = 1
-    dilation: int = 1
+    kernel_size: Sides
+    stride: Sides = 1
+    dilation: Sides = 1
     context: str = "none"
     expansion: int = 4
     options: tuple[tuple[str, Any], ...] = ()
+    causal: bool = False
 
     @property
     def changes(self) -> bool:
@@ -30,6 +32,15 @@ class BlockShape(NamedTuple):
 _CHANNEL_STEP = 8
 #: Taps of a blur between samples (Zhang, 2019).
 BLUR_SIZE = 3
+
+
+def window_text(kernel_size: Sides) -> str:
+    """A window in words; one number is that of both axes of images.
+
+    >>> window_text(3), window_text((1, 7))
+    ('3x3', '1x7')
+    """
+    return str(as_text(sides(kernel_size, 2)))
 
 
 def rounded_channels(exact: float) -> int:
@@ -46,17 +57,18 @@ def rounded_channels(exact: float) -> int:
 def conv_norm(
     in_channels: int,
     out_channels: int,
-    kernel_size: int,
-    stride: int = 1,
-    dilation: int = 1,
+    kernel_size: Sides,
+    stride: Sides = 1,
+    dilation: Sides = 1,
     groups: int = 1,
+    causal: bool = False,
 ) -> tuple[Node, ...]:
     """Convolution and batch normalisation."""
-    convolution = Convolution(kernel_size, in_channels, out_channels, stride, dilation, groups)
-    return (convolution, BatchNorm(out_channels))
+    numbers = (kernel_size, in_channels, out_channels, stride, dilation, groups)
+    return (Convolution(*numbers, causal=causal), BatchNorm(out_channels))
 
 
-def patches(in_channels: int, out_channels: int, stride: int) -> Node:
+def patches(in_channels: int, out_channels: int, stride: Sides) -> Node:
     """A convolution whose kernel is its stride, without padding, and with a bias."""
     return Convolution(stride, in_channels, out_channels, stride, bias=True, padding=0)
 
@@ -80,16 +92,17 @@ def context(kind: str, channels: int) -> tuple[Node, ...]:
     return (Gate(kind, channels, inner),)
 
 
-def downsampling(kind: str, stride: int, channels: int) -> tuple[Node, ...]:
+def downsampling(kind: str, stride: Sides, channels: int) -> tuple[Node, ...]:
     """What reduces the resolution before the blocks of a stage; nothing where they do."""
     return () if kind == "conv" else (pooling(kind, stride, channels),)
 
 
-def pooling(kind: str, stride: int, channels: int) -> Node:
+def pooling(kind: str, stride: Sides, channels: int) -> Node:
     """Downsampling by a pooling.
 
     The window of a maximum or average is its stride, without padding (VGG).
     """
     if kind == "blur_pool":
-        return Pooling("blur", BLUR_SIZE, stride, same_padding(BLUR_SIZE, stride), channels)
+        padding = joined([same_padding(BLUR_SIZE, along) for along in sides(stride, 1)])
+        return Pooling("blur", BLUR_SIZE, stride, padding, channels)
     return Pooling(kind.removesuffix("_pool"), stride, stride)

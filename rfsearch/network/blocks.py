@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from rfsearch.basics.sides import Sides
 from rfsearch.field.expression import (
     Activation,
     Attention,
@@ -37,16 +38,16 @@ BOTTLENECK_REDUCTION = 4
 
 def plain(shape: BlockShape) -> Node:
     """Convolution, batch normalisation, rectifier (Simonyan and Zisserman, 2015)."""
-    return Chain((*conv_norm(*shape[:5]), Relu()))
+    return Chain((*conv_norm(*shape[:5], causal=shape.causal), Relu()))
 
 
 def basic(shape: BlockShape) -> Node:
     """Residual block of two equal convolutions, the first with the stride (He et al., 2016)."""
     inner = rounded_channels(shape.out_channels)
-    first = conv_norm(
-        shape.in_channels, inner, shape.kernel_size, shape.stride, dilation=shape.dilation
-    )
-    second = conv_norm(inner, shape.out_channels, shape.kernel_size, dilation=shape.dilation)
+    kernel_size, stride, dilation = shape[2:5]
+    causal = shape.causal
+    first = conv_norm(shape.in_channels, inner, kernel_size, stride, dilation, causal=causal)
+    second = conv_norm(inner, shape.out_channels, kernel_size, 1, dilation, causal=causal)
     gate = context(shape.context, shape.out_channels)
     return _residual(shape, (*first, Relu(), *second, *gate))
 
@@ -55,7 +56,7 @@ def bottleneck(shape: BlockShape) -> Node:
     """Residual block 1x1, kxk, 1x1 with the stride on the kxk convolution ("v1.5")."""
     inner = rounded_channels(shape.out_channels / BOTTLENECK_REDUCTION)
     reduce = (*conv_norm(shape.in_channels, inner, 1), Relu())
-    middle = conv_norm(inner, inner, shape.kernel_size, shape.stride, shape.dilation)
+    middle = conv_norm(inner, inner, *shape[2:5], causal=shape.causal)
     gate = context(shape.context, inner)
     last = conv_norm(inner, shape.out_channels, 1)
     return _residual(shape, (*reduce, *middle, Relu(), *gate, *last))
@@ -63,7 +64,8 @@ def bottleneck(shape: BlockShape) -> Node:
 
 def _residual(shape: BlockShape, branch: tuple[Node, ...]) -> Node:
     """Add the shortcut: the identity, or a 1x1 projection where the shape changes."""
-    projection = conv_norm(shape.in_channels, shape.out_channels, 1, shape.stride)
+    causal = shape.causal
+    projection = conv_norm(shape.in_channels, shape.out_channels, 1, shape.stride, causal=causal)
     shortcut = Chain(projection if shape.changes else ())
     return Chain((Sum((shortcut, Chain(branch))), Relu()))
 
@@ -95,9 +97,7 @@ def mbconv(shape: BlockShape) -> Node:
     """
     inner = rounded_channels(shape.in_channels * shape.expansion)
     expand = (*conv_norm(shape.in_channels, inner, 1), Activation("silu"))
-    depthwise = conv_norm(
-        inner, inner, shape.kernel_size, shape.stride, shape.dilation, groups=inner
-    )
+    depthwise = conv_norm(inner, inner, *shape[2:5], groups=inner, causal=shape.causal)
     gate = context(shape.context, inner)
     last = conv_norm(inner, shape.out_channels, 1)
     branch = Chain((*expand, *depthwise, Activation("silu"), *gate, *last))
@@ -133,8 +133,8 @@ def inception(shape: BlockShape) -> Node:
     channels = inception_channels(shape.out_channels)
     one, window, double, pool = channels
 
-    def conv(inside: int, outside: int, kernel_size: int, stride: int = 1) -> tuple[Node, ...]:
-        dilation = shape.dilation if kernel_size > 1 else 1
+    def conv(inside: int, outside: int, kernel_size: Sides, stride: Sides = 1) -> tuple[Node, ...]:
+        dilation = shape.dilation if kernel_size != 1 else 1
         return (*conv_norm(inside, outside, kernel_size, stride, dilation), Relu())
 
     width, kernel_size, stride = shape.in_channels, shape.kernel_size, shape.stride
@@ -167,6 +167,8 @@ class Kind(NamedTuple):
         width_step: What its width must be divisible by.
         options: Choices of what else it can be told, by name.
         build: Makes its `nn.Module`; None for built-in blocks (`rfsearch.network._builders`).
+        takes_any_axes: Whether it can be built for other numbers of axes than two, and with causal
+            padding.
     """
 
     lower: Callable[[BlockShape], Node]
@@ -176,14 +178,17 @@ class Kind(NamedTuple):
     width_step: int = 1
     options: Mapping[str, tuple[Any, ...]] = MappingProxyType({})
     build: Callable[[BlockShape], Any] | None = None
+    takes_any_axes: bool = False
 
 
 KINDS: dict[str, Kind] = {
-    "plain": Kind(plain),
-    "basic": Kind(basic, has_context=True),
-    "bottleneck": Kind(bottleneck, has_context=True, width_step=BOTTLENECK_REDUCTION),
+    "plain": Kind(plain, takes_any_axes=True),
+    "basic": Kind(basic, has_context=True, takes_any_axes=True),
+    "bottleneck": Kind(
+        bottleneck, has_context=True, width_step=BOTTLENECK_REDUCTION, takes_any_axes=True
+    ),
     "inception": Kind(inception, width_step=sum(INCEPTION_SHARES)),
-    "mbconv": Kind(mbconv, has_context=True, has_expansion=True),
+    "mbconv": Kind(mbconv, has_context=True, has_expansion=True, takes_any_axes=True),
     "convnext": Kind(convnext, has_expansion=True),
     "attention": Kind(attention, has_window=False, has_expansion=True),
 }

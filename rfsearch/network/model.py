@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from timm.layers import ClassifierHead
 from torch import nn
 
+from rfsearch.basics.sides import Sides, times
 from rfsearch.network._builders import build_stage, build_stem, initialise
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class SearchedNetwork(nn.Module):
         in_chans: Channels of the images.
         num_classes: Outputs of the classifier; 0 for none.
         num_features: Channels of each output map.
-        feature_info: For each stage, `num_chs`, `reduction` (px) and `module`.
+        feature_info: For each stage, `num_chs`, `reduction` (px; one number for each axis where
+            they differ) and `module`.
     """
 
     def __init__(self, architecture: Architecture, in_chans: int, num_classes: int) -> None:
@@ -35,14 +37,15 @@ class SearchedNetwork(nn.Module):
         self.num_classes = num_classes
         self.num_features = architecture.num_features
         self.feature_info: list[dict[str, Any]] = []
-        self.stem = build_stem(architecture.stem, in_chans)
+        axes = architecture.num_axes
+        self.stem = build_stem(architecture.stem, in_chans, axes)
         self.stages = nn.Sequential()
         channels = architecture.stem.width
-        reduction = architecture.stem.reduction
+        reduction: Sides = architecture.stem.reduction
         for number, stage in enumerate(architecture.stages):
-            self.stages.append(build_stage(stage, channels))
+            self.stages.append(build_stage(stage, channels, axes))
             channels = stage.width
-            reduction *= stage.stride
+            reduction = times(reduction, stage.stride)
             self.feature_info.append(
                 {"num_chs": channels, "reduction": reduction, "module": f"stages.{number}"}
             )
@@ -58,9 +61,21 @@ class SearchedNetwork(nn.Module):
             if part is not None:
                 part.apply(initialise)
 
-    def receptive_fields(self) -> dict[str, ReceptiveField]:
-        """Theoretical receptive field of each output map, in px."""
-        return self.architecture.receptive_fields()
+    def receptive_fields(self, axis: str | None = None) -> dict[str, ReceptiveField]:
+        """Theoretical receptive field of each output map, in px.
+
+        Args:
+            axis: Name of the axis, as for `Architecture.receptive_field`.
+
+        Raises:
+            ValueError: As for that.
+        """
+        return self.architecture.receptive_fields(axis)
+
+    @property
+    def axes_differ(self) -> bool:
+        """Whether a map sees along one axis what it does not see along another."""
+        return self.architecture.axes_differ
 
     @property
     def input_multiple(self) -> int:
@@ -82,8 +97,7 @@ class SearchedNetwork(nn.Module):
                 `input_multiple`.
         """
         if self.upsamples:
-            height, width = x.shape[-2:]
-            self.architecture.check_input_size((height, width))
+            self.architecture.check_input_size(tuple(x.shape[2:]))
         maps = [self.stem(x)]
         for stage in self.stages:
             maps.append(stage(maps[-1]))
@@ -96,11 +110,16 @@ class SearchedNetwork(nn.Module):
         Of several maps it looks at the last, the coarsest.
         """
         last = list(x.values())[-1] if isinstance(x, Mapping) else x
+        if self.architecture.num_axes != 2:
+            last = last.flatten(2).unsqueeze(-1)  # timm's head averages images.
         scores: Tensor = self.head(last, pre_logits=pre_logits)
         return scores
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores `(batch, num_classes)` of images `(batch, in_chans, height, width)`."""
+        """Class scores `(batch, num_classes)` of images `(batch, in_chans, height, width)`.
+
+        Sequences are `(batch, in_chans, time)`.
+        """
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Module:

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
+from rfsearch.basics.sides import Sides, as_text, number
 from rfsearch.basics.validation import FrozenData
 from rfsearch.field.cost import Cost, FeatureMap, cost
 from rfsearch.field.expression import Chain, Node, Resize
@@ -31,7 +32,7 @@ class Body(NamedTuple):
 
     parts: tuple[Node, ...]
     channels: tuple[int, ...]
-    strides: tuple[int, ...]
+    strides: tuple[Sides, ...]
 
     @property
     def last(self) -> int:
@@ -47,8 +48,8 @@ class Body(NamedTuple):
         return self.channels[number - 1]
 
     def factor(self, fine: int, coarse: int) -> int:
-        """How many times smaller one map is than another."""
-        return math.prod(self.strides[fine:coarse])
+        """How many times smaller one map is than another, along any axis."""
+        return math.prod(number(stride, None) for stride in self.strides[fine:coarse])
 
 
 def divides(part: Node, stride: int) -> bool:
@@ -124,8 +125,8 @@ class Neck(FrozenData, ABC):
         """
         check_stages(self, body.last - 1)
         if self.upsamples:
-            for number, (part, stride) in enumerate(zip(body.parts, body.strides, strict=True)):
-                check_divides(part, stride, number)
+            for place, (part, stride) in enumerate(zip(body.parts, body.strides, strict=True)):
+                check_divides(part, stride, place)
 
     def cost(self, body: Body, size: FeatureMap) -> Cost:
         """Parameters and FLOPs of backbone and neck; the size is that of the last output map."""
@@ -155,20 +156,26 @@ def check_stages(neck: Neck, stages: int) -> None:
         )
 
 
-def check_divides(part: Node, stride: int, number: int) -> None:
+def check_divides(part: Node, stride: Sides, place: int) -> None:
     """Refuse a part that a neck that upsamples cannot follow.
 
     Args:
         part: The stem's expression, or a stage's.
         stride: By how much it reduces the resolution.
-        number: 0 for the stem, 1 for the first stage.
+        place: 0 for the stem, 1 for the first stage.
 
     Raises:
-        ValueError: If the part's map is not exactly `stride` times smaller.
+        ValueError: If the part's map is not exactly `stride` times smaller, or `stride` differs
+            between axes.
     """
+    named = f"stage {place}" if place else "the stem"
+    if not isinstance(stride, int):
+        raise ValueError(
+            "Where a neck upsamples, strides must be the same along all axes, but got "
+            f"{as_text(stride)} in {named}."
+        )
     if not divides(part, stride):
-        place = f"stage {number}" if number else "the stem"
         raise ValueError(
             "Where a neck upsamples, maps must become exactly `stride` times smaller, but got "
-            f"stride {stride} in {place}, whose padding adds units; use 1, 2 or a pooling."
+            f"stride {stride} in {named}, whose padding adds units; use 1, 2 or a pooling."
         )

@@ -82,8 +82,8 @@ class ASPP(Neck):
 
     def saved_values(self, body: Body, size: FeatureMap, in_chans: int) -> float:
         """The factors of torchvision's dropout behind the mixing are kept too."""
-        height, width = cost(Chain(body.parts), size).output
-        return super().saved_values(body, size, in_chans) + height * width * self.width
+        output = cost(Chain(body.parts), size).output
+        return super().saved_values(body, size, in_chans) + output.area * self.width
 
 
 class UNet(Neck):
@@ -231,8 +231,7 @@ class FPN(Neck):
         finest, *coarser = self.numbers(body.last)
         total = saved_values(self.lower(body)[f"P{finest}"], size, in_chans)
         for number in coarser:
-            height, width = cost(Chain(body.until(number)), size).output
-            total += height * width * self.width
+            total += cost(Chain(body.until(number)), size).output.area * self.width
         return total
 
 

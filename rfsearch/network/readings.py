@@ -5,19 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeVar
 
-from rfsearch.basics.axes import AXIS_NAMES, on_axis
+from rfsearch.basics.axes import AXIS_NAMES, Alike, on_axis
 from rfsearch.basics.validation import FrozenData, checked_size, parse
 from rfsearch.field.cost import Cost, FeatureMap
-from rfsearch.field.expected_erf import ExpectedERF
-from rfsearch.field.expression import Chain
+from rfsearch.field.coverage import Coverage, coverage
+from rfsearch.field.expected_erf import ExpectedERF, squared_gradient
+from rfsearch.field.expression import Chain, Node, alike, along
 from rfsearch.field.node_fields import receptive_field
 from rfsearch.field.receptive_field import ReceptiveField
 
 #: A weight, its gradient and the two averages of Adam, in float32.
 BYTES_PER_PARAMETER = 16
+
+
+#: What is read along an axis.
+Read = TypeVar("Read")
 
 
 class Levelled(ABC):
@@ -82,6 +88,14 @@ class Levelled(ABC):
         return first
 
     @property
+    def axes_differ(self) -> bool:
+        """Whether units of a map see another extent, or are another distance apart, along some
+        axis.
+        """
+        every = (self._axis_fields(level) for level in self.levels)
+        return any(len({(one.size, one.stride) for one in fields}) > 1 for fields in every)
+
+    @property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that are equal for equal architectures, on any machine."""
         text = json.dumps(self.to_dict(), sort_keys=True)
@@ -99,6 +113,8 @@ class Levelled(ABC):
 
 class Readings(FrozenData, Levelled):
     """Data that lowers to one expression for each output map."""
+
+    num_axes: Literal[1, 2, 3] = 2
 
     @property
     @abstractmethod
@@ -139,34 +155,101 @@ class Readings(FrozenData, Levelled):
     @property
     def axes(self) -> tuple[str, ...]:
         """Names of the input's axes."""
-        return AXIS_NAMES[2]
+        return AXIS_NAMES[self.num_axes]
 
-    def _axis_fields(self, level: str) -> tuple[ReceptiveField, ...]:
-        return (self._fields[level],) * len(self.axes)
+    @property
+    def axes_differ(self) -> bool:
+        """Whether a map sees along one axis what it does not see along another."""
+        return any(len(apart) > 1 for apart in self._alike.values())
 
     @cached_property
-    def _fields(self) -> dict[str, ReceptiveField]:
-        return {level: receptive_field(node) for level, node in self._expressions.items()}
+    def _alike(self) -> dict[str, Alike]:
+        return {level: alike(node, self.num_axes) for level, node in self._expressions.items()}
 
-    def expected_erf(self, level: str | None = None) -> ExpectedERF:
+    def _axis_fields(self, level: str) -> tuple[ReceptiveField, ...]:
+        return self._fields[level]
+
+    @cached_property
+    def _fields(self) -> dict[str, tuple[ReceptiveField, ...]]:
+        return {
+            level: self._on_axes(node, self._alike[level], receptive_field)
+            for level, node in self._expressions.items()
+        }
+
+    @staticmethod
+    def _on_axes(node: Node, apart: Alike, read: Callable[[Node], Read]) -> tuple[Read, ...]:
+        """What is read along each axis; axes that are alike share one reading."""
+        found: list[Read] = []
+        for axis, number in enumerate(apart):
+            found += [read(along(node, axis))] * number
+        return tuple(found)
+
+    def expected_erf(self, level: str | None = None, axis: str | None = None) -> ExpectedERF:
         """Effective receptive field to expect of a random initialisation, in closed form.
 
         Args:
             level: The output map, by default the last.
+            axis: One of `axes`, along which its numbers are then. `None` means whichever: all of
+                them must be alike.
 
         Raises:
-            ValueError: If there is no such level.
+            ValueError: If there is no such level or axis, or the axes differ and none is named.
         """
-        return self._expected[self._checked(level)]
+        level = self._checked(level)
+        erfs = self._expected[level]
+        if axis is not None:
+            found: ExpectedERF = on_axis(dict(zip(self.axes, erfs, strict=True)), axis)
+            return found
+        if len(self._alike[level]) > 1:
+            raise ValueError(
+                f"`axis` must be one of {', '.join(self.axes)} where they differ: `{level}` has "
+                "windows that are not square."
+            )
+        return erfs[0]
 
     @cached_property
-    def _expected(self) -> dict[str, ExpectedERF]:
-        return {level: ExpectedERF(node) for level, node in self._expressions.items()}
+    def _expected(self) -> dict[str, tuple[ExpectedERF, ...]]:
+        return {level: self._erfs(level) for level in self._expressions}
+
+    def _erfs(self, level: str) -> tuple[ExpectedERF, ...]:
+        """One for each axis; axes that are alike have the one of all of them."""
+        apart = self._alike[level]
+        gradient = squared_gradient(self._expressions[level], apart)
+        if len(apart) == 1:
+            return (ExpectedERF(gradient),) * self.num_axes
+        return tuple(ExpectedERF(gradient, axis) for axis in range(self.num_axes))
+
+    @abstractmethod
+    def _covering(self) -> Node:
+        """The expression whose coverage is asked for."""
+
+    def coverage(self, axis: str | None = None) -> Coverage:
+        """The pixels that a unit of the last map touches along an axis.
+
+        Behind an upsampling units touch different pixels, and each of several units of the last
+        stage: then it is those of the last stage, whose gaps are what is wrong with them.
+
+        Args:
+            axis: One of `axes`. `None` means the one along which most pixels are left out.
+
+        Raises:
+            ValueError: If there is no such axis.
+        """
+        every = self._coverages
+        if axis is None:
+            return max(every, key=lambda seen: seen.gridding)
+        found: Coverage = on_axis(dict(zip(self.axes, every, strict=True)), axis)
+        return found
+
+    @cached_property
+    def _coverages(self) -> tuple[Coverage, ...]:
+        node = self._covering()
+        return self._on_axes(node, alike(node, self.num_axes), coverage)
 
     # -- costs -----------------------------------------------------------------------------
 
     def cost(
-        self, input_size: int | tuple[int, int], in_chans: int = 3, num_classes: int = 0
+        self, input_size: int | tuple[int, ...], in_chans: int = 3, num_classes: int = 0
     ) -> Cost:
         """Parameters and FLOPs for one image, the classifier included if there are classes.
 
@@ -182,7 +265,7 @@ class Readings(FrozenData, Levelled):
             ValueError: If the image is too small for the network, or its size is no multiple of
                 `input_multiple`.
         """
-        size = checked_size(input_size)
+        size = checked_size(input_size, self.num_axes)
         self.check_input_size(size)
         body = self._body_cost(FeatureMap(*size), in_chans)
         weights = self.num_features * num_classes
@@ -190,7 +273,7 @@ class Readings(FrozenData, Levelled):
 
     def training_memory(
         self,
-        input_size: int | tuple[int, int],
+        input_size: int | tuple[int, ...],
         batch_size: int,
         in_chans: int = 3,
         num_classes: int = 0,
@@ -218,24 +301,32 @@ class Readings(FrozenData, Levelled):
             ValueError: As for `cost`.
         """
         parameters = self.cost(input_size, in_chans, num_classes).parameters
-        kept = batch_size * self._saved_values(FeatureMap(*checked_size(input_size)), in_chans)
+        size = FeatureMap(*checked_size(input_size, self.num_axes))
+        kept = batch_size * self._saved_values(size, in_chans)
         return (BYTES_PER_PARAMETER * parameters + bytes_per_activation * kept) / 2**20
 
-    def takes(self, input_size: tuple[int, int]) -> bool:
-        """Whether height and width of images are multiples of `input_multiple`."""
-        return all(side % self.input_multiple == 0 for side in input_size)
+    def takes(self, input_size: tuple[int, ...]) -> bool:
+        """Whether the sides of images are multiples of `input_multiple`.
 
-    def check_input_size(self, input_size: tuple[int, int]) -> None:
+        Raises:
+            ValueError: If there is not one for each axis.
+        """
+        if self.input_multiple == 1:
+            return True
+        sides = checked_size(input_size, self.num_axes)
+        return all(side % self.input_multiple == 0 for side in sides)
+
+    def check_input_size(self, input_size: tuple[int, ...]) -> None:
         """Refuse images whose maps do not meet where a neck joins them.
 
         Raises:
             ValueError: If height or width is no multiple of `input_multiple`.
         """
         if not self.takes(input_size):
-            height, width = input_size
             raise ValueError(
                 f"Images must be a multiple of {self.input_multiple} px high and wide, the last "
-                f"stride of a network whose neck upsamples, but got {height}x{width} px."
+                "stride of a network whose neck upsamples, but got "
+                f"{'x'.join(map(str, input_size))} px."
             )
 
     # -- JSON ------------------------------------------------------------------------------

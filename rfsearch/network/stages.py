@@ -14,14 +14,15 @@ from pydantic import (
     model_validator,
 )
 
+from rfsearch.basics.sides import Sides, Whole, as_text, most
 from rfsearch.basics.validation import FrozenData
 from rfsearch.field.expression import Chain
 from rfsearch.field.node_fields import parts_of
-from rfsearch.network.block_parts import BlockShape, downsampling
+from rfsearch.network.block_parts import BlockShape, downsampling, window_text
 from rfsearch.network.block_registry import Option, check_block, check_options, kind_of
 from rfsearch.network.blocks import Kind
-from rfsearch.network.dilations import MAX_DILATION
-from rfsearch.network.stems import MAX_KERNEL_SIZE, Stride, Width, check_odd
+from rfsearch.network.dilations import MAX_DILATION, where_taps_are
+from rfsearch.network.stems import MAX_KERNEL_SIZE, Padding, Stride, Width, check_odd
 
 #: Name of a built-in kind of block, or of one of the user's own.
 BlockKind = Annotated[str, AfterValidator(check_block)]
@@ -40,8 +41,8 @@ def as_pairs(values: Any) -> Any:
     return values
 
 
-KernelSize = Annotated[int, Field(ge=1, le=MAX_KERNEL_SIZE), AfterValidator(check_odd)]
-Dilation = Annotated[int, Field(ge=1, le=MAX_DILATION)]
+KernelSize = Annotated[Sides, Whole(1, MAX_KERNEL_SIZE), AfterValidator(check_odd)]
+Dilation = Annotated[Sides, Whole(1, MAX_DILATION)]
 Depth = Annotated[int, Field(ge=1, le=64)]
 Expansion = Annotated[int, Field(ge=1, le=16)]
 #: A dictionary, in the order of its names, so that equal ones are equal.
@@ -49,11 +50,11 @@ Options = Annotated[tuple[Option, ...], Field(strict=False), BeforeValidator(as_
 
 
 class Block(FrozenData):
-    """What may differ between the blocks of a stage.
+    """What may differ between the blocks of a stage: numbers, or one for each axis.
 
     Attributes:
         kernel_size: Side of the block's spatial convolutions. It must be 1 where it has none.
-        dilation: Distance of their taps. It must be 1 where `kernel_size` is 1.
+        dilation: Distance of their taps. It must be 1 along axes where `kernel_size` is 1.
     """
 
     kernel_size: KernelSize
@@ -61,9 +62,9 @@ class Block(FrozenData):
 
     @model_validator(mode="after")
     def _one_tap_has_no_dilation(self) -> Self:
-        if self.kernel_size == 1 and self.dilation != 1:
+        if where_taps_are(self.dilation, self.kernel_size) != self.dilation:
             raise ValueError(
-                f"`dilation` must be 1 where `kernel_size` is 1, but got {self.dilation}."
+                f"`dilation` must be 1 where `kernel_size` is 1, but got {as_text(self.dilation)}."
             )
         return self
 
@@ -82,6 +83,8 @@ class Stage(FrozenData):
         expansion: Inner channels over outer ones, of `mbconv`, `convnext` and `attention` blocks.
             It must be 4 for the others, where it makes no difference.
         options: What else blocks of the user's own are told, by name.
+        padding: `"centred"`, or `"causal"` where the one axis is time, as in a temporal
+            convolutional network: then a unit sees nothing that comes after it.
         blocks: The blocks, first to last.
     """
 
@@ -92,6 +95,7 @@ class Stage(FrozenData):
     context: Context = "none"
     expansion: Expansion = NO_EXPANSION
     options: Options = ()
+    padding: Padding = "centred"
     blocks: Annotated[tuple[Block, ...], Field(strict=False, min_length=1, max_length=64)]
 
     @model_validator(mode="after")
@@ -110,10 +114,21 @@ class Stage(FrozenData):
                 f"`expansion` must be {NO_EXPANSION} for {self.block} blocks, which have none, "
                 f"but got {self.expansion}."
             )
-        if not kind.has_window and any(block.kernel_size > 1 for block in self.blocks):
+        windows = [block.kernel_size for block in self.blocks if block.kernel_size != 1]
+        if not kind.has_window and windows:
             raise ValueError(
                 f"`kernel_size` must be 1 for {self.block} blocks, which have no window, but got "
-                f"{max(block.kernel_size for block in self.blocks)}."
+                f"{as_text(max(windows, key=most))}."
+            )
+        if self.padding == "causal" and (self.downsample != "conv" or not kind.takes_any_axes):
+            raise ValueError(
+                "`downsample` must be 'conv' and `block` one of a single axis where `padding` is "
+                f"'causal', but got {self.downsample!r} and {self.block!r}."
+            )
+        if self.downsample == "blur_pool" and not isinstance(self.stride, int):
+            raise ValueError(
+                "`stride` must be the same along all axes where `downsample` is 'blur_pool', but "
+                f"got {as_text(self.stride)}."
             )
         check_width(self.block, self.width)
         check_options(self.block, self.options)
@@ -121,11 +136,12 @@ class Stage(FrozenData):
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # So that a stage is written as it was before there were contexts and expansions.
+        # So that a stage is written as it was before there were all these.
         values: dict[str, Any] = handler(self) | {"options": dict(self.options)}
         lacking = {"context"} if self.context == "none" else set()
         lacking |= set() if self.options else {"options"}
         lacking |= set() if self.kind.has_expansion else {"expansion"}
+        lacking |= {"padding"} if self.padding == "centred" else set()
         return {name: value for name, value in values.items() if name not in lacking}
 
     @property
@@ -142,8 +158,8 @@ class Stage(FrozenData):
     def summary(self) -> tuple[str, str]:
         """The stage in two short lines."""
         windows = dict.fromkeys(
-            f"{block.kernel_size}x{block.kernel_size}"
-            + (f" dil. {block.dilation}" if block.dilation > 1 else "")
+            window_text(block.kernel_size)
+            + (f" dil. {as_text(block.dilation)}" if block.dilation != 1 else "")
             for block in self.blocks
         )
         return f"{self.depth} {self.block}, {self.width} ch", ", ".join(windows)
@@ -161,12 +177,13 @@ class Stage(FrozenData):
 
     def shapes(self, in_channels: int) -> list[BlockShape]:
         """The blocks' shapes, first to last."""
-        stride = self.stride if self.downsample == "conv" else 1
+        stride: Sides = self.stride if self.downsample == "conv" else 1
         shapes = []
         for block in self.blocks:
             size = (block.kernel_size, stride, block.dilation)
             inside = (self.context, self.expansion, self.options)
-            shapes.append(BlockShape(in_channels, self.width, *size, *inside))
+            causal = self.padding == "causal"
+            shapes.append(BlockShape(in_channels, self.width, *size, *inside, causal=causal))
             in_channels, stride = self.width, 1
         return shapes
 

@@ -22,6 +22,7 @@ from rfsearch.training.task import Task
 Positive = Annotated[float, Field(gt=0)]
 Pixels = Positive
 PixelBounds = Annotated[tuple[Annotated[float, Field(ge=0)], Pixels], Field(strict=False)]
+Sides = Annotated[tuple[Pixels, Pixels], Field(strict=False)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -32,6 +33,8 @@ class TargetConfig(FrozenData):
     Attributes:
         min_size: Smallest object in px. None takes the 5 % quantile of the data's boxes.
         max_size: Largest object in px. None takes the 95 % quantile of the data's boxes.
+        height: `[low, high]` in px of elongated objects, with `width`, in place of their sizes.
+        width: The same.
         theoretical: `[low, high]` in px instead of the default rule, or `"off"`.
         effective: The same for the ERF size.
         max_gridding: Largest share of the receptive field's pixels, along an axis, that nothing
@@ -52,6 +55,8 @@ class TargetConfig(FrozenData):
 
     min_size: Pixels | None = None
     max_size: Pixels | None = None
+    height: Sides | None = None
+    width: Sides | None = None
     theoretical: PixelBounds | Literal["rule", "off"] = "rule"
     effective: PixelBounds | Literal["rule", "off"] = "rule"
     max_gridding: Share | Literal["rule", "off"] = "rule"
@@ -68,6 +73,10 @@ class TargetConfig(FrozenData):
     def _has_both_or_none(self) -> Self:
         if (self.min_size is None) != (self.max_size is None):
             raise ValueError("`min_size` and `max_size` must be given together or not at all.")
+        if (self.height is None) != (self.width is None):
+            raise ValueError("`height` and `width` must be given together or not at all.")
+        if self.height is not None and self.min_size is not None:
+            raise ValueError("`height` and `width` must not be given beside `min_size`.")
         return self
 
     def constraint(self, task: Task) -> RFConstraint:
@@ -108,6 +117,8 @@ class TargetConfig(FrozenData):
         )
 
     def _target(self, data: TaskData) -> ScaleTarget:
+        if self.height is not None and self.width is not None:
+            return ScaleTarget.apart(self.height, self.width)
         if self.min_size is not None and self.max_size is not None:
             return ScaleTarget(self.min_size, self.max_size)
         if data.object_sizes is None:

@@ -1,4 +1,4 @@
-"""The expected ERF size of a candidate as its profile along one axis tells it, quickly.
+"""The expected ERF size of a candidate as its profile along an axis tells it, quickly.
 
 The expected squared gradient along one axis is a convolution of those of the candidate's parts,
 which are computed once. If the map were the product of its two axes, as it is where no branches
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class _Part(NamedTuple):
-    """What one decision of a path adds: a profile, a stride, and what comes behind."""
+    """What one decision of a path adds along each axis, and what comes behind."""
 
-    profile: NDArray[np.float64]
-    stride: int
+    profiles: tuple[NDArray[np.float64], ...]
+    strides: tuple[int, ...]
     after: Situation
     stage: OpenStage | None
 
@@ -44,18 +44,22 @@ class AxisProfiles:
 
     def __init__(self, candidates: Candidates) -> None:
         self._sequence = decisions(candidates)
-        self._effects = Effects(erf=True, cost=False, saved=False, channels=True)
-        self._start = self._effects.start(3, (224, 224))
+        self._axes = candidates.alike
+        self._effects = Effects(erf=True, cost=False, saved=False, channels=True, axes=self._axes)
+        self._start = self._effects.start(3, ())
         self._moves: dict[tuple[int, int, OpenStage | None], dict[int, Move]] = {}
         self._parts: dict[tuple[int, int, Situation, OpenStage | None], _Part] = {}
 
-    def size(self, path: Path) -> int | None:
-        """Side in px of the centred square with 95 % of the |gradient|; None if it is large.
+    def sizes(self, path: Path) -> tuple[int, ...] | None:
+        """Sides in px of the centred box with 95 % of the |gradient|; None if it is large.
 
         Args:
             path: The option taken in each decision.
+
+        Returns:
+            Those along the axes that the space tells apart.
         """
-        profile, stride = np.ones(1), 1
+        profiles, strides = [np.ones(1)] * len(self._axes), [1] * len(self._axes)
         situation: Situation = self._start
         stage: OpenStage | None = None
         for number, option in enumerate(path):
@@ -63,11 +67,14 @@ class AxisProfiles:
             if key not in self._parts:
                 self._parts[key] = self._part(*key)
             part = self._parts[key]
-            profile = np.convolve(profile, _spaced(part.profile, stride))
-            if len(profile) > LARGEST_EXACT_SIZE:
+            for axis, (added, step) in enumerate(zip(part.profiles, part.strides, strict=True)):
+                profiles[axis] = np.convolve(profiles[axis], _spaced(added, strides[axis]))
+                strides[axis] *= step
+            if max(map(len, profiles)) > LARGEST_EXACT_SIZE:
                 return None
-            stride, situation, stage = stride * part.stride, part.after, part.stage
-        return _square(np.sqrt(profile))
+            situation, stage = part.after, part.stage
+        share = ERF_SHARE ** (1 / sum(self._axes))
+        return tuple(_side(np.sqrt(profile), share) for profile in profiles)
 
     def _part(
         self, number: int, option: int, situation: Situation, stage: OpenStage | None
@@ -79,8 +86,10 @@ class AxisProfiles:
         move = self._moves[at][option]
         effect = self._effects.of(move.nodes, situation, move.channels)
         assert effect is not None  # Without costs everything fits.
-        profile = self._effects.profile(move.nodes, situation)
-        return _Part(profile, effect.stride, effect.after, move.stage)
+        profiles = tuple(
+            self._effects.profile(move.nodes, situation, axis) for axis in range(len(self._axes))
+        )
+        return _Part(profiles, effect.stride, effect.after, move.stage)
 
 
 def _spaced(profile: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
@@ -89,8 +98,8 @@ def _spaced(profile: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
     return spaced
 
 
-def _square(magnitude: NDArray[np.float64]) -> int:
-    """Side of the smallest centred square of a map that is the product of two such axes."""
+def _side(magnitude: NDArray[np.float64], share: float) -> int:
+    """Side of the smallest centred interval with a share of an axis of a product of axes."""
     number = len(magnitude)
     # From the middle outwards, one pixel on both sides at a time.
     right = magnitude[number // 2 :]
@@ -99,5 +108,5 @@ def _square(magnitude: NDArray[np.float64]) -> int:
     if number % 2:
         both[0] /= 2
     held = np.cumsum(both) / both.sum()
-    rings = int(np.searchsorted(held, np.sqrt(ERF_SHARE))) + 1
+    rings = int(np.searchsorted(held, share)) + 1
     return min(number, 2 * rings - number % 2)

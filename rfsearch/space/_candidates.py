@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rfsearch.basics.axes import AXIS_NAMES, Alike
 from rfsearch.basics.limits import MAX_RECEPTIVE_FIELD
+from rfsearch.basics.sides import as_sides, sides
 from rfsearch.basics.validation import FrozenData
 from rfsearch.feasible.choices import NotOfferedError, Params
 from rfsearch.feasible.paths import random_below
 from rfsearch.network.architecture import Architecture
+from rfsearch.network.axes import check_neck, check_numbers, check_stage, check_stem
 from rfsearch.network.block_registry import kind_of
+from rfsearch.network.dilations import dilations
 from rfsearch.network.neck import check_divides, check_stages
 from rfsearch.space.choices import StageChoices
 from rfsearch.space.neck_choices import NeckChoices
@@ -30,9 +34,26 @@ Part = StemChoices | StageChoices | NeckChoices
 class Candidates(FrozenData):
     """All architectures that can be made from choices for the stem, each stage and the neck."""
 
+    axes: Literal[1, 2, 3] = 2
     stem: StemChoices
     stages: Annotated[tuple[StageChoices, ...], Field(strict=False, min_length=1, max_length=16)]
     neck: NeckChoices | None = None
+
+    @model_validator(mode="after")
+    def _has_its_axes(self) -> Self:
+        for stem in self.stem.outcomes:
+            check_stem(stem, self.axes)
+        for number, choices in enumerate(self.stages, start=1):
+            for kernel_size in choices.kernel_size:
+                check_numbers(f"stage {number}", self.axes, kernel_size=kernel_size)
+            for dilation in choices.dilation:
+                for one in dilations(dilation, max(choices.depth)):
+                    check_numbers(f"stage {number}", self.axes, dilation=one)
+            for stage in choices.beginnings():
+                check_stage(stage, number, self.axes)
+        for kind in self.neck.kind if self.neck else ():
+            check_neck(kind, self.axes)
+        return self
 
     @model_validator(mode="after")
     def _necks_can_follow(self) -> Self:
@@ -49,17 +70,28 @@ class Candidates(FrozenData):
 
     @model_validator(mode="after")
     def _sees_a_bounded_area(self) -> Self:
-        def magnitude(option: Any) -> int:
-            return option if isinstance(option, int) else 0
-
-        largest = {name: max(values, key=magnitude) for name, values in self.choices().items()}
-        size = self.from_params(largest).receptive_field().size
-        if size > MAX_RECEPTIVE_FIELD:
-            raise ValueError(
-                f"the receptive field of the candidate with the largest of all numbers must be at "
-                f"most {MAX_RECEPTIVE_FIELD:,} px, but got {size:,} px."
-            )
+        for axis, axis_name in enumerate(AXIS_NAMES[self.axes]):
+            largest = {
+                name: max(options, key=partial(_magnitude, axis=axis))
+                for name, options in self.choices().items()
+            }
+            size = self.from_params(largest).receptive_field(axis=axis_name).size
+            if size > MAX_RECEPTIVE_FIELD:
+                raise ValueError(
+                    f"the receptive field of the candidate with the largest of all numbers must "
+                    f"be at most {MAX_RECEPTIVE_FIELD:,} px, but got {size:,} px."
+                )
         return self
+
+    @cached_property
+    def alike(self) -> Alike:
+        """Which of its axes no choice tells apart: all of them, or none."""
+        options: list[Any] = [*self.stem.stride, *self.stem.kernel_size]
+        for stage in self.stages:
+            options += [*stage.stride, *stage.kernel_size]
+            options += (d for each in stage.dilation for d in dilations(each, max(stage.depth)))
+        apart = any(isinstance(option, tuple) for option in options)
+        return (1,) * self.axes if apart else (self.axes,)
 
     @property
     def has_own_blocks(self) -> bool:
@@ -103,7 +135,7 @@ class Candidates(FrozenData):
         """The architecture of parts in the order of `_parts`."""
         stem, *others = parts
         neck = others.pop() if self.neck else None
-        return Architecture(stem=stem, stages=tuple(others), neck=neck)
+        return Architecture(num_axes=self.axes, stem=stem, stages=tuple(others), neck=neck)
 
     def __iter__(self) -> Iterator[Architecture]:  # type: ignore[override]  # not pydantic's fields
         """All architectures, each once, made one at a time."""
@@ -116,7 +148,7 @@ class Candidates(FrozenData):
         """Whether the space can propose this architecture."""
         if not isinstance(architecture, Architecture):
             return False
-        if len(architecture.stages) != len(self.stages):
+        if len(architecture.stages) != len(self.stages) or architecture.num_axes != self.axes:
             return False
         params = self.to_params(architecture)
         known = self.choices()
@@ -181,6 +213,12 @@ class Candidates(FrozenData):
         return self._assembled(
             [part.from_params(_with_prefix(chosen, prefix)) for prefix, part in self._parts]
         )
+
+
+def _magnitude(option: Any, axis: int) -> int:
+    """How large an option is along an axis; 0 of what is no number."""
+    value = as_sides(option)
+    return sides(value, axis + 1)[axis] if isinstance(value, int | tuple) else 0
 
 
 def _with_prefix(params: Params, prefix: str) -> Params:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
+from rfsearch.basics.sides import Sides, most
 from rfsearch.network.block_parts import BlockShape, downsampling
 from rfsearch.network.block_registry import kind_of
 
@@ -35,7 +36,7 @@ class OpenStage(NamedTuple):
     """
 
     head: Head
-    stride: int
+    stride: Sides
     remaining: BlockGroup
 
 
@@ -136,7 +137,7 @@ class EntryDecision(Decision):
         for block in choices.block:
             groups = [group for depth in choices.depth for group in choices.groups(block, depth)]
             for head in choices.heads(block):
-                stride = head.stride if head.downsample == "conv" else 1
+                stride: Sides = head.stride if head.downsample == "conv" else 1
                 for group in groups:
                     params = head.params() | {"depth": len(group)}
                     if kind_of(block).has_window:
@@ -159,7 +160,7 @@ class EntryDecision(Decision):
 
 
 def _size(block: Block) -> int:
-    return block.kernel_size
+    return most(block.kernel_size)
 
 
 class BlockDecision(Decision):
@@ -216,7 +217,8 @@ class NeckDecision(Decision):
 def _shape(channels: int, stage: OpenStage, block: Block) -> BlockShape:
     head = stage.head
     size = (block.kernel_size, stage.stride, block.dilation)
-    return BlockShape(channels, head.width, *size, head.context, head.expansion, head.options)
+    inside = (head.context, head.expansion, head.options)
+    return BlockShape(channels, head.width, *size, *inside, causal=head.padding == "causal")
 
 
 def _prefixed(prefix: str, params: Params) -> Params:

@@ -3,9 +3,9 @@
 Its layers are the decisions of a space; a node is all that the rest of a candidate needs to know
 of its beginning. Quantities are carried exactly where they are small integers (theoretical
 receptive field, stride) and in bins where exact values would explode: the variance of the
-expected ERF in logarithmic bins, parameters, operations and the memory of an update in linear
-ones. Rounding and bounds are outward, so no candidate that fits is lost; one that is found has to
-be checked.
+expected ERF in logarithmic bins, each along every axis that the space tells apart; parameters,
+operations and the memory of an update in linear ones. Rounding and bounds are outward, so no
+candidate that fits is lost; one that is found has to be checked.
 
 Behind a neck that upsamples the graph knows the last stage, whose field every output's contains
 and exceeds by a bounded number of strides. It has no bounds of their expected ERF.
@@ -14,15 +14,17 @@ and exceeds by a bounded number of strides. It has no bounds of their expected E
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rfsearch.feasible.layered_graph import Graph, Layer, pruned, unique_rows
+from rfsearch.field.expected_erf import sigmas_per_size
 from rfsearch.network.readings import BYTES_PER_PARAMETER
 from rfsearch.space._decisions import decisions
 from rfsearch.space._effects import Effect, Effects, Situation
-from rfsearch.space._limits import Limits, binding, limits_of
+from rfsearch.space._limits import binding, limits_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,54 +43,74 @@ _NO_VARIANCE = -(2**20)
 
 
 class _Nodes(NamedTuple):
-    """Columns of a layer's nodes."""
+    """Columns of a layer's nodes; of sizes, strides and variances one for each axis."""
 
     situation: Integers
-    size: Integers
-    stride: Integers
-    variance: Integers
+    sizes: Sequence[Integers]
+    strides: Sequence[Integers]
+    variances: Sequence[Integers]
     parameters: Integers
     flops: Integers
     memory: Integers
 
+    def columns(self) -> list[Integers]:
+        """All columns in a row."""
+        first, *along, parameters, flops, memory = self
+        return [first, *(column for three in along for column in three), parameters, flops, memory]
+
+    @classmethod
+    def of(cls, columns: list[Integers]) -> _Nodes:
+        """The nodes of such a row."""
+        axes = (len(columns) - 4) // 3
+        sizes, strides, variances = (columns[1 + axes * n : 1 + axes * (n + 1)] for n in range(3))
+        return cls(columns[0], sizes, strides, variances, *columns[-3:])
+
 
 class _Builder:
-    def __init__(self, space: Candidates, constraint: RFConstraint, keep_sizes: bool) -> None:
+    def __init__(self, space: Candidates, constraint: RFConstraint, kept_axis: int | None) -> None:
         self.sequence = decisions(space)
         self.growths = np.array(self.sequence[-1].growths)
-        limits = binding(limits_of(constraint), space, constraint)
+        limits = binding(limits_of(constraint, space), space, constraint)
         # Of a neck that upsamples, variance and stride say nothing: nothing is lost for them.
-        self.limits = limits._replace(erf=Limits().erf) if self.growths.all() else limits
+        self.limits = limits.without_erf() if self.growths.all() else limits
         self.on_the_way = self.limits
         if self.growths.any():
-            self.on_the_way = limits._replace(erf=Limits().erf, stride=math.inf)
+            self.on_the_way = limits.without_erf()._replace(stride=math.inf)
         budget = constraint.budget
         self.effects = Effects(
             erf=self.limits.need_erf,
             cost=self.limits.need_cost,
             saved=self.limits.memory < math.inf,
             channels=space.has_own_blocks,
+            axes=space.alike,
         )
+        self.axes = range(len(space.alike))
+        self.shrinking = _shrinking(space.axes)
+        self.end_axis = kept_axis or 0
         self.bytes_per_value = budget.batch_size * budget.bytes_per_activation if budget else 0
         self.in_chans = budget.in_chans if budget else 3
         self.num_classes = budget.num_classes if budget else 0
-        self.start = self.effects.start(self.in_chans, budget.input_size if budget else (224, 224))
-        low, high = self.limits.size
-        self.exact_sizes = keep_sizes or high < math.inf
-        self.exact_until = max(1.0, low)
+        self.start = self.effects.start(self.in_chans, budget.input_size if budget else ())
+        # Whether sizes are carried exactly, and until where they are if not.
+        self.exact = [
+            axis == kept_axis or self.limits.size[axis][1] < math.inf for axis in self.axes
+        ]
+        self.exact_until = [max(1.0, low) for low, _ in self.limits.size]
         self.situations: list[tuple[Situation, OpenStage | None]] = [(self.start, None)]
         self.numbers = {self.situations[0]: 0}
 
     def build(self) -> Graph:
-        nodes = _Nodes(*(np.array([value]) for value in (0, 1, 1, _NO_VARIANCE, 0, 0, 0)))
+        ones = [1 for _ in self.axes]
+        root = (0, *ones, *ones, *(_NO_VARIANCE for _ in self.axes), 0, 0, 0)
+        nodes = _Nodes.of([np.array([value]) for value in root])
         layers = []
         for decision in self.sequence:
             layer, nodes = self._layer(decision, nodes, last=decision is self.sequence[-1])
             layers.append(layer)
-        return pruned(layers, nodes.size)
+        return pruned(layers, nodes.sizes[self.end_axis])
 
     def _layer(self, decision: Decision, nodes: _Nodes, *, last: bool) -> tuple[Layer, _Nodes]:
-        columns: list[list[Integers]] = [[] for _ in range(9)]
+        columns: list[list[Integers]] = [[] for _ in range(2 + len(nodes.columns()))]
         for number in np.unique(nodes.situation):
             situation, stage = self.situations[number]
             members = np.flatnonzero(nodes.situation == number)
@@ -107,13 +129,15 @@ class _Builder:
             np.concatenate(column) if column else np.empty(0, np.int64) for column in columns
         )
         if last:
-            kept = self._accepted(_Nodes(*after), self.growths[option])
-            source, option, size = source[kept], option[kept], after[1][kept]
-            after = [size if column == 1 else np.zeros_like(size) for column in range(7)]
+            ends = _Nodes.of(after)
+            kept = self._accepted(ends, self.growths[option])
+            source, option = source[kept], option[kept]
+            # Of the ends nothing but their sizes is asked for.
+            after = [column[kept] * (column is ends.sizes[self.end_axis]) for column in after]
         unique, target = unique_rows(after)
         # Nodes are in the order of their situations, so edges are in the order of their sources.
-        first = np.searchsorted(source, np.arange(len(nodes.size) + 1))
-        return Layer(decision.options, source, option, target, first), _Nodes(*unique)
+        first = np.searchsorted(source, np.arange(len(nodes.situation) + 1))
+        return Layer(decision.options, source, option, target, first), _Nodes.of(unique)
 
     def _number(self, situation: Situation, stage: OpenStage | None) -> int:
         key = (situation, stage)
@@ -131,34 +155,43 @@ class _Builder:
         effects: list[Effect],
     ) -> list[Integers]:
         """Edges from some nodes by some effects: source, option, and the columns behind them."""
-        growth, factor, added, parameters, flops, saved = (
-            np.array(column)[None, :] for column in list(zip(*effects, strict=True))[:6]
+        growths, factors, added, *costs = (
+            np.array(column) for column in list(zip(*effects, strict=True))[:6]
         )
+        parameters, flops, saved = (column[None, :] for column in costs)
         memory = BYTES_PER_PARAMETER * parameters + self.bytes_per_value * saved
-        stride = nodes.stride[members][:, None]
-        size = nodes.size[members][:, None] + stride * growth
-        power = _variance(nodes.variance[members])[:, None] + stride**2 * added
         limits = self.on_the_way
-        columns = (
-            np.broadcast_to(np.array(numbers)[None, :], size.shape),
-            size if self.exact_sizes else self._coarse(size),
-            stride * factor,
-            self._variance_bin(power),
+        spent = (
             nodes.parameters[members][:, None] + _linear_bin(parameters, limits.parameters),
             nodes.flops[members][:, None] + _linear_bin(flops, limits.flops),
             nodes.memory[members][:, None] + _linear_bin(memory, limits.memory),
         )
-        kept = (
-            (columns[1] <= limits.size[1])
-            & (columns[2] <= limits.stride)
-            & (erf_range(np.sqrt(power), size)[0] <= limits.erf[1])
-            & (columns[4] <= _LINEAR_BINS)
-            & (columns[5] <= _LINEAR_BINS)
-            & (columns[6] <= _LINEAR_BINS)
-        )
+        kept = np.ones((len(members), len(options)), bool)
+        for column in spent:
+            kept &= column <= _LINEAR_BINS
+        sizes, strides, variances = [], [], []
+        for axis in self.axes:
+            stride = nodes.strides[axis][members][:, None]
+            size = nodes.sizes[axis][members][:, None] + stride * growths[None, :, axis]
+            before = _variance(nodes.variances[axis][members])[:, None]
+            power = before + stride**2 * added[None, :, axis]
+            lowest, _ = self._erf_range(np.sqrt(power), size)
+            sizes.append(size if self.exact[axis] else self._coarse(size, axis))
+            strides.append(stride * factors[None, :, axis])
+            variances.append(self._variance_bin(power))
+            kept &= (sizes[-1] <= limits.size[axis][1]) & (strides[-1] <= limits.stride)
+            kept &= lowest <= limits.erf[axis][1]
         rows, chosen = np.nonzero(kept)
+        situations = np.broadcast_to(np.array(numbers)[None, :], kept.shape)
+        columns = _Nodes(situations, sizes, strides, variances, *spent).columns()
         behind = [column[kept].astype(np.int64) for column in columns]
         return [members[rows], np.array(options)[chosen], *behind]
+
+    def _erf_range(
+        self, sigma: NDArray[np.float64], size: Integers
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`erf_range` for the axes of the space."""
+        return erf_range(sigma, size, self.shrinking)
 
     def _variance_bin(self, power: NDArray[np.float64]) -> Integers:
         if not self.limits.need_erf:
@@ -167,13 +200,14 @@ class _Builder:
             bins = np.rint(np.log(power) / _VARIANCE_STEP)
         return np.where(power > 0, bins, _NO_VARIANCE).astype(np.int64)
 
-    def _coarse(self, size: Integers) -> Integers:
+    def _coarse(self, size: Integers, axis: int) -> Integers:
         """Sizes above an open lower bound: all alike, or in bins where their ERF matters."""
+        until = self.exact_until[axis]
         if not self.limits.need_erf:
-            return np.minimum(size, math.ceil(self.exact_until))
-        above = np.maximum(size / self.exact_until, 1.0)
-        binned = self.exact_until * np.exp(np.rint(np.log(above) / _SIZE_STEP) * _SIZE_STEP)
-        return np.where(size > self.exact_until, np.ceil(binned), size).astype(np.int64)
+            return np.minimum(size, math.ceil(until))
+        above = np.maximum(size / until, 1.0)
+        binned = until * np.exp(np.rint(np.log(above) / _SIZE_STEP) * _SIZE_STEP)
+        return np.where(size > until, np.ceil(binned), size).astype(np.int64)
 
     def _accepted(self, nodes: _Nodes, growths: Integers) -> NDArray[np.bool_]:
         """Which nodes behind the last decision may fit.
@@ -183,8 +217,6 @@ class _Builder:
             growths: Of the last decision's way to each (`Decision.growths`).
         """
         limits = self.limits
-        low, high = limits.size
-        erf = erf_range(np.sqrt(_variance(nodes.variance)), nodes.size)
         is_known = growths == 0
         channels = np.array([situation.channels for situation, _ in self.situations])
         width = channels[nodes.situation]
@@ -193,34 +225,44 @@ class _Builder:
         spent = nodes.parameters + _linear_bin(head_parameters, limits.parameters)
         computed = nodes.flops + _linear_bin(head_flops, limits.flops)
         filled = nodes.memory + _linear_bin(BYTES_PER_PARAMETER * head_parameters, limits.memory)
-        # Without such necks the upper bounds were checked on the way.
-        highest = limits.erf[1] if self.growths.any() else math.inf
-        fits_erf = (erf[1] >= limits.erf[0]) & (erf[0] <= highest)
         accepted: NDArray[np.bool_] = (
-            (nodes.size + growths * nodes.stride >= low)
-            & (nodes.size <= high)
-            & (~is_known | (nodes.stride <= limits.stride))
-            & (~is_known | fits_erf | (not limits.need_erf))
-            & (spent <= _LINEAR_BINS)
-            & (computed <= _LINEAR_BINS)
-            & (filled <= _LINEAR_BINS)
+            (spent <= _LINEAR_BINS) & (computed <= _LINEAR_BINS) & (filled <= _LINEAR_BINS)
         )
+        along = zip(nodes.sizes, nodes.strides, nodes.variances, strict=True)
+        for (size, stride, variance), (low, high), bounds in zip(
+            along, limits.size, limits.erf, strict=True
+        ):
+            erf = self._erf_range(np.sqrt(_variance(variance)), size)
+            # Without such necks the upper bounds were checked on the way.
+            highest = bounds[1] if self.growths.any() else math.inf
+            fits_erf = (erf[1] >= bounds[0]) & (erf[0] <= highest)
+            accepted &= (size + growths * stride >= low) & (size <= high)
+            accepted &= ~is_known | (stride <= limits.stride)
+            accepted &= ~is_known | fits_erf | (not limits.need_erf)
         return accepted
 
 
-def build_graph(space: Candidates, constraint: RFConstraint, keep_sizes: bool = False) -> Graph:
+def build_graph(
+    space: Candidates, constraint: RFConstraint, kept_axis: int | None = None
+) -> Graph:
     """The graph of the candidates that may pass a constraint's closed-form gates.
 
     Args:
         space: What may be proposed.
         constraint: Which receptive fields fit.
-        keep_sizes: Whether to tell apart sizes above an open lower bound too.
+        kept_axis: Number of the axis whose sizes are told apart above an open lower bound too, of
+            those that the space tells apart.
     """
-    return _Builder(space, constraint, keep_sizes).build()
+    return _Builder(space, constraint, kept_axis).build()
+
+
+def _shrinking(axes: int) -> float:
+    """ERF size of a normal profile of so many axes, over that of an image's."""
+    return sigmas_per_size(axes) / sigmas_per_size(2)
 
 
 def erf_range(
-    sigma: NDArray[np.float64], size: NDArray[np.float64] | Integers
+    sigma: NDArray[np.float64], size: NDArray[np.float64] | Integers, shrinking: float = 1.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lowest and highest ERF size to reckon with, in px.
 
@@ -232,9 +274,12 @@ def erf_range(
     Args:
         sigma: Of the expected ERF, in px.
         size: Of the theoretical receptive field, in px.
+        shrinking: By how much smaller than an image's an ERF with this sigma is.
     """
     middle = sigma * np.maximum(7.6 - 14.2 * sigma / size, 2.6)
-    return 0.76 * middle, np.minimum(1.28 * middle + 1, size)
+    return 0.76 * min(1.0, shrinking) * middle, np.minimum(
+        1.28 * max(1.0, shrinking) * middle + 1, size
+    )
 
 
 def _variance(bins: Integers) -> NDArray[np.float64]:

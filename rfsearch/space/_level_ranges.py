@@ -58,20 +58,23 @@ class LevelRanges:
         parts = [level for level, asked in self.levels.items() if asked.part is not None]
         return parts[-1] if parts else self.names[-1]
 
-    def verdicts(self, gate: str, size_of: Callable[[str], float]) -> Iterator[Verdict]:
+    def verdicts(
+        self, gate: str, size_of: Callable[[str], float], axis: str | None = None
+    ) -> Iterator[Verdict]:
         """What a gate says of each level that it asks something of.
 
         Args:
             gate: One of `FIELD_GATES`.
             size_of: Size of what the gate looks at, in px, by level.
+            axis: The axis along which, where axes are judged apart.
         """
         if gate in self.unmet:
             size = size_of(self.names[-1])
-            yield Verdict(gate, size, self.unmet[gate], unserved=self.unserved)
+            yield Verdict(gate, size, self.unmet[gate], axis=axis, unserved=self.unserved)
         for level, asked in self.levels.items():
             if gate in asked.ranges:
                 name = level if self.several else None
-                yield Verdict(gate, size_of(level), asked.ranges[gate], name)
+                yield Verdict(gate, size_of(level), asked.ranges[gate], name, axis)
 
 
 def level_ranges(

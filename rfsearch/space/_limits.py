@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rfsearch.basics.axes import AXIS_NAMES
+
 if TYPE_CHECKING:
+    from rfsearch.basics.ranges import Range
     from rfsearch.space._candidates import Candidates
     from rfsearch.space.constraint import RFConstraint
 
@@ -16,12 +20,20 @@ if TYPE_CHECKING:
 _SAMPLES = 100
 
 
-class Limits(NamedTuple):
-    """Bounds of the carried quantities; an infinite upper bound is none."""
+#: Lowest and highest value.
+Bounds = tuple[float, float]
+ANY: Bounds = (0.0, math.inf)
 
-    size: tuple[float, float] = (0, math.inf)
+
+class Limits(NamedTuple):
+    """Bounds of the carried quantities; an infinite upper bound is none.
+
+    Those of sizes and of ERFs are of each axis that the space tells apart.
+    """
+
+    size: tuple[Bounds, ...]
+    erf: tuple[Bounds, ...]
     stride: float = math.inf
-    erf: tuple[float, float] = (0, math.inf)
     parameters: float = math.inf
     flops: float = math.inf
     memory: float = math.inf
@@ -29,7 +41,11 @@ class Limits(NamedTuple):
     @property
     def need_erf(self) -> bool:
         """Whether the variance has to be carried."""
-        return self.erf != (0, math.inf)
+        return any(bounds != ANY for bounds in self.erf)
+
+    def without_erf(self) -> Limits:
+        """The same without bounds of ERFs."""
+        return self._replace(erf=(ANY,) * len(self.erf))
 
     @property
     def need_cost(self) -> bool:
@@ -37,25 +53,35 @@ class Limits(NamedTuple):
         return min(self.parameters, self.flops, self.memory) < math.inf
 
 
-def limits_of(constraint: RFConstraint) -> Limits:
+def limits_of(constraint: RFConstraint, space: Candidates) -> Limits:
     """What a constraint's closed-form gates ask of the carried quantities."""
-    ranges = constraint.ranges()
-    size, erf = (0.0, math.inf), (0.0, math.inf)
-    if "theoretical" in ranges:
-        size = ranges["theoretical"][:2]
-    if "expected" in ranges:
-        erf = ranges["expected"][:2]
-        # An ERF is never larger than the theoretical receptive field.
-        size = (max(size[0], erf[0]), size[1])
-    highs = {gate: allowed.high for gate, allowed in ranges.items()}
+    every = [constraint.ranges(axis) for axis in AXIS_NAMES[space.axes]]
+    # Axes that the space does not tell apart have to fit all at once.
+    ends = list(accumulate(space.alike))
+    groups = [every[end - number : end] for end, number in zip(ends, space.alike, strict=True)]
+    erf = [_within(group, "expected") for group in groups]
+    # An ERF is never larger than the theoretical receptive field.
+    size = [
+        (max(low, lowest), high)
+        for (low, high), (lowest, _) in zip(
+            (_within(group, "theoretical") for group in groups), erf, strict=True
+        )
+    ]
+    highs = {gate: allowed.high for gate, allowed in every[0].items()}
     return Limits(
-        size=size,
+        size=tuple(size),
+        erf=tuple(erf),
         stride=highs.get("output_stride", math.inf),
-        erf=erf,
         parameters=1e6 * highs.get("parameters", math.inf),
         flops=1e9 * highs.get("flops", math.inf),
         memory=2**20 * highs.get("training_memory", math.inf),
     )
+
+
+def _within(ranges: list[dict[str, Range]], gate: str) -> Bounds:
+    """The values that a gate lets pass along all of some axes."""
+    asked = [each[gate] for each in ranges if gate in each]
+    return max((a.low for a in asked), default=0.0), min((a.high for a in asked), default=math.inf)
 
 
 def binding(limits: Limits, space: Candidates, constraint: RFConstraint) -> Limits:
@@ -65,7 +91,7 @@ def binding(limits: Limits, space: Candidates, constraint: RFConstraint) -> Limi
     """
     if not limits.need_cost or constraint.budget is None:
         return limits
-    budget, ranges = constraint.budget, constraint.ranges()
+    budget, ranges = constraint.budget, constraint.budget.ranges()
     exceeded: set[str] = set()
     rng = np.random.default_rng(0)
     for _ in range(_SAMPLES):

@@ -9,12 +9,15 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
+from rfsearch.basics.sides import Sides, as_text
 from rfsearch.network.block_registry import Option, kind_of
+from rfsearch.network.dilations import where_taps_are
 from rfsearch.network.stages import Block
 
 if TYPE_CHECKING:
     from rfsearch.feasible.choices import Params
     from rfsearch.network.stages import BlockKind, Context, Downsampling
+    from rfsearch.network.stems import Padding
 
 #: For each position, the blocks to choose from.
 BlockGroup = tuple[tuple[Block, ...], ...]
@@ -25,17 +28,18 @@ class Head(NamedTuple):
 
     block: BlockKind
     width: int
-    stride: int
+    stride: Sides
     downsample: Downsampling
     context: Context
     expansion: int
     options: tuple[Option, ...] = ()
+    padding: Padding = "centred"
 
     def params(self) -> Params:
         """Active parameters."""
         names = option_names(self.block)
         params = self._asdict() | {names[option]: value for option, value in self.options}
-        return {name: params[name] for name in active_head_names(params)}
+        return {name: as_text(params[name]) for name in active_head_names(params)}
 
 
 def option_names(block: str) -> dict[str, str]:
@@ -50,7 +54,7 @@ def active_head_names(params: Params) -> list[str]:
         "block",
         "width",
         "stride",
-        *(["downsample"] if params["stride"] > 1 else []),
+        *(["downsample"] if params["stride"] != 1 else []),
         *(["context"] if kind.has_context else []),
         *(["expansion"] if kind.has_expansion else []),
         *option_names(params["block"]).values(),
@@ -90,9 +94,12 @@ def _ways(group: BlockGroup) -> int:
     return prod(len(options) for options in group)
 
 
-def distinct_blocks(kernel_sizes: tuple[int, ...], offered: tuple[int, ...]) -> tuple[Block, ...]:
+def distinct_blocks(
+    kernel_sizes: tuple[Sides, ...], offered: tuple[Sides, ...]
+) -> tuple[Block, ...]:
     """Blocks with these choices; a dilation makes no difference to one tap."""
     blocks = (
-        Block(kernel_size=k, dilation=d if k > 1 else 1) for k, d in product(kernel_sizes, offered)
+        Block(kernel_size=k, dilation=where_taps_are(d, k))
+        for k, d in product(kernel_sizes, offered)
     )
     return tuple(dict.fromkeys(blocks))

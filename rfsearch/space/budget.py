@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rfsearch.basics.ranges import Range
+from rfsearch.basics.validation import checked_size
 from rfsearch.network.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -32,14 +33,15 @@ class Budget:
     """Upper bounds; None is no bound.
 
     Attributes:
-        max_output_stride: Largest stride of the output map in px; of several, the coarsest's.
+        max_output_stride: Largest stride of the output map in px, along any axis; of several, the
+            coarsest's.
         max_params_m: Most parameters, in millions, the classifier included.
         max_flops_g: Most floating-point operations for one image, in 10^9; a multiply-add is two.
         max_training_memory_mb: Most memory that an update of the weights is estimated to need, in
             MiB; see `Architecture.training_memory`.
         max_latency_ms: Longest median time of a forward pass of one image, in ms on the device.
         max_peak_memory_mb: Most memory during that pass, in MiB; see `measure_latency`.
-        input_size: `(height, width)` of an image in px.
+        input_size: `(height, width)` of an image in px; of a sequence `(time,)`.
         in_chans: Channels of an image.
         num_classes: Outputs of the classifier; 0 for none.
         batch_size: Images of an update.
@@ -55,7 +57,7 @@ class Budget:
     max_training_memory_mb: float | None = None
     max_latency_ms: float | None = None
     max_peak_memory_mb: float | None = None
-    input_size: tuple[int, int] = (224, 224)
+    input_size: tuple[int, ...] = (224, 224)
     in_chans: int = 3
     num_classes: int = 0
     batch_size: int = 64
@@ -86,6 +88,9 @@ class Budget:
         """Whether its images have a size that the network can take, as far as bounds ask for it.
 
         Without bounds on what depends on the images, those too small for a window are not told.
+
+        Raises:
+            ValueError: If they have another number of axes.
         """
         if not isinstance(candidate, Architecture):
             return True  # It was traced with such an image.
@@ -93,6 +98,7 @@ class Budget:
             return False
         if not _COSTS & self.ranges().keys():
             return True
+        checked_size(self.input_size, len(candidate.axes))
         try:
             candidate.cost(self.input_size, self.in_chans)
         except ValueError:
@@ -117,7 +123,8 @@ class Budget:
         """
         needs: dict[str, float] = {}
         if self.max_output_stride is not None:
-            needs["output_stride"] = candidate.receptive_field().stride
+            fields = (candidate.receptive_field(axis=axis) for axis in candidate.axes)
+            needs["output_stride"] = max(field.stride for field in fields)
         if self.max_params_m is not None or self.max_flops_g is not None:
             cost = self.cost(candidate)
             needs |= {"parameters": cost.parameters / 1e6, "flops": cost.flops / 1e9}

@@ -17,7 +17,7 @@ Candidate: TypeAlias = "Architecture | TracedModel"
 Given: TypeAlias = "Candidate | Model"
 
 
-def as_candidate(given: Given, input_size: int | tuple[int, int] | None = None) -> Candidate:
+def as_candidate(given: Given, input_size: int | tuple[int, ...] | None = None) -> Candidate:
     """What can be judged: an architecture or a trace as it is, or the trace of a model.
 
     Args:
@@ -44,4 +44,4 @@ def as_candidate(given: Given, input_size: int | tuple[int, int] | None = None) 
     if input_size is None:
         name = given if isinstance(given, str | Path) else type(given).__name__
         raise ValueError(f"`input_size` must be given with a model, to trace {name}.")
-    return trace_receptive_field(given, input_size)
+    return trace_receptive_field(given, input_size)  # type: ignore[arg-type]  # checked there

@@ -16,10 +16,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from rfsearch.basics.limits import check_combinations
+from rfsearch.basics.sides import Sides, as_sides, as_text, sides
 from rfsearch.basics.validation import FrozenData
 from rfsearch.feasible.choices import Params
 from rfsearch.network.block_registry import check_offered, kind_of
-from rfsearch.network.dilations import check_dilation, dilations
+from rfsearch.network.dilations import Choice, check_dilation, dilations, where_taps_are
 from rfsearch.network.stages import (
     NO_EXPANSION,
     Block,
@@ -32,6 +33,7 @@ from rfsearch.network.stages import (
     as_pairs,
     check_width,
 )
+from rfsearch.network.stems import Padding
 from rfsearch.space._stage_parts import (
     BlockGroup,
     Head,
@@ -43,6 +45,7 @@ from rfsearch.space._stage_parts import (
 from rfsearch.space.stem_choices import (
     ANY_NUMBER,
     ONE_OR_MORE,
+    SIDED,
     KernelSizes,
     Strides,
     Widths,
@@ -53,9 +56,7 @@ _BLOCK_FIELDS = ("kernel_size", "dilation")
 _HEAD_FIELDS = ("block", "depth", "width", "stride", "downsample", "context", "expansion")
 BlockField = Literal["kernel_size", "dilation"]
 
-DilationChoices = Annotated[
-    tuple[Annotated[int | str, PlainValidator(check_dilation)], ...], *ONE_OR_MORE
-]
+DilationChoices = Annotated[tuple[Annotated[Choice, PlainValidator(check_dilation)], ...], *SIDED]
 Depths = Annotated[tuple[Depth, ...], *ONE_OR_MORE]
 BlockKinds = Annotated[tuple[BlockKind, ...], *ONE_OR_MORE]
 Downsamplings = Annotated[tuple[Downsampling, ...], *ONE_OR_MORE]
@@ -73,6 +74,9 @@ BlockFields = Annotated[tuple[BlockField, ...], *ANY_NUMBER]
 class StageChoices(FrozenData):
     """Choices for a stage; each field may be one value or a list of them.
 
+    In a list of strides, kernel sizes or dilations `[1, 7]` is one choice, `(height, width)`; the
+    parameter's value is text then, `"1x7"`.
+
     Attributes:
         block: Kinds of block.
         depth: Numbers of blocks.
@@ -84,6 +88,7 @@ class StageChoices(FrozenData):
         kernel_size: Kernel sizes.
         dilation: Dilations, where the kernel size is above 1: numbers, or patterns such as
             `"1-2-5"`, which the blocks go through in turn.
+        padding: `"centred"`, or `"causal"` where the one axis is time. It is no choice.
         per_block: Which of `kernel_size` and `dilation` each block of the stage chooses on its
             own; the others are the same for all blocks of the stage.
         options: What is left of the choices of options, in blocks of the user's own that have
@@ -99,6 +104,7 @@ class StageChoices(FrozenData):
     expansion: Expansions = (NO_EXPANSION,)
     kernel_size: KernelSizes = (3,)
     dilation: DilationChoices = (1,)
+    padding: Padding = "centred"
     per_block: BlockFields = ()
     options: OptionChoices = ()
 
@@ -110,11 +116,11 @@ class StageChoices(FrozenData):
         check_combinations("how the stage begins", *heads)
         check_combinations("its blocks", *(getattr(self, f) for f in ("depth", *_BLOCK_FIELDS)))
         shares_dilation = self.per_block == ("kernel_size",) and len(self.dilation) > 1
-        if shares_dilation and 1 in self.kernel_size:
+        if shares_dilation and any(1 in sides(taps, 1) for taps in self.kernel_size):
             raise ValueError(
                 "`kernel_size` must not offer 1 where each block chooses it but all blocks share "
-                f"one of several dilations, but got kernel_size={list(self.kernel_size)} and "
-                f"dilation={list(self.dilation)}."
+                f"one of several dilations, but got kernel_size={_listed(self.kernel_size)} and "
+                f"dilation={_listed(self.dilation)}."
             )
         patterns = [each for each in self.dilation if isinstance(each, str)]
         if "dilation" in self.per_block and patterns:
@@ -147,17 +153,21 @@ class StageChoices(FrozenData):
 
     def values(self) -> dict[str, tuple[Any, ...]]:
         """The choices by parameter name, inactive ones included."""
-        values: dict[str, tuple[Any, ...]] = {name: getattr(self, name) for name in _HEAD_FIELDS}
+        values = {name: self._texts(name) for name in _HEAD_FIELDS}
         for block in self.block:
             names = option_names(block)
             values |= {names[option]: left for option, left in self._offered(block)}
         for field in _BLOCK_FIELDS:
             if field not in self.per_block:
-                values[field] = getattr(self, field)
+                values[field] = self._texts(field)
         for number in range(1, max(self.depth) + 1):
             for field in self.per_block:
-                values[f"block{number}_{field}"] = getattr(self, field)
+                values[f"block{number}_{field}"] = self._texts(field)
         return values
+
+    def _texts(self, name: str) -> tuple[Any, ...]:
+        """Values of a parameter for the choices of a field: a study stores no tuples."""
+        return tuple(map(as_text, getattr(self, name)))
 
     def from_params(self, params: Params) -> Stage:
         """The stage with these parameters; inactive ones are ignored."""
@@ -165,17 +175,15 @@ class StageChoices(FrozenData):
         told = option_names(params["block"])
         options = tuple((option, active.pop(name)) for option, name in told.items())
         blocks = tuple(self._block(params, i + 1) for i in range(params["depth"]))
-        return Stage(**active, options=options, blocks=blocks)
+        return Stage(**active, options=options, padding=self.padding, blocks=blocks)
 
     def _block(self, params: Params, number: int) -> Block:
         if not kind_of(params["block"]).has_window:
             return Block(kernel_size=1)
         names = self._field_names(number)
-        kernel_size, dilation = params[names["kernel_size"]], params[names["dilation"]]
-        one_tap = kernel_size == 1
-        return Block(
-            kernel_size=kernel_size, dilation=1 if one_tap else dilations(dilation, number)[-1]
-        )
+        kernel_size = as_sides(params[names["kernel_size"]])
+        dilation = dilations(as_sides(params[names["dilation"]]), number)[-1]
+        return Block(kernel_size=kernel_size, dilation=where_taps_are(dilation, kernel_size))
 
     def _field_names(self, number: int) -> dict[str, str]:
         """Parameters of a block: its own, or those that it shares."""
@@ -205,39 +213,50 @@ class StageChoices(FrozenData):
         for number in range(1, params["depth"] + 1):
             fields = self._field_names(number)
             names.append(fields["kernel_size"])
-            names += [fields["dilation"]] if params[fields["kernel_size"]] > 1 else []
+            names += [fields["dilation"]] if params[fields["kernel_size"]] != 1 else []
         return list(dict.fromkeys(names))
 
     def own_params(self, block: Block, number: int) -> Params:
         """Active parameters of one block that it has for itself."""
-        fields = _BLOCK_FIELDS if block.kernel_size > 1 else ("kernel_size",)
-        return {f"block{number}_{f}": getattr(block, f) for f in fields if f in self.per_block}
+        own = {"kernel_size": as_text(block.kernel_size)}
+        if block.kernel_size != 1 and "dilation" in self.per_block:
+            own["dilation"] = self._dilation_of((block,))
+        return {f"block{number}_{field}": own[field] for field in own if field in self.per_block}
 
     def shared_params(self, blocks: tuple[Block, ...]) -> Params:
         """Active parameters that the blocks of a stage share."""
         params: Params = {}
         if "kernel_size" not in self.per_block:
-            params["kernel_size"] = blocks[0].kernel_size
-        if "dilation" not in self.per_block and any(block.kernel_size > 1 for block in blocks):
-            params["dilation"] = self._shared_dilation(blocks)
+            params["kernel_size"] = as_text(blocks[0].kernel_size)
+        if "dilation" not in self.per_block and any(block.kernel_size != 1 for block in blocks):
+            params["dilation"] = self._dilation_of(blocks)
         return params
 
-    def _shared_dilation(self, blocks: tuple[Block, ...]) -> int | str:
-        """Of several dilations that these blocks cannot tell apart, the first on offer."""
+    def _dilation_of(self, blocks: tuple[Block, ...]) -> Any:
+        """Of several dilations that blocks cannot tell apart, the first on offer, as text."""
         for option in self.dilation:
             in_turn = zip(blocks, dilations(option, len(blocks)), strict=True)
-            if all(block.dilation == d for block, d in in_turn if block.kernel_size > 1):
-                return option
-        return max(block.dilation for block in blocks)  # Not one that this space offers.
+            if all(where_taps_are(d, block.kernel_size) == block.dilation for block, d in in_turn):
+                return as_text(option)
+        found = (block.dilation for block in blocks if block.dilation != 1)
+        return as_text(next(found, 1))  # Not one that this space offers.
 
     # -- counting --------------------------------------------------------------------------
 
-    def entries(self) -> list[tuple[int, Downsampling]]:
+    def entries(self) -> list[tuple[Sides, Downsampling]]:
         """Distinct ways to enter the stage: stride and downsampling."""
         return [
             (stride, downsample)
             for stride in self.stride
-            for downsample in (self.downsample if stride > 1 else ("conv",))
+            for downsample in (self.downsample if stride != 1 else ("conv",))
+        ]
+
+    def beginnings(self) -> list[Stage]:
+        """A stage for each distinct beginning, with the first of the blocks on offer."""
+        return [
+            Stage(**head._asdict(), blocks=kind.unrank_blocks(0))
+            for kind in self._kinds
+            for head in kind.heads
         ]
 
     def examples(self) -> Iterator[Stage]:
@@ -257,7 +276,7 @@ class StageChoices(FrozenData):
         told = [[(name, value) for value in values] for name, values in self._offered(block)]
         combinations = product(self.width, self.entries(), contexts, expansions, product(*told))
         return [
-            Head(block, width, stride, downsample, context, expansion, options)
+            Head(block, width, stride, downsample, context, expansion, options, self.padding)
             for width, (stride, downsample), context, expansion, options in combinations
         ]
 
@@ -300,3 +319,7 @@ class StageChoices(FrozenData):
                 return Stage(**kind.heads[head]._asdict(), blocks=kind.unrank_blocks(index))
             index -= kind.size
         raise IndexError("The number of a stage must be below `size`.")
+
+
+def _listed(options: tuple[Any, ...]) -> str:
+    return f"[{', '.join(map(str, map(as_text, options)))}]"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from rfsearch.basics.ranges import Range, pixel_range
@@ -17,7 +17,13 @@ from rfsearch.basics.validation import checked_size
 from rfsearch.space._level_ranges import FIELD_GATES, LevelRanges, level_ranges
 from rfsearch.space.budget import Budget
 from rfsearch.space.candidate import as_candidate
-from rfsearch.space.trial_gates import check_candidate, check_erf, check_speed, log_costs
+from rfsearch.space.trial_gates import (
+    check_candidate,
+    check_erf,
+    check_speed,
+    expected_size,
+    log_costs,
+)
 from rfsearch.space.verdict import Verdict
 from rfsearch.target.target import MAX_GRIDDING, ScaleTarget
 
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
 
 Bounds = tuple[float, float | None]
 #: Side or `(height, width)` of images in px.
-Size = int | tuple[int, int] | None
+Size = int | tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,9 @@ class RFConstraint:
     """Which receptive fields fit.
 
     Attributes:
-        target: The object scales, from which the default rule follows (`rfsearch.target.target`).
-            It may be None where both ranges are given.
+        target: The object scales, from which the default rule follows (`rfsearch.target.target`);
+            along each axis, where it has heights and widths. It may be None where both ranges are
+            given.
         theoretical: `(low, high)` in px for the theoretical receptive field instead of the
             default rule; a `high` of None is no upper bound. None turns the gate off.
         effective: The same for the ERF size, expected and measured.
@@ -69,12 +76,68 @@ class RFConstraint:
             bounds = getattr(self, name)
             if isinstance(bounds, list):  # As read from a file; a tuple can be hashed.
                 object.__setattr__(self, name, tuple(bounds))
-            self._range(name)
+            if not self._target_axes:
+                self._range(name)
         self._touched()
+        for axis in self._target_axes:
+            self._along(axis)
 
-    def ranges(self) -> dict[str, Range]:
-        """What each gate that is on lets pass, from the cheapest to the dearest."""
-        return self._ranges
+    def ranges(self, axis: str | None = None) -> dict[str, Range]:
+        """What each gate that is on lets pass, from the cheapest to the dearest.
+
+        Args:
+            axis: Name of the axis along which fields are judged. `None` means any: the target must
+                not have a range for each.
+
+        Raises:
+            ValueError: If it has, and `axis` is none of its axes.
+        """
+        if not self._target_axes:
+            return self._ranges
+        if axis is None:
+            raise ValueError(
+                f"`axis` must be one of {', '.join(self._target_axes)} where the target has a "
+                f"range for each: {self.target}."
+            )
+        return self._along(axis)._ranges
+
+    @property
+    def _target_axes(self) -> tuple[str, ...]:
+        """The axes that the target asks something of their own for."""
+        return self.target.axes if self.target is not None else ()
+
+    def _along(self, axis: str) -> RFConstraint:
+        """What is asked along one axis."""
+        assert self.target is not None
+        if axis not in self._target_axes:
+            raise ValueError(
+                f"The target has height and width apart ({self.target}), but the networks have "
+                f"the axis {axis!r}."
+            )
+        return replace(self, target=self.target.along(axis))
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The gates that are on, from the cheapest to the dearest."""
+        return tuple(self.ranges(next(iter(self._target_axes), None)))
+
+    @property
+    def bounds_gridding(self) -> bool:
+        """Whether there is a gate on gaps in the field."""
+        return "gridding" in self.gates
+
+    def described(self) -> dict[str, str]:
+        """What each gate that is on lets pass, in words."""
+        if not self._target_axes:
+            return {gate: str(allowed) for gate, allowed in self._ranges.items()}
+        every = {axis: self.ranges(axis) for axis in self._target_axes}
+        described = {}
+        for gate in self.gates:
+            texts = {axis: str(ranges[gate]) for axis, ranges in every.items()}
+            alike = len(set(texts.values())) == 1
+            each = ", ".join(f"{axis} {text}" for axis, text in texts.items())
+            described[gate] = next(iter(texts.values())) if alike else each
+        return described
 
     @cached_property
     def _ranges(self) -> dict[str, Range]:
@@ -117,38 +180,52 @@ class RFConstraint:
 
     # -- levels ----------------------------------------------------------------------------
 
-    def level_ranges(self, strides: Mapping[str, int]) -> LevelRanges:
+    def level_ranges(self, strides: Mapping[str, int], axis: str | None = None) -> LevelRanges:
         """What is asked of each output map of a candidate.
 
         Args:
             strides: Stride of each map in px, by level, the finest first.
+            axis: Name of the axis along which, as for `ranges`.
         """
-        fields = {gate: allowed for gate, allowed in self.ranges().items() if gate in FIELD_GATES}
+        ranges = self.ranges(axis).items()
+        fields = {gate: allowed for gate, allowed in ranges if gate in FIELD_GATES}
         bounds = dict.fromkeys(FIELD_GATES, self.effective) | {"theoretical": self.theoretical}
         ruled = [gate for gate in fields if bounds[gate] == "rule"]
-        return level_ranges(fields, ruled, self.target, strides)
+        target = self.target if axis is None or self.target is None else self.target.along(axis)
+        if self._target_axes and len(strides) > 1 and ruled:
+            target = self.target  # It cannot be split, and says so.
+        return level_ranges(fields, ruled, target, strides)
 
     def judged_levels(self, candidate: Given, input_size: Size = None) -> tuple[str, ...]:
         """The output maps of which something is asked, the finest first; the last if of none.
 
         These are the ones to measure for `check_measured`.
         """
-        return self._asked(as_candidate(candidate, input_size)).judged
+        judged = as_candidate(candidate, input_size)
+        every = (self._asked(judged, axis).judged for axis in self.judged_axes(judged))
+        return max(every, key=len)
 
     def main_level(self, candidate: Given, input_size: Size = None) -> str:
         """The output map whose sizes are logged: the coarsest that serves a part, or the last."""
-        return self._asked(as_candidate(candidate, input_size)).main
+        judged = as_candidate(candidate, input_size)
+        return self._asked(judged, self.judged_axes(judged)[0]).main
 
-    def _asked(self, candidate: Candidate) -> LevelRanges:
-        fields = candidate.receptive_fields()
-        return self.level_ranges({level: field.stride for level, field in fields.items()})
+    def judged_axes(self, candidate: Candidate) -> tuple[str | None, ...]:
+        """The axes that are judged apart; None where one number serves all of them."""
+        apart = candidate.axes_differ or bool(self._target_axes)
+        return candidate.axes if apart else (None,)
+
+    def _asked(self, candidate: Candidate, axis: str | None) -> LevelRanges:
+        fields = candidate.receptive_fields(axis)
+        return self.level_ranges({level: field.stride for level, field in fields.items()}, axis)
 
     # -- gates -----------------------------------------------------------------------------
 
     def verdicts(self, candidate: Given, input_size: Size = None) -> list[Verdict]:
         """What the closed-form gates say, without any network, from the cheapest to the dearest.
 
-        Where there are several output maps, it is what a gate says of the worst.
+        Where there are several output maps, or axes that differ, it is what a gate says of the
+        worst.
 
         Args:
             candidate: An architecture, or a module, a timm name, or what
@@ -162,20 +239,23 @@ class RFConstraint:
         """
         judged = as_candidate(candidate, input_size)
         worst: dict[str, Verdict] = {}
-        for verdict in self._each_verdict(judged, self._budget(input_size)):
+        for verdict in self._each_verdict(judged, self._budget(input_size, len(judged.axes))):
             known = worst.get(verdict.gate, verdict)
             worst[verdict.gate] = max(known, verdict, key=lambda one: one.octaves)
         return list(worst.values())
 
     def _each_verdict(self, candidate: Candidate, budget: Budget) -> Iterator[Verdict]:
-        asked = self._asked(candidate)
-        yield from asked.verdicts("theoretical", lambda at: candidate.receptive_field(at).size)
+        asked = {axis: self._asked(candidate, axis) for axis in self.judged_axes(candidate)}
+        for axis, of_axis in asked.items():
+            sizes = {at: field.size for at, field in candidate.receptive_fields(axis).items()}
+            yield from of_axis.verdicts("theoretical", sizes.__getitem__, axis)
         for gate, value in budget.values(candidate).items():
-            yield Verdict(gate, value, self.ranges()[gate])
-        if "gridding" in self.ranges():
-            touched = 1 - candidate.coverage().gridding
-            yield Verdict("gridding", touched, self.ranges()["gridding"])
-        yield from asked.verdicts("expected", lambda at: candidate.expected_erf(at).size)
+            yield Verdict(gate, value, budget.ranges()[gate])
+        if (allowed := self._touched()) is not None:
+            yield Verdict("gridding", 1 - candidate.coverage().gridding, allowed)
+        for axis, of_axis in asked.items():
+            erf = partial(expected_size, candidate, axis=axis)
+            yield from of_axis.verdicts("expected", erf, axis)
 
     def is_feasible(self, candidate: Given, input_size: Size = None) -> bool:
         """Whether it passes the closed-form gates, and takes the budget's images.
@@ -184,17 +264,18 @@ class RFConstraint:
             candidate: As for `verdicts`.
             input_size: As for `verdicts`.
         """
-        judged, budget = as_candidate(candidate, input_size), self._budget(input_size)
+        judged = as_candidate(candidate, input_size)
+        budget = self._budget(input_size, len(judged.axes))
         if not (self.budget is None or budget.takes(judged)):
             return False
         return all(verdict.passes for verdict in self._each_verdict(judged, budget))
 
-    def _budget(self, input_size: Size) -> Budget:
-        """The bounds on costs, for images of this size."""
+    def _budget(self, input_size: Size, axes: int) -> Budget:
+        """The bounds on costs, for images of this size and so many axes."""
         budget = self.budget or Budget()
-        return (
-            budget if input_size is None else replace(budget, input_size=checked_size(input_size))
-        )
+        if input_size is None:
+            return budget
+        return replace(budget, input_size=checked_size(input_size, axes))
 
     # -- trials ----------------------------------------------------------------------------
 
@@ -215,8 +296,10 @@ class RFConstraint:
         judged = as_candidate(candidate, input_size)
         verdicts = self.verdicts(judged, input_size)
         is_sized = self.budget is not None or input_size is not None
-        log_costs(trial, judged, self._budget(input_size) if is_sized else None)
-        check_candidate(trial, judged, self._asked(judged), verdicts, self._later)
+        budget = self._budget(input_size, len(judged.axes)) if is_sized else None
+        log_costs(trial, judged, budget)
+        asked = {axis: self._asked(judged, axis) for axis in self.judged_axes(judged)}
+        check_candidate(trial, judged, asked, verdicts, self._later)
 
     def check_measured(self, trial: Trial, erf: Sized | Mapping[str, Sized]) -> None:
         """Set the constraint of the measured ERF; prune the trial if it does not fit.

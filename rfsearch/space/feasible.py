@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from rfsearch.basics.axes import AXIS_NAMES, on_axis
 from rfsearch.basics.notebook import bars, table
 from rfsearch.feasible.path_set import PathSet
 from rfsearch.feasible.paths import Path, Paths
@@ -18,7 +19,7 @@ from rfsearch.network.architecture import Architecture
 from rfsearch.space._axis_profiles import AxisProfiles
 from rfsearch.space._candidates import Candidates
 from rfsearch.space._feasible_graph import build_graph
-from rfsearch.space._limits import limits_of
+from rfsearch.space._limits import Limits, limits_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,13 +94,28 @@ class FeasibleSet(PathSet):
         """
         return self.candidates.from_params(self.sample_params(rng))
 
-    def histogram(self) -> dict[int, int]:
+    def histogram(self, axis: str | None = None) -> dict[int, int]:
         """How many candidates there are at each theoretical receptive field in px, in order.
 
         It is that of the last output map; for a U-Net and for merged maps that of the last stage.
         It is exact where no candidate has to be checked, else numbers that they do not exceed.
+
+        Args:
+            axis: Name of the axis along which it is. `None` means whichever: no choice of the
+                space may tell axes apart.
+
+        Raises:
+            ValueError: If there is no such axis, or none is named and axes differ.
         """
-        graph = build_graph(self.candidates, self.constraint, keep_sizes=True)
+        apart = self.candidates.alike
+        names = AXIS_NAMES[self.candidates.axes]
+        if axis is None and len(apart) > 1:
+            raise ValueError(
+                f"`axis` must be one of {', '.join(names)} where choices of the space differ "
+                "between them."
+            )
+        number = on_axis({name: n for n, name in enumerate(names)}, axis) if axis else 0
+        graph = build_graph(self.candidates, self.constraint, number if len(apart) > 1 else 0)
         return Paths(graph, self.candidates.size).by_end()
 
     def _repr_html_(self) -> str:
@@ -109,9 +125,14 @@ class FeasibleSet(PathSet):
             "fit": f"{about}{self.count:,} of {self.candidates.size:,}",
             "share": f"{about}{self.fraction:.3g}",
         }
-        rows |= {f"{gate} gate": str(r) for gate, r in self.constraint.ranges().items()}
+        rows |= {f"{gate} gate": text for gate, text in self.constraint.described().items()}
         label = "candidates at each theoretical receptive field (px), half an octave a bar"
-        return table(rows) + bars(self.histogram(), label)
+        if len(self.candidates.alike) == 1:
+            return table(rows) + bars(self.histogram(), label)
+        drawn = (
+            bars(self.histogram(n), f"{n}: {label}") for n in AXIS_NAMES[self.candidates.axes]
+        )
+        return table(rows) + "".join(drawn)
 
     # -- the graph -------------------------------------------------------------------------
 
@@ -120,25 +141,28 @@ class FeasibleSet(PathSet):
 
     @cached_property
     def _needs_check(self) -> bool:
-        limits = limits_of(self.constraint)
-        if limits.need_erf or limits.need_cost or "gridding" in self.constraint.ranges():
+        if self._limits.need_erf or self._limits.need_cost or self.constraint.bounds_gridding:
             return True
         # A budget's images have to be a multiple of the last stride.
-        asks = bool(self.constraint.ranges()) or self.constraint.budget is not None
+        asks = bool(self.constraint.gates) or self.constraint.budget is not None
         return asks and self.candidates.upsamples
+
+    @cached_property
+    def _limits(self) -> Limits:
+        return limits_of(self.constraint, self.candidates)
 
     @cached_property
     def _axes(self) -> AxisProfiles | None:
         """What tells of most misfits that the graph lets pass, before they are checked."""
-        tells = limits_of(self.constraint).need_erf and not self.candidates.upsamples
+        tells = self._limits.need_erf and not self.candidates.upsamples
         return AxisProfiles(self.candidates) if tells else None
 
     def _fits(self, path: Path) -> bool:
-        size = self._axes.size(path) if self._axes is not None else None
-        if size is not None:
-            low, high = limits_of(self.constraint).erf
-            if _LARGEST * size + _PIXELS < low or _SMALLEST * size - _PIXELS > high:
-                return False
+        sizes = self._axes.sizes(path) if self._axes is not None else None
+        if sizes is not None:
+            for size, (low, high) in zip(sizes, self._limits.erf, strict=True):
+                if _LARGEST * size + _PIXELS < low or _SMALLEST * size - _PIXELS > high:
+                    return False
         return super()._fits(path)
 
     def _passes(self, params: Params) -> bool:

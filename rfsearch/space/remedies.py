@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 from pydantic import ValidationError
 
+from rfsearch.basics.axes import AXIS_NAMES
+from rfsearch.basics.sides import most
 from rfsearch.network.stems import StemPool
 from rfsearch.space.constraint import RFConstraint
 
@@ -54,25 +56,33 @@ def require_feasible(space: SearchSpace, constraint: RFConstraint) -> None:
         ValueError: One line that says what is asked, what the space can reach, and which single
             choices would help, or, where necks upsample, why one of its candidates fails.
     """
-    ranges = constraint.ranges()
-    sizes = _reachable(space)
+    axes = [None] if len(space.alike) == 1 else AXIS_NAMES[space.axes]
+    reached = {axis: _reachable(space, axis) for axis in axes}
     # An output behind an upsampling neck sees more than these sizes say.
-    beyond = "measured" in ranges and ranges["measured"].low > max(sizes)
-    too_small = beyond and not space.upsamples
+    too_small = not space.upsamples and any(
+        "measured" in ranges and ranges["measured"].low > max(sizes)
+        for axis, sizes in reached.items()
+        for ranges in (constraint.ranges(axis),)
+    )
     if not too_small and not space.feasible(constraint).is_empty():
         return
-    if "expected" in ranges:
-        ranges = {gate: allowed for gate, allowed in ranges.items() if gate != "measured"}
-    asked = ", ".join(f"{gate} {allowed}" for gate, allowed in ranges.items())
+    described = constraint.described()
+    if "expected" in described:
+        described.pop("measured", None)
+    asked = ", ".join(f"{gate} {allowed}" for gate, allowed in described.items())
     whose = "its"
     if space.upsamples:
         whose, advice = "its last maps'", _example(space, constraint)
     else:
         found = list(islice(remedies(space, constraint), _LISTED))
         advice = f" It would with {', or '.join(map(str, found))}." if found else ""
+    spans = (
+        f"from {min(sizes)} to {max(sizes)} px{f' along {axis}' if axis else ''}"
+        for axis, sizes in reached.items()
+    )
     raise ValueError(
         f"No candidate of the space passes all gates ({asked}): {whose} theoretical receptive "
-        f"fields reach from {min(sizes)} to {max(sizes)} px.{advice}"
+        f"fields reach {' and '.join(spans)}.{advice}"
     )
 
 
@@ -83,9 +93,9 @@ def _example(space: SearchSpace, constraint: RFConstraint) -> str:
     return f" Of one of them: {str(failed[0]).removesuffix('.')}." if failed else ""
 
 
-def _reachable(space: SearchSpace) -> list[int]:
+def _reachable(space: SearchSpace, axis: str | None) -> list[int]:
     """Theoretical receptive fields that the space has, in px (see `FeasibleSet.histogram`)."""
-    return list(space.feasible(RFConstraint(theoretical=None, effective=None)).histogram())
+    return list(space.feasible(RFConstraint(theoretical=None, effective=None)).histogram(axis))
 
 
 def remedies(space: SearchSpace, constraint: RFConstraint) -> Iterator[Remedy]:
@@ -109,7 +119,7 @@ def _nearest_first(values: tuple[Any, ...], offered: tuple[Any, ...]) -> list[An
     new = [value for value in values if value not in offered]
     if not isinstance(values[0], int):
         return new
-    numbers = [other for other in offered if not isinstance(other, str)] or [1]
+    numbers = [most(other) for other in offered if not isinstance(other, str)] or [1]
     return sorted(new, key=lambda value: min(abs(value - other) for other in numbers))
 
 

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from rfsearch.basics.limits import check_combinations
+from rfsearch.basics.sides import as_sides, as_text
 from rfsearch.basics.validation import FrozenData
 from rfsearch.feasible.choices import Params
 from rfsearch.network.stages import KernelSize
-from rfsearch.network.stems import Stem, StemKind, StemPool, Stride, Width
+from rfsearch.network.stems import Padding, Stem, StemKind, StemPool, Stride, Width
 
 
 def _as_tuple(value: Any) -> Any:
@@ -24,19 +25,34 @@ def _as_tuple(value: Any) -> Any:
     return values
 
 
+def _as_sided(value: Any) -> Any:
+    """The same of numbers along axes: one number is that of all axes, `[1, 7]` inside a list of
+    choices are those of each, and so is `"1x7"`.
+    """
+    return _as_tuple([as_sides(item) for item in _as_tuple(value)])
+
+
 ONE_OR_MORE = (Field(strict=False, min_length=1), BeforeValidator(_as_tuple))
 ANY_NUMBER = (Field(strict=False), BeforeValidator(_as_tuple))
-KernelSizes = Annotated[tuple[KernelSize, ...], *ONE_OR_MORE]
-Strides = Annotated[tuple[Stride, ...], *ONE_OR_MORE]
+#: The same for numbers that may differ between axes.
+SIDED = (Field(strict=False, min_length=1), BeforeValidator(_as_sided))
+KernelSizes = Annotated[tuple[KernelSize, ...], *SIDED]
+Strides = Annotated[tuple[Stride, ...], *SIDED]
 Widths = Annotated[tuple[Width, ...], *ONE_OR_MORE]
 StemKinds = Annotated[tuple[StemKind, ...], *ONE_OR_MORE]
 StemPools = Annotated[tuple[StemPool, ...], *ONE_OR_MORE]
 
 
+#: Fields of a stem that are chosen.
+_CHOSEN = ("kind", "kernel_size", "stride", "width", "pool")
+
+
 class StemChoices(FrozenData):
     """Choices for the stem; each field of `Stem` may be one value or a list of them.
 
-    Patches have neither a kernel size nor a pooling of their own.
+    Patches have neither a kernel size nor a pooling of their own. `padding` is one value, no
+    choice. In a list of kernel sizes or strides `[1, 7]` is one choice, `(height, width)`; the
+    parameter's value is text then, `"1x7"`.
     """
 
     kind: StemKinds = ("conv",)
@@ -44,6 +60,7 @@ class StemChoices(FrozenData):
     stride: Strides
     width: Widths
     pool: StemPools = ("none",)
+    padding: Padding = "centred"
 
     @model_validator(mode="after")
     def _can_be_listed(self) -> Self:
@@ -52,7 +69,7 @@ class StemChoices(FrozenData):
 
     def values(self) -> dict[str, tuple[Any, ...]]:
         """The choices by parameter name, inactive ones included."""
-        return {name: getattr(self, name) for name in Stem.model_fields}
+        return {name: tuple(map(as_text, getattr(self, name))) for name in _CHOSEN}
 
     @cached_property
     def outcomes(self) -> list[Stem]:
@@ -74,7 +91,7 @@ class StemChoices(FrozenData):
         """The stem with these parameters; inactive ones are ignored."""
         if params["kind"] == "patch":
             params = params | {"kernel_size": params["stride"], "pool": "none"}
-        return Stem(**params)
+        return Stem(**params, padding=self.padding)
 
     def to_params(self, stem: Stem) -> Params:
         """Parameters of a stem; inactive ones get their first choice."""
@@ -83,11 +100,11 @@ class StemChoices(FrozenData):
 
     def active_params(self, stem: Stem) -> Params:
         """The parameters that make a difference to a stem."""
-        params = {name: getattr(stem, name) for name in Stem.model_fields}
+        params = {name: as_text(getattr(stem, name)) for name in _CHOSEN}
         return {name: params[name] for name in self.active_names(params)}
 
     def active_names(self, params: Params) -> list[str]:
         """Names of the parameters that make a difference, given all of them."""
         if params["kind"] == "patch":
             return ["kind", "stride", "width"]
-        return list(Stem.model_fields)
+        return list(_CHOSEN)

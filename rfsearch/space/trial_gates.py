@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rfsearch.network.architecture import Architecture
@@ -40,12 +41,20 @@ CONSTRAINT_KEYS = {
 }
 
 
+#: JSON with the names of the axes along which a candidate was judged apart; of one where it was.
+JUDGED_AXES = "judged_axes"
+
+
 class Sized(Protocol):
     """A measured effective receptive field."""
 
     @property
     def size(self) -> float:
         """ERF size in px."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """ERF size in px along each axis."""
 
     @property
     def clipped(self) -> float:
@@ -77,7 +86,8 @@ def log_costs(trial: Trial, candidate: Candidate, budget: Budget | None) -> None
     if isinstance(candidate, Architecture) and budget is None:
         # Parameters are those at any size: here one that all windows fit into.
         multiple = candidate.input_multiple
-        field = max(seen.size for seen in candidate.receptive_fields().values())
+        every = (candidate.receptive_fields(axis).values() for axis in candidate.axes)
+        field = max(seen.size for fields in every for seen in fields)
         cost = candidate.cost(-(-field // multiple) * multiple)
     else:
         cost = (budget or Budget()).cost(candidate)
@@ -89,7 +99,7 @@ def log_costs(trial: Trial, candidate: Candidate, budget: Budget | None) -> None
 def check_candidate(
     trial: Trial,
     candidate: Candidate,
-    asked: LevelRanges,
+    asked: Mapping[str | None, LevelRanges],
     verdicts: list[Verdict],
     later: Iterable[str],
 ) -> None:
@@ -98,26 +108,37 @@ def check_candidate(
     Args:
         trial: The candidate's.
         candidate: An architecture, or what a model was traced to be.
-        asked: What is asked of its maps.
-        verdicts: What the gates say, from the cheapest to the dearest.
+        asked: What is asked of its maps, by the axes that are judged apart.
+        verdicts: What the gates say, from the cheapest to the dearest; of each gate the worst.
         later: The gates of latency and memory that are on.
 
     Raises:
         optuna.TrialPruned: If a gate fails; it says by how many px.
     """
-    level = asked.main
-    field, erf = candidate.receptive_field(level), candidate.expected_erf(level)
-    trial.set_user_attr("trf_size", field.size)
-    trial.set_user_attr("output_stride", field.stride)
-    trial.set_user_attr("erf_expected", erf.size)
-    if asked.several:
-        trial.set_user_attr("levels", json.dumps(_described(candidate, asked)))
+    for axis, of_axis in asked.items():
+        level = of_axis.main
+        field = candidate.receptive_field(level, axis)
+        trial.set_user_attr(attribute("trf_size", axis), field.size)
+        trial.set_user_attr(attribute("output_stride", axis), field.stride)
+        size = expected_size(candidate, level, axis=axis)
+        trial.set_user_attr(attribute("erf_expected", axis), size)
+        if of_axis.several:
+            described = json.dumps(_described(candidate, of_axis, axis))
+            trial.set_user_attr(attribute("levels", axis), described)
+    if None not in asked:
+        trial.set_user_attr(JUDGED_AXES, json.dumps(list(asked)))
     for verdict in verdicts:
         trial.set_constraint(CONSTRAINT_KEYS[verdict.gate], verdict.octaves)
     failed = [verdict for verdict in verdicts if not verdict.passes]
     if failed:
-        as_expected = asked.verdicts("measured", lambda at: candidate.expected_erf(at).size)
-        _constrain(trial, list(as_expected))
+        as_expected = [
+            verdict
+            for axis, of_axis in asked.items()
+            for verdict in of_axis.verdicts(
+                "measured", partial(expected_size, candidate, axis=axis), axis
+            )
+        ]
+        _constrain(trial, as_expected)
         _set_unknown(trial, later)
         _reject(trial, failed[0])
 
@@ -125,7 +146,7 @@ def check_candidate(
 def check_erf(
     trial: Trial,
     erf: Sized | Mapping[str, Sized],
-    level_ranges: Callable[[Mapping[str, int]], LevelRanges],
+    level_ranges: Callable[[Mapping[str, int], str | None], LevelRanges],
     later: Iterable[str],
 ) -> None:
     """Set what the measured ERF says; prune the trial if it does not fit.
@@ -133,32 +154,31 @@ def check_erf(
     Args:
         trial: One that `check_candidate` has let pass.
         erf: As measured, by level where there are several.
-        level_ranges: Gives what is asked of maps, by their strides.
+        level_ranges: Gives what is asked of maps, by their strides, along an axis.
         later: The gates of latency and memory that are on.
 
     Raises:
         optuna.TrialPruned: If the gate fails; it says by how many px.
         ValueError: If a level is missing.
     """
-    levels = json.loads(trial.user_attrs.get("levels", "{}"))
     measured = dict(erf) if isinstance(erf, Mapping) else {"": erf}
-    strides = {level: known["stride"] for level, known in levels.items()}
-    asked = level_ranges(strides or dict.fromkeys(list(measured)[-1:], 1))
-
-    def size_of(level: str) -> float:
-        if level not in measured:
-            raise ValueError(f"`erf` must hold the measured ERF of {level}, by its level.")
-        return float(measured[level].size)
-
-    trial.set_user_attr("erf_init", size_of(asked.main))
-    if levels:
-        for level in levels.keys() & measured.keys():
-            levels[level]["erf_init"] = size_of(level)
-        trial.set_user_attr("levels", json.dumps(levels))
-    verdicts = [
-        verdict._replace(clipped=float(measured[verdict.level or asked.names[-1]].clipped))
-        for verdict in asked.verdicts("measured", size_of)
-    ]
+    axes: list[str | None] = json.loads(trial.user_attrs.get(JUDGED_AXES, "[null]"))
+    verdicts: list[Verdict] = []
+    for number, axis in enumerate(axes):
+        name = attribute("levels", axis)
+        levels = json.loads(trial.user_attrs.get(name, "{}"))
+        strides = {level: known["stride"] for level, known in levels.items()}
+        asked = level_ranges(strides or dict.fromkeys(list(measured)[-1:], 1), axis)
+        size_of = partial(_measured_size, measured, None if axis is None else number)
+        trial.set_user_attr(attribute("erf_init", axis), size_of(asked.main))
+        if levels:
+            for level in levels.keys() & measured.keys():
+                levels[level]["erf_init"] = size_of(level)
+            trial.set_user_attr(name, json.dumps(levels))
+        verdicts += (
+            verdict._replace(clipped=float(measured[verdict.level or asked.names[-1]].clipped))
+            for verdict in asked.verdicts("measured", size_of, axis)
+        )
     for verdict in verdicts:
         if verdict.clipped > 0:
             warnings.warn(f"Trial {trial.number}: {verdict}.", stacklevel=3)
@@ -192,20 +212,45 @@ def check_speed(trial: Trial, measured: Timed, ranges: Mapping[str, Range]) -> N
             _reject(trial, verdict)
 
 
+def attribute(name: str, axis: str | None) -> str:
+    """Name of a trial's attribute: of one axis where axes are judged apart.
+
+    >>> attribute("trf_size", None), attribute("trf_size", "height")
+    ('trf_size', 'trf_height')
+    >>> attribute("erf_init", "width")
+    'erf_init_width'
+    """
+    return name if axis is None else f"{name.removesuffix('_size')}_{axis}"
+
+
+def expected_size(candidate: Candidate, level: str, axis: str | None) -> int:
+    """Size of the expected ERF of a candidate's map, in px."""
+    return candidate.expected_erf(level, axis=axis).size
+
+
+def _measured_size(measured: Mapping[str, Sized], axis: int | None, level: str) -> float:
+    """Size of the measured ERF of a map, in px."""
+    if level not in measured:
+        raise ValueError(f"`erf` must hold the measured ERF of {level}, by its level.")
+    return float(measured[level].size if axis is None else measured[level].sizes[axis])
+
+
 def _set_unknown(trial: Trial, gates: Iterable[str]) -> None:
     for gate in gates:
         trial.set_constraint(CONSTRAINT_KEYS[gate], 0.0)
 
 
-def _described(candidate: Candidate, asked: LevelRanges) -> dict[str, dict[str, Any]]:
+def _described(
+    candidate: Candidate, asked: LevelRanges, axis: str | None
+) -> dict[str, dict[str, Any]]:
     """What is logged of each output map, fit for JSON; `part` is null where it serves none."""
     described: dict[str, dict[str, Any]] = {}
-    for level, field in candidate.receptive_fields().items():
+    for level, field in candidate.receptive_fields(axis).items():
         part = asked.levels[level].part
         described[level] = {
             "stride": field.stride,
             "trf_size": field.size,
-            "erf_expected": candidate.expected_erf(level).size,
+            "erf_expected": expected_size(candidate, level, axis),
             "part": [part.min_size, part.max_size] if part is not None else None,
         }
     return described

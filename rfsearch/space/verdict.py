@@ -31,6 +31,7 @@ class Verdict(NamedTuple):
             in ms or MiB.
         allowed: The values that pass.
         level: The output map that it is about, where there are several.
+        axis: The axis that it is about, where axes are judged apart.
         unserved: Why no output map can be held to the target, if that is so.
         clipped: Share of the receptive field that an image has cut off. A size that was measured
             so is too small, by an unknown amount, and is not judged.
@@ -40,6 +41,7 @@ class Verdict(NamedTuple):
     size: float
     allowed: Range
     level: str | None = None
+    axis: str | None = None
     unserved: str | None = None
     clipped: float = 0.0
 
@@ -59,7 +61,8 @@ class Verdict(NamedTuple):
         if self.unserved is not None:
             return self.unserved
         unit = self.allowed.unit
-        what = f"{_QUANTITIES[self.gate]} of {self.size:g} {unit}"
+        along = f" along {self.axis}" if self.axis else ""
+        what = f"{_QUANTITIES[self.gate]}{along} of {self.size:g} {unit}"
         what = f"{self.level}: {what}" if self.level else what
         if self.clipped > 0:
             return (

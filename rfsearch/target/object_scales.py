@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rfsearch.target._elongation import Elongation, elongation
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -111,6 +113,11 @@ class ObjectScales:
         with np.errstate(over="ignore"):  # Infinite sizes are refused where a target is made.
             scales: NDArray[np.float64] = np.sqrt(self.heights * self.widths)
         return scales
+
+    @property
+    def elongation(self) -> Elongation:
+        """How elongated the objects are, and which way they lie."""
+        return elongation(self.heights, self.widths)
 
     @property
     def num_larger_than_input(self) -> int:

@@ -57,6 +57,11 @@ class Needs:
                 "`context` must be a number of object sizes of at least 1 (the object alone), "
                 f"but got {self.context:g}."
             )
+        if self.target.axes and (self.context or 1) > 1:
+            raise ValueError(
+                "`context` must be 1 where objects are so elongated that heights and widths are "
+                f"apart ({self.target}), but got {self.context:g}."
+            )
 
     @property
     def is_dense(self) -> bool:
@@ -65,8 +70,11 @@ class Needs:
 
     @property
     def max_output_stride(self) -> int:
-        """Largest stride of an output map on which the smallest object spans enough units."""
-        return max(1, int(self.target.min_size / REACH_PER_STRIDE[0]))
+        """Largest stride of an output map on which the smallest object spans enough units.
+
+        Of elongated objects it is their shorter side that does.
+        """
+        return max(1, int(self.target.shortest / REACH_PER_STRIDE[0]))
 
     def theoretical(self, part: ScaleTarget) -> Range:
         """Theoretical receptive fields that fit a part of the target with its context, in px."""
@@ -85,17 +93,21 @@ class Needs:
         return (self._smallest(quantiles[0]), self._context(), self._dense(), self._scales())
 
     def _smallest(self, quantile: float) -> Answer:
-        size, units = self.target.min_size, REACH_PER_STRIDE[0]
+        size, units = self.target.shortest, REACH_PER_STRIDE[0]
         spans = (
             f"it spans {units:g} units of a map with a stride of up to {self.max_output_stride} px"
             if size >= units
             else f"too small to span {units:g} units even at a stride of 1 px: enlarge the input"
         )
-        answer = f"{size:g} px ({100 * quantile:g} % of the objects are smaller): {spans}."
+        which = " along the shorter axis" if self.target.axes else ""
+        answer = f"{size:g} px{which} ({100 * quantile:g} % of the objects are smaller): {spans}."
         return Answer("Smallest object?", answer, "data")
 
     def _context(self) -> Answer:
         largest = self.target.max_size
+        if self.target.axes:
+            answer = f"the largest object alone: {self.target}."
+            return Answer("Largest context?", answer, "given" if self.context else "assumed")
         if self.context is None:
             answer = (
                 f"{largest:g} px, the largest object alone. If what is around tells what it is: "
@@ -117,7 +129,8 @@ class Needs:
         return Answer("Dense prediction?", answer, "assumed")
 
     def _scales(self) -> Answer:
-        ratio = self.target.max_size / self.target.min_size
+        along = [self.target.along(axis) for axis in self.target.axes] or [self.target]
+        ratio = max(one.max_size / one.min_size for one in along)
         verb = "no" if ratio <= MAX_SCALE_RATIO else "yes"
         answer = (
             f"{verb}: a factor of {ratio:.1f} from smallest to largest, and one receptive field "
@@ -127,11 +140,15 @@ class Needs:
 
     def experiment_toml(self) -> str:
         """The table `[target]` of an `experiment.toml`."""
-        lines = [
-            "[target]",
-            f"min_size = {self.target.min_size:g}",
-            f"max_size = {self.target.max_size:g}",
-        ]
+        lines = ["[target]"]
+        for axis in self.target.axes:
+            one = self.target.along(axis)
+            lines.append(f"{axis} = [{one.min_size:g}, {one.max_size:g}]")
+        if not self.target.axes:
+            lines += [
+                f"min_size = {self.target.min_size:g}",
+                f"max_size = {self.target.max_size:g}",
+            ]
         if self.context is not None and self.context > 1:
             theoretical, effective = self.theoretical(self.target), self.effective(self.target)
             lines += [

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -93,6 +94,7 @@ class TargetReport:
                 for one in self.summaries()
             ],
             "questions": [one._asdict() for one in needs.answers(self.quantiles)],
+            "elongation": scales.elongation._asdict(),
             "target": self._part_data(needs.target),
             "advice": needs.target.advice,
             "levels": {
@@ -103,6 +105,8 @@ class TargetReport:
         }
 
     def _part_data(self, part: ScaleTarget) -> dict[str, Any]:
+        if part.axes:
+            return {axis: self._part_data(part.along(axis)) for axis in part.axes}
         return {
             "min_size": part.min_size,
             "max_size": part.max_size,
@@ -144,21 +148,47 @@ class TargetReport:
     def _ranges(self) -> list[tuple[str, str]]:
         target = self.needs.target
         return [
-            ("target", f"{target.min_size:g} to {target.max_size:g} px"),
-            ("theoretical RF", str(self.needs.theoretical(target))),
-            ("ERF size", str(self.needs.effective(target))),
+            ("target", str(target)),
+            ("theoretical RF", self._each(self.needs.theoretical)),
+            ("ERF size", self._each(self.needs.effective)),
             ("gridding", f"at most {MAX_GRIDDING:.0%} of the pixels inside the theoretical RF"),
         ]
 
+    def _each(self, range_of: Callable[[ScaleTarget], Range]) -> str:
+        """What fits the target, along each axis where they are apart."""
+        target = self.needs.target
+        if not target.axes:
+            return str(range_of(target))
+        return ", ".join(f"{axis} {range_of(target.along(axis))}" for axis in target.axes)
+
     def _advice(self) -> list[str]:
         advice = self.needs.target.advice
+        shape = self._elongated()
         if advice is None:
+            return shape
+        if self.needs.target.axes:
+            return [*shape, advice]
+        return [*shape, advice if self.strides else f"{advice} To split it: --levels 4,8,16,32."]
+
+    def _elongated(self) -> list[str]:
+        """What follows where objects are elongated."""
+        if not self.needs.target.axes:
             return []
-        return [advice if self.strides else f"{advice} To split it: --levels 4,8,16,32."]
+        return [
+            f"Objects are elongated: {self.scales.elongation}. Fields that fit their heights and "
+            "widths are not square: let a space choose kernels, strides and dilations for each "
+            "axis, such as kernel_size = [3, [1, 7], [7, 1]]. A map's stride of up to "
+            f"{self.needs.max_output_stride} px does not skip their shorter side."
+        ]
 
     def _size_table(self) -> Table:
         table = _table("class", "objects", "smallest", *map(_percent, self._probabilities()))
         table.add_column("largest", justify="right", no_wrap=True)
+        if self.needs.target.axes:
+            for name, values in (("height", self.scales.heights), ("width", self.scales.widths)):
+                quantiles = np.quantile(values, [0, *self._probabilities(), 1])
+                row = (f"{size:.1f}" for size in quantiles)
+                table.add_row(f"{name} (px)", str(len(values)), *row)
         rows = self.summaries()
         for one in rows[: _MOST_CLASSES + 1]:
             sizes = (one.smallest, *one.quantiles, one.largest)

@@ -20,6 +20,9 @@ A pyramid's levels share the objects by the side of an object in strides of the 
   two strides an object does not span two units of the map), the coarsest up to the upper end, and
   neighbours whose strides are far apart, by a factor of 8 at most, meet within their reach.
 
+Objects that are elongated (`rfsearch.target._elongation`) have a range of heights and one of
+widths, and the same rule holds along each axis. A pyramid's levels cannot share them.
+
 Four to eight strides are what the anchors of RetinaNet cover: 32 to 64 px on the level of stride
 8 (torchvision, `models/detection/retinanet.py`). The published FCOS goes by the distance to an
 object's *farthest side*, 4 to 8 strides, which is a side of 8 to 16 strides: one octave more, and
@@ -39,9 +42,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from rfsearch.basics.axes import AXIS_NAMES, on_axis
 from rfsearch.basics.limits import MAX_INPUT_SIDE
 from rfsearch.basics.ranges import Range
 from rfsearch.network.levels import split_range
+from rfsearch.target._elongation import elongation
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -71,22 +76,35 @@ class ScaleTarget:
     """The range of object scales that a network must see.
 
     A scale is the side of an object's tight box at the network's input resolution, sqrt(width x
-    height), in px.
+    height), in px. Of a sequence it is an object's length, in samples.
 
     Attributes:
         min_size: Smallest object, in px.
         max_size: Largest object, in px.
+        height: Lowest and highest object, in px, where objects are elongated; `apart` makes such a
+            target.
+        width: Narrowest and widest object, in px, likewise.
         quiet: Not kept. Whether to leave out the warning that repeats `advice`.
 
     Raises:
-        ValueError: If `0 < min_size <= max_size` does not hold, or no image is as large.
+        ValueError: If `0 < min_size <= max_size` does not hold, of either axis where both are
+            given, or no image is as large.
     """
 
     min_size: float
     max_size: float
+    height: Quantiles | None = None
+    width: Quantiles | None = None
     quiet: InitVar[bool] = False
 
     def __post_init__(self, quiet: bool) -> None:
+        if (self.height is None) != (self.width is None):
+            raise ValueError(
+                "`height` and `width` of a target must be given together or not at all, but got "
+                f"height={self.height} and width={self.width}."
+            )
+        for axis in self.axes:
+            self.along(axis)
         if not 0 < self.min_size <= self.max_size < math.inf:
             raise ValueError(
                 "`0 < min_size <= max_size` must hold for a target, "
@@ -123,7 +141,58 @@ class ScaleTarget:
         low, high = quantiles
         if not 0 <= low <= high <= 1:
             raise ValueError(f"`0 <= low <= high <= 1` must hold, but got {quantiles=}.")
-        return cls(float(np.quantile(values, low)), float(np.quantile(values, high)), quiet)
+        smallest, largest = (float(np.quantile(values, share)) for share in quantiles)
+        return cls(smallest, largest, quiet=quiet)
+
+    @classmethod
+    def apart(cls, height: Quantiles, width: Quantiles, *, quiet: bool = False) -> Self:
+        """Target of elongated objects, whose heights and widths are ranges of their own.
+
+        Args:
+            height: Lowest and highest object, in px.
+            width: Narrowest and widest object, in px.
+            quiet: Whether to leave out the warning that repeats `advice`.
+
+        Raises:
+            ValueError: If `0 < low <= high` does not hold along an axis.
+
+        >>> ScaleTarget.apart(height=(8, 12), width=(100, 140)).along("height").theoretical.low
+        18.0
+        """
+        scales = [math.sqrt(max(0.0, h * w)) for h, w in zip(height, width, strict=True)]
+        low, high = scales
+        return cls(low, high, (height[0], height[1]), (width[0], width[1]), quiet)
+
+    @classmethod
+    def from_boxes(
+        cls,
+        heights: ArrayLike,
+        widths: ArrayLike,
+        quantiles: Quantiles = (0.05, 0.95),
+        *,
+        quiet: bool = False,
+    ) -> Self:
+        """Target that spans these quantiles of measured boxes.
+
+        Of elongated objects they are those of heights and of widths, else those of the scales.
+
+        Args:
+            heights: Of tight boxes in px, any shape.
+            widths: The same.
+            quantiles: As for `from_sizes`.
+            quiet: As for `from_sizes`.
+
+        Raises:
+            ValueError: As for `from_sizes`.
+        """
+        sides = [np.asarray(values, dtype=float).ravel() for values in (heights, widths)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            whole = cls.from_sizes(np.sqrt(sides[0] * sides[1]), quantiles, quiet=True)
+        if elongation(*sides).is_marked:
+            along = [cls.from_sizes(values, quantiles, quiet=True) for values in sides]
+            ranges = ((one.min_size, one.max_size) for one in along)
+            return cls.apart(*ranges, quiet=quiet)
+        return cls(whole.min_size, whole.max_size, quiet=quiet)
 
     @classmethod
     def from_coco(
@@ -253,7 +322,7 @@ class ScaleTarget:
         wrong = scales.skipped._replace(crowd=0)
         if wrong.total:
             warnings.warn(f"{path}: {wrong.total} objects were skipped ({wrong}).", stacklevel=3)
-        target = cls.from_sizes(scales.sizes, quantiles, quiet=True)
+        target = cls.from_boxes(scales.heights, scales.widths, quantiles, quiet=True)
         if advice := target.advice:
             warnings.warn(advice, stacklevel=3)
         return target
@@ -261,8 +330,11 @@ class ScaleTarget:
     @property
     def advice(self) -> str | None:
         """What to know of this target, or None: whether one receptive field can fit all of it."""
+        for axis in self.axes:
+            if (found := self.along(axis).advice) is not None:
+                return found.replace("px", f"px in {axis}", 1)
         ratio = self.max_size / self.min_size
-        if ratio <= MAX_SCALE_RATIO:
+        if ratio <= MAX_SCALE_RATIO or self.axes:
             return None
         return (
             f"Objects of {self.min_size:g} to {self.max_size:g} px differ by a factor of "
@@ -278,7 +350,9 @@ class ScaleTarget:
         'objects of up to 300 px are larger than the images of 224x224 px that should show them.'
         """
         height, width = image_size
-        if self.max_size <= math.sqrt(height * width):
+        sides = zip(self.axes, image_size, strict=False)
+        fits = [self.along(axis).max_size <= side for axis, side in sides]
+        if all(fits) if fits else self.max_size <= math.sqrt(height * width):
             return None
         return (
             f"objects of up to {self.max_size:g} px are larger than the images of {height}x{width}"
@@ -286,15 +360,58 @@ class ScaleTarget:
         )
 
     @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes whose ranges are apart; none where one range is that of all."""
+        return () if self.height is None else AXIS_NAMES[2]
+
+    def along(self, axis: str) -> ScaleTarget:
+        """The target along an axis: one range, that of the axis where they are apart.
+
+        Raises:
+            ValueError: If they are, and there is no such axis.
+        """
+        if self.height is None or self.width is None:
+            return self
+        low, high = on_axis({"height": self.height, "width": self.width}, axis)
+        return ScaleTarget(low, high, quiet=True)
+
+    @property
+    def shortest(self) -> float:
+        """The shorter side of the smallest objects, in px."""
+        return min((self.along(axis).min_size for axis in self.axes), default=self.min_size)
+
+    def __str__(self) -> str:
+        if self.height is None or self.width is None:
+            return f"{self.min_size:g} to {self.max_size:g} px"
+        height, width = (f"{low:g} to {high:g} px" for low, high in (self.height, self.width))
+        return f"height {height}, width {width}"
+
+    @property
     def theoretical(self) -> Range:
-        """Theoretical receptive fields that fit, in px."""
-        return Range(MIN_TRF_PER_OBJECT * self.max_size, math.inf)
+        """Theoretical receptive fields that fit, in px.
+
+        Raises:
+            ValueError: If heights and widths are apart: ask `along` an axis.
+        """
+        return Range(MIN_TRF_PER_OBJECT * self._largest(), math.inf)
 
     @property
     def effective(self) -> Range:
-        """ERF sizes that fit, in px."""
+        """ERF sizes that fit, in px.
+
+        Raises:
+            ValueError: As for `theoretical`.
+        """
         low, high = ERF_PER_OBJECT
-        return Range(low * self.max_size, high * self.max_size)
+        return Range(low * self._largest(), high * self._largest())
+
+    def _largest(self) -> float:
+        if self.axes:
+            raise ValueError(
+                f"The target has a range for each of {', '.join(self.axes)} ({self}), so that "
+                "there is no single one: ask for it along an axis."
+            )
+        return self.max_size
 
     def split(self, strides: Mapping[str, int]) -> dict[str, ScaleTarget]:
         """Share the objects among the levels of a pyramid.
@@ -308,13 +425,18 @@ class ScaleTarget:
 
         Raises:
             ValueError: If strides are not positive and different, or no level serves some of the
-                objects; it says which, and which level to add.
+                objects; it says which, and which level to add. If heights and widths are apart.
 
         >>> ScaleTarget(12, 30).split({"P2": 4, "P3": 8, "P4": 16})
         {'P2': ScaleTarget(min_size=12, max_size=30)}
         >>> ScaleTarget(12, 36).split({"P2": 4, "P3": 8})["P3"]
         ScaleTarget(min_size=32.0, max_size=36)
         """
+        if self.axes:
+            raise ValueError(
+                "Levels share objects by one size, but the target has heights and widths apart "
+                f"({self})."
+            )
         parts = split_range(
             self.min_size, self.max_size, strides, OBJECT_PER_STRIDE, REACH_PER_STRIDE
         )

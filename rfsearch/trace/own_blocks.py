@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from rfsearch.basics.sides import most
 from rfsearch.field.expression import Node
 from rfsearch.field.part import Kept
 from rfsearch.field.receptive_field import ReceptiveField
@@ -221,7 +222,7 @@ def _lower(name: str, build: Callable[[BlockShape], nn.Module], shape: BlockShap
     with torch.random.fork_rng(devices=[]):
         module = build(shape)
     try:
-        blocks = [_traced(name, module, shape, side * shape.stride) for side in _SIDES]
+        blocks = [_traced(name, module, shape, side * most(shape.stride)) for side in _SIDES]
         if len({block.seen for block in blocks}) > 1:
             raise ValueError("what its units see must not depend on the size of the map.")
     except ValueError as error:

@@ -9,6 +9,7 @@ from functools import cached_property
 from math import lcm
 from typing import TYPE_CHECKING
 
+from rfsearch.basics.axes import on_axis
 from rfsearch.field.coverage import Coverage
 from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.tape.tape import Playing, Tape, TapedGradient
@@ -72,6 +73,7 @@ class TracedModel(TracedReadings):
         self,
         level: str | None = None,
         *,
+        axis: str | None = None,
         layer: str | None = None,
         weight_powers: Mapping[str, float] | None = None,
     ) -> ExpectedERF:
@@ -79,26 +81,29 @@ class TracedModel(TracedReadings):
 
         Args:
             level: Name of the output. `None` means the coarsest.
+            axis: One of `axes`, along which its numbers are then. `None` means all of them.
             layer: Name of a layer, whose output to look at instead.
             weight_powers: Mean squares of the model's parameters by name. `None` means those of
                 a random initialisation, one over the fan-in.
 
         Raises:
-            ValueError: If there is no such output or layer, no rule is known for an operation
-                before it, or it has no positions.
+            ValueError: If there is no such output, axis or layer, no rule is known for an
+                operation before it, or it has no positions.
         """
         if level is not None and layer is not None:
             raise ValueError("Only one of `level` and `layer` can be given.")
         traced, step = self._output(level) if layer is None else self._layer(layer)
         assert self._tape is not None
         playing = self._played if weight_powers is None else self._tape.play(weight_powers)
+        gradient = TapedGradient(
+            playing,
+            playing.located(step, traced.name),
+            (traced.height, traced.width),
+            traced.periods,
+        )
         return ExpectedERF(
-            TapedGradient(
-                playing,
-                playing.located(step, traced.name),
-                (traced.height, traced.width),
-                traced.periods,
-            )
+            gradient,
+            None if axis is None else on_axis({name: n for n, name in enumerate(self.axes)}, axis),
         )
 
     @cached_property

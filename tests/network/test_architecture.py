@@ -178,7 +178,7 @@ def test_data_is_frozen(value: Any, field: str) -> None:
         (("stages", 1, "blocks", 0, "dilation"), 2, "stage 2, block 1: `dilation` must be 1 "),
         (("stages", 1, "blocks", 0, "groups"), 2, "stage 2, block 1, groups: unknown key; "),
         (("stages",), [], "stages: "),
-        (("head",), {}, "head: unknown key; allowed keys are stem, stages, neck."),
+        (("head",), {}, "head: unknown key; allowed keys are num_axes, stem, stages, neck."),
     ],
 )
 def test_impossible_values_name_their_place(
@@ -196,7 +196,11 @@ def test_impossible_values_name_their_place(
 @pytest.mark.parametrize(
     ("path", "key", "message"),
     [
-        ((), "stem", "architecture: stem: missing key; allowed keys are stem, stages, neck."),
+        (
+            (),
+            "stem",
+            "architecture: stem: missing key; allowed keys are num_axes, stem, stages, neck.",
+        ),
         (("stem",), "width", "architecture: stem, width: missing key; "),
         (("stages", 1), "block", "architecture: stage 2, block: missing key; "),
         (("stages", 0, "blocks", 1), "kernel_size", "architecture: stage 1, block 2, kernel_size"),

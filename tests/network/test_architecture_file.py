@@ -21,7 +21,7 @@ def test_round_trip(tmp_path: Path) -> None:
         ("{", r"a\.json: not a JSON file \(Expecting property name"),
         ("[1, 2]", r"a\.json: must be an architecture, but holds \[1, 2\]\."),
         ('"nonsense"', r"a\.json: not a JSON file"),
-        ("{}", r"a\.json: stem: missing key; allowed keys are stem, stages, neck\."),
+        ("{}", r"a\.json: stem: missing key; allowed keys are num_axes, stem, stages, neck\."),
         ('{"stem": {}, "stages": [], "x": 1}', r"a\.json: "),
     ],
 )

@@ -386,7 +386,10 @@ def test_file_and_python_give_the_same_space(tmp_path: Path) -> None:
             bad("stride = 1", "stride = 1\nnorm = 'batch'"),
             "stem, norm: unknown key; allowed keys are kind, kernel_size, stride, width, pool.",
         ),
-        (bad("[stem]", "[steam]"), "stem: missing key; allowed keys are stem, stages, neck."),
+        (
+            bad("[stem]", "[steam]"),
+            "stem: missing key; allowed keys are axes, stem, stages, neck.",
+        ),
         (
             bad("[3, 5]", "[3, 4]"),
             "stage 1, kernel_size 2: must be odd, so that the window has a middle, but got 4.",
