@@ -94,10 +94,11 @@ class RFConstraint:
         """
         if not self._target_axes:
             return self._ranges
+        assert self.target is not None
         if axis is None:
             raise ValueError(
                 f"`axis` must be one of {', '.join(self._target_axes)} where the target has a "
-                f"range for each: {self.target}."
+                f"range for each: {self.target.in_words}."
             )
         return self._along(axis)._ranges
 
@@ -111,8 +112,8 @@ class RFConstraint:
         assert self.target is not None
         if axis not in self._target_axes:
             raise ValueError(
-                f"The target has height and width apart ({self.target}), but the networks have "
-                f"the axis {axis!r}."
+                f"The target has height and width apart ({self.target.in_words}), but the "
+                f"networks have the axis {axis!r}."
             )
         return replace(self, target=self.target.along(axis))
 

@@ -60,7 +60,7 @@ class Needs:
         if self.target.axes and (self.context or 1) > 1:
             raise ValueError(
                 "`context` must be 1 where objects are so elongated that heights and widths are "
-                f"apart ({self.target}), but got {self.context:g}."
+                f"apart ({self.target.in_words}), but got {self.context:g}."
             )
 
     @property
@@ -106,7 +106,7 @@ class Needs:
     def _context(self) -> Answer:
         largest = self.target.max_size
         if self.target.axes:
-            answer = f"the largest object alone: {self.target}."
+            answer = f"the largest object alone: {self.target.in_words}."
             return Answer("Largest context?", answer, "given" if self.context else "assumed")
         if self.context is None:
             answer = (

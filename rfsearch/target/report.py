@@ -148,7 +148,7 @@ class TargetReport:
     def _ranges(self) -> list[tuple[str, str]]:
         target = self.needs.target
         return [
-            ("target", str(target)),
+            ("target", target.in_words),
             ("theoretical RF", self._each(self.needs.theoretical)),
             ("ERF size", self._each(self.needs.effective)),
             ("gridding", f"at most {MAX_GRIDDING:.0%} of the pixels inside the theoretical RF"),

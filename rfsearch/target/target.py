@@ -380,7 +380,15 @@ class ScaleTarget:
         """The shorter side of the smallest objects, in px."""
         return min((self.along(axis).min_size for axis in self.axes), default=self.min_size)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        """What makes it."""
+        if self.height is None:
+            return f"ScaleTarget(min_size={self.min_size}, max_size={self.max_size})"
+        return f"ScaleTarget.apart(height={self.height}, width={self.width})"
+
+    @property
+    def in_words(self) -> str:
+        """Its ranges, in px."""
         if self.height is None or self.width is None:
             return f"{self.min_size:g} to {self.max_size:g} px"
         height, width = (f"{low:g} to {high:g} px" for low, high in (self.height, self.width))
@@ -408,8 +416,8 @@ class ScaleTarget:
     def _largest(self) -> float:
         if self.axes:
             raise ValueError(
-                f"The target has a range for each of {', '.join(self.axes)} ({self}), so that "
-                "there is no single one: ask for it along an axis."
+                f"The target has a range for each of {', '.join(self.axes)} ({self.in_words}), so "
+                "that there is no single one: ask for it along an axis."
             )
         return self.max_size
 
@@ -435,7 +443,7 @@ class ScaleTarget:
         if self.axes:
             raise ValueError(
                 "Levels share objects by one size, but the target has heights and widths apart "
-                f"({self})."
+                f"({self.in_words})."
             )
         parts = split_range(
             self.min_size, self.max_size, strides, OBJECT_PER_STRIDE, REACH_PER_STRIDE
