@@ -10,7 +10,7 @@ import pandas as pd
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from rfsearch.analysis.checked_trials import ATTRIBUTES, SCORES, checked_trials
+from rfsearch.analysis.checked_trials import ALONG_AXES, ATTRIBUTES, SCORES, checked_trials
 from rfsearch.analysis.objective_columns import with_objectives
 from rfsearch.analysis.pareto import undominated
 from rfsearch.search.promotion import goes_on
@@ -20,6 +20,8 @@ from rfsearch.space.trial_attributes import (
     ENVIRONMENT,
     PROMOTED_FROM,
     REFERENCE_SCORE,
+    attribute,
+    judged_axes,
 )
 from rfsearch.space.trial_gates import CONSTRAINT_KEYS
 
@@ -56,6 +58,9 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
       after training;
     - `erf_ratio_expected`, `erf_ratio` (before training), `erf_ratio_trained`: the same over
       `trf_size`;
+    - where candidates differ between axes, the same and `output_stride` for each axis, such as
+      `trf_height`, `erf_expected_height`, `erf_ratio_width`: theirs are missing in the columns
+      above, and there are no such columns where no candidate does;
     - `erf_clipped`: share of the receptive field outside the measured input;
     - `output_stride`, `params_m` (millions), `flops_g` (10^9, a multiply-add is two),
       `training_memory_mb` (MiB that an update of the weights is estimated to need),
@@ -89,6 +94,7 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     - `duration_seconds`.
     """
     trials = checked_trials(study)
+    axes = dict.fromkeys(axis for trial in trials for axis in judged_axes(trial) if axis)
     columns: dict[str, pd.Series[Any]] = {
         "number": pd.Series([trial.number for trial in trials], dtype="int64"),
         "state": pd.Series([trial.state.name for trial in trials], dtype="string"),
@@ -103,6 +109,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
         if name == "erf_trained":
             for ratio, size in _RATIOS.items():
                 columns[ratio] = columns[size] / columns["trf_size"]
+            for axis in axes:
+                columns |= _along(trials, axis)
         elif name == "seed":
             devices = [_device(trial) for trial in trials]
             columns["device"] = pd.Series(devices, dtype="string")
@@ -120,6 +128,18 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
         [_duration(trial) for trial in trials], dtype="Float64"
     )
     return with_objectives(pd.DataFrame(columns), study, trials)
+
+
+def _along(trials: list[FrozenTrial], axis: str) -> dict[str, pd.Series[Any]]:
+    """Columns of one axis, of candidates whose axes differ."""
+    columns = {
+        attribute(name, axis): _attribute(trials, attribute(name, axis), dtype)
+        for name, dtype in ALONG_AXES.items()
+    }
+    for ratio, size in _RATIOS.items():
+        of_axis = columns[attribute(size, axis)]
+        columns[attribute(ratio, axis)] = of_axis / columns[attribute("trf_size", axis)]
+    return columns
 
 
 def _choices(values: list[Any]) -> pd.Series[Any]:

@@ -7,20 +7,23 @@ one place where they are checked: what reads them afterwards may rely on their k
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError, create_model
 
+from rfsearch.basics.axes import AXIS_NAMES
 from rfsearch.search.curves import CURVE
 from rfsearch.search.objectives import name_objectives
 from rfsearch.space.trial_attributes import (
     BASELINE,
     CONTROL,
+    JUDGED_AXES,
     PROMOTED_FROM,
     REFERENCE_SCORE,
     WEIGHTS,
+    attribute,
 )
 from rfsearch.storage.recovery import RETRY_OF
 
@@ -62,6 +65,11 @@ ATTRIBUTES = {
     "rejected_by": "string",
     "reason": "string",
 }
+#: Those that candidates whose axes differ have for each axis.
+ALONG_AXES = {
+    name: ATTRIBUTES[name]
+    for name in ("trf_size", "erf_expected", "erf_init", "erf_trained", "output_stride")
+}
 #: Attributes that name another trial.
 _OTHER_TRIALS = ("duplicate_of", RETRY_OF, PROMOTED_FROM)
 #: System attribute of trials that stand for others.
@@ -95,6 +103,12 @@ _EXPECTED: dict[str, Any] = (
     {name: _KINDS[dtype] for name, dtype in ATTRIBUTES.items()}
     | {name: float if dtype == "Float64" else _KINDS[dtype] for name, dtype in SCORES.items()}
     | {"trf_size": _Pixels, "output_stride": _Pixels, "levels": Json[dict[str, _Level]]}
+    | {
+        attribute(name, axis): _KINDS[dtype]
+        for name, dtype in ALONG_AXES.items()
+        for axis in AXIS_NAMES[3]
+    }
+    | {JUDGED_AXES: Json[list[Literal["time", "depth", "height", "width"]]]}
     | {"architecture": Json[dict[str, Any]], REFERENCE_SCORE: float, WEIGHTS: str}
     | {CONTROL: dict[str, Any]}
     | {CURVE: dict[Annotated[int, Field(strict=False)], float]}

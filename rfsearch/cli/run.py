@@ -159,7 +159,7 @@ def _print_results(study: optuna.Study, experiment: Experiment) -> None:
     typer.echo(gate_summary(frame))
     for sentence in control_lines(study, frame):
         typer.echo(sentence)
-    for gate, allowed in experiment.constraint.ranges().items():
+    for gate, allowed in experiment.constraint.described().items():
         typer.echo(f"{gate} gate: {allowed}")
     typer.echo(f"table   {files.trials}")
     typer.echo(f"figure  {files.figure}")

@@ -73,6 +73,11 @@ class SearchedNetwork(nn.Module):
         return self.architecture.receptive_fields(axis)
 
     @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the input's axes."""
+        return self.architecture.axes
+
+    @property
     def axes_differ(self) -> bool:
         """Whether a map sees along one axis what it does not see along another."""
         return self.architecture.axes_differ

@@ -32,7 +32,7 @@ def asked(summary: StudySummary) -> list[tuple[str, str]]:
     if summary.objects is not None:
         rows.append(("objects", str(summary.objects)))
     if summary.constraint is not None:
-        gates = {gate: str(allowed) for gate, allowed in summary.constraint.ranges().items()}
+        gates = summary.constraint.described()
         if summary.settings.get("target", {}).get("max_training_memory_mb") == "device":
             # Not what the machine has that writes the report.
             gates["training_memory"] = "at most what the device of the worker has"

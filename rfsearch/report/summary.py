@@ -119,8 +119,9 @@ class StudySummary:
 
     @property
     def effective(self) -> Range | None:
-        """ERF sizes that fit, in px."""
-        ranges = self.constraint.ranges() if self.constraint else {}
+        """ERF sizes that fit, in px; None where there is a range for each axis."""
+        every = list(self.constraint.ranges_by_axis().values()) if self.constraint else []
+        ranges = every[0] if len(every) == 1 else {}
         return ranges.get("expected") or ranges.get("measured")
 
     @cached_property
@@ -207,7 +208,9 @@ def _constraint(target: dict[str, Any]) -> RFConstraint | None:
     """
     theoretical, effective = (_bounds(target[name]) for name in ("theoretical", "effective"))
     objects = None
-    if target["min_size"] is not None:
+    if target.get("height") is not None:
+        objects = ScaleTarget.apart(tuple(target["height"]), tuple(target["width"]))
+    elif target["min_size"] is not None:
         objects = ScaleTarget(float(target["min_size"]), float(target["max_size"]))
     elif "rule" in (theoretical, effective):
         return None

@@ -63,8 +63,9 @@ def write_report(study: optuna.Study, experiment: Experiment) -> ReportFiles:
     paths = ReportFiles(folder / "trials.csv", folder / "score_vs_erf.png")
     with atomic_file(paths.trials) as new:
         frame.to_csv(new, index=False)
-    ranges = experiment.constraint.ranges()
-    effective = ranges.get("expected") or ranges.get("measured")
+    (ranges, *others) = experiment.constraint.ranges_by_axis().values()
+    # A range for each axis is none that one figure could show.
+    effective = None if others else ranges.get("expected") or ranges.get("measured")
     with atomic_file(paths.figure) as new:
         score_against_erf(frame, effective).savefig(new, dpi=150)
     objectives = experiment.config.search.objectives

@@ -7,11 +7,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rfsearch.space.trial_attributes import BATCH_HALVED
+from rfsearch.space.trial_attributes import BATCH_HALVED, attribute
+from rfsearch.space.trial_gates import Level, measured_sizes
 
 if TYPE_CHECKING:
     import optuna
 
+    from rfsearch.measure.erf import MeasuredERF
     from rfsearch.training.loop import TrainingResult
 
 #: Scores beside the value, where a task knows them.
@@ -19,14 +21,30 @@ SCORES = ("score_small", "score_medium", "score_large", "ap50")
 
 
 def log_levels(
-    trial: optuna.Trial, name: str, sizes: Mapping[str, float] | Mapping[str | None, float]
-) -> None:
-    """Add sizes to what is known of each level, where there are several."""
-    if "levels" in trial.user_attrs:
-        levels = json.loads(trial.user_attrs["levels"])
-        for level in levels.keys() & sizes.keys():
-            levels[level][name] = sizes[level]
-        trial.set_user_attr("levels", json.dumps(levels))
+    trial: optuna.Trial, name: str, erfs: Mapping[Level, MeasuredERF], main: Level
+) -> dict[str | None, float]:
+    """Note measured ERF sizes of the main level, and of each where there are several.
+
+    Args:
+        trial: The candidate's.
+        name: Of the attribute.
+        erfs: By level.
+        main: The main level.
+
+    Returns:
+        Those of the main level, by the axes that the trial is judged along.
+    """
+    found: dict[str | None, float] = {}
+    for axis, sizes in measured_sizes(trial, erfs).items():
+        found[axis] = sizes[main]
+        trial.set_user_attr(attribute(name, axis), sizes[main])
+        about = attribute("levels", axis)
+        if about in trial.user_attrs:
+            levels = json.loads(trial.user_attrs[about])
+            for level in levels.keys() & sizes.keys():
+                levels[level][name] = sizes[level]
+            trial.set_user_attr(about, json.dumps(levels))
+    return found
 
 
 def log_result(trial: optuna.Trial, result: TrainingResult) -> None:

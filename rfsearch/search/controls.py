@@ -128,7 +128,7 @@ def check_controls(constraint: RFConstraint) -> None:
     Raises:
         ValueError: If so.
     """
-    if not set(_GATES) & constraint.ranges().keys():
+    if not set(_GATES) & set(constraint.gates):
         raise ValueError(
             "Controls are candidates that the theoretical, the expected or the gridding gate "
             "rejects, so one of these must be on."
@@ -186,8 +186,9 @@ def _typical_size(space: SearchSpace, constraint: RFConstraint, rng: np.random.G
 
 
 def _weights(architecture: Architecture) -> int:
-    stride = max(field.stride for field in architecture.receptive_fields().values())
-    return architecture.cost((stride, stride), 3).parameters
+    every = (architecture.receptive_fields(axis).values() for axis in architecture.axes)
+    stride = max(field.stride for fields in every for field in fields)
+    return architecture.cost(stride, 3).parameters
 
 
 def _band(verdicts: list[Verdict]) -> tuple[str, str] | None:
@@ -205,8 +206,10 @@ def _band(verdicts: list[Verdict]) -> tuple[str, str] | None:
 
 def _possible(constraint: RFConstraint) -> Iterator[str]:
     """Sides that the ranges have."""
-    ranges = constraint.ranges()
-    fields = [ranges[gate] for gate in ("theoretical", "expected") if gate in ranges]
+    every = constraint.ranges_by_axis().values()
+    fields = [
+        ranges[gate] for ranges in every for gate in ("theoretical", "expected") if gate in ranges
+    ]
     if any(allowed.low > 1 for allowed in fields):
         yield SMALLER
     if any(allowed.high < np.inf for allowed in fields):

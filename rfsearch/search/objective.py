@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from rfsearch.measure.erf import MeasuredERF
     from rfsearch.models.resolve import Built
     from rfsearch.search.weights import WeightStore
     from rfsearch.space.candidate import Candidate
@@ -195,13 +196,15 @@ class Objective:
         result = self._train(trial, model)
         if self.weights is not None:
             self.weights.add(trial, model, result.score)
-        trained = self._measure_trained(model, levels)
-        trial.set_user_attr("erf_trained", trained[main])
+        trained = log_levels(trial, "erf_trained", self._measure_trained(model, levels), main)
         if "erf_misfit" in self.objectives:
-            strides = {n: field.stride for n, field in candidate.receptive_fields().items()}
-            asked = self.constraint.level_ranges(strides).levels[main]
-            trial.set_user_attr("erf_misfit", erf_misfit(trained[main], dict(asked.ranges)))
-        log_levels(trial, "erf_trained", trained)
+            misfits = []
+            for axis, size in trained.items():
+                fields = candidate.receptive_fields(axis).items()
+                strides = {level: field.stride for level, field in fields}
+                asked = self.constraint.level_ranges(strides, axis).levels[main]
+                misfits.append(erf_misfit(size, dict(asked.ranges)))
+            trial.set_user_attr("erf_misfit", max(misfits))
         log_result(trial, result)
         costs = [float(trial.user_attrs[name]) for name in self.objectives[1:]]
         return (result.score, *costs) if costs else result.score
@@ -271,9 +274,9 @@ class Objective:
         finally:
             trial.set_user_attr("train_seconds", time.perf_counter() - start)
 
-    def _measure_trained(self, model: nn.Module, levels: Iterable[str]) -> dict[str, float]:
+    def _measure_trained(self, model: nn.Module, levels: Iterable[str]) -> dict[str, MeasuredERF]:
         try:
-            return {level: self.task.measure_erf(model, level).size for level in levels}
+            return {level: self.task.measure_erf(model, level) for level in levels}
         except ValueError as error:  # It had an ERF before: training has broken it.
             raise FloatingPointError(f"After training: {error}") from None
 

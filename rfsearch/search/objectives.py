@@ -51,7 +51,8 @@ def check_objectives(names: Sequence[str], constraint: RFConstraint | None = Non
         )
     if len(set(names)) < len(names):
         raise ValueError(f"`objectives` must differ, but got {shown}.")
-    if "erf_misfit" in names and constraint is not None and _wanted(constraint.ranges()) is None:
+    every = constraint.ranges_by_axis().values() if constraint is not None else ()
+    if "erf_misfit" in names and any(_wanted(ranges) is None for ranges in every):
         raise ValueError(
             "`objectives`: 'erf_misfit' needs one of the gates 'expected' and 'measured', and a "
             "range of ERF sizes that is bounded on both sides."

@@ -162,9 +162,8 @@ def _measure_and_train(trial: optuna.Trial, objective: Trains, network: Network)
     trial.set_user_attr("metric", task.metric)
     trial.set_user_attr(ENVIRONMENT, environment_of(model, objective.folder))
     before = {level: task.measure_erf(model, level) for level in levels}
-    trial.set_user_attr("erf_init", float(before[main].size))
     trial.set_user_attr("erf_clipped", before[main].clipped)
-    log_levels(trial, "erf_init", {level: erf.size for level, erf in before.items()})
+    log_levels(trial, "erf_init", before, main)
     if objective.needs_latency:
         latency = time_one_image(model, task.input_size)
         trial.set_user_attr("latency_ms", latency.latency_ms)
@@ -176,9 +175,8 @@ def _measure_and_train(trial: optuna.Trial, objective: Trains, network: Network)
     start = time.perf_counter()
     result = task.train(model, report, objective.checkpoint(trial), objective.after_batch)
     trial.set_user_attr("train_seconds", time.perf_counter() - start)
-    after = {level: task.measure_erf(model, level).size for level in levels}
-    trial.set_user_attr("erf_trained", float(after[main]))
-    log_levels(trial, "erf_trained", after)
+    after = {level: task.measure_erf(model, level) for level in levels}
+    log_levels(trial, "erf_trained", after, main)
     log_result(trial, result)
     if not math.isnan(result.score):
         trial.set_user_attr(REFERENCE_SCORE, result.score)

@@ -117,6 +117,10 @@ class RFConstraint:
             )
         return replace(self, target=self.target.along(axis))
 
+    def ranges_by_axis(self) -> dict[str | None, dict[str, Range]]:
+        """The same for each axis that the target has a range for; for `None` if it has none."""
+        return {axis: self.ranges(axis) for axis in self._target_axes or (None,)}
+
     @property
     def gates(self) -> tuple[str, ...]:
         """The gates that are on, from the cheapest to the dearest."""
@@ -129,9 +133,7 @@ class RFConstraint:
 
     def described(self) -> dict[str, str]:
         """What each gate that is on lets pass, in words."""
-        if not self._target_axes:
-            return {gate: str(allowed) for gate, allowed in self._ranges.items()}
-        every = {axis: self.ranges(axis) for axis in self._target_axes}
+        every = self.ranges_by_axis()
         described = {}
         for gate in self.gates:
             texts = {axis: str(ranges[gate]) for axis, ranges in every.items()}

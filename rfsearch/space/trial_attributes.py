@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +35,26 @@ def enqueued(trial: optuna.Trial | object) -> dict[str, Any]:
     stored = getattr(getattr(trial, "_cached_frozen_trial", trial), "system_attrs", {})
     found: dict[str, Any] = stored.get("fixed_params", {})
     return found
+
+
+#: JSON with the names of the axes along which a candidate was judged apart; of one where it was.
+JUDGED_AXES = "judged_axes"
+
+
+def attribute(name: str, axis: str | None) -> str:
+    """Name of a trial's attribute: of one axis where axes are judged apart.
+
+    >>> attribute("trf_size", None), attribute("trf_size", "height")
+    ('trf_size', 'trf_height')
+    >>> attribute("erf_init", "width")
+    'erf_init_width'
+    """
+    return name if axis is None else f"{name.removesuffix('_size')}_{axis}"
+
+
+def judged_axes(trial: FrozenTrial | optuna.Trial) -> tuple[str | None, ...]:
+    """The axes that a trial's candidate was judged along; None where one number serves all."""
+    return tuple(json.loads(trial.user_attrs.get(JUDGED_AXES, "[null]")))
 
 
 def reference_kind(trial: FrozenTrial | optuna.Trial) -> str | None:

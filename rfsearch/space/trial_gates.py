@@ -12,10 +12,11 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rfsearch.network.architecture import Architecture
 from rfsearch.space.budget import Budget
+from rfsearch.space.trial_attributes import JUDGED_AXES, attribute, judged_axes
 from rfsearch.space.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ CONSTRAINT_KEYS = {
 }
 
 
-#: JSON with the names of the axes along which a candidate was judged apart; of one where it was.
-JUDGED_AXES = "judged_axes"
+#: Name of an output map; None where there is but one.
+Level = TypeVar("Level", str, str | None)
 
 
 class Sized(Protocol):
@@ -162,14 +163,13 @@ def check_erf(
         ValueError: If a level is missing.
     """
     measured = dict(erf) if isinstance(erf, Mapping) else {"": erf}
-    axes: list[str | None] = json.loads(trial.user_attrs.get(JUDGED_AXES, "[null]"))
     verdicts: list[Verdict] = []
-    for number, axis in enumerate(axes):
+    for axis, sizes in measured_sizes(trial, measured).items():
         name = attribute("levels", axis)
         levels = json.loads(trial.user_attrs.get(name, "{}"))
         strides = {level: known["stride"] for level, known in levels.items()}
         asked = level_ranges(strides or dict.fromkeys(list(measured)[-1:], 1), axis)
-        size_of = partial(_measured_size, measured, None if axis is None else number)
+        size_of = partial(_known_size, sizes)
         trial.set_user_attr(attribute("erf_init", axis), size_of(asked.main))
         if levels:
             for level in levels.keys() & measured.keys():
@@ -212,27 +212,28 @@ def check_speed(trial: Trial, measured: Timed, ranges: Mapping[str, Range]) -> N
             _reject(trial, verdict)
 
 
-def attribute(name: str, axis: str | None) -> str:
-    """Name of a trial's attribute: of one axis where axes are judged apart.
-
-    >>> attribute("trf_size", None), attribute("trf_size", "height")
-    ('trf_size', 'trf_height')
-    >>> attribute("erf_init", "width")
-    'erf_init_width'
-    """
-    return name if axis is None else f"{name.removesuffix('_size')}_{axis}"
-
-
 def expected_size(candidate: Candidate, level: str, axis: str | None) -> int:
     """Size of the expected ERF of a candidate's map, in px."""
     return candidate.expected_erf(level, axis=axis).size
 
 
-def _measured_size(measured: Mapping[str, Sized], axis: int | None, level: str) -> float:
-    """Size of the measured ERF of a map, in px."""
-    if level not in measured:
+def measured_sizes(
+    trial: Trial, measured: Mapping[Level, Sized]
+) -> dict[str | None, dict[Level, float]]:
+    """Sizes of measured ERFs in px, by the axes that a trial is judged along, and by level."""
+    return {
+        axis: {
+            level: float(erf.size if axis is None else erf.sizes[number])
+            for level, erf in measured.items()
+        }
+        for number, axis in enumerate(judged_axes(trial))
+    }
+
+
+def _known_size(sizes: Mapping[str, float], level: str) -> float:
+    if level not in sizes:
         raise ValueError(f"`erf` must hold the measured ERF of {level}, by its level.")
-    return float(measured[level].size if axis is None else measured[level].sizes[axis])
+    return sizes[level]
 
 
 def _set_unknown(trial: Trial, gates: Iterable[str]) -> None:

@@ -25,5 +25,5 @@ def level_maps(network: Backbone, images: Tensor) -> dict[str, Tensor]:
     """
     features = network.forward_features(images)
     if isinstance(features, torch.Tensor):
-        return dict.fromkeys(network.receptive_fields(), features)
+        return dict.fromkeys(network.receptive_fields(network.axes[0]), features)
     return features

@@ -251,7 +251,7 @@ class Task(ABC):
             level: One of the network's maps, by default the last.
         """
         searched = cast("Backbone", model.get_submodule(self.head.place))
-        levels = searched.receptive_fields()
+        levels = searched.receptive_fields(searched.axes[0])
         return measure_on(self.erf_images, searched, level or list(levels)[-1], self.training.seed)
 
     @cached_property

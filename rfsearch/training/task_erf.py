@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import lcm
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,11 +34,11 @@ def measure_on(images: Tensor, model: Backbone, level: str, seed: int) -> Measur
         level: The map.
         seed: Of the random signs.
     """
-    fields = model.receptive_fields()
-    receptive_field = fields[level]
+    every = [model.receptive_fields(axis) for axis in model.axes]
+    fields = [of_axis[level] for of_axis in every]
     # Room for the unit that is measured beside the middle, too.
-    step = max(receptive_field.stride, model.input_multiple)
-    wanted = receptive_field.size + 2 * step
+    step = lcm(*(field.stride for field in fields), model.input_multiple)
+    wanted = max(field.size for field in fields) + 2 * step
     side = min(-(-wanted // step) * step, max(1, LARGEST_ERF_INPUT // step) * step)
     return measure_erf(
         model,
@@ -45,7 +46,7 @@ def measure_on(images: Tensor, model: Backbone, level: str, seed: int) -> Measur
         mirror(images, side),
         relative_error=None,
         local=True,
-        level=level if len(fields) > 1 else None,
+        level=level if len(every[0]) > 1 else None,
         seed=seed,
     )
 

@@ -85,9 +85,18 @@ class TracedNetwork(nn.Module):
         in_chans, input_size = self._traced_at
         return trace_receptive_field(self.network, input_size, in_chans=in_chans, forward=_maps_of)
 
-    def receptive_fields(self) -> dict[str, ReceptiveField]:
-        """Theoretical receptive field of each map, in px, the finest first."""
-        return self.traced.receptive_fields()
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the input's axes."""
+        return self.traced.axes
+
+    def receptive_fields(self, axis: str | None = None) -> dict[str, ReceptiveField]:
+        """Theoretical receptive field of each map, in px, the finest first.
+
+        Args:
+            axis: Name of the axis, as for `Architecture.receptive_field`.
+        """
+        return self.traced.receptive_fields(axis)
 
     @cached_property
     def input_multiple(self) -> int:

@@ -136,9 +136,8 @@ def test_from_coco(tmp_path: Path) -> None:
     assert caught[0].filename == __file__
     halved = ScaleTarget.from_coco(path, 50, quantiles=(0, 0.5))
     assert halved == ScaleTarget(5, 8)
-    assert ScaleTarget.from_coco(path, (40, 25), "stretch", quantiles=(0, 0)).max_size == (
-        pytest.approx(math.sqrt(20 / 4 * 5 / 2))
-    )
+    stretched = ScaleTarget.from_coco(path, (40, 25), "stretch", quantiles=(0, 0))
+    assert (stretched.height, stretched.width) == ((5 / 2, 5 / 2), (16 / 4, 16 / 4))
 
 
 def test_from_voc(tmp_path: Path) -> None:
