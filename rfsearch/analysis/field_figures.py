@@ -86,7 +86,7 @@ def field_growth(
 
 
 def layer_growth(
-    layers: Sequence[LayerField], input_size: tuple[int, int], objects: ObjectSizes | None = None
+    layers: Sequence[LayerField], input_size: tuple[int, ...], objects: ObjectSizes | None = None
 ) -> Figure:
     """Theoretical receptive field after each layer that makes it larger, in px.
 
@@ -95,7 +95,7 @@ def layer_growth(
 
     Args:
         layers: Of one network, first to last.
-        input_size: `(height, width)` of the image, in px.
+        input_size: Sides of the input, in px.
         objects: Drawn as a band.
 
     Raises:

@@ -121,7 +121,7 @@ def bars(counts: Mapping[int, int], label: str) -> str:
 
 
 def heat_map(
-    values: NDArray[np.float64], center: tuple[float, float], size: int, theoretical_size: float
+    values: NDArray[np.float64], center: Sequence[float], size: int, theoretical_size: float
 ) -> str:
     """An ERF map with its 95 % square (dashed) and the theoretical receptive field (dotted).
 

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Sequence
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from rfsearch.basics.spacing import Spacing
     from rfsearch.diagnosis.layer_field import LayerField
     from rfsearch.models.resolved import ResolvedModel
     from rfsearch.target.target import ScaleTarget
 
 MODEL_HELP = (
-    "A timm model's name, an architecture's JSON file, or a folder of `rfsearch export` or "
-    "`rfsearch train`."
+    "A timm model's name, an architecture's JSON file, a folder of `rfsearch export` or "
+    "`rfsearch train`, or PACKAGE.MODULE:FUNCTION, which is imported and called for a module."
 )
-SIZE_HELP = "Input in px, as 224 or HEIGHTxWIDTH. By default the model's own, or 224."
+SIZE_HELP = (
+    "Input in px, as 224 or HEIGHTxWIDTH; as 16000 of a sequence and DEPTHxHEIGHTxWIDTH of a "
+    "volume. By default the model's own, or 224 (4096; 64)."
+)
+SPACING_HELP = "Size of a pixel in mm, as 0.7 or 3.0x0.7x0.7: fields are shown in mm too."
+RATE_HELP = "Samples in a second of a sequence: fields are shown in ms too."
 MEASURED_SIZE_HELP = "Input in px, as 224 or HEIGHTxWIDTH. By default 224, or an export's own."
 CHANNELS_HELP = "Channels of the input. By default those that the model turns out to take."
 TARGET_HELP = "Smallest and largest object in px, as 24:96."
@@ -38,7 +49,7 @@ def load_model(
         input_size: As the user gave it. `None` means an exported network's own; of other models
             `default_size`, or the one that the model states.
         in_chans: Channels of the input.
-        default_size: Side in px.
+        default_size: Side of images in px.
         **options: For `resolve_model`.
 
     Raises:
@@ -49,10 +60,59 @@ def load_model(
 
     path = Path(name)
     is_folder = path.is_dir() and not _is_timm_name(name)
+    if ":" in name and not path.exists():
+        return resolve_model(
+            imported(name, options.get("seed", 0)), size, in_chans=in_chans, **options
+        )
     model = path if is_folder or path.suffix == ".json" or path.is_file() else name
     if size is None and default_size is not None and not is_folder:
         size = (default_size, default_size)
     return resolve_model(model, size, in_chans=in_chans, **options)
+
+
+def imported(name: str, seed: int) -> nn.Module:
+    """The module that `PACKAGE.MODULE:FUNCTION` gives; as Python, it looks in this folder first.
+
+    Raises:
+        ValueError: If it cannot be imported, fails, or gives no module.
+    """
+    from torch import nn
+
+    from rfsearch.models.timm_models import seeded
+
+    place, _, attribute = name.partition(":")
+    sys.path.insert(0, "")
+    try:
+        found = attrgetter(attribute)(import_module(place))
+        model = found if isinstance(found, nn.Module) else seeded(found, seed)
+    except Exception as error:  # Whatever the user's own code raises.
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{name!r} must name a function that makes a module, but: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+    finally:
+        sys.path.remove("")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{name!r} must give a torch module, but gives {type(model).__name__}.")
+    return model
+
+
+def pixel_spacing(
+    model: str, num_axes: int, spacing: str | None, sample_rate: float | None
+) -> Spacing | None:
+    """What `--spacing` or `--sample-rate` say, if either is given.
+
+    Raises:
+        ValueError: If it is not of the model's axes, or both are given.
+    """
+    from rfsearch.basics.spacing import Spacing, parse_spacing
+
+    if spacing is not None and sample_rate is not None:
+        raise ValueError("Only one of --spacing and --sample-rate can be given.")
+    if spacing is not None:
+        return parse_spacing(spacing, num_axes)
+    return None if sample_rate is None else Spacing.of_samples(sample_rate, num_axes)
 
 
 def _is_timm_name(name: str) -> bool:
@@ -98,22 +158,35 @@ def of_layer(layers: Sequence[LayerField], name: str | None) -> tuple[LayerField
     return found
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width in px of `--input-size`.
+def parse_size(text: str) -> int | tuple[int, ...]:
+    """The side in px of `--input-size`, or one for each axis.
 
     Raises:
         ValueError: If it is no size.
     """
-    match = re.fullmatch(r"(\d{1,20})(?:x(\d{1,20}))?", text)
+    is_size = re.fullmatch(r"\d{1,20}(?:x\d{1,20}){0,2}", text)
     from rfsearch.basics.limits import MAX_INPUT_SIDE
 
-    size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not all(1 <= side <= MAX_INPUT_SIDE for side in size):
+    sides = tuple(map(int, text.split("x"))) if is_size else (0,)
+    if not all(1 <= side <= MAX_INPUT_SIDE for side in sides):
         raise ValueError(
             "--input-size must be SIDE or HEIGHTxWIDTH in px, each from 1 to "
-            f"{MAX_INPUT_SIDE:,}, but got {text!r}."
+            f"{MAX_INPUT_SIDE:,}, or DEPTHxHEIGHTxWIDTH, but got {text!r}."
         )
-    return size
+    return sides if len(sides) > 1 else sides[0]
+
+
+def parse_image_size(text: str) -> tuple[int, int]:
+    """Height and width in px of images.
+
+    Raises:
+        ValueError: If it is no size of two axes.
+    """
+    size = parse_size(text)
+    sides = (size, size) if isinstance(size, int) else size
+    if len(sides) != 2:
+        raise ValueError(f"--input-size must be SIDE or HEIGHTxWIDTH here, but got {text!r}.")
+    return sides
 
 
 def check_png(path: Path | None, option: str) -> None:

@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rfsearch.basics.axes import by_x
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import (
     CHANNELS_HELP,
     MODEL_HELP,
+    RATE_HELP,
     SIZE_HELP,
+    SPACING_HELP,
     TARGET_HELP,
     load_model,
     parse_target,
+    pixel_spacing,
 )
 
 if TYPE_CHECKING:
+    from rfsearch.basics.spacing import Spacing
     from rfsearch.diagnosis.findings import Finding
     from rfsearch.diagnosis.network_fields import NetworkFields
     from rfsearch.models.resolved import ResolvedModel
@@ -38,6 +43,8 @@ def doctor(
         typer.Option(help=f"{TARGET_HELP} Without, rules about object sizes are left out."),
     ] = None,
     input_size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
+    spacing: Annotated[str | None, typer.Option(help=SPACING_HELP)] = None,
+    sample_rate: Annotated[float | None, typer.Option(help=RATE_HELP)] = None,
     in_chans: Annotated[int | None, typer.Option(help=CHANNELS_HELP)] = None,
     layer: Annotated[
         str | None, typer.Option(help="Take this layer's output for the network's, as layer3.")
@@ -51,6 +58,7 @@ def doctor(
     with user_mistakes():
         objects = parse_target(target) if target is not None else None
         resolved = load_model(model, input_size, in_chans=in_chans)
+        pixels = pixel_spacing(model, resolved.num_axes, spacing, sample_rate)
         from rfsearch.diagnosis.network_fields import network_fields
 
         fields = network_fields(resolved, layer)
@@ -67,7 +75,7 @@ def doctor(
         }
         typer.echo(json.dumps(data, indent=2))
     else:
-        _print(resolved, fields, objects, findings)
+        _print(resolved, fields, objects, findings, pixels)
 
 
 def _diagnose(
@@ -95,14 +103,15 @@ def _print(
     fields: NetworkFields,
     target: ScaleTarget | None,
     findings: Sequence[Finding],
+    spacing: Spacing | None,
 ) -> None:
-    height, width = model.input_size
     sizes = f"{target.min_size:g} to {target.max_size:g} px" if target else "none given"
-    typer.echo(f"model     {model.name}, input {height}x{width} px")
+    typer.echo(f"model     {model.name}, input {by_x(model.input_size)} px")
     typer.echo(f"target    {sizes}")
     for output in fields.outputs:
         reach = output.reach
-        typer.echo(f"output    {output.name}: RF {reach.size} px, stride {reach.stride} px")
+        size = "" if spacing is None else f" ({spacing.words(reach.size)})"
+        typer.echo(f"output    {output.name}: RF {reach.size} px{size}, stride {reach.stride} px")
     typer.echo(f"findings  {len(findings) or 'none'}")
     for finding in findings:
         typer.echo()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rfsearch.basics.axes import by_x
 from rfsearch.cli._device import DEVICE_HELP, chosen_device
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import CHANNELS_HELP, MEASURED_SIZE_HELP, MODEL_HELP, load_model
@@ -48,8 +49,9 @@ def latency(
     if as_json:
         typer.echo(json.dumps({"model": model, **_as_data(measured)}, indent=2))
         return
-    height, width = resolved.input_size
-    typer.echo(f"{model}, input {height}x{width} px, {measured.dtype} on {measured.device}\n")
+    typer.echo(
+        f"{model}, input {by_x(resolved.input_size)} px, {measured.dtype} on {measured.device}\n"
+    )
     print_table(_table(measured))
 
 

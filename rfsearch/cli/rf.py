@@ -15,23 +15,28 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from rfsearch.basics.axes import by_x
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import (
     CHANNELS_HELP,
     MODEL_HELP,
+    RATE_HELP,
     SIZE_HELP,
+    SPACING_HELP,
     TARGET_HELP,
     check_png,
     load_model,
     of_layer,
-    parse_size,
+    parse_image_size,
     parse_target,
+    pixel_spacing,
 )
 from rfsearch.cli._output import print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from rfsearch.basics.spacing import Spacing
     from rfsearch.diagnosis.layer_field import LayerField
     from rfsearch.diagnosis.network_fields import NetworkFields
     from rfsearch.target.target import ScaleTarget
@@ -48,6 +53,8 @@ def rf(
     ],
     input_size: Annotated[str | None, typer.Option(help=SIZE_HELP)] = None,
     in_chans: Annotated[int | None, typer.Option(help=CHANNELS_HELP)] = None,
+    spacing: Annotated[str | None, typer.Option(help=SPACING_HELP)] = None,
+    sample_rate: Annotated[float | None, typer.Option(help=RATE_HELP)] = None,
     target: Annotated[
         str | None,
         typer.Option(help=f"{TARGET_HELP} What a layer sees is relative to the largest."),
@@ -69,6 +76,8 @@ def rf(
         objects = parse_target(target) if target is not None else None
         check_png(out, "--out")
         shown = _load(model, input_size, in_chans)
+        pixels = pixel_spacing(shown.name, len(shown.input_size), spacing, sample_rate)
+        shown = shown._replace(spacing=pixels)
         layers = of_layer(shown.fields.layers, layer)
         if out is not None:
             _draw(shown, layers, objects, out)
@@ -78,7 +87,7 @@ def rf(
     if as_json:
         typer.echo(json.dumps(_as_data(shown, layers, object_size), indent=2))
     elif as_csv:
-        rows = [_row(one, object_size) for one in layers]
+        rows = [_row(one, object_size, shown.spacing) for one in layers]
         writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -90,8 +99,9 @@ class _Shown(NamedTuple):
     """What the command shows."""
 
     name: str
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     fields: NetworkFields
+    spacing: Spacing | None = None
 
 
 def _load(model: str, input_size: str | None, in_chans: int | None) -> _Shown:
@@ -101,11 +111,11 @@ def _load(model: str, input_size: str | None, in_chans: int | None) -> _Shown:
         resolved = load_model(model, input_size, in_chans=in_chans)
         return _Shown(resolved.name, resolved.input_size, network_fields(resolved))
     from rfsearch.diagnosis.typed_layers import read_layers
-    from rfsearch.models.resolve import DEFAULT_SIZE
+    from rfsearch.models.resolve import DEFAULT_SIDES
 
     layers = read_layers(Path(model))
     outputs = (replace(layers[-1], name="output", kind="output"),)
-    size = parse_size(input_size or str(DEFAULT_SIZE))
+    size = parse_image_size(input_size or str(DEFAULT_SIDES[2]))
     return _Shown(model, size, NetworkFields(layers, outputs))
 
 
@@ -143,21 +153,17 @@ def _cause(run: list[LayerField]) -> LayerField:
     return next(around, first)
 
 
-def _row(one: LayerField, object_size: float) -> dict[str, Any]:
+def _row(one: LayerField, object_size: float, spacing: Spacing | None) -> dict[str, Any]:
     reach = one.reach
-    return {
-        "name": one.name,
-        "type": one.kind,
-        "rf_height": reach.size.height,
-        "rf_width": reach.size.width,
-        "erf_expected": one.expected_size,
-        "smallest_height": reach.smallest.height,
-        "smallest_width": reach.smallest.width,
-        "stride_height": _exact(reach.stride.height),
-        "stride_width": _exact(reach.stride.width),
-        "global": one.is_global,
-        "sees": _seen(one, object_size),
-    }
+    row: dict[str, Any] = {"name": one.name, "type": one.kind}
+    row |= {f"rf_{axis}": size for axis, size in reach.size.named.items()}
+    if spacing is not None:
+        sizes = spacing.of(reach.size).named
+        row |= {f"rf_{axis}_{spacing.unit}": size for axis, size in sizes.items()}
+    row["erf_expected"] = one.expected_size
+    row |= {f"smallest_{axis}": size for axis, size in reach.smallest.named.items()}
+    row |= {f"stride_{axis}": _exact(jump) for axis, jump in reach.stride.named.items()}
+    return row | {"global": one.is_global, "sees": _seen(one, object_size)}
 
 
 def _seen(one: LayerField, object_size: float) -> str:
@@ -180,17 +186,16 @@ def _as_data(shown: _Shown, layers: Sequence[LayerField], object_size: float) ->
         "input_size": list(shown.input_size),
         "object_size": object_size,
         "bands": dict(zip(BANDS, starts, strict=True)),
-        "outputs": [_row(one, object_size) for one in shown.fields.outputs],
+        "outputs": [_row(one, object_size, shown.spacing) for one in shown.fields.outputs],
         "unfollowed": dict(shown.fields.unfollowed),
         "global_layers": list(shown.fields.global_layers),
-        "layers": [_row(one, object_size) for one in layers],
+        "layers": [_row(one, object_size, shown.spacing) for one in layers],
     }
 
 
 def _print(shown: _Shown, layers: Sequence[LayerField], object_size: float) -> None:
     from rfsearch.target.bands import BOUNDS
 
-    height, width = shown.input_size
     textures, parts, objects = (f"{bound * object_size:.0f}" for bound in BOUNDS)
     note = (
         "RF, ERF (expected of a random initialisation), min RF (over the path that sees least) "
@@ -198,15 +203,17 @@ def _print(shown: _Shown, layers: Sequence[LayerField], object_size: float) -> N
         f"an object of {object_size:g} px from an RF of {textures} px on, parts from {parts} px, "
         f"all of it from {objects} px: a rule of thumb after Zeiler and Fergus (2014, figure 2)."
     )
-    typer.echo(f"{shown.name}, input {height}x{width} px\n")
+    typer.echo(f"{shown.name}, input {by_x(shown.input_size)} px\n")
     print_table(
-        _table(layers, object_size, outputs=False),
-        _table(shown.fields.outputs, object_size, outputs=True),
+        _table(layers, object_size, shown.spacing, outputs=False),
+        _table(shown.fields.outputs, object_size, shown.spacing, outputs=True),
     )
     typer.echo(textwrap.fill(note, _TEXT_WIDTH))
 
 
-def _table(layers: Sequence[LayerField], object_size: float, outputs: bool) -> Table:
+def _table(
+    layers: Sequence[LayerField], object_size: float, spacing: Spacing | None, outputs: bool
+) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -214,13 +221,17 @@ def _table(layers: Sequence[LayerField], object_size: float, outputs: bool) -> T
     table.add_column("output" if outputs else "layer", overflow="fold", min_width=22)
     if not outputs:
         table.add_column("type", overflow="fold")
-    for name in ("RF", "ERF", "min RF", "stride"):
+    units = [] if spacing is None else [f"RF, {spacing.unit}"]
+    for name in ("RF", *units, "ERF", "min RF", "stride"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("sees", no_wrap=True)
     for one in layers:
         size = one.expected_size
         expected = "" if size is None else size
-        numbers = map(str, (one.reach.size, expected, one.reach.smallest, one.reach.stride))
+        sizes = [] if spacing is None else [spacing.words(one.reach.size)]
+        numbers = map(
+            str, (one.reach.size, *sizes, expected, one.reach.smallest, one.reach.stride)
+        )
         sees = _seen(one, object_size)
         kind = () if outputs else (one.kind,)
         table.add_row(one.name, *kind, *numbers, sees)

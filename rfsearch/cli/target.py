@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rfsearch.basics.atomic import atomic_file
 from rfsearch.cli._errors import user_mistakes
-from rfsearch.cli._models import check_png, parse_size
+from rfsearch.cli._models import check_png, parse_image_size
 
 if TYPE_CHECKING:
     from rfsearch.target.object_scales import ObjectScales
@@ -71,7 +71,7 @@ def target(
         strides = parse_levels(levels) if levels is not None else {}
         scales = read_scales(
             annotations,
-            parse_size(input_size) if input_size is not None else None,
+            parse_image_size(input_size) if input_size is not None else None,
             resize,  # type: ignore[arg-type]  # any text is checked there
             format=format,  # type: ignore[arg-type]  # and so is this
             images=images,

@@ -13,10 +13,10 @@ where they keep the shape (gates, normalisation over space), else by zeros (glob
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from math import lcm
+from math import lcm, prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -28,8 +28,9 @@ from rfsearch.trace.layers import named_tensors
 if TYPE_CHECKING:
     from rfsearch.diagnosis.layer_field import LayerField
 
-#: Extents of the probed strip across the probed axis, in px: the next is for modules that refuse.
-_STRIPS = (32, 64, 96, 224)
+#: Extents of the probed strip across the probed axis, in px, by the number of axes: the next is
+#: for modules that refuse.
+_STRIPS = {1: (1,), 2: (32, 64, 96, 224), 3: (16, 32, 64)}
 #: Images in one pass. oneDNN and NNPACK are off, whose Winograd kernels spread the NaN.
 _BATCH = 8
 #: Most pixels that are run through the module.
@@ -77,12 +78,15 @@ def probe_coverage(
     for name, child in module.named_modules():
         if name in global_layers:
             child.register_forward_hook(_bypass)
-    axes = (0, 1) if _axes_differ(module, layers) else (1,)
+    num_axes = len(layers[0].reach.size) if layers else 2
+    axes = range(num_axes) if _axes_differ(module, layers) else range(num_axes - 1, num_axes)
     with torch.inference_mode(), _plain_kernels():
-        probed = _Probed(module, run or _call, in_chans)
+        probed = _Probed(module, run or _call, in_chans, num_axes)
         found = [_probe_axis(probed, layers, axis) for axis in axes]
-    both = set(found[0]).intersection(*found)
-    return {name: max((one[name] for one in found), key=lambda one: one.missing) for name in both}
+    all_known = set(found[0]).intersection(*found)
+    return {
+        name: max((one[name] for one in found), key=lambda one: one.missing) for name in all_known
+    }
 
 
 @contextmanager
@@ -107,24 +111,25 @@ def _bypass(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
 
 
 def _axes_differ(module: nn.Module, layers: tuple[LayerField, ...]) -> bool:
-    """Whether height and width may differ in which pixels are touched."""
-    planes = (plane for one in layers for plane in (one.reach.size, one.reach.stride))
+    """Whether the axes may differ in which pixels are touched."""
+    extents = (extent for one in layers for extent in (one.reach.size, one.reach.stride))
     windows = (
         getattr(child, name, None)
         for child in module.modules()
         for name in ("kernel_size", "stride", "dilation")
     )
-    return any(plane.height != plane.width for plane in planes) or any(
+    return any(extent.low != extent.high for extent in extents) or any(
         isinstance(window, tuple) and len(set(window)) > 1 for window in windows
     )
 
 
 class _Probed(NamedTuple):
-    """A module, how to run it, and the channels of its input."""
+    """A module, how to run it, and the channels and axes of its input."""
 
     module: nn.Module
     run: Callable[[nn.Module, Tensor], Any]
     in_chans: int
+    num_axes: int
 
 
 def _call(module: nn.Module, images: Tensor) -> Any:
@@ -162,13 +167,15 @@ def _reached_on_some_strip(
     strides: Mapping[str, int],
 ) -> Mapping[str, Tensor]:
     reason = ""
-    for strip in _STRIPS:
-        pixels = period * strip * length
+    for strip in _STRIPS[probed.num_axes]:
+        sides = [strip] * probed.num_axes
+        sides[axis] = length
+        pixels = period * prod(sides)
         if pixels > MAX_PIXELS:
             reason = reason or f"{pixels:,} px are too many to probe"
             break
         try:
-            return _reached(probed, (strip, length), period, axis, strides)
+            return _reached(probed, sides, period, axis, strides)
         except Exception as error:  # Whatever a module raises for images that it cannot take.
             reason = " ".join(str(error).split())[:120] or type(error).__name__
     raise ValueError(f"It does not run on strips of {length} px ({reason})")
@@ -176,26 +183,26 @@ def _reached_on_some_strip(
 
 def _reached(
     probed: _Probed,
-    shape: tuple[int, int],
+    sides: Sequence[int],
     period: int,
     axis: int,
     strides: Mapping[str, int],
 ) -> Mapping[str, Tensor]:
     """By layer, `(period, units)`: which units each poisoned column turns NaN."""
-    first = shape[-1] // 2
+    first = sides[axis] // 2
     records: dict[str, list[Tensor]] = {}
-    units = {name: shape[-1] // stride for name, stride in strides.items()}
+    units = {name: sides[axis] // stride for name, stride in strides.items()}
     hooks = [
-        child.register_forward_hook(partial(_record, records, units, name, axis))
+        child.register_forward_hook(partial(_record, records, units, name, axis, len(sides)))
         for name, child in probed.module.named_modules()
     ]
     try:
         for begin in range(0, period, _BATCH):
             columns = range(begin, min(begin + _BATCH, period))
-            images = torch.zeros(len(columns), probed.in_chans, *shape)
+            images = torch.zeros(len(columns), probed.in_chans, *sides)
             for image, column in zip(images, columns, strict=True):
-                image[..., first + column] = torch.nan
-            probed.run(probed.module, images if axis == 1 else images.mT)
+                image.select(1 + axis, first + column).fill_(torch.nan)
+            probed.run(probed.module, images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -209,6 +216,7 @@ def _record(
     units: Mapping[str, int],
     name: str,
     axis: int,
+    num_axes: int,
     module: nn.Module,
     inputs: Any,
     output: Any,
@@ -216,14 +224,14 @@ def _record(
     """Record which units along the axis are NaN, in any channel and at any place across."""
     for key, tensor in named_tensors(output):
         label = f"{name}[{key}]" if key else name or "(model)"
-        if tensor.ndim == 4 and tensor.is_floating_point() and label in units:
+        if tensor.ndim == 2 + num_axes and tensor.is_floating_point() and label in units:
             # Channels are last in some networks; about so many units lie along the axis.
             expected = units[label]
             dim = min((2 + axis, 1 + axis), key=lambda d: abs(tensor.shape[d] - expected))
             if tensor.shape[dim] == 1 < expected:
                 continue  # Inside a gate: pooled from the whole image.
-            across = [d for d in (1, 2, 3) if d != dim]
-            records.setdefault(label, []).append(tensor.isnan().any(across[1]).any(across[0]))
+            seen = tensor.isnan().movedim(dim, 1).flatten(2).any(2)
+            records.setdefault(label, []).append(seen)
 
 
 def _touched(reached: Tensor, units: int) -> Touched | None:

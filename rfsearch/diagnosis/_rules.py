@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from rfsearch.basics.axes import by_x
 from rfsearch.diagnosis.findings import Finding, NetworkFacts
 from rfsearch.target.target import ScaleTarget
 
@@ -174,7 +175,6 @@ def _far_below(facts: NetworkFacts) -> Iterator[Finding]:
 
 def _unproductive(facts: NetworkFacts) -> Iterator[Finding]:
     """Every layer should see more than its input does (`LayerField.is_unproductive`)."""
-    height, width = facts.input_size
     idle = [layer for layer in facts.layers if layer.is_unproductive(facts.input_size)]
     if not idle:
         return
@@ -187,7 +187,7 @@ def _unproductive(facts: NetworkFacts) -> Iterator[Finding]:
         0.0,
         f"{_layers(len(idle))} from here on {'adds' if len(idle) == 1 else 'add'} no context: "
         f"along every path, the input already sees {first.before.smallest} px of an image of "
-        f"{height}x{width} px.",
+        f"{by_x(facts.input_size)} px.",
         "Remove them, use larger images, or downsample later.",
     )
 

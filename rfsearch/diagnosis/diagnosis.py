@@ -18,6 +18,7 @@ from rfsearch.diagnosis.network_fields import NetworkFields, network_fields
 from rfsearch.field.coverage import PIXEL, coverage
 
 if TYPE_CHECKING:
+    from rfsearch.basics.axes import InputSize
     from rfsearch.models.resolve import Model
     from rfsearch.models.resolved import ResolvedModel
     from rfsearch.network.architecture import Architecture
@@ -30,7 +31,7 @@ NUM_IMAGES = 4
 def diagnose(
     model: Model,
     target: ScaleTarget | None = None,
-    input_size: int | tuple[int, int] = 224,
+    input_size: InputSize | None = None,
     *,
     layer: str | None = None,
     in_chans: int | None = None,
@@ -47,7 +48,8 @@ def diagnose(
         model: An architecture, a module, the name of a timm model, which gets random weights, or
             the path of an exported network's folder, which is diagnosed at its own.
         target: The object scales to see. Without, the rules that need them are silent.
-        input_size: Side or `(height, width)` of the input in px.
+        input_size: Sides of the input in px, as for `trace_receptive_field`. `None` means the
+            size that the model states, or 224 (4,096 of a sequence, 64 of a volume).
         layer: Name of a module, as in `named_modules()`, whose output is diagnosed as that of the
             network. `None` means the network's own outputs.
         in_chans: Channels of the input. `None` means those that the first layer with weights
@@ -89,14 +91,14 @@ def diagnose_fields(
 
 
 def diagnose_architecture(
-    architecture: Architecture, target: ScaleTarget | None, input_size: tuple[int, int]
+    architecture: Architecture, target: ScaleTarget | None, input_size: tuple[int, ...]
 ) -> tuple[Finding, ...]:
     """Diagnose an architecture in closed form: no network is built.
 
     Args:
         architecture: What to look at.
         target: The object scales to see. Without, the rules that need them are silent.
-        input_size: `(height, width)` of the input in px.
+        input_size: Sides of the input in px.
     """
     layers, outputs = architecture_layers(architecture), architecture_outputs(architecture)
     attends = any(stage.block == "attention" for stage in architecture.stages)

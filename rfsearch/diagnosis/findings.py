@@ -75,7 +75,7 @@ class NetworkFacts:
     """What the rules look at.
 
     Attributes:
-        input_size: `(height, width)` of the input in px.
+        input_size: Sides of the input in px.
         layers: The layers in order.
         outputs: The output maps that could be followed: their fields, before any global pooling.
         effective: An output's effective receptive field, if known: the last one's, or that of
@@ -86,7 +86,7 @@ class NetworkFacts:
             more than their windows.
     """
 
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     layers: tuple[LayerField, ...]
     outputs: tuple[LayerField, ...]
     effective: Effective | None = None

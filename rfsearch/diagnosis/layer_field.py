@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from rfsearch.basics.axes import ByAxis, by_x
 from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.field.expression import Chain, Node
 from rfsearch.field.node_fields import is_global, unit_grid
@@ -17,26 +18,25 @@ if TYPE_CHECKING:
     from rfsearch.network.architecture import Architecture
 
 
-class Plane(NamedTuple):
-    """A number along both axes of the image, in px; a `Fraction` prints as 1/2."""
+class Extent(ByAxis[float]):
+    """A number along each axis of the input, in px; a `Fraction` prints as 1/2."""
 
-    height: float
-    width: float
+    __slots__ = ()
 
     @property
     def low(self) -> float:
-        """The smaller of the two, in px."""
+        """The smallest of them, in px."""
         return min(self)
 
     @property
     def high(self) -> float:
-        """The larger of the two, in px."""
+        """The largest of them, in px."""
         return max(self)
 
     def __str__(self) -> str:
-        both: list[float | Fraction] = [*self]
-        height, width = (str(n) if isinstance(n, Fraction) else f"{n:g}" for n in both)
-        return height if height == width else f"{height}x{width}"
+        numbers: list[float | Fraction] = [*self]
+        words = [str(n) if isinstance(n, Fraction) else f"{n:g}" for n in numbers]
+        return by_x(words if len(set(words)) > 1 else words[:1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class Reach:
         stride: Input pixels between neighbouring units.
     """
 
-    size: Plane
-    smallest: Plane
-    stride: Plane
+    size: Extent
+    smallest: Extent
+    stride: Extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +90,19 @@ class LayerField:
         """Whether the layer is known to make the receptive field larger."""
         return self.before is not None and self.reach.size.high > self.before.size.high
 
-    def is_unproductive(self, input_size: tuple[int, int]) -> bool:
+    def is_unproductive(self, input_size: tuple[int, ...]) -> bool:
         """Whether it grows where every path into it already sees the whole image.
 
         Richter et al., "Should You Go Deeper?", ICMLA 2021; the first such layer is their border
         layer. Layers of one tap, which add no receptive field anywhere, are not counted.
 
         Args:
-            input_size: `(height, width)` of the image, in px.
+            input_size: Sides of the input, in px.
         """
         if self.before is None or not self.grows:
             return False
-        smallest, (height, width) = self.before.smallest, input_size
-        return smallest.height >= height and smallest.width >= width
+        pairs = zip(self.before.smallest, input_size, strict=True)
+        return all(seen >= pixels for seen, pixels in pairs)
 
     @property
     def downsamples(self) -> bool:
@@ -174,4 +174,4 @@ def architecture_nodes(architecture: Architecture) -> list[tuple[str, str, Node]
 def _reach(grid: Grid) -> Reach:
     field = grid.field()
     both = (field.size, grid.smallest, field.stride)
-    return Reach(*(Plane(pixels, pixels) for pixels in both))
+    return Reach(*(Extent(pixels, pixels) for pixels in both))

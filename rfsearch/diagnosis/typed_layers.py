@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rfsearch.basics.limits import MAX_SIDE
 from rfsearch.basics.validation import FrozenData, parse, read_toml
-from rfsearch.diagnosis.layer_field import LayerField, Plane, Reach
+from rfsearch.diagnosis.layer_field import Extent, LayerField, Reach
 from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.field.expression import Chain, Convolution, Node
 from rfsearch.field.receptive_field import (
@@ -147,4 +147,4 @@ def read_layers(path: Path) -> tuple[LayerField, ...]:
 
 
 def _reach(field: ReceptiveField) -> Reach:
-    return Reach(*(Plane(pixels, pixels) for pixels in (field.size, field.size, field.stride)))
+    return Reach(*(Extent(pixels, pixels) for pixels in (field.size, field.size, field.stride)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from rfsearch.basics.axes import ByAxis
 from rfsearch.basics.sides import sides
@@ -35,10 +35,6 @@ class FeatureMap(ByAxis[int]):
     """
 
     __slots__ = ()
-
-    def __new__(cls, *sides: int) -> Self:
-        """A map of these sides."""
-        return super().__new__(cls, sides)
 
     @property
     def area(self) -> int:

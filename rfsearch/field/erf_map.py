@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rfsearch.basics.axes import ByAxis
 from rfsearch.field._row_profile import RowProfile
 
 if TYPE_CHECKING:
@@ -39,6 +40,21 @@ _SLACK = 1e-12
 LUO_THRESHOLD = 1 - 0.9545
 
 
+class AxisERF(NamedTuple):
+    """Numbers of an effective receptive field along one axis, in px.
+
+    Attributes:
+        size: One of `ErfMap.sizes`.
+        sigma: RMS radius of the squared gradient along the axis.
+        fwhm: Width of the line through the centre between the outermost pixels at half its
+            maximum.
+    """
+
+    size: int
+    sigma: float
+    fwhm: int
+
+
 class Center(NamedTuple):
     """A position in a map, in px: half-integers lie between two pixels."""
 
@@ -54,8 +70,8 @@ class ErfMap:
         map: Mean |gradient|, such as `(height, width)`, summing to 1.
         power: Mean squared gradient, of the same shape, summing to 1.
         center: Centre of the unit's theoretical receptive field, in the map's pixels.
-        theoretical_size: Side of the theoretical receptive field, in px; NaN where that is not
-            known, and then so are the numbers that are relative to it.
+        theoretical_size: Longest side of the theoretical receptive field, in px; NaN where that
+            is not known, and then so are the numbers that are relative to it.
     """
 
     map: NDArray[np.float64]
@@ -105,10 +121,21 @@ class ErfMap:
     @property
     def fwhm(self) -> int:
         """Width in px of the centre row between the outermost pixels at half its maximum."""
-        middles = zip(self.center[:-1], self.map.shape, strict=False)
-        row = self.map[tuple(min(round(middle), pixels - 1) for middle, pixels in middles)]
-        (above,) = np.nonzero(row >= row.max() / 2)
+        return self._fwhm(self.map.ndim - 1)
+
+    def _fwhm(self, axis: int) -> int:
+        """The same of the line through the centre along an axis."""
+        pairs = zip(self.center, self.map.shape, strict=True)
+        middle = [min(round(place), pixels - 1) for place, pixels in pairs]
+        line = self.map[(*middle[:axis], slice(None), *middle[axis + 1 :])]
+        (above,) = np.nonzero(line >= line.max() / 2)
         return int(above[-1] - above[0] + 1)
+
+    @property
+    def axes(self) -> dict[str, AxisERF]:
+        """Size, sigma and full width at half maximum along each axis, by its name."""
+        numbers = zip(self.sizes, self.sigmas, map(self._fwhm, range(self.map.ndim)), strict=True)
+        return ByAxis(*(AxisERF(*one) for one in numbers)).named
 
     @property
     def row_profile(self) -> RowProfile:

@@ -169,7 +169,7 @@ def _resize(node: Resize, units: Units, axes: Alike) -> Reading:
     variance = sum(share * (place - mean) ** 2 for place, share in looks)
     place = Place(mean, variance, 1 / node.factor)
     pull = partial(gather, phases=shares, gain=gain)
-    behind = resized(units, phases, axes)
+    behind = resized(units, [phases] * len(axes), axes)
     return Reading(behind, gain ** sum(axes), (place,) * len(axes), pull)
 
 

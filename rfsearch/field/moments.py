@@ -190,22 +190,25 @@ def _mixed(parts: Sequence[tuple[float, Units]], variance: float) -> Neighbours:
     )
 
 
-def resized(units: Units, phases: Sequence[Mapping[int, float]], axes: Alike) -> Units:
+def resized(units: Units, phases: Sequence[Sequence[Mapping[int, float]]], axes: Alike) -> Units:
     """Moments behind an upsampling of uncorrelated units, over all phases.
 
     Args:
         units: What is upsampled.
-        phases: Along any axis, the weights of the units that each of the new units looks at, for
-            as many new units as there are to an old one.
+        phases: Along each of `axes`, the weights of the units that each of the new units looks
+            at, for as many new units as there are to an old one.
         axes: Those of the map.
     """
-    shared = [_overlap(phases, distance) for distance in range(2 * len(phases))]
-    neighbours = tuple(each / shared[0] for each in shared[1:] if each > 0)
+    alike, neighbours = 1.0, []
+    for along, number in zip(phases, axes, strict=True):
+        shared = [_overlap(along, distance) for distance in range(2 * len(along))]
+        alike *= shared[0] ** number
+        neighbours.append(tuple(each / shared[0] for each in shared[1:] if each > 0))
     return Units(
         units.mean,
-        units.variance * shared[0] ** sum(axes),
-        units.rectifier if shared[0] == 1 else None,  # A mean is not cut by one rectifier.
-        neighbours=if_any([neighbours] * len(axes)),
+        units.variance * alike,
+        units.rectifier if alike == 1 else None,  # A mean is not cut by one rectifier.
+        neighbours=if_any(neighbours),
         between=units.between,
     )
 

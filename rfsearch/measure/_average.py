@@ -34,7 +34,7 @@ class Average:
     _power: NDArray[np.float64] | float = 0.0
 
     def add(self, gradients: NDArray[np.float64]) -> None:
-        """Add the gradients of some images, `(images, channels, height, width)`.
+        """Add the gradients of some images, `(images, channels, *input_size)`.
 
         An image without a gradient does not count.
         """

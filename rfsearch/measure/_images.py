@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rfsearch.basics.axes import AXIS_NAMES, by_x
 from rfsearch.basics.limits import MAX_AMOUNT
 from rfsearch.measure.image_files import read_folder
 from rfsearch.models.resolved import ResolvedModel
@@ -25,14 +27,14 @@ class ErfImages:
     """Given images, or white noise that is drawn when it is asked for.
 
     Attributes:
-        given: Normalised images `(images, channels, height, width)`; None for noise.
-        shape: `(channels, height, width)` of an image.
+        given: Normalised images `(images, channels, *input_size)`; None for noise.
+        shape: `(channels, *input_size)` of an image.
         count: How many images there are at most.
         seed: Of the noise.
     """
 
     given: Tensor | None
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     count: int
     seed: int
 
@@ -47,7 +49,7 @@ class ErfImages:
 
     @property
     def _pixels(self) -> int:
-        return self.shape[1] * self.shape[2]
+        return math.prod(self.shape[1:])
 
     def _split(self, count: int, largest: int) -> Iterator[Tensor]:
         # Images of many channels are larger than the maps that pixels stand for.
@@ -81,17 +83,22 @@ def gather(
     if images is None:
         return ErfImages(None, (model.in_chans, *size), num_images, seed)
     if not isinstance(images, Tensor):
-        read = read_folder(images, size, model.in_chans, num_images)
+        if len(size) != 2:
+            raise ValueError(
+                f"{images}: files are images of two axes, but {model.name} takes inputs of "
+                f"{by_x(size)}: give a tensor, or nothing for noise."
+            )
+        read = read_folder(images, (size[0], size[1]), model.in_chans, num_images)
         images = _normalised(read, getattr(model.module, "pretrained_cfg", None) or {})
-    if images.ndim != 4 or not len(images):
+    if images.ndim != 2 + len(size) or not len(images):
         raise ValueError(
-            "`images` must be (images, channels, height, width) with at least one image, "
-            f"but got {tuple(images.shape)}."
+            f"`images` must be (images, channels, {', '.join(AXIS_NAMES[len(size)])}) with at "
+            f"least one image, but got {tuple(images.shape)}."
         )
-    if tuple(images.shape[-2:]) != size:
+    if tuple(images.shape[2:]) != size:
         raise ValueError(
-            f"`images` must be {size[0]}x{size[1]} px as `input_size` says, "
-            f"but got {images.shape[-2]}x{images.shape[-1]} px."
+            f"`images` must be {by_x(size)} px as `input_size` says, "
+            f"but got {by_x(images.shape[2:])} px."
         )
     return ErfImages(images, (model.in_chans, *size), len(images), seed)
 

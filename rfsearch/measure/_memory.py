@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rfsearch.basics.axes import by_x
 from rfsearch.basics.limits import check_memory
 from rfsearch.trace.layers import named_tensors
 
@@ -61,9 +62,9 @@ def check_fits(
         return
     maps = _maps(model, run)
     needed = maps.all if gradients else maps.largest
-    height, width = model.input_size
     images = f"a batch of {count} images" if count > 1 else "an image"
-    check_memory(count * needed, f"The maps of {model.name} for {images} of {height}x{width} px")
+    size = by_x(model.input_size)
+    check_memory(count * needed, f"The maps of {model.name} for {images} of {size} px")
 
 
 @contextmanager
@@ -76,10 +77,9 @@ def out_of_memory(model: ResolvedModel, device: torch.device) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        height, width = model.input_size
         raise ValueError(
-            f"{model.name} must fit into the memory of {device} with images of {height}x{width} "
-            "px, but does not: give smaller ones, or fewer at once."
+            f"{model.name} must fit into the memory of {device} with images of "
+            f"{by_x(model.input_size)} px, but does not: give smaller ones, or fewer at once."
         ) from error
 
 

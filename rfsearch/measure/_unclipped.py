@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from rfsearch.measure.unit import Unit
     from rfsearch.models.resolved import ResolvedModel
 
-#: Largest side that is chosen, in px: beyond, measuring would take minutes.
-LARGEST_SIDE = 1024
+#: Largest side that is chosen, in px, by the number of axes: beyond, measuring would take minutes.
+LARGEST_SIDE = {1: 65_536, 2: 1024, 3: 128}
 #: In px: what most networks want their images to be a multiple of.
 _MULTIPLE = 32
 
@@ -19,7 +19,7 @@ def unclipped(model: ResolvedModel, find: Callable[[ResolvedModel], Unit]) -> Re
     """The model with images that hold the receptive field of the unit in the middle.
 
     Images that hold it already stay as they are, and so do those of a model that takes no others.
-    A field of more than `LARGEST_SIDE` px is cut as little as images of that size can.
+    A field of more than `LARGEST_SIDE` is cut as little as images of that size can.
 
     Args:
         model: The model with the images to begin with.
@@ -28,16 +28,15 @@ def unclipped(model: ResolvedModel, find: Callable[[ResolvedModel], Unit]) -> Re
     Raises:
         ValueError: As `find` does.
     """
-    unit = find(model)
+    unit, largest = find(model), LARGEST_SIDE[model.num_axes]
     if not unit.clipped(model.input_size) > 0:  # It is not known of what cannot be traced.
         return model
     found = model
     for extra in range(4):  # The middle unit does not lie in the middle of all images.
-        height, width = (
-            min(LARGEST_SIDE, (-(-axis.size // _MULTIPLE) + extra) * _MULTIPLE)
-            for axis in (unit.rows, unit.columns)
+        larger = tuple(
+            max(side, min(largest, (-(-axis.size // _MULTIPLE) + extra) * _MULTIPLE))
+            for axis, side in zip(unit.field, model.input_size, strict=True)
         )
-        larger = (max(height, model.input_size[0]), max(width, model.input_size[1]))
         if larger == found.input_size or not model.runs_at(larger):
             continue
         found = model.at(larger)

@@ -11,14 +11,15 @@ the image stays whole.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
-from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rfsearch.basics.axes import ByAxis
 from rfsearch.field.unit_grid import Interval
 from rfsearch.measure.read import Read
 from rfsearch.measure.unit import Place, Unit, traced_unit
@@ -39,36 +40,33 @@ class Crop:
     """A part of images, and a unit that sees nothing of the rest.
 
     Attributes:
-        image: `(height, width)` of the images, in px.
-        rows: Rows of the images that are left, in px.
-        columns: Columns of the images that are left, in px.
+        image: Sides of the images, in px.
+        kept: What of each axis is left, in px.
         unit: The unit in the map of what is left; its field is in pixels of that.
     """
 
-    image: tuple[int, int]
-    rows: Interval
-    columns: Interval
+    image: tuple[int, ...]
+    kept: ByAxis[Interval]
     unit: Unit
 
     @classmethod
-    def whole(cls, image: tuple[int, int], unit: Unit) -> Crop:
-        """All of images of `(height, width)` px."""
-        height, width = image
-        return cls(image, Interval(0, height), Interval(0, width), unit)
+    def whole(cls, image: tuple[int, ...], unit: Unit) -> Crop:
+        """All of images of these sides in px."""
+        return cls(image, ByAxis(*(Interval(0, side) for side in image)), unit)
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of what is left, in px."""
-        return self.rows.size, self.columns.size
+    def size(self) -> tuple[int, ...]:
+        """Sides of what is left, in px."""
+        return tuple(axis.size for axis in self.kept)
 
     def of(self, images: Tensor) -> Tensor:
-        """What is left of images `(..., height, width)`."""
-        return images[..., slice(*self.rows), slice(*self.columns)]
+        """What is left of images, whose last dimensions are the axes."""
+        return images[_inside(self.kept)]
 
     def in_image(self, grid: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A map of what is left, `(height, width)`, as that of the image: zero elsewhere."""
+        """A map of what is left as that of the image: zero elsewhere."""
         whole = np.zeros(self.image)
-        whole[slice(*self.rows), slice(*self.columns)] = grid
+        whole[_inside(self.kept)] = grid
         return whole
 
 
@@ -87,13 +85,11 @@ def find_crop(model: ResolvedModel, unit: Unit, read: Read) -> Crop:
     whole = Crop.whole(size, unit)
     if unit.place is None or unit.covers(size) > _LARGEST_SHARE:
         return whole
-    axes = zip((unit.rows, unit.columns), size, unit.place.period, strict=True)
-    rows, columns = starmap(_cut, axes)
-    if rows.size * columns.size > _LARGEST_SHARE * size[0] * size[1]:
+    kept = ByAxis(*map(_cut, unit.field, size, unit.place.period))
+    if math.prod(axis.size for axis in kept) > _LARGEST_SHARE * math.prod(size):
         return whole
-    crop = _crop(model, whole, read, rows, columns)
-    sides = zip((rows, columns), size, unit.place.period, strict=True)
-    larger = _crop(model, whole, read, *starmap(_grown, sides))
+    crop = _crop(model, whole, read, kept)
+    larger = _crop(model, whole, read, ByAxis(*map(_grown, kept, size, unit.place.period)))
     if crop is None or larger is None or not _agree(model, read, crop, larger):
         return whole
     return crop
@@ -111,27 +107,31 @@ def _grown(kept: Interval, pixels: int, period: int) -> Interval:
     return Interval(max(0, kept.start - period), min(pixels, kept.stop + 2 * period))
 
 
-def _crop(
-    model: ResolvedModel, whole: Crop, read: Read, rows: Interval, columns: Interval
-) -> Crop | None:
+def _crop(model: ResolvedModel, whole: Crop, read: Read, kept: ByAxis[Interval]) -> Crop | None:
     """A crop in which the unit is found at its place; None if it is not."""
     unit = whole.unit
     assert unit.place is not None
-    start = rows.start, columns.start
-    steps = zip(unit.place.position, start, unit.place.stride, strict=True)
-    row, column = (int(units - cut / stride) for units, cut, stride in steps)
+    steps = zip(unit.place.position, kept, unit.place.stride, strict=True)
+    position = tuple(int(units - cut.start / stride) for units, cut, stride in steps)
     try:
-        found = traced_unit(model.at((rows.size, columns.size)), read, position=(row, column))
+        found = traced_unit(model.at(tuple(axis.size for axis in kept)), read, position=position)
     except ValueError:  # Such as a model that takes images of one size alone.
         return None
-    moved = tuple(
-        Interval(axis.start - cut, axis.stop - cut)
-        for axis, cut in zip((unit.rows, unit.columns), start, strict=True)
-    )
-    place = Place((row, column), unit.place.stride, unit.place.period)
-    if (found.rows, found.columns) != moved or found.place != place:
+    place = Place(position, unit.place.stride, unit.place.period)
+    if found.field != _moved(unit.field, kept) or found.place != place:
         return None
-    return Crop(whole.image, rows, columns, found)
+    return Crop(whole.image, kept, found)
+
+
+def _inside(kept: ByAxis[Interval]) -> tuple[Any, ...]:
+    """Index of a part of something whose last dimensions are the axes."""
+    return (..., *(slice(*axis) for axis in kept))
+
+
+def _moved(spans: ByAxis[Interval], kept: ByAxis[Interval]) -> ByAxis[Interval]:
+    """Parts of an image as parts of what is left of it."""
+    pairs = zip(spans, kept, strict=True)
+    return ByAxis(*(Interval(one.start - cut.start, one.stop - cut.start) for one, cut in pairs))
 
 
 @torch.no_grad()
@@ -141,8 +141,7 @@ def _agree(model: ResolvedModel, read: Read, crop: Crop, larger: Crop) -> bool:
     image = torch.randn(1, model.in_chans, *larger.size, generator=noise)
     module = model.module
     image = image.to(next(module.parameters(), image))
-    row, column = crop.rows.start - larger.rows.start, crop.columns.start - larger.columns.start
-    inside = image[..., row : row + crop.rows.size, column : column + crop.columns.size]
+    inside = image[_inside(_moved(crop.kept, larger.kept))]
     # What a model remembers of the first size that it sees must not be of these.
     shared: dict[int, Any] = {id(one): one for one in (*module.parameters(), *module.buffers())}
     module = copy.deepcopy(module, shared)

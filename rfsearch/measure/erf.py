@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rfsearch.field.erf_map import Center, ErfMap
+from rfsearch.basics.axes import InputSize, by_x
+from rfsearch.field.erf_map import ErfMap
 from rfsearch.measure import _replknet as published
 from rfsearch.measure._average import Average
 from rfsearch.measure._images import ErfImages, gather
@@ -44,7 +45,7 @@ _IMAGES_PER_LOOK = 4
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MeasuredERF(ErfMap):
-    """A measured effective receptive field; `map` has the input's height and width.
+    """A measured effective receptive field; `map` has the input's sides.
 
     A map that cannot be traced is measured all the same, on whole images. Then `theoretical_size`,
     `ratio`, `clipped` and `fraction_above` are NaN, and `center` is that of the squared gradient,
@@ -53,7 +54,7 @@ class MeasuredERF(ErfMap):
     Attributes:
         standard_error: Standard error over the images of the ERF size, taken between pixels, in
             px; NaN for a single image.
-        clipped: Share of the theoretical receptive field's area that lies outside the input. As
+        clipped: Share of the theoretical receptive field's pixels that lies outside the input. As
             an ERF is densest in its middle, less of the |gradient| than this is lost.
         num_images: Number of images with a gradient.
         calibrated: Whether batch statistics were unset and taken from the images.
@@ -76,9 +77,8 @@ class MeasuredERF(ErfMap):
 
     def __repr__(self) -> str:
         """The numbers, without the maps."""
-        height, width = self.map.shape
         return (
-            f"MeasuredERF of {height}x{width} px, {self.num_images} images, weights: "
+            f"MeasuredERF of {by_x(self.map.shape)} px, {self.num_images} images, weights: "
             f"{self.weights}\n"
             f"    size {self.size} px, standard error {self.standard_error:.2g} px, "
             f"sigma {self.sigma:.1f} px\n"
@@ -105,7 +105,7 @@ class MeasuredERF(ErfMap):
 
 def measure_erf(
     model: Model,
-    input_size: int | tuple[int, int] | None = None,
+    input_size: InputSize | None = None,
     images: Tensor | str | Path | None = None,
     *,
     in_chans: int | None = None,
@@ -136,13 +136,14 @@ def measure_erf(
 
     Args:
         model: A module with `forward_features`, or one whose output is a map `(batch, channels,
-            height, width)`; the name of a timm model; an architecture, whose weights are random;
-            or the path of an exported network's folder. Without a method `receptive_fields`, its
-            field is traced.
-        input_size: Side or `(height, width)` of the input, in px. `None` means that of `images`;
-            else the one that the model states, or 224, or where these would clip the receptive
-            field one that does not, up to 1024, if the model takes it.
-        images: Normalised images `(images, channels, height, width)` of that size, or a folder of
+            height, width)`, of a sequence `(batch, channels, time)`; the name of a timm model; an
+            architecture, whose weights are random; or the path of an exported network's folder.
+            Without a method `receptive_fields`, its field is traced.
+        input_size: Sides of the input in px, as for `trace_receptive_field`. `None` means those
+            of `images`; else the size that the model states, or 224 (4,096 of a sequence, 64 of a
+            volume), or where these would clip the receptive field one that does not, up to 1024
+            (65,536; 128), if the model takes it.
+        images: Normalised images `(images, channels, *input_size)`, or a folder of
             image files (flat, or one subfolder per class), which are resized, cropped in the
             middle and normalised as timm states for the model. `None` means white noise.
         in_chans: Channels of the input. `None` means those of `images`, or those that the first
@@ -162,20 +163,20 @@ def measure_erf(
 
     Raises:
         ValueError: If timm knows no such model or its weights cannot be had, the model does not
-            run at that size or takes no images, it has no such layer or level, what that returns
-            is no map or has no place in the image, the images cannot be read or do not have the
-            stated size, they do not fit into the memory, or no gradient reaches the input.
+            run at that size or takes inputs of another number of axes, it has no such layer or
+            level, what that returns is no map or has no place in the image, the images cannot be
+            read or do not have the stated size, they do not fit into the memory, or no gradient
+            reaches the input.
     """
     if relative_error is not None and not 0 < relative_error <= 1:
         raise ValueError(f"`0 < relative_error <= 1` must hold, but got {relative_error}.")
     if not 0 <= seed < 2**32:
         raise ValueError(f"`0 <= seed < 2^32` must hold, but got {seed}.")
-    given = images.shape[1] if isinstance(images, Tensor) and images.ndim == 4 else None
+    given = images.shape[1] if isinstance(images, Tensor) and images.ndim > 2 else None
     if in_chans is not None and given not in (None, in_chans):
         raise ValueError(f"`images` must have `in_chans={in_chans}` channels, but have {given}.")
     if input_size is None and isinstance(images, Tensor):
-        height, width = images.shape[-2:]
-        input_size = (height, width)
+        input_size = tuple(images.shape[2:])
     resolved = resolve_model(
         model, input_size, in_chans=in_chans or given, pretrained=pretrained, seed=seed
     )
@@ -187,6 +188,10 @@ def measure_erf(
         module = module.to(device)
     read = reader(module, layer, level)
     resolved = resolved.over(module)
+    if replknet and resolved.num_axes != 2:
+        raise ValueError(
+            f"`replknet` is of images, but {resolved.name} takes {by_x(resolved.input_size)}."
+        )
     if input_size is None:
         resolved = unclipped(resolved, lambda at: _unit(at, read, level, layer).unit)
     size = resolved.input_size
@@ -245,7 +250,9 @@ def _unit(model: ResolvedModel, read: Read, level: str | None, layer: str | None
         return _Found(untraced_unit(model, read), str(reason))
 
 
-def _middle(module: nn.Module, images: ErfImages, crop: Crop, read: Read, seed: int) -> Center:
+def _middle(
+    module: nn.Module, images: ErfImages, crop: Crop, read: Read, seed: int
+) -> tuple[float, ...]:
     """The centre of the squared gradient of the first images, to half a px."""
     average = Average(crop.unit)
     looks = images.batches(_IMAGES_PER_LOOK)
@@ -254,15 +261,15 @@ def _middle(module: nn.Module, images: ErfImages, crop: Crop, read: Read, seed: 
         if average.sizes:
             break
     power = average.mean.power
-    means = (np.arange(power.shape[axis]) @ power.sum(axis=1 - axis) for axis in (0, 1))
-    return Center(*(round(2 * float(mean)) / 2 for mean in means))
+    means = (float((places * power).sum()) for places in np.indices(power.shape))
+    return tuple(round(2 * mean) / 2 for mean in means)
 
 
 class _Gradients(NamedTuple):
     """Gradients of some images.
 
     Attributes:
-        signed: From random signs, `(images, channels, height, width)` of the crop.
+        signed: From random signs, `(images, channels, *size)` of the crop.
         published: As in RepLKNet's script, `(images, height, width)`; of no images unless asked
             for. Images with a NaN are left out, as they are there.
     """

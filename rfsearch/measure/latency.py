@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rfsearch.basics.axes import InputSize
 from rfsearch.basics.limits import MAX_BATCH_SIZE, MAX_TIMED_SECONDS
 from rfsearch.measure._memory import check_fits, out_of_memory
 from rfsearch.measure.device import check_device
@@ -53,13 +54,13 @@ class Latency:
 
     Attributes:
         batches: The results, one for each batch size, in the order asked for.
-        input_size: `(height, width)` of the images in px.
+        input_size: Sides of the images in px.
         device: Name of the device, with the number of threads of a CPU.
         dtype: What the network computes in, such as `"float32"`.
     """
 
     batches: tuple[BatchLatency, ...]
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     device: str
     dtype: str
 
@@ -76,7 +77,7 @@ class Latency:
 
 def measure_latency(
     model: Model,
-    input_size: int | tuple[int, int],
+    input_size: InputSize,
     batch_sizes: Sequence[int] = (1, 32),
     *,
     in_chans: int | None = None,
@@ -97,10 +98,10 @@ def measure_latency(
     included, and neither is memory that the allocator keeps in reserve.
 
     Args:
-        model: Any module that takes images `(batch, channels, height, width)`, which is timed as
+        model: Any module that takes images `(batch, channels, *input_size)`, which is timed as
             it is, compiled or scripted if it is; a timm name; an architecture; or the path of an
             exported network's folder.
-        input_size: Side or `(height, width)` of the images in px.
+        input_size: Sides of the images in px, as for `trace_receptive_field`.
         batch_sizes: Images in a batch; each size is measured by itself.
         in_chans: Channels of the images. None means those that the first layer with weights turns
             out to take.
@@ -136,7 +137,7 @@ def _call(module: nn.Module, images: Tensor) -> Any:
     return module(images)
 
 
-def time_one_image(model: nn.Module, input_size: tuple[int, int]) -> Latency:
+def time_one_image(model: nn.Module, input_size: tuple[int, ...]) -> Latency:
     """Time a network of a search where it is, for a tenth of a second."""
     return measure_latency(model, input_size, (1,), min_seconds=0.1)
 
@@ -189,7 +190,7 @@ def _measure(model: ResolvedModel, like: Tensor, count: int, min_seconds: float)
     )
 
 
-def _noise(like: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+def _noise(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, device=like.device, dtype=like.dtype)
 
 

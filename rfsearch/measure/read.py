@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from torch import Tensor, nn
 
+from rfsearch.basics.axes import AXIS_NAMES
 from rfsearch.models.timm_models import nearest
 from rfsearch.trace.layers import named_tensors
 
@@ -23,7 +24,7 @@ def output_map(model: nn.Module, images: Tensor, level: str | None = None) -> Te
 
     Args:
         model: A module with `forward_features`, or one to call.
-        images: `(batch, channels, height, width)`.
+        images: `(batch, channels, *input_size)`.
         level: Key of a mapping or number in a sequence of maps, where the model returns several.
 
     Raises:
@@ -39,9 +40,10 @@ def output_map(model: nn.Module, images: Tensor, level: str | None = None) -> Te
         if level not in outputs:
             raise NoMapError(f"`level` must be one of {', '.join(outputs)}, but got {level!r}.")
         output = outputs[level]
-    if output.ndim not in (3, 4):
+    if output.ndim not in (3, images.ndim):
         raise NoMapError(
-            "The model's output must be a map (batch, channels, height, width) or a sequence of "
+            "The model's output must be a map (batch, channels, "
+            f"{', '.join(AXIS_NAMES[images.ndim - 2])}) or a sequence of "
             f"tokens (batch, tokens, channels), but got {tuple(output.shape)}; remove its pooling "
             "and classifier, or name a `layer` before them."
         )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rfsearch.field.erf_map import Center
+from rfsearch.basics.axes import AXIS_NAMES, ByAxis, by_x
 from rfsearch.field.receptive_field import ReceptiveField
 from rfsearch.field.unit_grid import Interval
 from rfsearch.measure.read import NoMapError, Read
@@ -26,15 +27,15 @@ class Place(NamedTuple):
     """Where a unit lies that sees a part of the image alone.
 
     Attributes:
-        position: Its row and column in the map.
-        stride: Input pixels between neighbouring units of the map, along `(height, width)`.
-        period: Pixels that an image may be cut by, along `(height, width)`, with the units of all
-            layers keeping their places.
+        position: Its number in the map along each axis, as its row and column.
+        stride: Input pixels between neighbouring units of the map along each axis.
+        period: Pixels that an image may be cut by along each axis, with the units of all layers
+            keeping their places.
     """
 
-    position: tuple[int, int]
-    stride: tuple[Fraction, Fraction]
-    period: tuple[int, int]
+    position: tuple[int, ...]
+    stride: tuple[Fraction, ...]
+    period: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -43,37 +44,35 @@ class Unit:
 
     Attributes:
         index: Where its channels lie in the map's tensor, behind the batch.
-        rows: Theoretical receptive field along the height, in px; negative is padding.
-        columns: The same along the width.
+        field: Theoretical receptive field along each axis, in px; negative is padding.
         place: None where that is not known, or where the unit sees the whole image.
     """
 
     index: tuple[int | slice, ...]
-    rows: Interval
-    columns: Interval
+    field: ByAxis[Interval]
     place: Place | None = None
 
     @property
-    def center(self) -> Center:
+    def center(self) -> tuple[float, ...]:
         """Centre of its theoretical receptive field, in pixels of the input."""
-        return Center(*((axis.start + axis.stop - 1) / 2 for axis in (self.rows, self.columns)))
+        return tuple((axis.start + axis.stop - 1) / 2 for axis in self.field)
 
     @property
     def theoretical_size(self) -> float:
-        """Side of its theoretical receptive field in px, the longer one."""
-        return max(self.rows.size, self.columns.size)
+        """Side of its theoretical receptive field in px, the longest one."""
+        return max(axis.size for axis in self.field)
 
-    def clipped(self, size: tuple[int, int]) -> float:
-        """Share of its theoretical receptive field's area outside an input of `size` px."""
-        return 1 - self._inside(size) / (self.rows.size * self.columns.size)
+    def clipped(self, size: tuple[int, ...]) -> float:
+        """Share of its theoretical receptive field's pixels outside an input of `size` px."""
+        return 1 - self._inside(size) / math.prod(axis.size for axis in self.field)
 
-    def covers(self, size: tuple[int, int]) -> float:
-        """Share of the area of an input of `size` px that its receptive field takes up."""
+    def covers(self, size: tuple[int, ...]) -> float:
+        """Share of the pixels of an input of `size` px that its receptive field takes up."""
         return self._inside(size) / math.prod(size)
 
-    def _inside(self, size: tuple[int, int]) -> int:
-        """Area of its theoretical receptive field inside the input, in pixels."""
-        spans = zip((self.rows, self.columns), size, strict=True)
+    def _inside(self, size: tuple[int, ...]) -> int:
+        """Pixels of its theoretical receptive field that lie inside the input."""
+        spans = zip(self.field, size, strict=True)
         return math.prod(max(0, min(side, axis.stop) - max(0, axis.start)) for axis, side in spans)
 
 
@@ -85,10 +84,10 @@ class UntracedUnit(Unit):
         middle: Of what it was found to see.
     """
 
-    middle: Center = field(kw_only=True)
+    middle: tuple[float, ...] = field(kw_only=True)
 
     @property
-    def center(self) -> Center:
+    def center(self) -> tuple[float, ...]:
         """The middle of what it was found to see, in pixels of the input."""
         return self.middle
 
@@ -97,7 +96,7 @@ class UntracedUnit(Unit):
         """Not known: NaN."""
         return math.nan
 
-    def clipped(self, size: tuple[int, int]) -> float:
+    def clipped(self, size: tuple[int, ...]) -> float:
         """Not known: NaN."""
         return math.nan
 
@@ -122,32 +121,31 @@ def find_unit(model: ResolvedModel, read: Read, *, level: str | None, layer: str
     # Traced as well, for its place.
     traced = _traced_or_none(model, read)
     if traced is not None and traced.place is not None:
-        rows, columns = traced.place.position
+        position = traced.place.position
     else:
-        rows, columns = (pixels // 2 for pixels in output_shape(model, read)[2:])
+        position = tuple(pixels // 2 for pixels in output_shape(model, read)[2:])
     level = list(fields)[-1] if level is None else level
     if level not in fields:
         raise NoMapError(f"`level` must be one of {', '.join(fields)}, but got {level!r}.")
-    field = fields[level]
-    unit = Unit((slice(None), rows, columns), _interval(field, rows), _interval(field, columns))
+    seen = ByAxis(*(_interval(fields[level], number) for number in position))
+    unit = Unit((slice(None), *position), seen)
     if traced is not None and replace(traced, place=None) == unit:
         return traced
     return unit
 
 
 class _Layout(NamedTuple):
-    """A map's shape, and its dimensions that run along each axis of the image."""
+    """A map's shape, and its dimensions that run along each axis of the input."""
 
     shape: tuple[int, ...]
-    height: set[int]
-    width: set[int]
+    axes: tuple[frozenset[int], ...]
 
 
 def traced_unit(
     model: ResolvedModel,
     read: Read,
     *,
-    position: tuple[int, int] | None = None,
+    position: tuple[int, ...] | None = None,
     what: str = "the output",
 ) -> Unit:
     """The unit at a position of the map that `read` returns, with its traced field.
@@ -155,7 +153,7 @@ def traced_unit(
     Args:
         model: Any model.
         read: Returns the map.
-        position: Row and column in the map. `None` means the unit in the middle.
+        position: Number in the map along each axis. `None` means the unit in the middle.
         what: What to call the map in an error.
 
     Raises:
@@ -168,11 +166,7 @@ def traced_unit(
         output = read(module, images)
         dependence = dependence_of(output)
         if dependence is not None:
-            dims = (
-                {dim for source in axis.sources for dim, span in enumerate(source.dims) if span}
-                for axis in (dependence.height, dependence.width)
-            )
-            layouts.append(_Layout(tuple(output.shape), *dims))
+            layouts.append(_Layout(tuple(output.shape), dependence.located))
         return output
 
     try:
@@ -183,16 +177,16 @@ def traced_unit(
             raise error.__cause__ from None
         raise
     layout = layouts[-1]
-    if not layout.height and not layout.width:
+    if not any(layout.axes):
         raise ValueError(
             f"The units must have a place in the image, but those of {what} do not: it comes after"
             " a pooling over the whole input. Name a `layer` before it."
         )
     unit = _in_plane(layout, traced, position) or _in_sequence(layout, traced.output)
     if unit is None:
+        names = " and one for the ".join(AXIS_NAMES[model.num_axes])
         raise ValueError(
-            f"The map must have one dimension for the height and one for the width, but {what} "
-            f"{layout.shape} has not."
+            f"The map must have one dimension for the {names}, but {what} {layout.shape} has not."
         )
     return unit
 
@@ -205,26 +199,36 @@ def untraced_unit(model: ResolvedModel, read: Read) -> UntracedUnit:
     Raises:
         ValueError: If the model does not run.
     """
-    height, width = model.input_size
+    size = model.input_size
     try:
         shape = output_shape(model, read)
     except NoMapError:
         raise
     except Exception as error:  # Whatever a model raises.
         raise model.failure(error) from error
-    if len(shape) == 3:
+    if len(shape) == 3 != 2 + len(size):
         # A token of a grid with the sides of the image, row by row behind tokens for no place.
-        rows = max(1, math.isqrt(shape[1] * height // width))
-        columns = shape[1] // rows
-        in_front = shape[1] - rows * columns
-        index: tuple[int | slice, ...] = (
-            in_front + rows // 2 * columns + columns // 2,
-            slice(None),
-        )
+        index: tuple[int | slice, ...] = (_middle_token(shape[1], size), slice(None))
     else:
-        index = (slice(None), shape[-2] // 2, shape[-1] // 2)
-    middle = Center((height - 1) / 2, (width - 1) / 2)
-    return UntracedUnit(index, Interval(0, height), Interval(0, width), middle=middle)
+        index = (slice(None), *(units // 2 for units in shape[2:]))
+    middle = tuple((side - 1) / 2 for side in size)
+    return UntracedUnit(index, ByAxis(*(Interval(0, side) for side in size)), middle=middle)
+
+
+def _middle_token(count: int, size: tuple[int, ...]) -> int:
+    """Number of the token in the middle of a grid that has about the shape of the input."""
+    sides: list[int] = []
+    for axis in range(len(size) - 1):
+        left, further = count // math.prod(sides), size[axis:]
+        root = (left * size[axis] ** len(further) / math.prod(further)) ** (1 / len(further))
+        sides.append(max(1, math.floor(root + 1e-9)))
+    sides.append(count // math.prod(sides))
+    return count - math.prod(sides) + _number([side // 2 for side in sides], sides)
+
+
+def _number(position: Sequence[int], sides: Sequence[int]) -> int:
+    """Of a position when all are counted row by row."""
+    return int(np.ravel_multi_index(tuple(position), tuple(sides)))
 
 
 def _traced_or_none(model: ResolvedModel, read: Read) -> Unit | None:
@@ -237,29 +241,24 @@ def _traced_or_none(model: ResolvedModel, read: Read) -> Unit | None:
 
 
 def _in_plane(
-    layout: _Layout, traced: TracedModel, position: tuple[int, int] | None
+    layout: _Layout, traced: TracedModel, position: tuple[int, ...] | None
 ) -> Unit | None:
     """A unit of a map, whichever dimension its channels are; None if it is no map."""
-    if len(layout.height) != 1 or len(layout.width) != 1 or layout.height == layout.width:
+    dims = [dim for along in layout.axes for dim in along]
+    if any(len(along) != 1 for along in layout.axes) or 0 in dims or len(dims) > len({*dims}):
         return None
-    (height,), (width,) = layout.height, layout.width
-    if 0 in (height, width):
-        return None
-    rows, columns = layout.shape[height], layout.shape[width]
+    sides = [layout.shape[dim] for dim in dims]
     if position is None:
-        spans = zip((rows, columns), traced.output.periods, strict=True)
-        row, column = (units // 2 // period * period for units, period in spans)
-    else:
-        row, column = position
-    if not (0 <= row < rows and 0 <= column < columns):
-        raise ValueError(f"`position` must lie in a map of {rows}x{columns}, but got {position}.")
-    window = traced.output.interval((row, column))
-    at = {height: row, width: column}
+        spans = zip(sides, traced.output.periods, strict=True)
+        position = tuple(units // 2 // period * period for units, period in spans)
+    if not all(0 <= place < side for place, side in zip(position, sides, strict=True)):
+        raise ValueError(f"`position` must lie in a map of {by_x(sides)}, but got {position}.")
+    at = dict(zip(dims, position, strict=True))
     index = tuple(at.get(dim, slice(None)) for dim in range(1, len(layout.shape)))
-    return Unit(index, window.height, window.width, _place((row, column), traced))
+    return Unit(index, traced.output.interval(position), _place(position, traced))
 
 
-def _place(position: tuple[int, int], traced: TracedModel) -> Place | None:
+def _place(position: tuple[int, ...], traced: TracedModel) -> Place | None:
     if traced.output.is_global:
         return None
     try:
@@ -273,22 +272,22 @@ def _in_sequence(layout: _Layout, traced: TracedMap) -> Unit | None:
 
     As the tokens in front shift the others, the field is centred on the token's own patch.
     """
-    if layout.height != {1} or layout.width != {1}:
+    if any(along != {1} for along in layout.axes):
         return None
-    rows, columns = (
-        pixels // stride for pixels, stride in zip(traced.input_size, traced.stride, strict=True)
-    )
-    in_front = layout.shape[1] - rows * columns
+    sides = [
+        int(pixels // stride)
+        for pixels, stride in zip(traced.input_size, traced.stride, strict=True)
+    ]
+    in_front = layout.shape[1] - math.prod(sides)
     if in_front < 0:
         return None
-    row, column = rows // 2, columns // 2
-    first = traced.interval((0, 0))
+    position = [side // 2 for side in sides]
+    first = traced.interval((0,) * len(sides))
     spans = []
-    for axis, unit, stride in zip(first, (row, column), traced.stride, strict=True):
+    for axis, unit, stride in zip(first, position, traced.stride, strict=True):
         start = round(unit * stride + (stride - axis.size) / 2)
         spans.append(Interval(start, start + axis.size))
-    height, width = spans
-    return Unit((in_front + row * columns + column, slice(None)), height, width)
+    return Unit((in_front + _number(position, sides), slice(None)), ByAxis(*spans))
 
 
 def _interval(field: ReceptiveField, unit: int) -> Interval:

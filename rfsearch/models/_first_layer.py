@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+
+from rfsearch.basics.limits import MAX_CHANNELS
 
 #: Runs a module on images.
 Forward = Callable[[nn.Module, Tensor], Any]
@@ -21,23 +23,23 @@ class TakenIn(NamedTuple):
 
     Attributes:
         in_chans: Channels of its input.
-        num_axes: Axes of its input beside the batch and the channels: 2 of an image.
+        size: Sides of its input in px.
     """
 
     in_chans: int
-    num_axes: int
+    size: tuple[int, ...]
 
 
 class _Reached(BaseException):  # not an error: it leaves the model's forward
     """The first layer with weights is about to run."""
 
-    def __init__(self, layer: nn.Module, given: Tensor) -> None:
+    def __init__(self, layer: nn.Module, given: Tensor, num_axes: int) -> None:
         super().__init__()
-        self.num_axes = len(layer.kernel_size) if isinstance(layer, _ConvNd) else None
-        self.is_image = self.num_axes is None or given.ndim in _dims(self.num_axes)
+        axes = len(layer.kernel_size) if isinstance(layer, _ConvNd) else None
+        # What has no batch any more is taken for an input of as many axes as there are alone.
+        self.fits = axes is None or given.ndim in (axes + 2, axes + 1 + (axes != num_axes))
         self.wanted = int(getattr(layer, "in_channels", None) or layer.in_features)  # type: ignore[arg-type]
-        dim = -1 if self.num_axes is None or not self.is_image else -1 - self.num_axes
-        self.given = given.shape[dim]
+        self.given = given.shape[-1 if axes is None or not self.fits else -1 - axes]
 
     def channels(self, tried: int) -> Iterator[int]:
         """Channels of the input with which the layer would get what it wants."""
@@ -46,42 +48,75 @@ class _Reached(BaseException):  # not an error: it leaves the model's forward
         yield tried + self.wanted - self.given  # Coordinates were added.
 
 
+def convolved_axes(module: nn.Module) -> tuple[int, ...]:
+    """How many axes the convolutions of a module have, the first ones first."""
+    kernels = (one.kernel_size for one in module.modules() if isinstance(one, _ConvNd))
+    return tuple(dict.fromkeys(map(len, kernels)))
+
+
 def taken_in(
-    twin: nn.Module, size: tuple[int, ...], forward: Forward | None, in_chans: int | None
-) -> TakenIn:
+    twin: nn.Module,
+    sizes: Sequence[tuple[int, ...]],
+    forward: Forward | None,
+    in_chans: int | None,
+) -> TakenIn | None:
     """Run a model up to the first convolution or linear layer, with other channels till it fits.
 
     Args:
         twin: A copy without data.
-        size: `(height, width)` of the input in px.
-        forward: Runs the module on images. `None` means to call it.
+        sizes: Sides of the input in px, of which those of the first are taken whose number of
+            axes is that of the first layer; of one that does not run at all, the first.
+        forward: Runs the module on inputs. `None` means to call it.
         in_chans: Channels of the input, where they are known.
+
+    Returns:
+        None if the first layer takes inputs of another number of axes than any of `sizes`.
     """
+    first = None
+    for size in sizes:
+        found = _tried(twin, size, forward, in_chans)
+        if found is not None and found.runs:
+            return found.taken
+        first = first or found
+    return first and first.taken
+
+
+class _Tried(NamedTuple):
+    """What a model takes in, and whether it gets to its first layer so."""
+
+    taken: TakenIn
+    runs: bool
+
+
+def _tried(
+    twin: nn.Module, size: tuple[int, ...], forward: Forward | None, in_chans: int | None
+) -> _Tried | None:
+    """None if the first layer takes inputs of another number of axes."""
     convolutions = [module for module in twin.modules() if isinstance(module, _ConvNd)]
     guess = in_chans or (convolutions[0].in_channels if convolutions else _COLOURS)
     candidates = [guess]
     for tried in candidates:
         reached = _run(twin, images_without_data(twin, tried, size), forward)
         if isinstance(reached, _Reached):
-            if reached.num_axes is not None and not reached.is_image:
-                return TakenIn(guess, reached.num_axes)
+            if not reached.fits:
+                return None
             if in_chans is not None or reached.given == reached.wanted:
-                return TakenIn(tried, 2)
-            further = [channels for channels in reached.channels(tried) if channels > 0]
+                return _Tried(TakenIn(tried, size), runs=True)
+            further = [
+                channels for channels in reached.channels(tried) if 0 < channels <= MAX_CHANNELS
+            ]
         elif reached is None:
-            return TakenIn(tried, 2)
+            return _Tried(TakenIn(tried, size), runs=True)
         else:
             further = []
         if tried == guess:
             further += () if in_chans else _USUAL_CHANNELS
         candidates += [channels for channels in further if channels not in candidates]
-    axes = {len(module.kernel_size) for module in convolutions}
-    # It does not run at all: what the convolutions are made for is what is left.
-    return TakenIn(guess, 2 if not axes or 2 in axes else max(axes))
+    return _Tried(TakenIn(guess, size), runs=False)
 
 
 def images_without_data(module: nn.Module, in_chans: int, size: tuple[int, ...]) -> Tensor:
-    """One image `(1, in_chans, *size)` on the meta device, in the module's precision."""
+    """One input `(1, in_chans, *size)` on the meta device, in the module's precision."""
     kinds = (p.dtype for p in module.parameters() if p.is_floating_point())
     dtype = next(kinds, torch.float32)
     return torch.empty(1, in_chans, *size, device="meta", dtype=dtype)
@@ -90,7 +125,7 @@ def images_without_data(module: nn.Module, in_chans: int, size: tuple[int, ...])
 def _run(twin: nn.Module, images: Tensor, forward: Forward | None) -> _Reached | Exception | None:
     def stop(layer: nn.Module, inputs: Any) -> None:
         if inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim:
-            raise _Reached(layer, inputs[0])
+            raise _Reached(layer, inputs[0], images.ndim - 2)
 
     layers = [module for module in twin.modules() if isinstance(module, _ConvNd | nn.Linear)]
     handles = [layer.register_forward_pre_hook(stop, prepend=True) for layer in layers]
@@ -105,8 +140,3 @@ def _run(twin: nn.Module, images: Tensor, forward: Forward | None) -> _Reached |
         for handle in handles:
             handle.remove()
     return None
-
-
-def _dims(num_axes: int) -> tuple[int, ...]:
-    """Dimensions of what is an image to a layer; a plane or a volume without a batch is none."""
-    return (num_axes + 2,) if num_axes == 3 else (num_axes + 1, num_axes + 2)

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from rfsearch.basics.axes import AXIS_NAMES, InputSize, by_x, checked_sides
 from rfsearch.basics.limits import MAX_CHANNELS
-from rfsearch.basics.validation import checked_size
 from rfsearch.models.resolved import ResolvedModel, stated_size
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.architecture_file import read_architecture
@@ -23,13 +23,11 @@ from rfsearch.network.architecture_file import read_architecture
 if TYPE_CHECKING:
     from torch import nn
 
-    from rfsearch.models._first_layer import Forward
+    from rfsearch.models._first_layer import Forward, TakenIn
 
-#: In px, of a model that does not say what it is made for.
-DEFAULT_SIZE = 224
-#: Axes of the inputs that tracing and measuring know.
-_NUM_AXES = 2
-_KINDS = {1: "sequences (Conv1d)", 3: "volumes (Conv3d)"}
+#: Sides in px of an input of a model that does not say what it is made for, by how many axes it
+#: has.
+DEFAULT_SIDES = {1: 4096, 2: 224, 3: 64}
 #: What a search space may propose: a module, a timm name or an architecture.
 Built: TypeAlias = "nn.Module | str | Architecture"
 #: What tracing and measuring take as a model: one of these, or the path of an exported network's
@@ -39,7 +37,7 @@ Model: TypeAlias = "Built | Path | ResolvedModel"
 
 def resolve_model(
     model: Model,
-    input_size: int | tuple[int, int] | None = None,
+    input_size: InputSize | None = None,
     *,
     in_chans: int | None = None,
     num_classes: int = 0,
@@ -53,8 +51,10 @@ def resolve_model(
         model: A module, the name of a timm model, an architecture, the path of a folder that
             `rfsearch export` or `rfsearch train` wrote or of an architecture's JSON file; or what
             this function gave, which is given back at `input_size`.
-        input_size: Side or `(height, width)` of the input in px. `None` means the one that the
-            model states, or 224.
+        input_size: Sides of the input in px, as `(16000,)`, `(height, width)` or `(depth, height,
+            width)`; an integer is the side along each axis that the model turns out to have, by
+            its first convolution. `None` means the size that the model states, or 224 (4,096 of a
+            sequence, 64 of a volume).
         in_chans: Channels of the input; timm makes a model that is named for so many. `None`
             means those that the first layer with weights turns out to take.
         num_classes: Outputs of the head of an architecture.
@@ -64,9 +64,10 @@ def resolve_model(
 
     Raises:
         ValueError: If there is no such model, the size or the channels are impossible, or it
-            takes no images but sequences or volumes.
+            takes inputs of another number of axes.
     """
-    size = None if input_size is None else checked_size(input_size)
+    sides = None if input_size is None else checked_sides(input_size)
+    is_side = isinstance(input_size, int)
     if in_chans is not None and not 1 <= in_chans <= MAX_CHANNELS:
         raise ValueError(f"`1 <= in_chans <= {MAX_CHANNELS:,}` must hold, but got {in_chans}.")
     if pretrained and not isinstance(model, str):
@@ -74,6 +75,7 @@ def resolve_model(
             "`pretrained` must go with the name of a timm model, "
             f"but got a module ({type(model).__name__}), which has its own weights."
         )
+    size = _Size(sides, is_side)
     if isinstance(model, ResolvedModel):
         return _again(model, size, in_chans)
     if isinstance(model, Path):
@@ -84,71 +86,116 @@ def resolve_model(
     if isinstance(model, Architecture):
         return _of_architecture(model, "architecture", size, in_chans, num_classes, seed)
     if isinstance(model, str):
-        found = _of_timm(model, size, in_chans, pretrained, seed, forward)
-    else:
-        found = _of_module(model, size, in_chans, forward)
-    if found.num_axes != _NUM_AXES:
-        raise ValueError(
-            f"The model must take images, but {found.name} takes {_KINDS[found.num_axes]}, which "
-            "cannot be traced or measured yet."
-        )
-    return found
+        return _of_timm(model, size, in_chans, pretrained, seed, forward)
+    return _of_module(model, size, in_chans, forward)
 
 
-def _again(
-    model: ResolvedModel, size: tuple[int, int] | None, in_chans: int | None
-) -> ResolvedModel:
+class _Size(NamedTuple):
+    """The size of an input as it was given.
+
+    Attributes:
+        sides: In px; None if none was given.
+        is_side: Whether it is one for all axes.
+    """
+
+    sides: tuple[int, ...] | None
+    is_side: bool
+
+    def among(self, num_axes: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """The sides of an input of so many axes, where another number was not given."""
+        if self.sides is None:
+            return default or (DEFAULT_SIDES[num_axes],) * num_axes
+        return self.sides * num_axes if self.is_side else self.sides
+
+    def of(
+        self, what: str, num_axes: int, default: tuple[int, ...] | None = None
+    ) -> tuple[int, ...]:
+        """The sides of an input of something whose number of axes is known.
+
+        Raises:
+            ValueError: If sides of another number of axes were given.
+        """
+        sides = self.among(num_axes, default)
+        if len(sides) != num_axes:
+            raise _disagreement(what, num_axes, sides)
+        return sides
+
+    def taken_in(
+        self,
+        what: str,
+        skeleton: nn.Module,
+        forward: Forward | None,
+        in_chans: int | None,
+    ) -> TakenIn:
+        """The channels and sides of a module's input.
+
+        Raises:
+            ValueError: If sides of another number of axes than its own were given.
+        """
+        from rfsearch.models._first_layer import TakenIn, convolved_axes, taken_in
+        from rfsearch.models.copies import without_data
+
+        stated, convolved = stated_size(skeleton), convolved_axes(skeleton)
+        # An input may have fewer or more axes than what is convolved: spectra, or planes.
+        numbers = (len(stated),) if stated else dict.fromkeys((*convolved, 2, 1, 3))
+        sizes = list(dict.fromkeys(self.among(number, stated) for number in numbers))
+        try:
+            twin = without_data(skeleton)
+        except ValueError:  # One that cannot be copied is refused where that is needed.
+            return TakenIn(in_chans or 3, sizes[0])
+        found = taken_in(twin, sizes, forward, in_chans)
+        if found is None:
+            raise _disagreement(what, convolved[0], sizes[0])
+        return found
+
+
+def _disagreement(what: str, num_axes: int, sides: tuple[int, ...]) -> ValueError:
+    names = ", ".join(AXIS_NAMES[num_axes])
+    number = "one side" if num_axes == 1 else f"{num_axes} sides"
+    return ValueError(
+        f"`input_size` must have {number} ({names}) for {what}, but got {by_x(sides)}."
+    )
+
+
+def _again(model: ResolvedModel, size: _Size, in_chans: int | None) -> ResolvedModel:
     if in_chans not in (None, model.in_chans):
         raise ValueError(
             f"{model.name} must have the {model.in_chans} channels that it was resolved with, "
             f"but got {in_chans}."
         )
-    return model if size in (None, model.input_size) else model.at(size)
+    sides = size.of(model.name, model.num_axes, model.input_size)
+    return model if sides == model.input_size else model.at(sides)
 
 
 def _of_module(
-    model: nn.Module, size: tuple[int, int] | None, in_chans: int | None, forward: Forward | None
+    model: nn.Module, size: _Size, in_chans: int | None, forward: Forward | None
 ) -> ResolvedModel:
-    from rfsearch.models._first_layer import TakenIn, taken_in
-    from rfsearch.models.copies import unwrapped, without_data
+    from rfsearch.models.copies import unwrapped
 
-    module = unwrapped(model)
-    size = size or stated_size(module) or (DEFAULT_SIZE, DEFAULT_SIZE)
-    try:
-        found = taken_in(without_data(module), size, forward, in_chans)
-    except ValueError:  # One that cannot be copied is refused where that is needed.
-        found = TakenIn(in_chans or 3, _NUM_AXES)
+    module, name = unwrapped(model), type(unwrapped(model)).__name__
+    channels, sides = size.taken_in(name, module, forward, in_chans)
     return ResolvedModel(
-        type(module).__name__,
-        size,
-        *found,
-        "the module's own",
-        None,
-        lambda: model,
-        lambda: module,
+        name, sides, channels, "the module's own", None, lambda: model, lambda: module
     )
 
 
 def _of_timm(
     name: str,
-    size: tuple[int, int] | None,
+    size: _Size,
     in_chans: int | None,
     pretrained: bool,
     seed: int,
     forward: Forward | None,
 ) -> ResolvedModel:
-    from rfsearch.models._first_layer import taken_in
-    from rfsearch.models.copies import without_data
     from rfsearch.models.timm_models import create_model, seeded
 
     options: dict[str, Any] = {} if in_chans is None else {"in_chans": in_chans}
     skeleton = _without_weights(lambda: create_model(name, **options))
-    size = size or stated_size(skeleton) or (DEFAULT_SIZE, DEFAULT_SIZE)
-    found = taken_in(without_data(skeleton), size, forward, in_chans)
+    channels, sides = size.taken_in(name, skeleton, forward, in_chans)
     return ResolvedModel(
         name,
-        size,
-        *found,
+        sides,
+        channels,
         "pretrained" if pretrained else _random(seed),
         None,
         cache(lambda: seeded(lambda: create_model(name, pretrained=pretrained, **options), seed)),
@@ -159,13 +206,14 @@ def _of_timm(
 def _of_architecture(
     architecture: Architecture,
     name: str,
-    size: tuple[int, int] | None,
+    size: _Size,
     in_chans: int | None,
     num_classes: int,
     seed: int,
 ) -> ResolvedModel:
-    size, channels = size or (DEFAULT_SIZE, DEFAULT_SIZE), in_chans or 3
-    architecture.cost(size, channels)  # Refuses an image that is too small for the network.
+    sides, channels = size.of(name, len(architecture.axes)), in_chans or 3
+    height, width = sides
+    architecture.cost((height, width), channels)  # Refuses an image that is too small for it.
 
     def build() -> nn.Module:
         from rfsearch.network.model import build_model
@@ -179,9 +227,8 @@ def _of_architecture(
 
     return ResolvedModel(
         name,
-        size,
+        sides,
         channels,
-        _NUM_AXES,
         _random(seed),
         architecture,
         cache(build_with_weights),
@@ -189,7 +236,7 @@ def _of_architecture(
     )
 
 
-def _of_folder(folder: Path, size: tuple[int, int] | None, in_chans: int | None) -> ResolvedModel:
+def _of_folder(folder: Path, size: _Size, in_chans: int | None) -> ResolvedModel:
     from rfsearch.network.network_folder import load_network
 
     network, form = load_network(folder)
@@ -199,9 +246,8 @@ def _of_folder(folder: Path, size: tuple[int, int] | None, in_chans: int | None)
         )
     return ResolvedModel(
         str(folder),
-        size or form.input_size,
+        size.of(str(folder), len(form.input_size), form.input_size),
         form.in_chans,
-        _NUM_AXES,
         f"from {folder}",
         None,
         lambda: network,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from rfsearch.basics.axes import by_x
 from rfsearch.basics.limits import check_memory
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from rfsearch.network.architecture import Architecture
 
-#: Sides in px at which models that do not take every size are tried.
-_USUAL_SIZES = (224, 256, 384, 512)
+#: Sides in px at which models that do not take every size are tried, by the number of axes.
+_USUAL_SIZES = {1: (4096, 16_000, 65_536), 2: (224, 256, 384, 512), 3: (64, 96, 112, 128)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,21 +27,24 @@ class ResolvedModel:
 
     Attributes:
         name: As it was given, or the class of a module.
-        input_size: `(height, width)` of the input in px.
+        input_size: Sides of the input in px, as `(height, width)`.
         in_chans: Channels of the input.
-        num_axes: Axes of the input beside the batch and the channels.
         weights: Which weights it has, in words.
         architecture: What it is built from, if it was given as one: closed forms know its fields.
     """
 
     name: str
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     in_chans: int
-    num_axes: int
     weights: str
     architecture: Architecture | None
     _make: Callable[[], nn.Module]
     _make_skeleton: Callable[[], nn.Module]
+
+    @property
+    def num_axes(self) -> int:
+        """Axes of the input beside the batch and the channels: 2 of an image."""
+        return len(self.input_size)
 
     @property
     def module(self) -> nn.Module:
@@ -74,13 +78,13 @@ class ResolvedModel:
         return without_data(self._make_skeleton())
 
     def images_without_data(self, twin: nn.Module) -> Tensor:
-        """One image `(1, in_chans, height, width)` on the meta device, for a copy without data."""
+        """One input `(1, in_chans, *input_size)` on the meta device, for a copy without data."""
         from rfsearch.models._first_layer import images_without_data
 
         return images_without_data(twin, self.in_chans, self.input_size)
 
-    def at(self, input_size: tuple[int, int]) -> ResolvedModel:
-        """The same model with images of another size, `(height, width)` in px."""
+    def at(self, input_size: tuple[int, ...]) -> ResolvedModel:
+        """The same model with inputs of another size in px, of as many axes."""
         return replace(self, input_size=input_size)
 
     def over(self, module: nn.Module) -> ResolvedModel:
@@ -111,26 +115,26 @@ class ResolvedModel:
             error: What it raised.
             layer: Name of the layer that was running.
         """
-        must = f"{self.name} must run at an input of {_px(self.input_size)}"
+        must = f"{self.name} must run at an input of {by_x(self.input_size)} px"
         size = self._size_that_runs()
         if size is not None:
-            return ValueError(f"{must}, but it does not; it does at {_px(size)}.")
+            return ValueError(f"{must}, but it does not; it does at {by_x(size)} px.")
         place = f" in layer `{layer}`" if layer else ""
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         channels = f"{self.in_chans} channel{'s' if self.in_chans > 1 else ''}"
         return ValueError(f"{must} and {channels}, but it fails{place}: {reason}")
 
-    def _size_that_runs(self) -> tuple[int, int] | None:
+    def _size_that_runs(self) -> tuple[int, ...] | None:
         """A size that the model takes, where it is the size that it does not take."""
         if self.runs_at(self.input_size):
             return None
         stated = stated_size(self._make_skeleton())
-        usual = ((side, side) for side in _USUAL_SIZES)
-        sizes = (*([stated] if stated else []), *usual)
+        usual = ((side,) * self.num_axes for side in _USUAL_SIZES[self.num_axes])
+        sizes = (*([stated] if stated and self.num_axes == len(stated) else []), *usual)
         return next((size for size in sizes if self.runs_at(size)), None)
 
-    def runs_at(self, size: tuple[int, int]) -> bool:
-        """Whether the model takes images of `(height, width)` px."""
+    def runs_at(self, size: tuple[int, ...]) -> bool:
+        """Whether the model takes inputs of this size in px."""
         import torch
 
         try:
@@ -156,7 +160,3 @@ def stated_size(module: nn.Module) -> tuple[int, int] | None:
     stated: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
     height, width = stated.get("input_size", (0, 0, 0))[-2:]
     return (height, width) if height else None
-
-
-def _px(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]} px"

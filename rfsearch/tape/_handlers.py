@@ -48,10 +48,11 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(
         (
             "constant_pad_nd",
-            "reflection_pad1d",
-            "reflection_pad2d",
-            "replication_pad1d",
-            "replication_pad2d",
+            *(
+                f"{kind}_pad{axes}d"
+                for kind in ("reflection", "replication")
+                for axes in (1, 2, 3)
+            ),
         ),
         padding,
     ),
@@ -64,15 +65,25 @@ HANDLERS: dict[str, Handler] = {
     "cat": concatenation,
     "stack": concatenation,
     "convolution": convolution,
-    "max_pool2d_with_indices": pooling("max", 2),
-    "avg_pool1d": pooling("avg", 1),
-    "avg_pool2d": pooling("avg", 2),
-    "adaptive_avg_pool1d": adaptive_pooling("avg"),
-    "_adaptive_avg_pool2d": adaptive_pooling("avg"),
-    "adaptive_max_pool2d": adaptive_pooling("max"),
-    "upsample_nearest2d": resizing(windows.nearest, lambda distance: 1.0),
-    "_upsample_nearest_exact2d": resizing(windows.nearest_exact, lambda distance: 1.0),
-    "upsample_bilinear2d": resizing(windows.linear, linear, reach=1),
+    **{f"max_pool{axes}d_with_indices": pooling("max", axes) for axes in (2, 3)},
+    **{f"avg_pool{axes}d": pooling("avg", axes) for axes in (1, 2, 3)},
+    **dict.fromkeys(
+        ("adaptive_avg_pool1d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
+        adaptive_pooling("avg"),
+    ),
+    **dict.fromkeys(("adaptive_max_pool2d", "adaptive_max_pool3d"), adaptive_pooling("max")),
+    **dict.fromkeys(
+        [f"upsample_nearest{axes}d" for axes in (1, 2, 3)],
+        resizing(windows.nearest, lambda distance: 1.0),
+    ),
+    **dict.fromkeys(
+        [f"_upsample_nearest_exact{axes}d" for axes in (1, 2, 3)],
+        resizing(windows.nearest_exact, lambda distance: 1.0),
+    ),
+    **dict.fromkeys(
+        ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"),
+        resizing(windows.linear, linear, reach=1),
+    ),
     "upsample_bicubic2d": resizing(windows.cubic, cubic(-0.75), reach=2),
     "_upsample_bilinear2d_aa": resizing(windows.antialiased(1), linear, reach=1, antialiased=True),
     "_upsample_bicubic2d_aa": resizing(

@@ -20,7 +20,7 @@ def concatenation(operation: Operation) -> int:
     dim = operation["dim"] % result.ndim
     located = operation.locate(result)
     given = operation.given
-    if located and dim in located.height | located.width:
+    if located and dim in located.dims:
         raise operation.refusal("maps are joined side by side")
     # What the whole image gives to every unit is no part of the local field.
     local = [each for each in given if operation.locate(each)] or given

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rfsearch.basics.axes import SQUARE
 from rfsearch.field.activations import Function, transformed
 from rfsearch.field.moments import (
     Units,
@@ -60,9 +59,9 @@ def sliced(inputs: Sequence[Units], power: float) -> Outcome:
     return kept(inputs, power)
 
 
-def weighted(inputs: Sequence[Units], power: float, stride: int) -> Outcome:
-    """A convolution or a linear layer with random weights."""
-    return Outcome(_scaled(convolved(inputs[0], (stride,)), power), (power,))
+def weighted(inputs: Sequence[Units], power: float, strides: tuple[int, ...]) -> Outcome:
+    """A convolution or a linear layer with random weights, and its stride along each axis."""
+    return Outcome(_scaled(convolved(inputs[0], strides), power), (power,))
 
 
 def scaled(inputs: Sequence[Units], power: float) -> Outcome:
@@ -190,17 +189,26 @@ def concatenate(inputs: Sequence[Units], power: float, shares: tuple[float, ...]
     return Outcome(joined(pairs), shares)
 
 
-def pool(inputs: Sequence[Units], power: float, kind: str, taps: int, stride: int) -> Outcome:
-    """The maximum or an average over a window."""
-    behind = pooled(inputs[0], kind, (taps,), (stride,), SQUARE)
+def pool(
+    inputs: Sequence[Units],
+    power: float,
+    kind: str,
+    taps: tuple[int, ...],
+    strides: tuple[int, ...],
+) -> Outcome:
+    """The maximum or an average over a window, with its taps and stride along each axis."""
+    behind = pooled(inputs[0], kind, taps, strides, (1,) * len(taps))
     return Outcome(behind, (opened(inputs[0], behind) if kind == "max" else 1.0,))
 
 
 def resize(
-    inputs: Sequence[Units], power: float, phases: tuple[tuple[tuple[int, float], ...], ...]
+    inputs: Sequence[Units],
+    power: float,
+    axes: tuple[tuple[tuple[tuple[int, float], ...], ...], ...],
 ) -> Outcome:
-    """Resizing with fixed weights."""
-    return Outcome(resized(inputs[0], [dict(phase) for phase in phases], SQUARE), (1.0,))
+    """Resizing with fixed weights, those of the phases of each axis."""
+    phases = [[dict(phase) for phase in along] for along in axes]
+    return Outcome(resized(inputs[0], phases, (1,) * len(axes)), (1.0,))
 
 
 def average(inputs: Sequence[Units], power: float) -> Outcome:

@@ -56,7 +56,7 @@ def reduction(kind: str) -> Handler:
         dims = operation.dims() if "dim" in operation.arguments else range(operation.first.ndim)
         located = operation.locate(operation.first)
         count = math.prod(operation.first.shape[dim] for dim in dims)
-        if operation.mixes_all or (located and set(dims) & (located.height | located.width)):
+        if operation.mixes_all or (located and set(dims) & located.dims):
             if kind == "max":
                 return operation.step(partial(rules.highest, count=count), number)
             if kind == "sum":

@@ -30,11 +30,11 @@ def product(one: str, two: str) -> Handler:
         if weights is None:
             raise operation.refusal("it multiplies by a matrix that is not known")
         weights = weights._replace(fan_in=source.shape[dim])
-        rule = partial(rules.weighted, stride=1)
+        rule = partial(rules.weighted, strides=operation.per_axis(source, {}, 1))
         if operation.mixes_all:
             return operation.step(rule, operation.number(source), weights=weights)
         located = operation.locate(source)
-        if located and dim % source.ndim in located.height | located.width:
+        if located and dim % source.ndim in located.dims:
             return operation.slid(rule, source, {}, weights, channels=dim)
         return operation.step(rule, operation.number(source), weights=weights)
 

@@ -18,6 +18,7 @@ from rfsearch.tape._axes import (
     moved,
     weighted,
 )
+from rfsearch.tape._rules import Rule
 from rfsearch.tape.operation import Operation, number_of
 from rfsearch.tape.tape import Weights
 
@@ -46,20 +47,21 @@ def convolution(operation: Operation) -> int:
     weights = (operation.weights_of(weight) or Weights(""))._replace(
         fan_in=inputs * math.prod(sizes)
     )
-    stride = 1 if operation["transposed"] else steps[0]
-    return operation.slid(partial(rules.weighted, stride=stride), source, each, weights)
+    along = {} if operation["transposed"] else dict(enumerate(steps, first))
+    rule = partial(rules.weighted, strides=operation.per_axis(source, along, 1))
+    return operation.slid(rule, source, each, weights)
 
 
 def _blur(operation: Operation, numbers: list[tuple[int, int, int, int]]) -> int:
     """A convolution whose weights are no parameters: binomial ones of each channel."""
     weight, source = operation["weight"], operation["input"]
-    if weight.shape[1] != 1 or len(set(numbers)) != 1 or len(numbers) != 2:
+    if weight.shape[1] != 1 or len(set(numbers)) != 1:
         raise operation.refusal("its weights are fixed, and no blur's")
     size, stride, *_ = numbers[0]
-    taps = binomial(size)
-    window = weighted(windows.convolution(*numbers[0]), [taps])
-    rule = partial(rules.pool, kind="blur", taps=size, stride=stride)
-    return operation.slid(rule, source, {2: window, 3: window})
+    window = weighted(windows.convolution(*numbers[0]), [binomial(size)])
+    each = dict.fromkeys(range(source.ndim - len(numbers), source.ndim), window)
+    sizes, steps = dict.fromkeys(each, size), dict.fromkeys(each, stride)
+    return operation.slid(_pool(operation, "blur", sizes, steps), source, each)
 
 
 def pooling(kind: str, dimensions: int) -> Handler:
@@ -78,10 +80,8 @@ def pooling(kind: str, dimensions: int) -> Handler:
         for dim, one in enumerate(numbers, source.ndim - dimensions):
             gain = 1 / one[0] if kind == "avg" else 1.0
             each[dim] = even(windows.convolution(*one), gain)
-        taps = round(math.prod(sizes) ** (1 / dimensions))
-        return operation.slid(
-            partial(rules.pool, kind=kind, taps=taps, stride=steps[0]), source, each
-        )
+        taps, strides = (dict(zip(each, values, strict=True)) for values in (sizes, steps))
+        return operation.slid(_pool(operation, kind, taps, strides), source, each)
 
     return handler
 
@@ -93,17 +93,23 @@ def adaptive_pooling(kind: str) -> Handler:
         source, result = operation.first, operation.result
         if operation.mixes_all or not operation.locate(source):
             return _whole(operation, kind)
-        each, taps = {}, 1.0
+        each: dict[int, AxisWindow] = {}
+        taps: dict[int, int] = {}
         count = len(operation["output_size"])
         for dim in range(source.ndim - count, source.ndim):
             window = windows.adaptive_pooling(source.shape[dim], result.shape[dim])
             usual = sum(map(len, window.taps)) / len(window.taps)
             each[dim] = even(window, 1 / usual if kind == "avg" else 1.0)
-            taps *= usual ** (1 / count)
-        size = max(1, round(taps))
-        return operation.slid(partial(rules.pool, kind=kind, taps=size, stride=size), source, each)
+            taps[dim] = max(1, round(usual))
+        return operation.slid(_pool(operation, kind, taps, taps), source, each)
 
     return handler
+
+
+def _pool(operation: Operation, kind: str, taps: dict[int, int], strides: dict[int, int]) -> Rule:
+    """The rule of a pooling with these taps and strides along dimensions."""
+    sizes, steps = (operation.per_axis(operation.first, along, 1) for along in (taps, strides))
+    return partial(rules.pool, kind=kind, taps=sizes, strides=steps)
 
 
 def _whole(operation: Operation, kind: str) -> int:
@@ -139,8 +145,9 @@ def resizing(
             aligned = bool(operation.arguments.get("align_corners"))
             scale = float(max(ratio, Fraction(1))) if antialiased else 1.0
             each[dim] = interpolated(window, ratio, kernel, scale, aligned)
-        phases = next(iter(each.values())).weights
-        return operation.slid(partial(rules.resize, phases=phases), source, each)
+        phases = {dim: window.weights for dim, window in each.items()}
+        rule = partial(rules.resize, axes=operation.per_axis(source, phases, (((0, 1.0),),)))
+        return operation.slid(rule, source, each)
 
     return handler
 
@@ -153,7 +160,7 @@ def padding(operation: Operation) -> int:
     each, share = {}, 1.0
     for number, (before, after) in enumerate(zip(amounts[::2], amounts[1::2], strict=True)):
         dim = source.ndim - 1 - number
-        if dim in located.height | located.width or not located:
+        if dim in located.dims or not located:
             each[dim] = moved(-before)
         elif before or after:
             share *= source.shape[dim] / operation.result.shape[dim]
@@ -166,7 +173,7 @@ def narrow(operation: Operation) -> int:
     """A slice along one dimension."""
     (dim,) = operation.dims()
     source, located = operation.first, operation.locate(operation.first)
-    if dim not in located.height | located.width:
+    if dim not in located.dims:
         whole = operation.result.shape[dim] == source.shape[dim]
         number = operation.number(source)
         return number if whole else operation.step(rules.sliced, number)
@@ -179,7 +186,7 @@ def parts(operation: Operation) -> int:
     """Slices one after another along the channels; each is a step of its own."""
     (dim,) = operation.dims()
     located = operation.locate(operation.first)
-    if dim in located.height | located.width:
+    if dim in located.dims:
         raise operation.refusal("maps are cut into parts")
     return operation.step(rules.sliced, operation.number(operation.first))
 
@@ -192,7 +199,7 @@ def picked(operation: Operation) -> int:
     else:
         dims = [dim for dim, index in enumerate(indices) if index is not None]
     located = operation.locate(operation.first)
-    if (located.height | located.width).intersection(dims):
+    if located.dims.intersection(dims):
         raise operation.refusal("it picks single positions")
     return operation.number(operation.first)
 

@@ -7,7 +7,6 @@ treated as in a trace of the whole network.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial, reduce
@@ -74,7 +73,7 @@ def _write(tape: Tape, node: Node, at: int) -> int:
             return _concat(tape, node, at)
         case Convolution():
             height, width = (windows.convolution(*_taps(node, axis)) for axis in (0, 1))
-            rule = partial(rules.weighted, stride=height.advance)
+            rule = partial(rules.weighted, strides=(height.advance, width.advance))
             return _step(tape, rule, at, windows=(even(height), even(width)))
         case Pooling():
             return _pool(tape, node, at)
@@ -114,9 +113,11 @@ def _taps(node: Convolution | Pooling, axis: int) -> tuple[int, int, int, int]:
 
 
 def _pool(tape: Tape, node: Pooling, at: int) -> int:
-    height, width = (taps_of(node, axis) for axis in (0, 1))
-    size = round(math.sqrt(height.kernel_size * width.kernel_size))
-    rule = partial(rules.pool, kind=node.kind, taps=size, stride=height.stride)
+    both = [taps_of(node, axis) for axis in (0, 1)]
+    taps, strides = (
+        tuple(getattr(one, name) for one in both) for name in ("kernel_size", "stride")
+    )
+    rule = partial(rules.pool, kind=node.kind, taps=taps, strides=strides)
     return _step(tape, rule, at, windows=(_pooled(node, 0), _pooled(node, 1)))
 
 
@@ -134,7 +135,8 @@ def _resize(tape: Tape, node: Resize, at: int) -> int:
         window = interpolated(windows.nearest(ratio), ratio, lambda distance: 1.0)
     else:
         window = interpolated(windows.linear(ratio), ratio, linear)
-    return _step(tape, partial(rules.resize, phases=window.weights), at, windows=(window, window))
+    rule = partial(rules.resize, axes=(window.weights,) * 2)
+    return _step(tape, rule, at, windows=(window, window))
 
 
 def _concat(tape: Tape, node: Concat, at: int) -> int:

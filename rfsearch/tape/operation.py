@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -15,23 +16,32 @@ from rfsearch.tape._rules import Rule
 from rfsearch.tape.invocation import Invocation
 from rfsearch.tape.tape import NoRuleError, Step, Tape, Weights
 
+Value = TypeVar("Value")
 #: Name of the attribute that holds the number of the step that a tensor was made by.
 _NUMBER = "_rfsearch_step"
 
 
-class Located(NamedTuple):
-    """Dimensions of a tensor along which units of each axis of the image lie."""
+class Located(tuple[frozenset[int], ...]):
+    """Dimensions of a tensor along which units of each axis of the input lie."""
 
-    height: frozenset[int]
-    width: frozenset[int]
+    __slots__ = ()
 
     def __bool__(self) -> bool:
-        return bool(self.height and self.width)
+        return bool(len(self)) and all(self)
+
+    @property
+    def dims(self) -> frozenset[int]:
+        """Dimensions along which units of any axis lie."""
+        return frozenset().union(*self)
+
+    @property
+    def shared(self) -> frozenset[int]:
+        """Dimensions that hold several axes: rows of units one after another."""
+        return frozenset(dim for dim in self.dims if sum(dim in dims for dims in self) > 1)
 
     def without(self, dim: int) -> Located:
         """All but one dimension, where an axis lies along others too."""
-        height, width = (dims - {dim} or dims for dims in self)
-        return Located(height, width)
+        return Located(dims - {dim} or dims for dims in self)
 
 
 def number_of(tensor: Any) -> int | None:
@@ -107,9 +117,9 @@ class Operation(Invocation):
         if not located:
             return number
         places = located.without(channels % tensor.ndim)
-        if places.height & places.width:
-            (dim, *others) = located.height | located.width
-            if others or tensor.shape[dim] != lattice[0] * lattice[1]:
+        if places.shared:
+            (dim, *others) = located.dims
+            if others or tensor.shape[dim] != math.prod(lattice):
                 raise self.refusal("rows and columns are rearranged")
             return number
         windows, new_lattice = [], []
@@ -128,10 +138,9 @@ class Operation(Invocation):
             else:
                 raise self.refusal("rows and columns are rearranged")
             new_lattice.append(new_length)
-        height, width = windows
-        if height is STAY and width is STAY:
+        if all(window is STAY for window in windows):
             return number
-        return self.step(rules.kept, number, windows=(height, width), lattice=tuple(new_lattice))
+        return self.step(rules.kept, number, windows=tuple(windows), lattice=tuple(new_lattice))
 
     def aligned(self, tensors: Sequence[Tensor]) -> list[int]:
         """The steps of tensors that meet place by place."""
@@ -152,18 +161,22 @@ class Operation(Invocation):
             )
         return numbers
 
-    def along(
-        self, tensor: Tensor, windows: Mapping[int, AxisWindow]
-    ) -> tuple[AxisWindow, AxisWindow]:
-        """Windows along `(height, width)`, of those along the dimensions of a tensor."""
-        located = self.locate(tensor)
-        for dim, window in windows.items():
-            if window != STAY and dim in located.height & located.width:
-                raise self.refusal("a window slides over rows of tokens")
-        height, width = (
-            next((windows[dim] for dim in dims if dim in windows), STAY) for dims in located
+    def per_axis(
+        self, tensor: Tensor, values: Mapping[int, Value], usual: Value
+    ) -> tuple[Value, ...]:
+        """A value for each axis of the input, of those for the dimensions of a tensor."""
+        nowhere = Located(frozenset() for _ in self.tape.steps[0].lattice)
+        located = self.locate(tensor) if len(self.locate(tensor)) else nowhere
+        return tuple(
+            next((values[dim] for dim in dims if dim in values), usual) for dims in located
         )
-        return height, width
+
+    def along(self, tensor: Tensor, windows: Mapping[int, AxisWindow]) -> tuple[AxisWindow, ...]:
+        """Windows along each axis, of those along the dimensions of a tensor."""
+        shared = self.locate(tensor).shared
+        if any(window != STAY and dim in shared for dim, window in windows.items()):
+            raise self.refusal("a window slides over rows of tokens")
+        return self.per_axis(tensor, windows, STAY)
 
     def slid(
         self,
@@ -177,9 +190,8 @@ class Operation(Invocation):
         number = self.settled(tensor, channels)
         places = self.locate(tensor).without(channels % tensor.ndim)
         lattice = self.tape.steps[number].lattice
-        if places and not places.height & places.width:
-            (row,), (column,) = places
-            lattice = (self.result.shape[row], self.result.shape[column])
+        if places and not places.shared:
+            lattice = tuple(self.result.shape[dim] for (dim,) in places)
         return self.step(
             rule,
             number,
@@ -192,13 +204,14 @@ class Operation(Invocation):
         self,
         rule: Rule,
         *parents: int,
-        windows: tuple[AxisWindow, AxisWindow] = (STAY, STAY),
+        windows: tuple[AxisWindow, ...] | None = None,
         lattice: tuple[int, ...] | None = None,
         weights: Weights | None = None,
     ) -> int:
         """Write a step that takes the outputs of others onto the tape."""
-        height, width = lattice or self.tape.steps[parents[0]].lattice
+        lattice = lattice or self.tape.steps[parents[0]].lattice
+        windows = windows or (STAY,) * len(lattice)
         located = bool(self.locate(self.result))
         return self.tape.append(
-            Step(parents, rule, self.place, (height, width), windows, located, weights)
+            Step(parents, rule, self.place, lattice, windows, located, weights)
         )

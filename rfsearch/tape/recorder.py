@@ -24,7 +24,7 @@ class Recorder:
 
     Args:
         module: What runs: a copy without data.
-        images: The images, `(1, channels, height, width)`.
+        images: The input, `(1, channels, *input_size)`.
         located: Along which dimensions of a tensor units lie.
         base: The tensor that another one is a view of, if it is one.
         unknown_is_pointwise: Whether operations without a rule count as pointwise.
@@ -38,7 +38,7 @@ class Recorder:
         base: Callable[[Tensor], Tensor | None],
         unknown_is_pointwise: bool,
     ) -> None:
-        self.tape = Tape((images.shape[-2], images.shape[-1]))
+        self.tape = Tape(tuple(images.shape[2:]))
         self._names = {id(each): name for name, each in module.named_parameters()}
         self._buffers = {id(each): name for name, each in module.named_buffers()}
         self._located = located
@@ -116,12 +116,12 @@ class Recorder:
         try:
             return output.settled(tensor)
         except NoRuleError as reason:
-            return self.tape.append(Step((), str(reason), output.place, (0, 0)))
+            return self.tape.append(Step((), str(reason), output.place))
 
     def refuse(self, outputs: Iterable[Tensor], reason: str) -> None:
         """Write what could not be followed."""
         for output in outputs:
-            set_number(output, self.tape.append(Step((), reason, "", (0, 0))))
+            set_number(output, self.tape.append(Step((), reason, "")))
 
     def _written(self, operation: Operation, is_pointwise: bool, given: list[Tensor]) -> int:
         handler = HANDLERS.get(operation.name, pointwise if is_pointwise else None)
@@ -138,11 +138,11 @@ class Recorder:
         except NoRuleError as reason:
             if self._unknown_is_pointwise:
                 return operation.step(rules.kept if len(numbers) == 1 else rules.add, *numbers)
-            return self.tape.append(Step((), str(reason), operation.place, (0, 0)))
+            return self.tape.append(Step((), str(reason), operation.place))
 
     def _refused(self, operation: Operation) -> int:
         reason = str(operation.refusal("one of its outputs has no rule"))
-        return self.tape.append(Step((), reason, operation.place, (0, 0)))
+        return self.tape.append(Step((), reason, operation.place))
 
     def _is_stale(self, tensor: Tensor) -> bool:
         base = self._base(tensor)

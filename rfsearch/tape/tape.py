@@ -55,8 +55,8 @@ class Step:
         parents: Numbers of the steps whose outputs it takes.
         rule: What it does to units and gradients, or why that is not known.
         place: The operation and its layer, for messages.
-        lattice: Units along `(height, width)`.
-        windows: What it does along `(height, width)`.
+        lattice: Units along each axis; none of what is refused.
+        windows: What it does along each axis.
         is_local: Whether its units see a part of the image alone, wherever they get it from.
         weights: Its weights, if it has any.
     """
@@ -64,8 +64,8 @@ class Step:
     parents: tuple[int, ...]
     rule: Rule | str
     place: str
-    lattice: tuple[int, int]
-    windows: tuple[AxisWindow, AxisWindow] = (STAY, STAY)
+    lattice: tuple[int, ...] = ()
+    windows: tuple[AxisWindow, ...] = ()
     is_local: bool = True
     weights: Weights | None = None
 
@@ -101,7 +101,7 @@ class State(NamedTuple):
         units: Their moments.
         gains: Squared gradient that each parent gets per unit of this one's.
         mass: Squared gradient that arrives at the input; 0 of what is a constant locally.
-        arrivals: Where it arrives along `(height, width)`.
+        arrivals: Where it arrives along each axis; none of what is a constant locally.
         pooled: The steps that a constant was made of.
         failure: Why nothing is known, if that is so.
     """
@@ -109,29 +109,23 @@ class State(NamedTuple):
     units: Units
     gains: tuple[float, ...] = ()
     mass: float = 0.0
-    arrivals: tuple[Arrival, Arrival] | None = None
+    arrivals: tuple[Arrival, ...] = ()
     pooled: tuple[int, ...] = ()
     failure: str = ""
 
 
 class Patch(NamedTuple):
-    """A map of squared gradients, `(height, width)`, whose first pixel lies at `(top, left)`."""
+    """A map of squared gradients over all axes, and where its first pixel lies."""
 
     values: NDArray[np.float64]
-    top: int
-    left: int
-
-
-#: Where the squared gradient of a pixel arrives, and that of one pixel.
-_AT_HOME = (Arrival(0.0, 0.0, 1.0),) * 2
-_ONE = Patch(np.ones((1, 1)), 0, 0)
+    first: tuple[int, ...]
 
 
 class Tape:
     """The steps of a network, the images first, each after those whose outputs it takes."""
 
-    def __init__(self, images: tuple[int, int]) -> None:
-        self.steps = [Step((), "", "the images", images)]
+    def __init__(self, input_size: tuple[int, ...]) -> None:
+        self.steps = [Step((), "", "the images", input_size)]
         # For each step, as a set of bits, the steps with random weights that it is made of
         # without others in between.
         self._sources = [1]
@@ -215,9 +209,8 @@ def _state(step: Step, states: list[State], powers: WeightPowers | None) -> Stat
                 jump * window.jump,
             )
         )
-    height, width = axes
-    gain = step.windows[0].gain * step.windows[1].gain
-    return State(units, gains, mass * gain, (height, width))
+    gain = math.prod(window.gain for window in step.windows)
+    return State(units, gains, mass * gain, tuple(axes))
 
 
 def _pooled(step: Step, states: list[State]) -> tuple[int, ...]:
@@ -233,7 +226,8 @@ class Playing:
     def __init__(self, tape: Tape, powers: WeightPowers | None, units: Units) -> None:
         self._tape = tape
         self._powers = powers
-        self._states = [State(units, (), 1.0, _AT_HOME)]
+        pixels = (Arrival(0.0, 0.0, 1.0),) * len(tape.steps[0].lattice)
+        self._states = [State(units, (), 1.0, pixels)]
 
     def state(self, number: int) -> State:
         """What is known of the output of a step."""
@@ -267,18 +261,16 @@ class Playing:
             "their layers."
         )
 
-    def arrivals(self, number: int) -> tuple[Arrival, Arrival]:
-        """Where the squared gradient of unit 0 arrives along `(height, width)`."""
-        arrivals = self.state(number).arrivals
-        assert arrivals is not None
-        return arrivals
+    def arrivals(self, number: int) -> tuple[Arrival, ...]:
+        """Where the squared gradient of unit 0 arrives along each axis."""
+        return self.state(number).arrivals
 
     def coverage(self, number: int, axis: int, unit: int) -> Coverage:
         """The input pixels that a unit touches along one axis, wherever it gets its values from.
 
         Args:
             number: The step that the unit is of.
-            axis: 0 for height, 1 for width.
+            axis: Number of the axis.
             unit: Its number along the axis; the pixels are those of unit 0 if all are alike.
         """
         arrived = {number: {unit}}
@@ -296,22 +288,18 @@ class Playing:
         mask = sum(1 << pixel - start for pixel in pixels)
         return Coverage(start, mask, round(self.arrivals(number)[axis].jump))
 
-    def pull(self, number: int, patch: Patch = _ONE) -> Patch:
+    def pull(self, number: int, patch: Patch | None = None) -> Patch:
         """The squared gradient of unit 0, or of a patch of units, over the pixels of the input."""
-        arrived: dict[int, list[tuple[float, Patch]]] = {number: [(1.0, patch)]}
+        num_axes = len(self._tape.steps[0].lattice)
+        unit = Patch(np.ones((1,) * num_axes), (0,) * num_axes)
+        arrived: dict[int, list[tuple[float, Patch]]] = {number: [(1.0, patch or unit)]}
         for current in range(number, 0, -1):
             parts = arrived.pop(current, None)
             if parts is None:
                 continue
-            step, patch = self._tape.steps[current], _sum(parts)
-            height, width = step.windows
-            values, top = height.pull(patch.values, patch.top)
-            if width is not STAY:
-                across, left = width.pull(np.ascontiguousarray(values.T), patch.left)
-                values = np.ascontiguousarray(across.T)
-            else:
-                left = patch.left
-            pulled = Patch(values, top, left)
+            step, pulled = self._tape.steps[current], _sum(parts)
+            for axis, window in enumerate(step.windows):
+                pulled = _pulled(pulled, axis, window)
             for parent, gain in zip(step.parents, self.state(current).gains, strict=True):
                 if gain:
                     arrived.setdefault(parent, []).append((gain, pulled))
@@ -322,16 +310,26 @@ def _sum(parts: list[tuple[float, Patch]]) -> Patch:
     if len(parts) == 1:
         gain, only = parts[0]
         return only if gain == 1 else only._replace(values=gain * only.values)
-    patches = [patch for _, patch in parts]
-    top, left = min(p.top for p in patches), min(p.left for p in patches)
-    bottom = max(p.top + p.values.shape[0] for p in patches)
-    right = max(p.left + p.values.shape[1] for p in patches)
-    values = np.zeros((bottom - top, right - left))
-    for gain, patch in parts:
-        height, width = patch.values.shape
-        y, x = patch.top - top, patch.left - left
-        values[y : y + height, x : x + width] += gain * patch.values
-    return Patch(values, top, left)
+    starts = np.array([patch.first for _, patch in parts])
+    stops = starts + [patch.values.shape for _, patch in parts]
+    first = starts.min(axis=0)
+    values = np.zeros(stops.max(axis=0) - first)
+    for (gain, patch), start, stop in zip(parts, starts - first, stops - first, strict=True):
+        values[tuple(map(slice, start, stop))] += gain * patch.values
+    return Patch(values, tuple(first.tolist()))
+
+
+def _pulled(patch: Patch, axis: int, window: AxisWindow) -> Patch:
+    """The map one operation further back along one axis."""
+    if window is STAY:
+        return patch
+    ahead = np.moveaxis(patch.values, axis, 0)
+    rows, start = window.pull(
+        np.ascontiguousarray(ahead).reshape(len(ahead), -1), patch.first[axis]
+    )
+    values = np.moveaxis(rows.reshape(len(rows), *ahead.shape[1:]), 0, axis)
+    first = (*patch.first[:axis], start, *patch.first[axis + 1 :])
+    return Patch(np.ascontiguousarray(values), first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,28 +339,27 @@ class TapedGradient(SquaredGradient):
     Attributes:
         playing: The tape that it is on.
         number: The step that made it.
-        fields: Theoretical receptive field of its units along `(height, width)`.
-        periods: After how many units along both axes the sizes of these repeat.
+        fields: Theoretical receptive field of its units along each axis.
+        periods: After how many units along each axis the sizes of these repeat.
     """
 
     playing: Playing
     number: int
-    fields: tuple[ReceptiveField, ReceptiveField]
-    periods: tuple[int, int]
+    fields: tuple[ReceptiveField, ...]
+    periods: tuple[int, ...]
 
     @property
     def is_uniform(self) -> bool:
         """Whether all units have the same field."""
-        return self.periods == (1, 1)
+        return all(period == 1 for period in self.periods)
 
     @property
-    def spreads(self) -> tuple[Spread, Spread]:
-        """Where it arrives along `(height, width)`."""
-        height, width = (
+    def spreads(self) -> tuple[Spread, ...]:
+        """Where it arrives along each axis."""
+        return tuple(
             Spread(arrival.mean, arrival.variance, field)
             for arrival, field in zip(self.playing.arrivals(self.number), self.fields, strict=True)
         )
-        return height, width
 
     def power(self) -> NDArray[np.float64]:
         """That of unit 0, pulled back to the pixels."""

@@ -25,7 +25,11 @@ class TapedPart(Part):
 
     def read(self, units: Units, axes: tuple[int, ...]) -> Reading:
         """The tape's own reading, as if nothing met what is before the part."""
-        playing = self.tape.play(units=units)
+        # The tape has two axes, each with its own neighbours.
+        every = [axis for axis, number in enumerate(axes) for _ in range(number)]
+        both = (every * 2)[:2]
+        known = tuple(units.neighbours[axis] for axis in both) if units.neighbours else ()
+        playing = self.tape.play(units=units._replace(neighbours=known))
         state, (along, _) = playing.state(self.step), playing.arrivals(self.step)
         place = Place(along.mean, along.variance, round(along.jump))
 
@@ -33,10 +37,11 @@ class TapedPart(Part):
             # Of one axis it is the sum along the other.
             flat = grid.values.ndim == 1
             values = grid.values[:, None] if flat else grid.values
-            top, left = (*grid.starts, 0)[:2]
-            patch = playing.pull(self.step, Patch(values, top, left))
+            patch = playing.pull(self.step, Patch(values, (*grid.starts, 0)[:2]))
             pulled = patch.values.sum(axis=1) if flat else patch.values
-            starts = (patch.top, patch.left)[: grid.values.ndim]
-            return Profile(pulled / state.mass, starts, grid.axes)
+            return Profile(pulled / state.mass, patch.first[: grid.values.ndim], grid.axes)
 
-        return Reading(state.units, state.mass, (place,) * len(axes), pull)
+        found = state.units.neighbours
+        shared = tuple(found[both.index(axis)] for axis in range(len(axes))) if found else ()
+        out = state.units._replace(neighbours=shared)
+        return Reading(out, state.mass, (place,) * len(axes), pull)

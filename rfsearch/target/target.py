@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from rfsearch.basics.axes import AXIS_NAMES, on_axis
+from rfsearch.basics.axes import AXIS_NAMES, by_x, on_axis
 from rfsearch.basics.limits import MAX_INPUT_SIDE
 from rfsearch.basics.ranges import Range
 from rfsearch.network.levels import split_range
@@ -343,20 +343,20 @@ class ScaleTarget:
             "receptive field and a part of the target of their own."
         )
 
-    def beyond(self, image_size: tuple[int, int]) -> str | None:
-        """What to know where objects are larger than images of `(height, width)` px, or None.
+    def beyond(self, image_size: tuple[int, ...]) -> str | None:
+        """What to know where objects are larger than images of so many px a side, or None.
 
         >>> ScaleTarget(100, 300).beyond((224, 224))
         'objects of up to 300 px are larger than the images of 224x224 px that should show them.'
         """
-        height, width = image_size
         sides = zip(self.axes, image_size, strict=False)
         fits = [self.along(axis).max_size <= side for axis, side in sides]
-        if all(fits) if fits else self.max_size <= math.sqrt(height * width):
+        typical = math.prod(image_size) ** (1 / len(image_size))
+        if all(fits) if fits else self.max_size <= typical:
             return None
         return (
-            f"objects of up to {self.max_size:g} px are larger than the images of {height}x{width}"
-            " px that should show them."
+            f"objects of up to {self.max_size:g} px are larger than the images of "
+            f"{by_x(image_size)} px that should show them."
         )
 
     @property

@@ -41,10 +41,11 @@ OPERATIONS: dict[str, Handler] = {
     "cat": slicing.concatenate,
     "stack": slicing.stack,
     "constant_pad_nd": slicing.pad,
-    "reflection_pad1d": slicing.pad,
-    "reflection_pad2d": slicing.pad,
-    "replication_pad1d": slicing.pad,
-    "replication_pad2d": slicing.pad,
+    **{
+        f"{kind}_pad{axes}d": slicing.pad
+        for kind in ("reflection", "replication")
+        for axes in (1, 2, 3)
+    },
     "roll": slicing.roll,
     "flip": slicing.flip,
     "index": slicing.index,
@@ -61,25 +62,28 @@ OPERATIONS: dict[str, Handler] = {
     "copy": slicing.overwrite,
     # Windows slide.
     "convolution": sliding.convolution,
-    "max_pool2d_with_indices": sliding.pooling(2),
-    "max_pool3d_with_indices": sliding.pooling(3),
+    **{f"max_pool{axes}d_with_indices": sliding.pooling(axes) for axes in (2, 3)},
     "max_unpool2d": sliding.unpooling,
-    "avg_pool1d": sliding.pooling(1),
-    "avg_pool2d": sliding.pooling(2),
-    "avg_pool3d": sliding.pooling(3),
+    "max_unpool3d": sliding.unpooling,
+    **{f"avg_pool{axes}d": sliding.pooling(axes) for axes in (1, 2, 3)},
     "_adaptive_avg_pool2d": sliding.adaptive_pooling,
     "_adaptive_avg_pool3d": sliding.adaptive_pooling,
     "adaptive_avg_pool1d": sliding.adaptive_pooling,
     "adaptive_max_pool2d": sliding.adaptive_pooling,
-    "upsample_nearest1d": sliding.resizing(windows.nearest),
-    "upsample_nearest2d": sliding.resizing(windows.nearest),
-    "_upsample_nearest_exact2d": sliding.resizing(windows.nearest_exact),
+    "adaptive_max_pool3d": sliding.adaptive_pooling,
+    **{f"upsample_nearest{axes}d": sliding.resizing(windows.nearest) for axes in (1, 2, 3)},
+    **{
+        f"_upsample_nearest_exact{axes}d": sliding.resizing(windows.nearest_exact)
+        for axes in (1, 2, 3)
+    },
     "upsample_linear1d": sliding.resizing(windows.linear, reach=1),
     "upsample_bilinear2d": sliding.resizing(windows.linear, reach=1),
+    "upsample_trilinear3d": sliding.resizing(windows.linear, reach=1),
     "upsample_bicubic2d": sliding.resizing(windows.cubic, reach=2),
     "_upsample_bilinear2d_aa": sliding.resizing(windows.antialiased(1), reach=1),
     "_upsample_bicubic2d_aa": sliding.resizing(windows.antialiased(2), reach=2),
     "grid_sampler_2d": mixing.grid_sample,
+    "grid_sampler_3d": mixing.grid_sample,
     # Products contract a dimension.
     "mm": mixing.product("self", "mat2"),
     "bmm": mixing.product("self", "mat2"),

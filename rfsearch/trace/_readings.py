@@ -24,7 +24,7 @@ class TracedReadings(Levelled):
     """
 
     outputs: Mapping[str, TracedMap]
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     unfollowed: Mapping[str, str]
     _rows: tuple[LayerRow, ...]
     _run: DatalessRun
@@ -48,16 +48,14 @@ class TracedReadings(Levelled):
         return AXIS_NAMES[len(self.input_size)]
 
     def _axis_fields(self, level: str) -> tuple[ReceptiveField, ...]:
-        traced = self.outputs[level]
-        return traced.height, traced.width
+        return tuple(self.outputs[level].axes.values())
 
     # -- costs -----------------------------------------------------------------------------
 
     def cost(self) -> Cost:
         """Parameters and FLOPs for one image of `input_size`, and the size of the coarsest map."""
         output = self.outputs[self._checked(None)]
-        units = FeatureMap(output._height.units, output._width.units)
-        return Cost(self._run.parameters, self._run.flops, units)
+        return Cost(self._run.parameters, self._run.flops, FeatureMap(*output.units))
 
     def training_memory(self, batch_size: int, bytes_per_activation: int = 4) -> float:
         """Estimated memory of an update, in MiB, as `Architecture.training_memory` estimates it.
@@ -87,6 +85,6 @@ class TracedReadings(Levelled):
 
 
 def _sizes(row: LayerRow) -> Iterator[list[int]]:
-    """How far units of a layer see along either axis, by phase; nothing if that is not known."""
-    for axis in row.dependence[:2]:
+    """How far units of a layer see along each axis, by phase; nothing if that is not known."""
+    for axis in row.dependence.axes:
         yield [size for source in axis.sources for size in source.grid.sizes]

@@ -26,7 +26,7 @@ def convolution(call: Call) -> Dependence:
     dependence = call.source
     if call["groups"] == 1:
         dependence = call.reduce(dependence, [1])
-    elif any(s.dims[1] for axis in dependence[:2] for s in axis.sources):
+    elif any(source.dims[1] for source in dependence.sources):
         raise ValueError("Channels that hold pixels are convolved in groups")
     make = windows.transposed_convolution if call["transposed"] else windows.convolution
     sizes = call["weight"].shape[2:]
@@ -146,7 +146,7 @@ def _slide(dependence: Dependence, call: Call, each: Sequence[Window]) -> Depend
 
 def _window(dependence: Dependence, dim: int, window: Window, length: int) -> Dependence:
     if window != POINT:
-        for axis in (dependence.height, dependence.width):
+        for axis in dependence.axes:
             if layout.seam(axis.sources):
                 raise ValueError("A window slides over the seam of maps that lie side by side")
 
@@ -163,7 +163,7 @@ def _with_weights(call: Call, dependence: Dependence) -> Dependence:
         weights = dependence_of(call[name])
         if weights is None:
             continue
-        if weights.is_located:
+        if weights.sources:
             raise ValueError("The weights of a convolution depend on positions of the image")
         shape = tuple(call.output.shape)
         dependence = merge([dependence, weights], [shape, shape])

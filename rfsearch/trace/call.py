@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import zip_longest
 from math import prod
 from typing import Any, NamedTuple
 
@@ -34,60 +35,55 @@ class Pooled(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """Dependence on one axis of the input: on sources that lie somewhere, or on pooled units."""
+    """Dependence on one axis of the input: on sources that lie somewhere, or on pooled units.
 
-    sources: tuple[Source, ...]
+    Attributes:
+        sources: What lies somewhere.
+        pooled: The units of what lies nowhere any more.
+        is_flat: Whether the input has a single pixel along it, of which nothing can be mixed.
+    """
+
+    sources: tuple[Source, ...] = ()
     pooled: Pooled | None = None
+    is_flat: bool = False
 
 
 class Dependence(NamedTuple):
     """What a tensor depends on.
 
     Attributes:
-        height: Dependence along the height of the input.
-        width: Dependence along the width of the input.
+        axes: Dependence along each axis of the input; none of what does not depend on it.
         is_global: Whether anything before it mixed the whole extent of an axis.
         refusal: Why it cannot be followed, if it cannot; the axes are empty then.
     """
 
-    height: Axis
-    width: Axis
+    axes: tuple[Axis, ...] = ()
     is_global: bool = False
     refusal: str | None = None
 
     def each(self, change: Callable[[Source], Source | None]) -> Dependence:
         """Change all sources; one that becomes None has no location any more."""
-        return self._replace(
-            height=_each(self.height, change, self),
-            width=_each(self.width, change, self),
-        )
+        return self._replace(axes=tuple(_each(axis, change, self) for axis in self.axes))
 
     @property
     def located(self) -> Located:
         """Dimensions along which units of each axis lie."""
-        height, width = (
+        return Located(
             frozenset(dim for source in axis.sources for dim in layout.located(source))
-            for axis in (self.height, self.width)
+            for axis in self.axes
         )
-        return Located(height, width)
 
     @property
-    def tokens(self) -> frozenset[int]:
-        """Dimensions that hold both axes: rows of units one after another."""
-        return self.located.height & self.located.width
-
-    @property
-    def is_located(self) -> bool:
-        """Whether any axis has a location."""
-        return bool(self.height.sources or self.width.sources)
+    def sources(self) -> list[Source]:
+        """All that lies somewhere, of all axes."""
+        return [source for axis in self.axes for source in axis.sources]
 
     def fits(self, shape: Sequence[int]) -> bool:
         """Whether the layouts are those of a tensor of this shape."""
         return all(
             len(source.dims) == len(shape)
             and all(s is None or s.length == n for s, n in zip(source.dims, shape, strict=True))
-            for axis in (self.height, self.width)
-            for source in axis.sources
+            for source in self.sources
         )
 
 
@@ -127,7 +123,7 @@ def dependence_of(value: Any) -> Dependence | None:
 def located(tensor: Tensor) -> Located:
     """Dimensions of a traced tensor along which units of each axis lie."""
     dependence = dependence_of(tensor)
-    return Located(frozenset(), frozenset()) if dependence is None else dependence.located
+    return Located() if dependence is None else dependence.located
 
 
 def base_of(tensor: Tensor) -> Tensor | None:
@@ -156,13 +152,18 @@ class Call(Invocation):
     def reduce(self, dependence: Dependence, dims: Iterable[int]) -> Dependence:
         """Let all positions along `dims` see what any of them sees; `dims` stay as they are."""
         dims = tuple(dims)
+        lost: list[Source] = []
 
         def change(source: Source) -> Source | None:
             reduced = layout.reduce(source, dims)
-            self.mixes_all |= reduced is None
+            if reduced is None:
+                lost.append(source)
             return reduced
 
-        return dependence.each(change)
+        reduced = dependence.each(change)
+        wide = [source for axis in dependence.axes if not axis.is_flat for source in axis.sources]
+        self.mixes_all |= any(source is one for source in lost for one in wide)
+        return reduced
 
     def mix(self, dependence: Dependence, dims: Iterable[int]) -> Dependence:
         """Add to each position what the others along `dims` see; where that is all, leave it."""
@@ -172,7 +173,7 @@ class Call(Invocation):
         return merge([dependence, reduced], [self.first.shape] * 2)
 
 
-NOTHING = Dependence(Axis(()), Axis(()))
+NOTHING = Dependence()
 
 
 def merge(dependences: Sequence[Dependence], shapes: Sequence[Sequence[int]]) -> Dependence:
@@ -193,13 +194,10 @@ def merge(dependences: Sequence[Dependence], shapes: Sequence[Sequence[int]]) ->
         broadcast(dependence, own, shape)
         for dependence, own in zip(dependences, shapes, strict=False)
     ]
-    heights, widths = zip(*(dependence[:2] for dependence in spread), strict=True)
     is_global = any(dependence.is_global for dependence in spread)
-    return Dependence(
-        _merge_axes(heights),
-        _merge_axes(widths),
-        is_global or _is_spread(heights) or _is_spread(widths),
-    )
+    # What depends on nothing has no axes.
+    along = list(zip_longest(*(dependence.axes for dependence in spread), fillvalue=Axis()))
+    return Dependence(tuple(map(_merge_axes, along)), is_global or any(map(_is_spread, along)))
 
 
 def broadcast(dependence: Dependence, own: Sequence[int], shape: Sequence[int]) -> Dependence:
@@ -233,7 +231,8 @@ def _broadcast_shape(shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
 def _is_spread(axes: Sequence[Axis]) -> bool:
     """Whether units all along an axis see the same units: each sees the whole axis then."""
     sources = [source for axis in axes for source in axis.sources]
-    if not sources or max(map(units_of, sources)) == 1:
+    is_flat = any(axis.is_flat for axis in axes)
+    if is_flat or not sources or max(map(units_of, sources)) == 1:
         return False
     pooled = any(axis.pooled for axis in axes if not axis.sources)
     return pooled or len(_along_the_axis(sources)) < len(sources)
@@ -253,17 +252,18 @@ def _each(axis: Axis, change: Callable[[Source], Source | None], whole: Dependen
     changed = [change(source) for source in axis.sources]
     kept = [source for source in changed if source is not None]
     if kept:
-        return Axis(layout.merge(kept))
-    return Axis(
-        (), _pool(Pooled(layout.resolve(s, whole.tokens), units_of(s)) for s in axis.sources)
-    )
+        return axis._replace(sources=layout.merge(kept))
+    tokens = whole.located.shared
+    pooled = _pool(Pooled(layout.resolve(s, tokens), units_of(s)) for s in axis.sources)
+    return axis._replace(sources=(), pooled=pooled)
 
 
 def _merge_axes(axes: Sequence[Axis]) -> Axis:
     sources = [source for axis in axes for source in axis.sources]
+    is_flat = any(axis.is_flat for axis in axes)
     if sources:
-        return Axis(layout.merge(_along_the_axis(sources)))
-    return Axis((), _pool(axis.pooled for axis in axes if axis.pooled))
+        return Axis(layout.merge(_along_the_axis(sources)), None, is_flat)
+    return Axis((), _pool(axis.pooled for axis in axes if axis.pooled), is_flat)
 
 
 def _pool(pooled: Iterable[Pooled | None]) -> Pooled | None:

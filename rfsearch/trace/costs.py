@@ -29,7 +29,7 @@ class DatalessRun:
 
     Attributes:
         twin: The copy, in evaluation mode.
-        image: `(1, channels, height, width)` on the meta device.
+        image: `(1, channels, *input_size)` on the meta device.
         forward: Runs a module on images; None means to call it.
         is_part: Whether it is given maps that depend on weights before it, which training asks
             for the gradient of.
@@ -88,7 +88,8 @@ class DatalessRun:
                 kept[_storage(tensor)] = tensor
             return tensor
 
-        leaf = self.image.expand(_BATCH, -1, -1, -1).clone().requires_grad_(self.is_part)
+        images = self.image.expand(_BATCH, *self.image.shape[1:])
+        leaf = images.clone().requires_grad_(self.is_part)
         images = leaf.clone()  # A part may write to what it is given, which it may not to a leaf.
         self.twin.train().requires_grad_()
         try:

@@ -232,7 +232,7 @@ def _lower(name: str, build: Callable[[BlockShape], nn.Module], shape: BlockShap
 
 
 def _traced(name: str, module: nn.Module, shape: BlockShape, side: int) -> TracedBlock:
-    traced = trace_receptive_field(module, side, in_chans=shape.in_channels)
+    traced = trace_receptive_field(module, (side, side), in_chans=shape.in_channels)
     _check_output(traced, shape)
     tape, step = traced.taped()
     playing = tape.play()

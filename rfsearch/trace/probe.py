@@ -1,131 +1,198 @@
 """The exact receptive field of any module, found by running it on NaN.
 
-A NaN in some input columns turns exactly those output units NaN that can depend on them, whatever
-the module is made of; bisection over where the NaN columns end finds the intervals. This is slow
-(some tens of forward passes) but assumes nothing, which makes it the oracle of the closed form.
+A NaN in some input columns (samples of a sequence, planes of a volume) turns exactly those output
+units NaN that can depend on them, whatever the module is made of; bisection over where the NaN
+columns end finds the intervals. This is slow (some tens of forward passes) but assumes nothing,
+which makes it the oracle of the closed form.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from rfsearch.basics.axes import ByAxis
 from rfsearch.field.receptive_field import ReceptiveField
 from rfsearch.field.unit_grid import EMPTY, Grid, Interval
+from rfsearch.models.resolve import resolve_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-#: Longest input that is tried, in px.
-MAX_LENGTH = 4096
-#: Extent of the probed strip across the probed axis, in px.
-STRIP = 64
-#: Parts of the strip, in px, whose units are compared, until they show two periods.
-_COMPARED = (64, 128)
+
+class _Extents(NamedTuple):
+    """What is tried, in px.
+
+    Attributes:
+        across: Extents of the probed strip across the probed axis: the next is for modules that
+            refuse.
+        step: What lengths of the strip are a multiple of; the first is four times as long.
+        longest: Longest strip.
+        compared: Parts of the strip whose units are compared, until they show two periods.
+    """
+
+    across: tuple[int, ...]
+    step: int
+    longest: int
+    compared: tuple[int, ...]
+
+
+#: By the number of axes.
+_EXTENTS = {
+    1: _Extents((1,), 1024, 2**18, (64, 128, 1024, 4096)),
+    2: _Extents((64,), 64, 4096, (64, 128)),
+    3: _Extents((16, 32, 64), 64, 1024, (64, 128)),
+}
 
 
 @dataclass(frozen=True)
-class PlaneField:
-    """A receptive field along both axes of an image.
+class ProbedField:
+    """A receptive field along each axis of the input.
 
     Attributes:
-        height: Along the height: of the units that see most, where they differ.
-        width: Along the width.
-        sizes: Sizes of the fields of the units of one period along `(height, width)`, in px:
-            one size each, unless the module samples up.
+        fields: Of the units that see most, where they differ.
+        sizes: Sizes of the fields of the units of one period along each axis, in px: one size
+            each, unless the module samples up.
     """
 
-    height: ReceptiveField
-    width: ReceptiveField
-    sizes: tuple[tuple[int, ...], tuple[int, ...]] = field(default=((), ()), compare=False)
+    fields: ByAxis[ReceptiveField]
+    sizes: ByAxis[tuple[int, ...]] = field(default=ByAxis(), compare=False)
+
+    @property
+    def axes(self) -> dict[str, ReceptiveField]:
+        """The fields by the names of the axes: `time`, or `height` and `width`, or `depth` too."""
+        return self.fields.named
+
+    @property
+    def height(self) -> ReceptiveField:
+        """The field along the height, of images and volumes."""
+        return self.fields.height
+
+    @property
+    def width(self) -> ReceptiveField:
+        """The field along the width, as `height`."""
+        return self.fields.width
 
 
 def probe_receptive_field(
-    model: nn.Module, in_chans: int, forward: Callable[[nn.Module, Tensor], Tensor] | None = None
-) -> PlaneField:
-    """Receptive field of the units of a module's output map, along both axes.
+    model: nn.Module,
+    in_chans: int | None = None,
+    forward: Callable[[nn.Module, Tensor], Tensor] | None = None,
+) -> ProbedField:
+    """Receptive field of the units of a module's output map, along each axis.
 
     Neighbouring units are compared over a period, so that units need not be alike; their stride
     is a `Fraction` where it is no whole number of px.
 
     Args:
         model: Any module; a copy of it runs on the CPU in evaluation mode.
-        in_chans: Number of input channels.
-        forward: Runs the module on images `(1, channels, height, width)` and returns the map
-            `(1, channels, height, width)` to look at. `None` means to call the module.
+        in_chans: Number of input channels. `None` means those that the first layer with weights
+            turns out to take.
+        forward: Runs the module on inputs `(1, channels, *input_size)` and returns the map to
+            look at, of as many axes. `None` means to call the module.
 
     Raises:
-        ValueError: If the units see more than 4096 px, or everything, or repeat after no 64 px.
+        ValueError: If the units see more than 4,096 px (2^18 of a sequence, 1,024 of a volume),
+            or everything, or repeat after no 64 px (2,048 of a sequence).
     """
-    run = forward or (lambda module, images: module(images))
-    module = copy.deepcopy(model).cpu().eval()
+    resolved = resolve_model(model, in_chans=in_chans, forward=forward)
+    run, module = forward or _call, resolved.copy().cpu()
     # Winograd kernels of oneDNN compute neighbouring outputs together and spread the NaN.
     with torch.inference_mode(), torch.backends.mkldnn.flags(enabled=False):
-        height = _probe_axis(lambda strip: run(module, strip.mT).mT, in_chans)
-        width = _probe_axis(lambda strip: run(module, strip), in_chans)
-    return PlaneField(height.field(), width.field(), (height.sizes, width.sizes))
+        grids = [
+            _probe_axis(partial(run, module), resolved.in_chans, resolved.num_axes, axis)
+            for axis in range(resolved.num_axes)
+        ]
+    return ProbedField(
+        ByAxis(*(grid.field() for grid in grids)), ByAxis(*(grid.sizes for grid in grids))
+    )
 
 
-def _probe_axis(run: Callable[[Tensor], Tensor], in_chans: int) -> Grid:
-    length = 4 * STRIP
-    while length <= MAX_LENGTH:
-        grid = _probe_strip(run, torch.zeros(1, in_chans, STRIP, length))
+def _call(module: nn.Module, images: Tensor) -> Tensor:
+    output: Tensor = module(images)
+    return output
+
+
+def _probe_axis(run: Callable[[Tensor], Tensor], in_chans: int, num_axes: int, axis: int) -> Grid:
+    across, step, longest, _ = _EXTENTS[num_axes]
+    length, widths = 4 * step, list(across)
+    while length <= longest:
+        sides = [widths[0]] * num_axes
+        sides[axis] = length
+        try:
+            grid = _probe_strip(_Strip(run, torch.zeros(1, in_chans, *sides), axis))
+        except RuntimeError:
+            widths.pop(0)
+            if not widths:
+                raise
+            continue
         if grid is not None:
             return grid
-        length = -(-length * 3 // (2 * STRIP)) * STRIP
+        length = -(-length * 3 // (2 * step)) * step
     raise ValueError(
-        f"The receptive field must be smaller than {MAX_LENGTH} px to be probed, but a unit in the"
+        f"The receptive field must be smaller than {longest} px to be probed, but a unit in the"
         " middle still sees the border there: a layer of this model may see the whole input."
     )
 
 
 class _Strip(NamedTuple):
-    """A strip of zeros and how to run the module on it."""
+    """A strip of zeros, how to run the module on it, and the axis that it lies along."""
 
     run: Callable[[Tensor], Tensor]
     zeros: Tensor
+    axis: int
+
+    @property
+    def length(self) -> int:
+        """Pixels along the axis."""
+        return self.zeros.shape[2 + self.axis]
 
     def reached(self, first: int, stop: int) -> Tensor:
         """Which output units depend on the columns from `first` to before `stop`."""
         poisoned = self.zeros.clone()
-        poisoned[..., first:stop] = float("nan")
-        return self.run(poisoned).isnan()[0].any(dim=0).any(dim=0)
+        poisoned.narrow(2 + self.axis, first, stop - first).fill_(float("nan"))
+        return self.run(poisoned).isnan()[0].movedim(1 + self.axis, 0).flatten(1).any(1)
+
+    def longer(self) -> _Strip:
+        """A strip four times as long."""
+        sides = list(self.zeros.shape)
+        sides[2 + self.axis] *= 4
+        return self._replace(zeros=self.zeros.new_zeros(sides))
 
 
-def _probe_strip(run: Callable[[Tensor], Tensor], zeros: Tensor) -> Grid | None:
+def _probe_strip(strip: _Strip) -> Grid | None:
     """The units in the middle of a strip, or None if they reach its border."""
-    strip, length = _Strip(run, zeros), zeros.shape[-1]
+    length, compared_parts = strip.length, _EXTENTS[strip.zeros.ndim - 2].compared
     # Both ends of a large field show in two runs that the strip is too short.
     count = len(strip.reached(0, 0))
     middle = count // 2
     if strip.reached(0, 1)[middle] or strip.reached(length - 1, length)[middle]:
         return None
-    for compared in _COMPARED:
+    for compared in compared_parts:
         half = max(1, round(count * compared / length / 2))
         units = slice(max(0, middle - half), middle + half + 1)
         seen = _intervals(strip, units)
         if any(start == 0 or stop == length for start, stop in seen if start < stop):
             return None
         grid = _period(seen, units.start)
-        if grid is not None and _holds_further_on(run, zeros, grid):
+        if grid is not None and _holds_further_on(strip.longer(), grid):
             return grid
     raise ValueError(
-        f"The units must repeat within {_COMPARED[-1] // 2} px to be probed, but those in the "
-        f"middle see {[interval.size for interval in seen[:8]]} px and so on without a pattern."
+        f"The units must repeat within {compared_parts[-1] // 2} px to be probed, but those in the"
+        f" middle see {[interval.size for interval in seen[:8]]} px and so on without a pattern."
     )
 
 
-def _holds_further_on(run: Callable[[Tensor], Tensor], zeros: Tensor, grid: Grid) -> bool:
-    """Whether the units of a strip four times as long see what a pattern says.
+def _holds_further_on(strip: _Strip, grid: Grid) -> bool:
+    """Whether the units of a strip that is longer see what a pattern says.
 
     What drifts slowly looks like a pattern in a short one.
     """
-    length = 4 * zeros.shape[-1]
-    strip = _Strip(run, zeros.new_zeros(*zeros.shape[:-1], length))
+    length = strip.length
     for stop in (length // 7, length - length // 7):
         reached = strip.reached(0, stop).tolist()
         for unit, found in enumerate(reached):
@@ -137,7 +204,7 @@ def _holds_further_on(run: Callable[[Tensor], Tensor], zeros: Tensor, grid: Grid
 
 def _intervals(strip: _Strip, units: slice) -> list[Interval]:
     """What some units of a strip see."""
-    length = strip.zeros.shape[-1]
+    length = strip.length
     starts = _changes(lambda a: strip.reached(0, a)[units], 0, length)
     stops = _changes(lambda a: ~strip.reached(a, length)[units], 0, length)
     seen = []

@@ -9,7 +9,7 @@ from functools import cached_property
 from math import lcm
 from typing import TYPE_CHECKING
 
-from rfsearch.basics.axes import on_axis
+from rfsearch.basics.axes import by_x, on_axis
 from rfsearch.field.coverage import Coverage
 from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.tape.tape import Playing, Tape, TapedGradient
@@ -34,13 +34,13 @@ class TracedModel(TracedReadings):
         global_layers: Names of the layers that mix the whole extent of an axis: attention,
             squeeze-and-excite, global pooling, normalisation over space. The model itself is
             `"(model)"`.
-        input_size: `(height, width)` of the input, in px.
+        input_size: Sides of the input, in px: `(height, width)` of an image.
         unfollowed: Why, for each output whose field could not be followed.
     """
 
     outputs: Mapping[str, TracedMap]
     global_layers: tuple[str, ...]
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     _rows: tuple[LayerRow, ...]
     _run: DatalessRun = field(repr=False, compare=False)
     unfollowed: Mapping[str, str] = field(default_factory=dict)
@@ -49,11 +49,10 @@ class TracedModel(TracedReadings):
 
     def __repr__(self) -> str:
         """A line for each of a few outputs."""
-        height, width = self.input_size
         outputs = [f"    {name}: {one!r}" for name, one in self.outputs.items()]
         if len(outputs) > _MOST_OUTPUTS:
             outputs[_MOST_OUTPUTS - 1 :] = [f"    and {len(outputs) - _MOST_OUTPUTS + 1} more"]
-        first = f"TracedModel of {height}x{width} px, {len(self._rows)} layers"
+        first = f"TracedModel of {by_x(self.input_size)} px, {len(self._rows)} layers"
         mixing = f", {len(self.global_layers)} of them global" if self.global_layers else ""
         lost = f", {len(self.unfollowed)} outputs not followed" if self.unfollowed else ""
         return "\n".join([f"{first}{mixing}{lost}", *outputs])
@@ -98,7 +97,7 @@ class TracedModel(TracedReadings):
         gradient = TapedGradient(
             playing,
             playing.located(step, traced.name),
-            (traced.height, traced.width),
+            tuple(traced.axes.values()),
             traced.periods,
         )
         return ExpectedERF(
@@ -127,7 +126,7 @@ class TracedModel(TracedReadings):
         number = playing.located(step, traced.name)
         units = (
             playing.coverage(number, axis, unit)
-            for axis in (0, 1)
+            for axis in range(len(self.input_size))
             for unit in range(traced.periods[axis])
         )
         return max(units, key=lambda seen: seen.gridding)
@@ -162,8 +161,8 @@ class TracedModel(TracedReadings):
         return maps[0], row.step
 
     @property
-    def period(self) -> tuple[int, int]:
-        """Pixels along `(height, width)` after which the units of all layers lie as before.
+    def period(self) -> tuple[int, ...]:
+        """Pixels along each axis after which the units of all layers lie as before.
 
         An image that is cut by whole periods keeps the place of every unit that is left.
 
@@ -173,18 +172,19 @@ class TracedModel(TracedReadings):
         maps = [*self.outputs.values()]
         for row in self._rows:
             maps += traced_maps(row.name, row.shape, row.dependence, self.input_size)
-        if any(axis.grid.first is not None for m in maps for axis in (m._height, m._width)):
+        grids = [[pooled.grid for pooled in one._axes] for one in maps]
+        if any(grid.first is not None for of_map in grids for grid in of_map):
             raise ValueError("The units of a layer repeat no pattern.")
-        return lcm(*(m._height.grid.step for m in maps)), lcm(*(m._width.grid.step for m in maps))
+        return tuple(lcm(*(grid.step for grid in along)) for along in zip(*grids, strict=True))
 
     @cached_property
     def layers(self) -> pd.DataFrame:
         """One row for each output of each module, in the order in which the modules finished.
 
-        Columns: `name`, `type`, `output_size` (a shape), for both axes `height`, `height_stride`,
-        `height_start` and `height_smallest` (px; the same with `width`), and `is_global`. Strides
-        that are no whole numbers are `Fraction`s, and so are their starts. A tensor that holds
-        several maps side by side has a row for each, and what cannot be followed no numbers.
+        Columns: `name`, `type`, `output_size` (a shape), for each axis, as `height`, its name,
+        `height_stride`, `height_start` and `height_smallest` (px), and `is_global`. Strides that
+        are no whole numbers are `Fraction`s, and so are their starts. A tensor that holds several
+        maps side by side has a row for each, and what cannot be followed no numbers.
         """
         import pandas as pd
 

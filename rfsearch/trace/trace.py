@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from rfsearch.basics.axes import InputSize
 from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.field.unit_grid import PIXELS
 from rfsearch.models.resolve import Model, resolve_model
@@ -46,7 +47,7 @@ class UntracedError(ValueError):
 
 def trace_receptive_field(
     model: Model,
-    input_size: int | tuple[int, int],
+    input_size: InputSize,
     *,
     in_chans: int | None = None,
     forward: Callable[[nn.Module, Tensor], Any] | None = None,
@@ -67,19 +68,21 @@ def trace_receptive_field(
     Args:
         model: Any module, which is left exactly as it is found; the name of a timm model; an
             architecture; or the path of an exported network's folder.
-        input_size: Side or `(height, width)` of the input, in px.
+        input_size: Sides of the input in px: `(16000,)` of a sequence, `(height, width)` of an
+            image, `(depth, height, width)` of a volume. An integer is the side along each of the
+            axes that the first convolution has.
         in_chans: Channels of the input. `None` means those that the first layer with weights
             turns out to take.
-        forward: Runs the module on images `(1, channels, height, width)`. `None` means to call
+        forward: Runs the module on an input `(1, channels, *input_size)`. `None` means to call
             the module.
         unknown: What to do with an operation that is not known: refuse the model, or treat the
             operation as pointwise.
 
     Raises:
         ValueError: If timm knows no such model, the model does not run at `input_size` or takes
-            no images, it uses an operation that is not known or moves data in a way that cannot
-            be followed, or no output depends on the input. Of several outputs, those that can be
-            followed are given; `unfollowed` names the others.
+            inputs of another number of axes, it uses an operation that is not known or moves data
+            in a way that cannot be followed, or no output depends on the input. Of several
+            outputs, those that can be followed are given; `unfollowed` names the others.
     """
     if unknown not in ("error", "pointwise"):
         raise ValueError(f"`unknown` must be one of error, pointwise, but got {unknown!r}.")
@@ -137,17 +140,16 @@ def _images(images: Tensor) -> Tensor:
     """Remember of images without data that each pixel is its own."""
     axes = []
     for dim, length in enumerate(images.shape[2:], 2):
-        spans: list[Span | None] = [None] * 4
+        spans: list[Span | None] = [None] * images.ndim
         spans[dim] = Span((Factor(length, 1),))
-        axes.append(Axis((Source(tuple(spans), PIXELS),)))
-    height, width = axes
-    attach(images, Record(Dependence(height, width)))
+        axes.append(Axis((Source(tuple(spans), PIXELS),), is_flat=length == 1))
+    attach(images, Record(Dependence(tuple(axes))))
     return images
 
 
 def expected_erf(
     model: Model,
-    input_size: int | tuple[int, int] = 224,
+    input_size: InputSize | None = None,
     *,
     level: str | None = None,
     layer: str | None = None,
@@ -167,7 +169,8 @@ def expected_erf(
     Args:
         model: Any module, which is left exactly as it is found; the name of a timm model; an
             architecture; or the path of an exported network's folder.
-        input_size: Side or `(height, width)` of the input, in px.
+        input_size: Sides of the input in px, as for `trace_receptive_field`. `None` means the
+            size that the model states, or 224 (4,096 of a sequence, 64 of a volume).
         level: Name of the output, where the model has several. `None` means the last.
         layer: Name of a layer, as in `named_modules()`, whose output to look at instead.
         initialisation: `"fan_in"`: weights have mean 0 and variance one over their fan-in.

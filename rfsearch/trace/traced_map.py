@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial, reduce
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from rfsearch.basics.axes import ByAxis
 from rfsearch.field.receptive_field import ReceptiveField
 from rfsearch.field.unit_grid import Interval, join
 from rfsearch.trace import _layout as layout
 from rfsearch.trace._layout import Source
 from rfsearch.trace._positions import narrow
 from rfsearch.trace.call import Axis, Dependence, Pooled, units_of
-
-
-class UnitWindow(NamedTuple):
-    """The part of the input that one unit sees, in px."""
-
-    height: Interval
-    width: Interval
-
-
-class SmallestSize(NamedTuple):
-    """Receptive field sizes over the paths that see least, in px."""
-
-    height: int
-    width: int
 
 
 @dataclass(frozen=True)
@@ -44,80 +31,90 @@ class TracedMap:
             `"output[:, 6400:8000]"`: its units are numbered from there.
         shape: Shape of the tensor, or of its part.
         is_global: Whether its units see the whole extent of an axis.
-        input_size: `(height, width)` of the input, in px.
+        input_size: Sides of the input, in px: `(height, width)` of an image.
     """
 
     name: str
     shape: tuple[int, ...]
     is_global: bool
-    input_size: tuple[int, int]
-    _height: Pooled
-    _width: Pooled
+    input_size: tuple[int, ...]
+    _axes: ByAxis[Pooled]
 
     def __repr__(self) -> str:
         """Shape, size and stride in one line."""
-        fields = zip(("height", "width"), (self._height.grid, self._width.grid), strict=True)
         axes = (
-            f"{max(one.size for one in grid.widest)} px {axis} at stride {grid.stride}"
-            for axis, grid in fields
+            f"{max(one.size for one in pooled.grid.widest)} px {axis} at stride "
+            f"{pooled.grid.stride}"
+            for axis, pooled in self._axes.named.items()
         )
         seen = " and all of the input" if self.is_global else ""
         return f"TracedMap {self.shape}: {', '.join(axes)}{seen}"
 
     @property
-    def height(self) -> ReceptiveField:
-        """The field along the height; after up-sampling that of the phase that sees most.
+    def axes(self) -> dict[str, ReceptiveField]:
+        """The field along each axis, by its name: `time`, or `height` and `width`, or `depth` too.
 
-        A stride that is no whole number of px, as after super-resolution, is a `Fraction`.
+        After up-sampling it is that of the phase that sees most. A stride that is no whole number
+        of px, as after super-resolution, is a `Fraction`.
         """
-        return self._height.grid.field()
+        return {name: pooled.grid.field() for name, pooled in self._axes.named.items()}
+
+    @property
+    def height(self) -> ReceptiveField:
+        """The field along the height, of images and volumes."""
+        return self._axes.height.grid.field()
 
     @property
     def width(self) -> ReceptiveField:
         """The field along the width, as `height`."""
-        return self._width.grid.field()
+        return self._axes.width.grid.field()
 
     @property
-    def smallest(self) -> SmallestSize:
+    def smallest(self) -> ByAxis[int]:
         """Sizes over the paths that see least, in px: shortcuts instead of branches."""
-        return SmallestSize(self._height.grid.smallest, self._width.grid.smallest)
+        return ByAxis(*(pooled.grid.smallest for pooled in self._axes))
 
     @property
-    def stride(self) -> tuple[Fraction, Fraction]:
-        """Input pixels between neighbouring units along `(height, width)`; may be below 1."""
-        return self._height.grid.stride, self._width.grid.stride
+    def stride(self) -> ByAxis[Fraction]:
+        """Input pixels between neighbouring units along each axis; may be below 1."""
+        return ByAxis(*(pooled.grid.stride for pooled in self._axes))
 
     @property
-    def periods(self) -> tuple[int, int]:
-        """After how many units along `(height, width)` the sizes of their fields repeat."""
-        return self._height.grid.period, self._width.grid.period
+    def periods(self) -> ByAxis[int]:
+        """After how many units along each axis the sizes of their fields repeat."""
+        return ByAxis(*(pooled.grid.period for pooled in self._axes))
 
     @property
-    def sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Sizes of the fields of the units of one period along `(height, width)`, in px."""
-        return self._height.grid.sizes, self._width.grid.sizes
+    def sizes(self) -> ByAxis[tuple[int, ...]]:
+        """Sizes of the fields of the units of one period along each axis, in px."""
+        return ByAxis(*(pooled.grid.sizes for pooled in self._axes))
 
-    def interval(self, unit: tuple[int, int]) -> UnitWindow:
-        """The exact pixels that the unit at `(row, column)` can see."""
-        row, column = unit
-        return UnitWindow(self._height.grid.interval(row), self._width.grid.interval(column))
+    @property
+    def units(self) -> ByAxis[int]:
+        """How many units there are along each axis."""
+        return ByAxis(*(pooled.units for pooled in self._axes))
+
+    def interval(self, unit: Sequence[int]) -> ByAxis[Interval]:
+        """The exact pixels that a unit can see, which has a number along each axis."""
+        pairs = zip(self._axes, unit, strict=True)
+        return ByAxis(*(pooled.grid.interval(number) for pooled, number in pairs))
 
     @property
     def clipped(self) -> float:
-        """Share of the area seen by the unit in the middle that lies outside the input."""
+        """Share of what the unit in the middle sees that lies outside the input."""
         inside = 1.0
-        for pooled, pixels in zip((self._height, self._width), self.input_size, strict=True):
+        for pooled, pixels in zip(self._axes, self.input_size, strict=True):
             start, stop = pooled.grid.interval(pooled.units // 2)
             inside *= max(0, min(pixels, stop) - max(0, start)) / max(1, stop - start)
         return 1 - inside
 
 
 def traced_maps(
-    name: str, shape: tuple[int, ...], dependence: Dependence, size: tuple[int, int]
+    name: str, shape: tuple[int, ...], dependence: Dependence, size: tuple[int, ...]
 ) -> list[TracedMap]:
     """The field of a tensor's units, or of each of several maps that lie side by side in it.
 
-    Empty if it does not depend on both axes of the input.
+    Empty if it does not depend on all axes of the input.
 
     Raises:
         ValueError: If it could not be followed, or is a map whose rows or columns are none.
@@ -126,11 +123,12 @@ def traced_maps(
         raise ValueError(dependence.refusal)
     parts = []
     for part in _parts(dependence, shape):
-        height, width = (_units(axis, part.dependence.tokens) for axis in part.dependence[:2])
-        if height is None or width is None:
-            continue
-        is_global = dependence.is_global
-        parts.append(TracedMap(name + part.place, part.shape, is_global, size, height, width))
+        tokens = part.dependence.located.shared
+        found = [_units(axis, len(size), tokens) for axis in part.dependence.axes]
+        axes = ByAxis(*(units for units in found if units is not None))
+        if len(axes) == len(size):
+            is_global = dependence.is_global
+            parts.append(TracedMap(name + part.place, part.shape, is_global, size, axes))
     return parts
 
 
@@ -144,7 +142,7 @@ class _Part(NamedTuple):
 
 def _parts(dependence: Dependence, shape: tuple[int, ...]) -> Iterator[_Part]:
     """Parts of a tensor that hold one map each, in order."""
-    seam = next(filter(None, (layout.seam(axis.sources) for axis in dependence[:2])), None)
+    seam = next(filter(None, (layout.seam(axis.sources) for axis in dependence.axes)), None)
     if seam is None:
         yield _Part("", shape, dependence)
         return
@@ -153,7 +151,7 @@ def _parts(dependence: Dependence, shape: tuple[int, ...]) -> Iterator[_Part]:
         cut = dependence.each(partial(narrow, dim=dim, start=start, length=stop - start))
         if any(
             whole.sources and not axis.sources
-            for whole, axis in zip(dependence[:2], cut[:2], strict=True)
+            for whole, axis in zip(dependence.axes, cut.axes, strict=True)
         ):
             continue  # Constants, such as tokens for no place.
         kept = (*shape[:dim], stop - start, *shape[dim + 1 :])
@@ -162,21 +160,21 @@ def _parts(dependence: Dependence, shape: tuple[int, ...]) -> Iterator[_Part]:
             yield part._replace(place=place + part.place)
 
 
-def _units(axis: Axis, tokens: Collection[int]) -> Pooled | None:
+def _units(axis: Axis, num_axes: int, tokens: Collection[int]) -> Pooled | None:
     """The units of a tensor along one axis, or those that were pooled."""
     if not axis.sources:
         return axis.pooled
-    sources = layout.merge([_of_a_map(source) for source in axis.sources])
+    sources = layout.merge([_of_a_map(source, num_axes) for source in axis.sources])
     units = max(map(units_of, sources))
     grids = (layout.resolve(source, tokens) for source in sources)
     return Pooled(reduce(lambda one, other: join(one, other, units), grids), units)
 
 
-def _of_a_map(source: Source) -> Source:
+def _of_a_map(source: Source, num_axes: int) -> Source:
     """Number the units of a map by position; each sees what all its channels see."""
-    if len(source.dims) != 4:
+    if len(source.dims) != 2 + num_axes:
         return source
-    if source.dims[1] and (source.dims[2] or source.dims[3]):
+    if source.dims[1] and any(source.dims[2:]):
         source = layout.reduce(source, [1]) or source
     source = layout.canonical(source)
     if source.grid.first is not None and len(layout.located(source)) > 1:
@@ -185,9 +183,9 @@ def _of_a_map(source: Source) -> Source:
 
 
 def columns_of(traced: TracedMap) -> dict[str, Any]:
-    """Sizes, strides and places along both axes, as a row of a table."""
+    """Sizes, strides and places along all axes, as a row of a table."""
     columns: dict[str, Any] = {}
-    for axis, pooled in (("height", traced._height), ("width", traced._width)):
+    for axis, pooled in traced._axes.named.items():
         seen = pooled.grid.field()
         columns[axis] = seen.size
         columns[f"{axis}_stride"] = seen.stride

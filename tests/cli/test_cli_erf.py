@@ -103,7 +103,10 @@ def test_picture_and_folder(tmp_path: Path) -> None:
     [
         (["resnet81"], "`model` must be a name that timm knows, but got 'resnet81'"),
         (["resnet18", "--layer", "layer5"], "but got 'layer5'; the nearest are layer4"),
-        (["resnet18", "--input-size", "2x3x4"], "--input-size must be SIDE or HEIGHTxWIDTH in px"),
+        (
+            ["resnet18", "--input-size", "2x3x4"],
+            "must have 2 sides .* for resnet18, but got 2x3x4",
+        ),
         (["resnet18", "--input-size", "big"], "--input-size must be .* but got 'big'"),
         (["resnet18", "--input-size", "0"], "--input-size must be .* but got '0'"),
         (["none.json"], r"none\.json: cannot be read"),

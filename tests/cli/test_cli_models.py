@@ -39,7 +39,7 @@ def test_input_sizes(tmp_path: Path, text: str | None, size: tuple[int, int]) ->
     assert load_model(str(file), text).input_size == size
 
 
-@pytest.mark.parametrize("text", ["", "0", "64x", "x64", "6.5", "64x64x3", "-1", "64x0"])
+@pytest.mark.parametrize("text", ["", "0", "64x", "x64", "6.5", "64x64x3x4", "-1", "64x0"])
 def test_sizes_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="--input-size must be SIDE or HEIGHTxWIDTH in px"):
         load_model("resnet18", text)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rfsearch.cli.rf import changes
-from rfsearch.diagnosis.layer_field import LayerField, Plane, Reach
+from rfsearch.diagnosis.layer_field import Extent, LayerField, Reach
 from rfsearch.target.bands import BOUNDS
 from rfsearch.trace.trace import trace_receptive_field
 
@@ -130,7 +130,7 @@ def test_growth_as_a_figure(tmp_path: Path) -> None:
 
 
 def plane(size: float) -> Reach:
-    return Reach(Plane(size, size), Plane(size, size), Plane(1, 1))
+    return Reach(Extent(size, size), Extent(size, size), Extent(1, 1))
 
 
 def test_one_of_each_run_of_layers_is_shown() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from strategies import architectures
 
 from rfsearch.diagnosis.layer_field import (
+    Extent,
     LayerField,
-    Plane,
     Reach,
     architecture_layers,
     architecture_nodes,
@@ -20,8 +20,8 @@ from rfsearch.field.node_fields import unit_grid
 from rfsearch.network.architecture import Architecture
 
 
-def plane(pixels: float) -> Plane:
-    return Plane(pixels, pixels)
+def plane(pixels: float) -> Extent:
+    return Extent(pixels, pixels)
 
 
 def test_names_kinds_and_sizes() -> None:
@@ -79,8 +79,8 @@ def test_growing_and_downsampling() -> None:
 
 def test_a_plane_is_one_number_where_the_axes_agree() -> None:
     assert str(plane(7)) == "7"
-    assert str(Plane(7, 3.5)) == "7x3.5"
-    assert (Plane(7, 3).low, Plane(7, 3).high) == (3, 7)
+    assert str(Extent(7, 3.5)) == "7x3.5"
+    assert (Extent(7, 3).low, Extent(7, 3).high) == (3, 7)
 
 
 # -- necks -----------------------------------------------------------------------------------

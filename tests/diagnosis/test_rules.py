@@ -9,7 +9,7 @@ import pytest
 
 from rfsearch.diagnosis._rules import find
 from rfsearch.diagnosis.findings import Effective, Finding, Gaps, NetworkFacts
-from rfsearch.diagnosis.layer_field import LayerField, Plane, Reach
+from rfsearch.diagnosis.layer_field import Extent, LayerField, Reach
 from rfsearch.target.target import ScaleTarget
 
 TARGET = ScaleTarget(16, 40)
@@ -17,7 +17,7 @@ TARGET = ScaleTarget(16, 40)
 
 def reach(size: float, stride: float = 1, smallest: float | None = None) -> Reach:
     numbers = (size, size if smallest is None else smallest, stride)
-    return Reach(*(Plane(number, number) for number in numbers))
+    return Reach(*(Extent(number, number) for number in numbers))
 
 
 def output(size: float = 100, stride: float = 8, name: str = "C5") -> LayerField:
@@ -80,7 +80,7 @@ def test_the_widest_of_several_outputs_must_see_enough() -> None:
 
 
 def test_the_narrower_axis_counts() -> None:
-    narrow = Reach(Plane(100, 59), Plane(100, 59), Plane(8, 8))
+    narrow = Reach(Extent(100, 59), Extent(100, 59), Extent(8, 8))
     facts = replace(SOUND, outputs=(LayerField("C5", "output", narrow),))
     assert only(facts).value == 59
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rfsearch.diagnosis._traced_layers import output_reach, traced_layers, traced_outputs
-from rfsearch.diagnosis.layer_field import Plane, Reach, architecture_layers
+from rfsearch.diagnosis.layer_field import Extent, Reach, architecture_layers
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
 from rfsearch.trace.trace import trace_receptive_field
@@ -45,8 +45,8 @@ def test_what_a_window_sees_before_it() -> None:
         nn.Conv2d(4, 4, 1),
     )
     first, relu, pool, last, whole = traced_layers(trace_receptive_field(model, 64), model)
-    assert first.before == Reach(Plane(1, 1), Plane(1, 1), Plane(1, 1))
-    assert first.reach == Reach(Plane(3, 9), Plane(3, 9), Plane(2, 1))
+    assert first.before == Reach(Extent(1, 1), Extent(1, 1), Extent(1, 1))
+    assert first.reach == Reach(Extent(3, 9), Extent(3, 9), Extent(2, 1))
     assert pool.before == first.reach
     assert last.before == last.reach == pool.reach
     assert (first.grows, first.downsamples) == (True, True)
@@ -86,4 +86,4 @@ def test_outputs_finer_than_the_input(factor: int) -> None:
 
     reach = output_reach(trace_receptive_field(Finer(), 32).output)
     step = Fraction(1, factor)
-    assert reach == Reach(Plane(3, 3), Plane(3, 3), Plane(step, step))
+    assert reach == Reach(Extent(3, 3), Extent(3, 3), Extent(step, step))

@@ -259,7 +259,7 @@ def test_upsampled_units(kind: str, factor: int) -> None:
     mode = {"align_corners": False} if kind == "bilinear" else {}
     small = torch.tensor(RNG.normal(size=(1, 1, 600, 600)))
     large = torch.nn.functional.interpolate(small, scale_factor=factor, mode=kind, **mode)
-    units = resized(INPUT, resize_weights(Resize(kind, factor)), SQUARE)
+    units = resized(INPUT, [resize_weights(Resize(kind, factor))], SQUARE)
     drawn = large[0, 0].numpy()
     check(units, drawn - drawn.mean())
     for distance, expected in enumerate(units.neighbours[0], start=1):

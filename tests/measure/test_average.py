@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 
+from rfsearch.basics.axes import ByAxis
 from rfsearch.field.erf_map import Center, ErfMap
 from rfsearch.field.unit_grid import Interval
 from rfsearch.measure._average import Average
 from rfsearch.measure.unit import Unit
 
-UNIT = Unit((slice(None), 0, 0), Interval(2, 7), Interval(2, 7))
+UNIT = Unit((slice(None), 0, 0), ByAxis(Interval(2, 7), Interval(2, 7)))
 RNG = np.random.default_rng(0)
 GRADIENTS = RNG.normal(size=(5, 3, 9, 9)) * 10.0 ** RNG.integers(-3, 3, size=(5, 1, 1, 1))
 

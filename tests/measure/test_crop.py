@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from strategies import architectures
 from torch import Tensor, nn
 
+from rfsearch.basics.axes import ByAxis
 from rfsearch.field.unit_grid import Interval
 from rfsearch.measure import crop as erf_crop
 from rfsearch.measure.crop import Crop, find_crop
@@ -170,7 +171,7 @@ def test_field_beyond_one_border() -> None:
     model = nn.Sequential(conv(9, padding=4), nn.GELU(), conv(9, padding=4))
     crop = crop_of(model, (200, 12))
     # The 17 px high field of row 100; of the columns, -2 to 14, all that there are.
-    assert (crop.rows, crop.columns) == (Interval(92, 109), Interval(0, 12))
+    assert crop.kept == (Interval(92, 109), Interval(0, 12))
     whole, cropped = measured_both_ways(model, (200, 12))
     assert cropped.clipped == pytest.approx(1 - 12 / 17)
     assert_same(whole, cropped)
@@ -304,6 +305,6 @@ def test_norms_over_space(norm: nn.Module) -> None:
 def test_unit_that_is_not_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
     model = conv(3)
     assert is_cropped(crop_of(model, 60))
-    elsewhere = Unit((slice(None), 0, 0), Interval(0, 4), Interval(0, 3))
+    elsewhere = Unit((slice(None), 0, 0), ByAxis(Interval(0, 4), Interval(0, 3)))
     monkeypatch.setattr(erf_crop, "traced_unit", lambda *_, **__: elsewhere)
     assert not is_cropped(crop_of(model, 60))

@@ -6,6 +6,7 @@ import torch
 from helpers import architecture, stage_dict
 from torch import Tensor, nn
 
+from rfsearch.basics.axes import ByAxis
 from rfsearch.field.erf_map import Center
 from rfsearch.field.node_fields import unit_grid
 from rfsearch.field.unit_grid import Interval
@@ -22,7 +23,7 @@ def unit_of(model: nn.Module, size: int | tuple[int, int], layer: str | None = N
 
 
 def test_numbers_of_a_unit() -> None:
-    unit = Unit((slice(None), 0, 0), Interval(-2, 7), Interval(3, 8))
+    unit = Unit((slice(None), 0, 0), ByAxis(Interval(-2, 7), Interval(3, 8)))
     assert unit.center == Center(2, 5)
     assert unit.theoretical_size == 9
     assert unit.clipped((20, 20)) == pytest.approx(2 / 9)
@@ -34,7 +35,7 @@ def test_middle_of_a_traced_map() -> None:
     unit = unit_of(model, (20, 31))
     assert unit.index == (slice(None), 5, 8)
     # The first layer's unit i sees from 2i - 1 on, 3 px; the second's sees 5 of those.
-    assert (unit.rows, unit.columns) == (Interval(5, 16), Interval(11, 22))
+    assert unit.field == (Interval(5, 16), Interval(11, 22))
 
 
 @pytest.mark.parametrize("side", [64, 80, 96])
@@ -49,9 +50,12 @@ def test_a_unit_behind_an_upsampling_sees_what_unit_0_does(side: int) -> None:
     assert row == column == side // 2 // 16 * 8
     grid = unit_grid(arch.lower(level="P2"))
     assert grid.period == 8
-    assert unit.rows == unit.columns == grid.interval(row)
+    assert unit.field.height == unit.field.width == grid.interval(row)
     first = grid.interval(0)
-    assert unit.rows == (first.start + side // 2 // 16 * 16, first.stop + side // 2 // 16 * 16)
+    assert unit.field.height == (
+        first.start + side // 2 // 16 * 16,
+        first.stop + side // 2 // 16 * 16,
+    )
 
 
 def test_channels_last() -> None:
@@ -66,7 +70,7 @@ def test_channels_last() -> None:
 
     unit = unit_of(Last(), (9, 12))
     assert unit.index == (4, 6, slice(None))
-    assert unit.rows == Interval(3, 6)
+    assert unit.field.height == Interval(3, 6)
     assert measure_erf(Last(), (9, 12), num_images=2).size == 3
 
 
@@ -80,7 +84,7 @@ def test_tokens(name: str, in_front: int) -> None:
     unit = unit_of(model, 224)
     # Patch (7, 7) of 14 x 14, row by row.
     assert unit.index == (in_front + 7 * 14 + 7, slice(None))
-    assert unit.rows == unit.columns == Interval(112, 128)
+    assert unit.field.height == unit.field.width == Interval(112, 128)
     # Before any attention, it sees that patch alone.
     erf = measure_erf(model, 224, num_images=1, layer="patch_embed")
     assert (erf.map[112:128, 112:128].sum(), erf.center) == (

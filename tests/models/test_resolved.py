@@ -103,19 +103,43 @@ def test_channels_that_are_given_are_believed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "kind"),
+    ("model", "in_chans", "num_axes"),
     [
-        (nn.Conv1d(3, 4, 3), r"Conv1d takes sequences \(Conv1d\)"),
-        (nn.Conv1d(1, 4, 3), "sequences"),
-        (nn.Sequential(nn.Conv3d(1, 4, 3), nn.Conv3d(4, 4, 3)), r"volumes \(Conv3d\)"),
-        (nn.Sequential(nn.ReLU(), nn.Conv3d(3, 4, 3)), "volumes"),
-        (Run(lambda x, c: c(x.reshape(len(x), 2, -1, 1, 1, 1)), nn.Conv3d(2, 4, 3)), "volumes"),
-        (nn.ConvTranspose1d(3, 4, 3), "sequences"),
+        (nn.Conv1d(3, 4, 3), 3, 1),
+        (nn.Conv1d(1, 4, 3), 1, 1),
+        (nn.Sequential(nn.Conv3d(1, 4, 3), nn.Conv3d(4, 4, 3)), 1, 3),
+        (nn.Sequential(nn.ReLU(), nn.Conv3d(3, 4, 3)), 3, 3),
+        (nn.ConvTranspose1d(3, 4, 3), 3, 1),
+        (Run(lambda x, c: c(x.unsqueeze(2)), nn.Conv2d(5, 4, (1, 3))), 5, 1),
+        (Run(lambda x, a, b: a(b(x)), nn.Conv1d(4, 4, 1), nn.Conv2d(2, 4, 3)), 2, 2),
+        (nn.ReLU(), 3, 2),
     ],
 )
-def test_models_of_other_than_images(model: nn.Module, kind: str) -> None:
-    with pytest.raises(ValueError, match=f"The model must take images, but .*{kind}"):
-        resolve_model(model, 32)
+def test_the_number_of_axes_is_that_of_the_first_convolution(
+    model: nn.Module, in_chans: int, num_axes: int
+) -> None:
+    resolved = resolve_model(model, 32)
+    assert (resolved.in_chans, resolved.input_size) == (in_chans, (32,) * num_axes)
+    assert resolve_model(model, (32,) * num_axes).input_size == resolved.input_size
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "message"),
+    [
+        (nn.Conv1d(3, 4, 3), (9, 9), r"one side \(time\) for Conv1d, but got 9x9\."),
+        (nn.Conv2d(3, 4, 3), (9,), r"2 sides \(height, width\) for Conv2d, but got 9\."),
+        (nn.Conv2d(3, 4, 3), (9, 9, 9), "for Conv2d, but got 9x9x9"),
+        (nn.Conv3d(3, 4, 3), (9, 9), r"3 sides \(depth, height, width\) for Conv3d, but got 9x9"),
+        ("test_resnet", (8, 9, 9), "2 sides .* for test_resnet, but got 8x9x9"),
+        (architecture(), (8, 9, 9), "2 sides .* for architecture, but got 8x9x9"),
+    ],
+)
+def test_a_size_of_other_axes_is_refused(model: Any, size: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=f"`input_size` must have {message}") as caught:
+        resolve_model(model, size)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="`input_size` must have 2 sides"):
+        resolve_model(resolve_model(nn.ReLU(), 32), size if len(size) != 2 else (9,))
 
 
 def test_a_timm_model_is_made_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +213,7 @@ def test_models_that_do_not_run_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("size", [0, 10**7, (3, 4, 5), (64, 10**7)])
+@pytest.mark.parametrize("size", [0, 10**7, (3, 4, 5, 6), (64, 10**7), (), "big", 2.5])
 def test_impossible_sizes(size: Any) -> None:
     with pytest.raises(ValueError, match=r"`input_size` must be a side or .* 1 to 1,000,000 px"):
         resolve_model(nn.ReLU(), size)

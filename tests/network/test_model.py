@@ -13,6 +13,7 @@ from strategies import architectures
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from rfsearch.basics.axes import ByAxis
 from rfsearch.field.receptive_field import ReceptiveField
 from rfsearch.measure.erf import output_map
 from rfsearch.measure.initialisation import switch_branches_on
@@ -20,7 +21,7 @@ from rfsearch.network._builders import BUILDERS
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.blocks import KINDS
 from rfsearch.network.model import SearchedNetwork, build_model
-from rfsearch.trace.probe import PlaneField, probe_receptive_field
+from rfsearch.trace.probe import ProbedField, probe_receptive_field
 
 Forward = Callable[[Tensor], Tensor]
 FEW = settings(max_examples=20)
@@ -56,7 +57,7 @@ def test_builders_and_lowerings_have_the_same_blocks() -> None:
 def test_probed_field_is_the_closed_form(arch: Architecture) -> None:
     field = arch.receptive_field()
     model = without_attention(build(arch))
-    assert probe_receptive_field(model, 1, local_features) == PlaneField(field, field)
+    assert probe_receptive_field(model, 1, local_features) == ProbedField(ByAxis(field, field))
 
 
 def local_features(model: torch.nn.Module, images: Tensor) -> Tensor:
@@ -122,7 +123,9 @@ def test_field_of_every_unit_along_both_axes(arch: Architecture, extra: int) -> 
 def test_probe_of_a_known_network() -> None:
     field = THREE_STAGES.receptive_field()
     assert field == ReceptiveField(start=-48, size=85, stride=24)
-    assert probe_receptive_field(build(THREE_STAGES), 1, output_map) == PlaneField(field, field)
+    assert probe_receptive_field(build(THREE_STAGES), 1, output_map) == ProbedField(
+        ByAxis(field, field)
+    )
 
 
 # -- parameters, FLOPs, sizes ----------------------------------------------------------------
@@ -194,7 +197,7 @@ def test_cost_of_each_part(arch: Architecture) -> None:
 def test_field_of_each_part_by_the_nan_oracle(arch: Architecture) -> None:
     field = arch.receptive_field()
     model = without_attention(build(arch))
-    assert probe_receptive_field(model, 1, local_features) == PlaneField(field, field)
+    assert probe_receptive_field(model, 1, local_features) == ProbedField(ByAxis(field, field))
 
 
 @pytest.mark.parametrize("arch", NETWORKS.values(), ids=NETWORKS)

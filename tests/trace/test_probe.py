@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from rfsearch.basics.axes import ByAxis
 from rfsearch.field.receptive_field import ReceptiveField, stack, window
-from rfsearch.trace.probe import MAX_LENGTH, PlaneField, probe_receptive_field
+from rfsearch.trace.probe import ProbedField, probe_receptive_field
 from rfsearch.trace.trace import trace_receptive_field
 
 
@@ -16,7 +17,7 @@ from rfsearch.trace.trace import trace_receptive_field
 def test_one_convolution(kernel_size: int, stride: int, dilation: int, padding: int) -> None:
     layer = nn.Conv2d(1, 2, kernel_size, stride, padding, dilation)
     field = window(kernel_size, stride, dilation, padding)
-    assert probe_receptive_field(layer, 1) == PlaneField(field, field)
+    assert probe_receptive_field(layer, 1) == ProbedField(ByAxis(field, field))
 
 
 def test_axes_are_apart() -> None:
@@ -39,7 +40,7 @@ def test_pooling_and_branches() -> None:
 
     expected = window(5, 2).merge(window(2, 2, padding=0))
     assert expected == ReceptiveField(-2, 5, 2)
-    assert probe_receptive_field(Branches(), 1) == PlaneField(expected, expected)
+    assert probe_receptive_field(Branches(), 1) == ProbedField(ByAxis(expected, expected))
 
 
 def test_asymmetric_padding() -> None:
@@ -53,7 +54,9 @@ def test_long_field_enlarges_the_strip() -> None:
     layers = [nn.Conv2d(1, 1, 3, dilation=d, padding=d) for d in (1, 32, 128)]
     expected = stack(window(3, dilation=d) for d in (1, 32, 128))
     assert expected.size == 323
-    assert probe_receptive_field(nn.Sequential(*layers), 1) == PlaneField(expected, expected)
+    assert probe_receptive_field(nn.Sequential(*layers), 1) == ProbedField(
+        ByAxis(expected, expected)
+    )
 
 
 def unlike_units() -> dict[str, nn.Module]:
@@ -83,7 +86,7 @@ def unlike_units() -> dict[str, nn.Module]:
 def test_units_that_are_not_alike(name: str) -> None:
     model = unlike_units()[name]
     probed, traced = probe_receptive_field(model, 1), trace_receptive_field(model, 192).output
-    assert probed == PlaneField(traced.height, traced.width)
+    assert probed == ProbedField(ByAxis(traced.height, traced.width))
     assert probed.sizes == traced.sizes
 
 
@@ -97,7 +100,7 @@ def test_units_without_a_pattern_are_refused() -> None:
 def test_own_forward() -> None:
     model = nn.ModuleDict({"body": nn.Conv2d(3, 4, 3, padding=1), "head": nn.Flatten()})
     field = probe_receptive_field(model, 3, lambda module, x: module.get_submodule("body")(x))
-    assert field == PlaneField(window(3), window(3))
+    assert field == ProbedField(ByAxis(window(3), window(3)))
 
 
 def test_global_layers_are_refused() -> None:
@@ -105,7 +108,7 @@ def test_global_layers_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x * x.mean(dim=(2, 3), keepdim=True)
 
-    with pytest.raises(ValueError, match=f"smaller than {MAX_LENGTH} px .* see the whole input"):
+    with pytest.raises(ValueError, match=r"smaller than 4096 px .* see the whole input"):
         probe_receptive_field(Attention(), 1)
 
 
