@@ -7,7 +7,7 @@ field remains.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -78,6 +78,7 @@ def check_axis(
     field: ReceptiveField,
     strip: int = STRIP,
     multiple: int = 64,
+    others: int = 1,
 ) -> Verdict:
     """Check the intervals that are claimed for the units of a strip.
 
@@ -86,24 +87,26 @@ def check_axis(
     the strip must agree with their claims.
 
     Args:
-        run: The model, from `(batch, channels, strip, length)` to a map.
+        run: The model, from `(batch, channels, *strips, length)` to a map.
         in_chans: Channels of the input.
         interval: The claimed interval of a unit, `(start, stop)` in px.
         field: The claimed field: how long a strip is needed.
         strip: Extent of the strip across the axis, in px.
         multiple: Length of the strip is a multiple of this, in px.
+        others: Number of the other axes.
     """
+    strips = (strip,) * others
     length = field.size + 6 * max(field.stride, 8)
     length = max(multiple * 3, -(-length // multiple) * multiple)
     with torch.inference_mode():
-        units = run(torch.zeros(1, in_chans, strip, length)).shape[-1]
+        units = run(torch.zeros(1, in_chans, *strips, length)).shape[-1]
         middle = min(range(units), key=lambda u: abs(sum(interval(u)) - length))
         first, stop = interval(middle)
-        images = torch.zeros(4, in_chans, strip, length)
+        images = torch.zeros(4, in_chans, *strips, length)
         bounds = [(0, first), (0, first + 1), (stop - 1, length), (stop, length)]
         for image, (left, right) in zip(images, bounds, strict=True):
             image[..., left:right] = float("nan")
-        reached = run(images).isnan().any(dim=1).any(dim=1)
+        reached = run(images).isnan().movedim(-1, 1).flatten(2).any(2)
     assert 0 <= first < stop <= length, "the strip is too short"
     wrong, checked = [], 0
     for unit in range(units):
@@ -124,36 +127,28 @@ def check_map(
     in_chans: int,
     traced: Any,
     forward: Callable[[nn.Module, Tensor], Tensor] | None = None,
-    axes: str = "hw",
+    axes: Sequence[str] = (),
     **options: Any,
 ) -> list[Verdict]:
-    """Check a traced output of a model along both axes.
+    """Check a traced output of a model along each axis, or those that are named.
 
     oneDNN is off: its Winograd kernels compute neighbours together and spread the NaN.
     """
     call = forward or (lambda module, images: module(images))
     verdicts = []
     with torch.backends.mkldnn.flags(enabled=False), WithoutGlobalStatistics():
-        if "w" in axes:
-            verdicts.append(
-                check_axis(
-                    lambda x: call(model, x),
-                    in_chans,
-                    lambda unit: traced.interval((0, unit)).width,
-                    traced.width,
-                    **options,
-                )
-            )
-        if "h" in axes:
-            verdicts.append(
-                check_axis(
-                    lambda x: call(model, x.mT).mT,
-                    in_chans,
-                    lambda unit: traced.interval((unit, 0)).height,
-                    traced.height,
-                    **options,
-                )
-            )
+        for number, (name, field) in enumerate(traced.axes.items()):
+            if name not in (axes or traced.axes):
+                continue
+
+            def run(x: Tensor, dim: int = 2 + number) -> Tensor:
+                return call(model, x.movedim(-1, dim)).movedim(dim, -1)
+
+            def interval(unit: int, number: int = number) -> tuple[int, int]:
+                return tuple(traced.interval((unit,) * len(traced.axes))[number])
+
+            others = len(traced.axes) - 1
+            verdicts.append(check_axis(run, in_chans, interval, field, others=others, **options))
     return verdicts
 
 

@@ -255,7 +255,9 @@ class _Axis(NamedTuple):
     def of(cls, values: NDArray[np.float64], offsets: NDArray[np.float64]) -> _Axis:
         distances = np.rint(2 * np.abs(offsets))
         reaches, ring = np.unique(distances, return_inverse=True)
-        return cls(reaches, np.cumsum(np.bincount(ring, weights=values)), offsets)
+        # Axes that are alike hold the same but for rounding.
+        held = np.cumsum(np.bincount(ring, weights=values / values.sum())).round(12)
+        return cls(reaches, held, offsets)
 
     def reach(self, share: float) -> int:
         """Of the shortest that holds so much; the longest if none does."""

@@ -12,12 +12,13 @@ from rfsearch.tape._axes import (
     cubic,
     linear,
 )
-from rfsearch.tape._joining import addition, concatenation, division, multiplication
+from rfsearch.tape._joining import addition, concatenation, division, gated, multiplication
 from rfsearch.tape._values import learned_slope, rectifier, reduction
 from rfsearch.tape._weighing import attention, joint_normalisation, normalisation, product, softmax
 from rfsearch.tape._windows import (
     adaptive_pooling,
     convolution,
+    copied,
     narrow,
     padding,
     parts,
@@ -62,6 +63,8 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("select", "index", "index_select", "flip"), picked),
     "slice": narrow,
     "roll": rolled,
+    "copy": copied,
+    "glu": gated,
     "cat": concatenation,
     "stack": concatenation,
     "convolution": convolution,

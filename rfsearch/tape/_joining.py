@@ -69,6 +69,17 @@ def multiplication(operation: Operation) -> int:
     return operation.step(rules.scaled, operation.number(given[0]), weights=weights)
 
 
+def gated(operation: Operation) -> int:
+    """One half of the channels as a gate of the other half."""
+    (dim,) = operation.dims()
+    if dim in operation.locate(operation.first).dims:
+        raise operation.refusal("maps are cut into parts")
+    number = operation.number(operation.first)
+    halves = [operation.step(rules.sliced, number) for _ in range(2)]
+    gate = partial(rules.transform, function=TorchFunction("sigmoid"))
+    return operation.step(rules.multiply, halves[0], operation.step(gate, halves[1]))
+
+
 def division(operation: Operation) -> int:
     """A quotient: by a number, or by something else that depends on the images."""
     given, divisor = operation.given, _constant(operation["other"])

@@ -169,6 +169,11 @@ def padding(operation: Operation) -> int:
     return operation.slid(partial(rules.diluted, share=share), source, each)
 
 
+def copied(operation: Operation) -> int:
+    """What is written into a tensor takes the place of what was there."""
+    return operation.number(operation["src"])
+
+
 def narrow(operation: Operation) -> int:
     """A slice along one dimension."""
     (dim,) = operation.dims()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from rfsearch.tape import _rules as rules
+from rfsearch.tape._axes import moved
 from rfsearch.tape._handlers import HANDLERS
 from rfsearch.tape._values import pointwise
 from rfsearch.tape.operation import Located, Operation, number_of, set_number
@@ -15,6 +17,10 @@ from rfsearch.tape.tape import NoRuleError, Step, Tape, Weights
 
 #: Name of the attribute that holds the step that a view's base was made by when it was made.
 _BASE = "_rfsearch_base_step"
+
+
+#: Operations whose outputs hold nothing until they are written to.
+_EMPTY = ("empty_like", "new_empty", "new_empty_strided")
 
 
 class Recorder:
@@ -72,7 +78,7 @@ class Recorder:
         """
         operation = self._operation(name, arguments, outputs, mixes_all, layer)
         given = operation.given
-        if not given:
+        if not given or name in _EMPTY:
             return
         number = self._written(operation, is_pointwise, given)
         first, *others = outputs
@@ -149,14 +155,31 @@ class Recorder:
         return base is not None and getattr(tensor, _BASE, None) != number_of(base)
 
     def _write_through(self, tensor: Tensor, operation: Operation) -> None:
-        """What a written view is a view of has no rule any more."""
+        """What a written view is a view of changes with it."""
         base = self._base(tensor)
         if base is None:
             return
-        whole = tuple(base.shape) == tuple(tensor.shape)
-        set_number(base, number_of(tensor) if whole else self._refused(operation))  # type: ignore[arg-type]
+        number = self._beneath(base, tensor, operation)
+        if number is not None:
+            set_number(base, number)
         setattr(tensor, _BASE, number_of(base))
         self._write_through(base, operation)
+
+    def _beneath(self, base: Tensor, tensor: Tensor, operation: Operation) -> int | None:
+        """The step that a tensor is made by once a view of it was written to."""
+        if tuple(base.shape) == tuple(tensor.shape):
+            return number_of(tensor)
+        if not self._located(tensor):
+            return number_of(base)  # What comes round the border is not followed.
+        if number_of(base) is not None:
+            return self._refused(operation)
+        # A part of what was empty: circular padding.
+        offset, starts = tensor.storage_offset() - base.storage_offset(), {}
+        for dim, stride in enumerate(base.stride()):
+            start, offset = divmod(offset, stride)
+            starts[dim] = moved(-start)
+        placed = replace(operation, arguments={"self": tensor}, output=[base])
+        return placed.slid(rules.kept, tensor, starts)
 
     def _root(self, tensor: Tensor) -> Tensor:
         base = self._base(tensor)

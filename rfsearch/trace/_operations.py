@@ -48,6 +48,7 @@ OPERATIONS: dict[str, Handler] = {
     },
     "roll": slicing.roll,
     "flip": slicing.flip,
+    "glu": slicing.gated,
     "index": slicing.index,
     "index_select": slicing.index_select,
     "embedding": slicing.embedding,

@@ -57,6 +57,14 @@ def split(call: Call) -> list[Dependence]:
     return slices
 
 
+def gated(call: Call) -> Dependence:
+    """One half of a dimension as a gate of the other."""
+    (dim,) = call.dims()
+    half = call.output.shape[dim]
+    parts = [_narrow(call.source, dim, start, half, 1) for start in (0, half)]
+    return merge(parts, [tuple(call.output.shape)] * 2)
+
+
 def concatenate(call: Call) -> Dependence:
     """Join along a dimension: where units lie along it each keeps its positions."""
     dim, total = call["dim"] % call.output.ndim, call.output.shape[call["dim"]]

@@ -197,7 +197,8 @@ def _holds_further_on(strip: _Strip, grid: Grid) -> bool:
         reached = strip.reached(0, stop).tolist()
         for unit, found in enumerate(reached):
             seen = grid.interval(unit)
-            if seen.stop > 0 and seen.start < length and found != (seen.start < stop):
+            # What comes round the border is not looked at.
+            if 0 <= seen.start < seen.stop <= length and found != (seen.start < stop):
                 return False
     return True
 
