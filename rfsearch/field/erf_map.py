@@ -256,8 +256,8 @@ class _Axis(NamedTuple):
         distances = np.rint(2 * np.abs(offsets))
         reaches, ring = np.unique(distances, return_inverse=True)
         # Axes that are alike hold the same but for rounding.
-        held = np.cumsum(np.bincount(ring, weights=values / values.sum())).round(12)
-        return cls(reaches, held, offsets)
+        held = np.cumsum(np.bincount(ring, weights=values))
+        return cls(reaches, np.round(held / held[-1], 12), offsets)
 
     def reach(self, share: float) -> int:
         """Of the shortest that holds so much; the longest if none does."""

@@ -174,9 +174,9 @@ class Recorder:
         if number_of(base) is not None:
             return self._refused(operation)
         # A part of what was empty: circular padding.
-        offset, starts = tensor.storage_offset() - base.storage_offset(), {}
+        offset, starts = int(tensor.storage_offset() - base.storage_offset()), {}
         for dim, stride in enumerate(base.stride()):
-            start, offset = divmod(offset, stride)
+            start, offset = divmod(offset, int(stride))
             starts[dim] = moved(-start)
         placed = replace(operation, arguments={"self": tensor}, output=[base])
         return placed.slid(rules.kept, tensor, starts)

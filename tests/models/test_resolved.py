@@ -128,7 +128,7 @@ def test_the_number_of_axes_is_that_of_the_first_convolution(
     [
         (nn.Conv1d(3, 4, 3), (9, 9), r"one side \(time\) for Conv1d, but got 9x9\."),
         (nn.Conv2d(3, 4, 3), (9,), r"2 sides \(height, width\) for Conv2d, but got 9\."),
-        (nn.Conv2d(3, 4, 3), (9, 9, 9), "for Conv2d, but got 9x9x9"),
+        (nn.Conv2d(3, 4, 3), (9, 9, 9), "2 sides .* for Conv2d, but got 9x9x9"),
         (nn.Conv3d(3, 4, 3), (9, 9), r"3 sides \(depth, height, width\) for Conv3d, but got 9x9"),
         ("test_resnet", (8, 9, 9), "2 sides .* for test_resnet, but got 8x9x9"),
         (architecture(), (8, 9, 9), "2 sides .* for architecture, but got 8x9x9"),

@@ -67,8 +67,8 @@ def test_the_left_side_of_vnet() -> None:
 @pytest.mark.parametrize(
     ("name", "size", "layer", "depth", "plane"),
     [
-        # By hand, and by the oracle in the slow suite. S3D's depth: 7, 11 behind a stride of 2, two
-        # blocks of 4 px each, a pooling to stride 4, five of 8, one to stride 8, two of 16.
+        # By hand. S3D's depth: 7, 11 behind a stride of 2, two blocks of 4 px each, a pooling to
+        # stride 4, five blocks of 8 px, a pooling to stride 8, two blocks of 16 px.
         ("r3d_18", (16, 112, 112), "layer4", (109, 8), (219, 16)),
         ("r2plus1d_18", (16, 112, 112), "layer4", (109, 8), (219, 16)),
         ("mc3_18", (16, 112, 112), "layer4", (11, 1), (219, 16)),

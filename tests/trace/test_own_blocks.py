@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from own_blocks import NAMES
 from torch import Tensor, nn
 
+from rfsearch.basics.axes import ByAxis
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
 from rfsearch.trace.own_blocks import register_block
-from rfsearch.trace.probe import PlaneField, probe_receptive_field
+from rfsearch.trace.probe import ProbedField, probe_receptive_field
 from rfsearch.trace.trace import trace_receptive_field
 
 OTHERS = ("mbconv", "basic", "convnext", "attention", "plain")
@@ -92,7 +93,7 @@ def test_the_field_is_what_turns_nan(name: str) -> None:
     model = build_model(arch, 1, num_classes=0).eval()
     field = arch.receptive_field()
     probed = probe_receptive_field(model, 1, lambda module, x: module.forward_features(x))
-    assert probed == PlaneField(field, field)
+    assert probed == ProbedField(ByAxis(field, field))
 
 
 def test_gaps_of_dilated_blocks_are_seen() -> None:
@@ -190,7 +191,10 @@ register_block("gated", of(lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=Tr
         ),
         (of(torch.zeros_like), ": The model's output must depend on its input, but no tensor of "),
         (of(lambda x: x @ x[:, :5]), ": Apply must run at an input of 64x64 px and 8 channels, "),
-        (lambda **shape: nn.Conv1d(8, 8, 3), ": The model must take images, but Conv1d takes "),
+        (
+            lambda **shape: nn.Conv1d(8, 8, 3),
+            ": `input_size` must have one side (time) for Conv1d, but got ",
+        ),
         (lambda **shape: 1 / 0, " cannot be built: ZeroDivisionError: division by zero."),
         (lambda **shape: "conv", " must be a module, but got 'conv'."),
     ],
