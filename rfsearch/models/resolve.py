@@ -212,8 +212,7 @@ def _of_architecture(
     seed: int,
 ) -> ResolvedModel:
     sides, channels = size.of(name, len(architecture.axes)), in_chans or 3
-    height, width = sides
-    architecture.cost((height, width), channels)  # Refuses an image that is too small for it.
+    architecture.cost(sides, channels)  # Refuses an image that is too small for the network.
 
     def build() -> nn.Module:
         from rfsearch.network.model import build_model

@@ -44,4 +44,4 @@ def as_candidate(given: Given, input_size: int | tuple[int, ...] | None = None) 
     if input_size is None:
         name = given if isinstance(given, str | Path) else type(given).__name__
         raise ValueError(f"`input_size` must be given with a model, to trace {name}.")
-    return trace_receptive_field(given, input_size)  # type: ignore[arg-type]  # checked there
+    return trace_receptive_field(given, input_size)
