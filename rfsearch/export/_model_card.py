@@ -32,7 +32,7 @@ import torch
 model = torch.export.load("model.pt2").module()
 {outputs} = model(images)
 ```"""
-_TIMM = """As a timm model, to fine-tune it or for its features, where rfsearch is installed{part}:
+_TIMM = """As a timm model, to fine-tune it or for its features, where {needed} installed{part}:
 
 ```python
 import timm
@@ -40,7 +40,7 @@ import rfsearch.network.timm_entry
 
 model = timm.create_model("local-dir:.", pretrained=True).eval()
 ```"""
-_WHOLE = """As a module with its head, where rfsearch is installed:
+_WHOLE = """As a module with its head, where {needed} installed:
 
 ```python
 from rfsearch.training.whole_network import load_whole
@@ -206,6 +206,8 @@ def _loading(facts: CardFacts) -> str:
     head = HEADS[facts.form.task]
     outputs, what = ", ".join(head.outputs), " and ".join(head.outputs)
     parts = ["## How to load it"]
+    own = ", ".join(facts.architecture.own_blocks)
+    needed = f"rfsearch and what has its blocks ({own}) are" if own else "rfsearch is"
     if "model.pt2" in facts.differences:
         parts.append(_TORCH.format(outputs=outputs))
     if facts.form.task == "detection" and facts.differences:
@@ -215,8 +217,8 @@ def _loading(facts: CardFacts) -> str:
         tuple_of = f"({outputs},)" if len(head.outputs) == 1 else outputs
         parts.append(_ONNX.format(outputs=tuple_of, names=names))
     if head.place:
-        parts.append(_WHOLE)
-    parts.append(_TIMM.format(part=", without its head" if head.place else ""))
+        parts.append(_WHOLE.format(needed=needed))
+    parts.append(_TIMM.format(part=", without its head" if head.place else "", needed=needed))
     checks = " and ".join(
         f"at most {difference:.1g} for `{name}`" for name, difference in facts.differences.items()
     )

@@ -81,6 +81,11 @@ class Architecture(Readings):
         return tuple(f"{place} {part}" for place, part in parts if part is not None)
 
     @property
+    def own_blocks(self) -> tuple[str, ...]:
+        """Names of the blocks that are not built in."""
+        return tuple(dict.fromkeys(one.block for one in self.stages if one.kind.build))
+
+    @property
     def input_multiple(self) -> int:
         """What height and width of an image must be a multiple of, in px."""
         if self.neck is None or not self.neck.upsamples:

@@ -9,6 +9,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainSerializer,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
@@ -45,8 +46,13 @@ KernelSize = Annotated[Sides, Whole(1, MAX_KERNEL_SIZE), AfterValidator(check_od
 Dilation = Annotated[Sides, Whole(1, MAX_DILATION)]
 Depth = Annotated[int, Field(ge=1, le=64)]
 Expansion = Annotated[int, Field(ge=1, le=16)]
-#: A dictionary, in the order of its names, so that equal ones are equal.
-Options = Annotated[tuple[Option, ...], Field(strict=False), BeforeValidator(as_pairs)]
+#: A dictionary, as pairs in the order of its names: so it is hashable, and equal ones are equal.
+AS_PAIRS = (
+    Field(strict=False),
+    BeforeValidator(as_pairs),
+    PlainSerializer(dict, return_type=dict[str, Any]),
+)
+Options = Annotated[tuple[Option, ...], *AS_PAIRS]
 
 
 class Block(FrozenData):
@@ -137,7 +143,7 @@ class Stage(FrozenData):
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # So that a stage is written as it was before there were all these.
-        values: dict[str, Any] = handler(self) | {"options": dict(self.options)}
+        values: dict[str, Any] = handler(self)
         lacking = {"context"} if self.context == "none" else set()
         lacking |= set() if self.options else {"options"}
         lacking |= set() if self.kind.has_expansion else {"expansion"}

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import product
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import PlainValidator, model_validator
 
 from rfsearch.basics.limits import check_combinations
 from rfsearch.basics.sides import Sides, as_sides, as_text, sides
@@ -22,6 +22,7 @@ from rfsearch.feasible.choices import Params
 from rfsearch.network.block_registry import check_offered, kind_of
 from rfsearch.network.dilations import Choice, check_dilation, dilations, where_taps_are
 from rfsearch.network.stages import (
+    AS_PAIRS,
     NO_EXPANSION,
     Block,
     BlockKind,
@@ -30,7 +31,6 @@ from rfsearch.network.stages import (
     Downsampling,
     Expansion,
     Stage,
-    as_pairs,
     check_width,
 )
 from rfsearch.network.stems import Padding
@@ -64,9 +64,7 @@ Contexts = Annotated[tuple[Context, ...], *ONE_OR_MORE]
 Expansions = Annotated[tuple[Expansion, ...], *ONE_OR_MORE]
 #: Choices of each option that are left, by name.
 OptionChoices = Annotated[
-    tuple[tuple[str, Annotated[tuple[Any, ...], *ONE_OR_MORE]], ...],
-    Field(strict=False),
-    BeforeValidator(as_pairs),
+    tuple[tuple[str, Annotated[tuple[Any, ...], *ONE_OR_MORE]], ...], *AS_PAIRS
 ]
 BlockFields = Annotated[tuple[BlockField, ...], *ANY_NUMBER]
 
