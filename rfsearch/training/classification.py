@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torchmetrics.functional.classification import multiclass_accuracy
 from torchvision.transforms import v2
 
 from rfsearch.data.augmentation import Examples
@@ -81,8 +80,8 @@ class ClassificationTask(Task):
         for part in self.valid_images.batches(4 * self.training.batch_size):
             with autocast(self.training_device):
                 predicted[part.place] = model(part.images).argmax(dim=1)
-        accuracy = multiclass_accuracy(predicted, truth, self.num_classes, average="micro")
-        return Scores(float(accuracy), self._by_scale(predicted == truth))
+        right = predicted == truth
+        return Scores(float(right.float().mean()), self._by_scale(right))
 
     def _by_scale(self, right: Tensor) -> ScaleScores:
         if self.data.valid_sizes is None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
-from torchmetrics.detection import MeanAveragePrecision
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSHead
@@ -181,6 +180,9 @@ class DetectionTask(Task):
 
     def evaluate(self, model: nn.Module) -> Scores:
         """Average precision on the validation images."""
+        # Loaded here: it takes seconds, for which those who classify need not wait.
+        from torchmetrics.detection import MeanAveragePrecision
+
         metric = MeanAveragePrecision(backend="faster_coco_eval")
         targets = [_to_find(boxes) for boxes in self.data.valid_boxes]
         for part in self.valid_images.batches(self.training.batch_size):

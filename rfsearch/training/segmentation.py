@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchmetrics.classification import MulticlassJaccardIndex
 
 from rfsearch.data.augmentation import Examples
 from rfsearch.data.datasets import IGNORED, SegmentationData
@@ -121,6 +120,9 @@ class _Judge:
     def __init__(
         self, num_classes: int, instances: Instances | None, device: torch.device
     ) -> None:
+        # Loaded here: it takes seconds, for which those who classify need not wait.
+        from torchmetrics.classification import MulticlassJaccardIndex
+
         self.metric = MulticlassJaccardIndex(num_classes, ignore_index=IGNORED).to(device)
         self.instances = instances
         number = 0 if instances is None else len(instances.sizes)
