@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 import pytest
@@ -21,6 +22,9 @@ from packages import (
     unpack,
 )
 
+if TYPE_CHECKING:
+    from rfsearch.measure.latency import Latency
+
 # Rooms share helpers.
 sys.path.extend(str(room) for room in Path(__file__).parent.iterdir() if room.is_dir())
 
@@ -28,13 +32,15 @@ sys.path.extend(str(room) for room in Path(__file__).parent.iterdir() if room.is
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run, on machines of any speed.
-settings.register_profile(
-    "rfsearch",
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
-settings.load_profile("rfsearch")
+for profile, examples in (("rfsearch", 40), ("thorough", 400)):
+    settings.register_profile(
+        profile,
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+settings.load_profile("rfsearch")  # `--hypothesis-profile=thorough` draws more.
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -157,6 +163,35 @@ def exported_once(searched_once: Path, tmp_path_factory: pytest.TempPathFactory)
 def exported(exported_once: Path, tmp_path: Path) -> Path:
     """The best network of the experiment, exported; with `model.onnx` where that can be."""
     return shutil.copytree(exported_once, tmp_path / "network")
+
+
+@pytest.fixture
+def plain_cards(monkeypatch: pytest.MonkeyPatch, any_latency: Latency) -> None:
+    """Writes networks without timing them and without a picture of their fields."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr("rfsearch.export.export.measure_latency", lambda *_: any_latency)
+    monkeypatch.setattr("rfsearch.export.export.erf_heat_map", lambda *_: Figure())
+
+
+@pytest.fixture(scope="session")
+def any_latency() -> Latency:
+    from torch import nn
+
+    from rfsearch.measure.latency import measure_latency
+
+    return measure_latency(nn.Conv2d(1, 1, 1), 16)
+
+
+@pytest.fixture(scope="session")
+def stored_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from search_results import searched_study
+    from studies import closing_all
+
+    file = tmp_path_factory.mktemp("stored") / "study.db"
+    with closing_all():
+        searched_study(trials=20, storage=f"sqlite:///{file}")
+    return file
 
 
 @pytest.fixture(scope="session")

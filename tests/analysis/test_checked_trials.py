@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,6 @@ import pandas as pd
 import pytest
 from helpers import rfsearch
 from optuna.trial import TrialState
-from search_results import searched_study
 from studies import load_study
 
 from rfsearch.analysis.analysis import trials_dataframe
@@ -37,10 +37,8 @@ FOREIGN: dict[str, tuple[Any, str]] = {
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    address = f"sqlite:///{tmp_path / 'study.db'}"
-    searched_study(trials=20, storage=address)
-    return address
+def url(stored_once: Path, tmp_path: Path) -> str:
+    return f"sqlite:///{shutil.copy(stored_once, tmp_path)}"
 
 
 def edit(url: str, statement: str, *values: object) -> None:

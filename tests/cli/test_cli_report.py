@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -22,10 +23,8 @@ num_valid = 4
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    address = f"sqlite:///{tmp_path / 'study.db'}"
-    searched_study(trials=20, storage=address)
-    return address
+def url(stored_once: Path, tmp_path: Path) -> str:
+    return f"sqlite:///{shutil.copy(stored_once, tmp_path)}"
 
 
 def test_a_study_in_a_database(url: str, tmp_path: Path) -> None:
@@ -36,20 +35,20 @@ def test_a_study_in_a_database(url: str, tmp_path: Path) -> None:
     assert "<title>made-up: search report</title>" in out.read_text()
 
 
-def test_an_experiment_adds_question_images_and_measured_erfs(tmp_path: Path) -> None:
+def test_an_experiment_adds_question_images_and_measured_erfs(
+    stored_once: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "made-up"
     folder.mkdir()
     (folder / "experiment.toml").write_text(EXPERIMENT)
-    searched_study(trials=20, storage=f"sqlite:///{folder / 'study.db'}")
+    shutil.copy(stored_once, folder)
     out = tmp_path / "out.html"
-    for given in (folder, folder / "experiment.toml"):
-        result = rfsearch("report", given, "--out", out)
-        assert result.exit_code == 0, result.output
-        html = out.read_text()
-        assert "Which networks see a digit?" in html
-        assert "before training, measured" in html
-        assert "validation images" in html
-        out.unlink()
+    result = rfsearch("report", folder, "--out", out)
+    assert result.exit_code == 0, result.output
+    html = out.read_text()
+    assert "Which networks see a digit?" in html
+    assert "before training, measured" in html
+    assert "validation images" in html
 
 
 def test_an_experiment_whose_study_is_elsewhere(url: str, tmp_path: Path) -> None:
@@ -58,7 +57,7 @@ def test_an_experiment_whose_study_is_elsewhere(url: str, tmp_path: Path) -> Non
     (folder / "experiment.toml").write_text(EXPERIMENT)
     searched_study("another", trials=2, storage=url)
     out = tmp_path / "out.html"
-    result = rfsearch("report", folder, "--storage", url, "--out", out)
+    result = rfsearch("report", folder / "experiment.toml", "--storage", url, "--out", out)
     assert result.exit_code == 0, result.output
     html = out.read_text()
     assert "<title>made-up: search report</title>" in html

@@ -20,6 +20,7 @@ from rfsearch.network.network_folder import load_network
 from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.scores import Scores
 
+pytestmark = pytest.mark.usefixtures("plain_cards")
 #: What experiments on folders set, which such trainings do not.
 SETTINGS = "epochs = 1\nbatch_size = 16\n"
 
@@ -258,16 +259,29 @@ def test_a_full_disk_is_a_warning_while_it_trains(
     assert not (out / "checkpoint").exists()
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(
+    exported_once: Path, images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, str]]:
+    """The epochs of a training that nothing stops."""
+    folder = tmp_path_factory.mktemp("whole")
+    options = ("--config", settings(folder), "--epochs", "3")
+    result = train(exported_once, images, "--out", folder / "out", *options)
+    assert result.exit_code == 0, result.output
+    return epochs_of(folder / "out")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_who_is_told_to_stop_keeps_the_last_epoch_and_says_how_to_go_on(
     exported: Path,
     images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    uninterrupted: list[dict[str, str]],
     number: signal.Signals,
 ) -> None:
     """In the middle of the second epoch."""
-    loss, batches = ClassificationTask.loss, 0
+    loss, batches, in_epoch = ClassificationTask.loss, 0, 4
 
     def told(task: ClassificationTask, model: Any, examples: Any) -> Any:
         nonlocal batches
@@ -278,12 +292,7 @@ def test_who_is_told_to_stop_keeps_the_last_epoch_and_says_how_to_go_on(
 
     out, config = tmp_path / "out", settings(tmp_path)
     options = ("--out", out, "--config", config, "--epochs", "3")
-    in_epoch = -10
     monkeypatch.setattr(ClassificationTask, "loss", told)
-    whole = train(exported, images, "--out", tmp_path / "whole", *options[2:])
-    assert whole.exit_code == 0, whole.output
-    in_epoch, batches = batches // 3, 0
-    assert in_epoch > 2
     result = train(exported, images, *options)
     assert result.exit_code == 128 + number
     lines = result.stderr.splitlines()
@@ -297,7 +306,7 @@ def test_who_is_told_to_stop_keeps_the_last_epoch_and_says_how_to_go_on(
     assert [path.name for path in (out / "checkpoint").iterdir()] == ["last.pt"]
     batches = 100
     assert train(exported, images, *options).exit_code == 0
-    assert epochs_of(out) == epochs_of(tmp_path / "whole")
+    assert epochs_of(out) == uninterrupted
 
 
 def test_a_batch_that_does_not_fit_is_one_line(

@@ -319,11 +319,11 @@ def test_a_baseline_that_does_not_fit_says_so() -> None:
 
 @pytest.mark.parametrize("batch_size", range(2, 12))
 def test_the_fewest_images_are_those_that_training_falls_back_to(batch_size: int) -> None:
+    task = easy_task()
     for limit, trains in (
         (fewest_images(batch_size), True),
         (fewest_images(batch_size) - 1, False),
     ):
-        task = easy_task()
         gradients = Gradients(Limited(task, limit))
         with nullcontext() if trains else pytest.raises(torch.OutOfMemoryError):
             gradients.add(classifier(), some(task, batch_size))

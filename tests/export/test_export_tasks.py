@@ -231,21 +231,24 @@ def test_timm_builds_what_was_searched(
     assert model.num_classes == 0
 
 
-def test_the_code_on_the_card_runs(searched: dict[str, Path], exported: dict[str, Path]) -> None:
+def test_the_code_on_the_card_runs(
+    searched: dict[str, Path], exported: dict[str, Path], tmp_path: Path
+) -> None:
+    """Of one card after the other, in a process that has imported nothing but torch."""
+    code = "import os\nimport torch\n"
     for kind, folder in exported.items():
         card = (folder / "README.md").read_text()
         blocks = [part.split("```")[0] for part in card.split("```python\n")[1:]]
-        images = task_of(searched[kind]).erf_images
-        torch.save(images, folder / "inputs.pt")
-        start = "import torch\nimages = torch.load('inputs.pt', weights_only=True)\n"
-        code = start + "with torch.inference_mode():\n" + "".join(
-            f"    {line}\n" for block in blocks for line in ["", *block.splitlines()]
-        )  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
-        )
-        (folder / "inputs.pt").unlink()
-        assert done.returncode == 0, done.stderr
+        torch.save(task_of(searched[kind]).erf_images, tmp_path / kind)
+        code += (
+            f"os.chdir({str(folder)!r})\n"
+            f"images = torch.load({str(tmp_path / kind)!r}, weights_only=True)\n"
+            "with torch.inference_mode():\n"
+        ) + "".join(f"    {line}\n" for block in blocks for line in ["", *block.splitlines()])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # -- the detector that can be exported --------------------------------------------------------

@@ -307,7 +307,7 @@ OTHERS = {
 }
 
 
-def measured(arch: Architecture, num_images: int = 32, num_initialisations: int = 3) -> float:
+def measured(arch: Architecture, num_images: int = 16, num_initialisations: int = 3) -> float:
     """Sigma of the local field, with an input that holds all of it, in px."""
     field = arch.receptive_field()
     # The closed form takes what is pooled over the whole map as that of a large one.

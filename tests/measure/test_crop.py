@@ -76,7 +76,7 @@ def assert_same(cropped: MeasuredERF, whole: MeasuredERF) -> None:
         ("resnet18", 512, "layer2", (112, 112)),
         ("resnet18", (333, 517), "layer1", (49, 49)),
         ("resnet26t", (297, 290), "layer3", (121, 130)),
-        ("vgg11_bn", 301, None, (173, 173)),
+        ("vgg11_bn", 201, "features.14", (41, 41)),
         ("convnext_atto", 301, "stages.1", (157, 157)),
         ("regnetx_002", (203, 400), "s3", (139, 128)),
         ("densenet121", 301, "features.denseblock1", (65, 65)),
@@ -129,7 +129,7 @@ sides = st.integers(40, 97)
 
 
 @given(chains(), sides, sides)
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_chains(model: nn.Sequential, height: int, width: int) -> None:
     try:
         is_same_size = not is_cropped(crop_of(model, (height, width)))
@@ -140,7 +140,7 @@ def test_chains(model: nn.Sequential, height: int, width: int) -> None:
 
 
 @given(architectures(max_field=60, max_stride=12), st.integers(64, 140), st.integers(64, 140))
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_searched_architectures(architecture: Any, height: int, width: int) -> None:
     torch.manual_seed(0)
     model = build_model(architecture)

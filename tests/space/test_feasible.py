@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from oracle import check_axis
 from strategies import space_dicts
 
 from rfsearch.feasible.path_set import wilson_interval
@@ -20,14 +22,13 @@ from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.feasible import FeasibleSet
 from rfsearch.space.space import SearchSpace
 from rfsearch.target.target import ScaleTarget
-from rfsearch.trace.probe import probe_receptive_field
 
 ANY = RFConstraint(theoretical=None, effective=None)
 TOY = SearchSpace.load("toy")
 LARGE = ["plain", "dilated", "residual", "resnet", "convnext", "efficientnet", "multiscale"]
 #: Three kinds of block, two stem pools, two ways to downsample, and choices of each block's own.
 MIXED = SearchSpace(
-    stem={"kernel_size": [3, 5], "stride": 2, "width": [4, 8], "pool": ["none", "max"]},
+    stem={"kernel_size": [3, 5], "stride": 2, "width": 8, "pool": ["none", "max"]},
     stages=[
         {
             "block": ["plain", "basic", "bottleneck"],
@@ -228,9 +229,9 @@ def test_samples_of_a_large_space_fit(name: str) -> None:
     space, constraint = SearchSpace.load(name), RFConstraint(target)
     feasible = space.feasible(constraint)
     rng = np.random.default_rng(0)
-    drawn = [feasible.sample(rng) for _ in range(4)]
+    drawn = [feasible.sample(rng) for _ in range(2)]
     assert all(constraint.is_feasible(arch) and arch in space for arch in drawn)
-    assert len(set(drawn)) == 4
+    assert len(set(drawn)) == 2
     assert all(feasible.contains(arch) for arch in drawn)
 
 
@@ -244,16 +245,28 @@ def narrow(architecture: Architecture) -> Architecture:
 
 @pytest.mark.parametrize("name", ["plain", "dilated", "residual"])
 def test_networks_of_samples_have_the_field_by_the_nan_oracle(name: str) -> None:
-    # The columns of one stride are probed one by one.
     constraint = RFConstraint(
         theoretical=(24, 40), effective=None, budget=Budget(max_output_stride=4)
     )
     feasible = SearchSpace.load(name).feasible(constraint)
     drawn = feasible.sample(np.random.default_rng(0))
-    model = build_model(narrow(drawn), in_chans=1, num_classes=0)
-    field = probe_receptive_field(model, 1, lambda module, x: module.forward_features(x))
-    assert 24 <= field.height.size <= 40
-    assert 24 <= field.width.size <= 40
+    field = drawn.receptive_field()
+    assert 24 <= field.size <= 40
+    model = build_model(narrow(drawn), in_chans=1, num_classes=0).eval()
+
+    def interval(unit: int) -> tuple[int, int]:
+        start = field.start + unit * field.stride
+        return start, start + field.size
+
+    # Winograd kernels of oneDNN spread a NaN.
+    with torch.backends.mkldnn.flags(enabled=False):
+        verdicts = [
+            check_axis(model.forward_features, 1, interval, field),
+            check_axis(lambda x: model.forward_features(x.mT).mT, 1, interval, field),
+        ]
+    for verdict in verdicts:
+        assert verdict.checked > 3
+        assert not verdict.wrong, verdict.wrong[:4]
 
 
 def test_no_candidate_that_fits_is_lost_in_a_large_space() -> None:
