@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import optuna
 import pandas as pd
 from optuna.exceptions import ExperimentalWarning
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rfsearch.analysis.statistics import MIN_POINTS
@@ -43,6 +42,9 @@ def choice_importances(
     varied = _varied(trials)
     if not varied:
         return pd.DataFrame(columns=names)
+    # Loaded here: with scikit-learn it takes seconds, for which few tables need to wait.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         found = get_param_importances(
