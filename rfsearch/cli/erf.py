@@ -10,22 +10,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rfsearch.basics.atomic import atomic_file
+from rfsearch.basics.axes import by_x
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import (
     CHANNELS_HELP,
     MODEL_HELP,
+    RATE_HELP,
+    SPACING_HELP,
     check_png,
     load_model,
+    pixel_spacing,
 )
 
 if TYPE_CHECKING:
+    from rfsearch.basics.spacing import Spacing
     from rfsearch.field.expected_erf import ExpectedERF
     from rfsearch.measure.erf import MeasuredERF
     from rfsearch.models.resolved import ResolvedModel
 
 _SIZE_HELP = (
-    "Input in px, as 224 or HEIGHTxWIDTH. By default 224, or an export's own, or as much more as "
-    "the receptive field needs, up to 1024."
+    "Input in px, as 224, HEIGHTxWIDTH or DEPTHxHEIGHTxWIDTH. By default 224 (4096 of a sequence, "
+    "64 of a volume), or an export's own, or as much more as the receptive field needs, up to "
+    "1024 (65536; 128)."
 )
 
 
@@ -38,6 +44,8 @@ def erf(
         str | None, typer.Option(help="Look at this map, where the model has several, as P3.")
     ] = None,
     input_size: Annotated[str | None, typer.Option(help=_SIZE_HELP)] = None,
+    spacing: Annotated[str | None, typer.Option(help=SPACING_HELP)] = None,
+    sample_rate: Annotated[float | None, typer.Option(help=RATE_HELP)] = None,
     in_chans: Annotated[int | None, typer.Option(help=CHANNELS_HELP)] = None,
     images: Annotated[
         Path | None, typer.Option(help="A folder of images; by default white noise.")
@@ -67,6 +75,7 @@ def erf(
             pretrained=pretrained,
             seed=seed,
         )
+        pixels = pixel_spacing(model, resolved.num_axes, spacing, sample_rate)
         from rfsearch.measure.erf import measure_erf
 
         beside = _expected(resolved, layer, level) if expected else None
@@ -83,15 +92,15 @@ def erf(
         )
     size = measured.map.shape
     numbers = {"model": model, "layer": layer, "input_size": list(size), **summary(measured)}
+    if pixels is not None:
+        numbers["axes"] = in_units(numbers["axes"], pixels)
     if beside is not None:
         numbers["expected"] = {
             name: getattr(beside, name) for name in ("size", "theoretical_size", "ratio", "sigma")
         }
     typer.echo(json.dumps(numbers, indent=2) if as_json else _table(numbers))
     if out is not None:
-        title = (
-            f"{model}, {layer or 'output'}, {size[0]}x{size[1]} px\nweights: {measured.weights}"
-        )
+        title = f"{model}, {layer or 'output'}, {by_x(size)} px\nweights: {measured.weights}"
         _draw(measured, title, out, beside)
 
 
@@ -100,7 +109,7 @@ def _expected(model: ResolvedModel, layer: str | None, level: str | None) -> Exp
     from rfsearch.measure.read import reader
     from rfsearch.trace.trace import expected_erf
 
-    read = reader(model.twin(), layer, level)
+    read = reader(model.twin(), layer, level, model.run)
     return expected_erf(model, model.input_size, forward=read)
 
 
@@ -127,10 +136,44 @@ def summary(measured: MeasuredERF) -> dict[str, Any]:
         "weights": measured.weights,
         "untraced": measured.untraced,
     }
+    axes = {name: _known(one._asdict()) for name, one in measured.axes.items()}
+    return _known(numbers) | {"axes": axes}
+
+
+def _known(numbers: dict[str, Any]) -> dict[str, Any]:
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in numbers.items()
     }
+
+
+def in_units(axes: dict[str, dict[str, Any]], spacing: Spacing) -> dict[str, dict[str, Any]]:
+    """The numbers of each axis, and each of them in mm or ms too."""
+    return {
+        axis: numbers
+        | {
+            f"{name}_{spacing.unit}": None if value is None else value * size
+            for name, value in numbers.items()
+        }
+        for (axis, numbers), size in zip(axes.items(), spacing.sizes, strict=True)
+    }
+
+
+def _of_axis(numbers: dict[str, Any]) -> str:
+    """The numbers of one axis in words."""
+    unit = next((name.removeprefix("size_") for name in numbers if name[:5] == "size_"), None)
+
+    def px(name: str, form: str) -> str:
+        value = numbers[name]
+        if value is None:
+            return "not known"
+        words = f"{value:{form}} px"
+        return words if unit is None else f"{words} ({numbers[f'{name}_{unit}']:.4g} {unit})"
+
+    return (
+        f"ERF {px('size', 'd')}, sigma {px('sigma', '.1f')}, FWHM {px('fwhm', 'd')}, "
+        f"theoretical {px('theoretical_size', 'g')}"
+    )
 
 
 def _table(numbers: dict[str, Any]) -> str:
@@ -160,6 +203,9 @@ def _table(numbers: dict[str, Any]) -> str:
         }
         if clipped > 0:
             rows["ERF size"] += ", too small: the input clips it"
+    axes = numbers["axes"]
+    if len(axes) != 2 or len({*map(str, axes.values())}) > 1 or "size_mm" in axes["height"]:
+        rows |= {f"along {axis}": _of_axis(one) for axis, one in axes.items()}
     if beside := numbers.get("expected"):
         rows["expected ERF"] = (
             f"{beside['size']} px, sigma {beside['sigma']:.1f} px, of a random initialisation"
@@ -172,9 +218,9 @@ def _table(numbers: dict[str, Any]) -> str:
 
 
 def _draw(measured: MeasuredERF, title: str, out: Path, beside: ExpectedERF | None) -> None:
-    from rfsearch.analysis.plots import erf_heat_map
+    from rfsearch.analysis.erf_sections import erf_figure
 
-    figure = erf_heat_map(measured, title, None if beside is None else beside.profile)
+    figure = erf_figure(measured, title, None if beside is None else beside.profile)
     with atomic_file(out) as new:
         figure.savefig(new, dpi=150)
     typer.echo(f"Drawn into {out}.", err=True)

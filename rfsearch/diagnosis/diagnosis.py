@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rfsearch.basics.axes import InputSize
     from rfsearch.models.resolve import Model
     from rfsearch.models.resolved import ResolvedModel
+    from rfsearch.models.several import Shapes
     from rfsearch.network.architecture import Architecture
     from rfsearch.target.target import ScaleTarget
 
@@ -31,8 +32,9 @@ NUM_IMAGES = 4
 def diagnose(
     model: Model,
     target: ScaleTarget | None = None,
-    input_size: InputSize | None = None,
+    input_size: InputSize | Shapes | None = None,
     *,
+    follow: str | int | None = None,
     layer: str | None = None,
     in_chans: int | None = None,
     erf: bool = True,
@@ -50,6 +52,7 @@ def diagnose(
         target: The object scales to see. Without, the rules that need them are silent.
         input_size: Sides of the input in px, as for `trace_receptive_field`. `None` means the
             size that the model states, or 224 (4,096 of a sequence, 64 of a volume).
+        follow: Which of several inputs is followed, as there.
         layer: Name of a module, as in `named_modules()`, whose output is diagnosed as that of the
             network. `None` means the network's own outputs.
         in_chans: Channels of the input. `None` means those that the first layer with weights
@@ -62,7 +65,7 @@ def diagnose(
     """
     from rfsearch.models.resolve import resolve_model
 
-    resolved = resolve_model(model, input_size, in_chans=in_chans)
+    resolved = resolve_model(model, input_size, follow=follow, in_chans=in_chans)
     return diagnose_fields(resolved, network_fields(resolved, layer), target, layer=layer, erf=erf)
 
 
@@ -167,7 +170,7 @@ def _probed_gaps(model: ResolvedModel, fields: NetworkFields, layer: str | None)
     from rfsearch.measure.read import reader
 
     layers, output = fields.layers, fields.outputs[-1]
-    run = None if layer is None else reader(model.twin(), layer, None)
+    run = model.run if layer is None else reader(model.twin(), layer, None, model.run)
     try:
         touched = probe_coverage(model.module, layers, fields.global_layers, model.in_chans, run)
     except ValueError as reason:

@@ -57,7 +57,7 @@ def network_fields(model: ResolvedModel, layer: str | None = None) -> NetworkFie
     from rfsearch.trace.trace import UntracedError, trace_receptive_field
 
     twin = model.twin()
-    forward = None if layer is None else reader(twin, layer, None)
+    forward = None if layer is None else reader(twin, layer, None, model.run)
     try:
         traced = trace_receptive_field(model, model.input_size, forward=forward)
         unfollowed = traced.unfollowed

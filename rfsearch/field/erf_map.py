@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,11 +48,13 @@ class AxisERF(NamedTuple):
         sigma: RMS radius of the squared gradient along the axis.
         fwhm: Width of the line through the centre between the outermost pixels at half its
             maximum.
+        theoretical_size: Of the theoretical receptive field; NaN where that is not known.
     """
 
     size: int
     sigma: float
     fwhm: int
+    theoretical_size: float
 
 
 class Center(NamedTuple):
@@ -72,12 +74,14 @@ class ErfMap:
         center: Centre of the unit's theoretical receptive field, in the map's pixels.
         theoretical_size: Longest side of the theoretical receptive field, in px; NaN where that
             is not known, and then so are the numbers that are relative to it.
+        theoretical_sizes: Its sides along each axis, in px; none where they are not known.
     """
 
     map: NDArray[np.float64]
     power: NDArray[np.float64]
     center: tuple[float, ...]
     theoretical_size: float
+    theoretical_sizes: tuple[float, ...] = field(default=(), kw_only=True)
 
     @property
     def size(self) -> int:
@@ -134,7 +138,9 @@ class ErfMap:
     @property
     def axes(self) -> dict[str, AxisERF]:
         """Size, sigma and full width at half maximum along each axis, by its name."""
-        numbers = zip(self.sizes, self.sigmas, map(self._fwhm, range(self.map.ndim)), strict=True)
+        fields = self.theoretical_sizes or (math.nan,) * self.map.ndim
+        widths = map(self._fwhm, range(self.map.ndim))
+        numbers = zip(self.sizes, self.sigmas, widths, fields, strict=True)
         return ByAxis(*(AxisERF(*one) for one in numbers)).named
 
     @property
@@ -235,7 +241,8 @@ class ErfMap:
     def fraction_above(self, threshold: float = 0.1) -> float:
         """Pixels above `threshold` times the maximum, over pixels in the theoretical field."""
         above = np.count_nonzero(self.map > threshold * self.map.max())
-        return float(above / self.theoretical_size**self.map.ndim)
+        sides = self.theoretical_sizes or (self.theoretical_size,) * self.map.ndim
+        return float(above / math.prod(sides))
 
 
 class _Axis(NamedTuple):

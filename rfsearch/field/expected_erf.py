@@ -156,6 +156,7 @@ class ExpectedERF:
             power=power / power.sum(),
             center=tuple((side - 1) / 2 for side in power.shape),
             theoretical_size=max(spread.field.size for spread in self._gradient.spreads),
+            theoretical_sizes=tuple(spread.field.size for spread in self._gradient.spreads),
         )
 
     @property

@@ -32,6 +32,7 @@ from rfsearch.measure.read import Read, output_map, reader
 from rfsearch.measure.unit import Unit, UntracedUnit, find_unit, untraced_unit
 from rfsearch.models.resolve import Model, resolve_model
 from rfsearch.models.resolved import ResolvedModel
+from rfsearch.models.several import Shapes
 from rfsearch.trace.trace import UntracedError
 
 if TYPE_CHECKING:
@@ -105,9 +106,10 @@ class MeasuredERF(ErfMap):
 
 def measure_erf(
     model: Model,
-    input_size: InputSize | None = None,
+    input_size: InputSize | Shapes | None = None,
     images: Tensor | str | Path | None = None,
     *,
+    follow: str | int | None = None,
     in_chans: int | None = None,
     num_images: int = 64,
     relative_error: float | None = 0.01,
@@ -143,6 +145,8 @@ def measure_erf(
             of `images`; else the size that the model states, or 224 (4,096 of a sequence, 64 of a
             volume), or where these would clip the receptive field one that does not, up to 1024
             (65,536; 128), if the model takes it.
+        follow: Number or name of the input that is looked at, where `input_size` holds the shapes
+            of several; the others are noise.
         images: Normalised images `(images, channels, *input_size)`, or a folder of
             image files (flat, or one subfolder per class), which are resized, cropped in the
             middle and normalised as timm states for the model. `None` means white noise.
@@ -178,7 +182,12 @@ def measure_erf(
     if input_size is None and isinstance(images, Tensor):
         input_size = tuple(images.shape[2:])
     resolved = resolve_model(
-        model, input_size, in_chans=in_chans or given, pretrained=pretrained, seed=seed
+        model,
+        input_size,
+        follow=follow,
+        in_chans=in_chans or given,
+        pretrained=pretrained,
+        seed=seed,
     )
     module = resolved.copy()
     if local:
@@ -186,7 +195,7 @@ def measure_erf(
     if device is not None:
         check_device(device)
         module = module.to(device)
-    read = reader(module, layer, level)
+    read = reader(module, layer, level, resolved.run)
     resolved = resolved.over(module)
     if replknet and resolved.num_axes != 2:
         raise ValueError(
@@ -225,6 +234,7 @@ def measure_erf(
         power=crop.in_image(mean.power),
         center=unit.center,
         theoretical_size=mean.theoretical_size,
+        theoretical_sizes=() if untraced else tuple(axis.size for axis in unit.field),
         standard_error=average.standard_error,
         clipped=unit.clipped(size),
         num_images=len(average.sizes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,25 +14,31 @@ from rfsearch.trace.layers import named_tensors
 
 #: Runs a module on images and returns the tensor to look at.
 Read = Callable[[nn.Module, Tensor], Tensor]
+#: Runs a module on images.
+Forward = Callable[[nn.Module, Tensor], Any]
 
 
 class NoMapError(ValueError):
     """There is no map to look at, whatever the model computes."""
 
 
-def output_map(model: nn.Module, images: Tensor, level: str | None = None) -> Tensor:
+def output_map(
+    model: nn.Module, images: Tensor, level: str | None = None, call: Forward | None = None
+) -> Tensor:
     """The map of a level: the model's features, without the head.
 
     Args:
         model: A module with `forward_features`, or one to call.
         images: `(batch, channels, *input_size)`.
         level: Key of a mapping or number in a sequence of maps, where the model returns several.
+        call: Runs a model on images; None means to call it.
 
     Raises:
         ValueError: If there is no such level, or the output is not a map.
     """
     forward = getattr(model, "forward_features", model)
-    outputs = dict(named_tensors(forward(images)))
+    given = forward(images) if call is None else call(model, images)
+    outputs = dict(named_tensors(given))
     if list(outputs) == [""]:
         output = outputs[""]
     else:
@@ -54,7 +61,7 @@ class _Reached(BaseException):  # not an error: it leaves the model's forward
     """The layer has run; what follows it need not."""
 
 
-def layer_map(model: nn.Module, images: Tensor, layer: str) -> Tensor:
+def layer_map(model: nn.Module, images: Tensor, layer: str, call: Forward | None = None) -> Tensor:
     """What a layer returns the first time it runs; the model is left there.
 
     Raises:
@@ -69,7 +76,7 @@ def layer_map(model: nn.Module, images: Tensor, layer: str) -> Tensor:
     handle = model.get_submodule(layer).register_forward_hook(catch)
     try:
         with suppress(_Reached):
-            model(images)
+            _ = model(images) if call is None else call(model, images)
     finally:
         handle.remove()
     if not caught:
@@ -82,14 +89,22 @@ def layer_map(model: nn.Module, images: Tensor, layer: str) -> Tensor:
     return output
 
 
-def reader(model: nn.Module, layer: str | None, level: str | None) -> Read:
+def reader(
+    model: nn.Module, layer: str | None, level: str | None, call: Forward | None = None
+) -> Read:
     """How to get the map to look at: a layer's by its name, or the model's own.
+
+    Args:
+        model: Whose layers these are.
+        layer: Name of the layer.
+        level: Name of an output.
+        call: Runs the model on images; None means to call it.
 
     Raises:
         ValueError: If the model has no such layer, or both a layer and a level are named.
     """
     if layer is None:
-        return lambda module, images: output_map(module, images, level)
+        return lambda module, images: output_map(module, images, level, call)
     if level is not None:
         raise ValueError(
             f"`layer` and `level` must not be given both, but got {layer!r} and {level!r}."
@@ -100,4 +115,4 @@ def reader(model: nn.Module, layer: str | None, level: str | None) -> Read:
         raise ValueError(
             f"`layer` must be the name of one of the model's, but got {layer!r}{near}."
         )
-    return lambda module, images: layer_map(module, images, layer)
+    return lambda module, images: layer_map(module, images, layer, call)

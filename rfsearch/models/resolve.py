@@ -9,7 +9,8 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from rfsearch.basics.axes import AXIS_NAMES, InputSize, by_x, checked_sides
 from rfsearch.basics.limits import MAX_CHANNELS
 from rfsearch.models.resolved import ResolvedModel, stated_size
+from rfsearch.models.several import Shapes, several_inputs
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.architecture_file import read_architecture
 
@@ -37,8 +39,9 @@ Model: TypeAlias = "Built | Path | ResolvedModel"
 
 def resolve_model(
     model: Model,
-    input_size: InputSize | None = None,
+    input_size: InputSize | Shapes | None = None,
     *,
+    follow: str | int | None = None,
     in_chans: int | None = None,
     num_classes: int = 0,
     pretrained: bool = False,
@@ -54,19 +57,33 @@ def resolve_model(
         input_size: Sides of the input in px, as `(16000,)`, `(height, width)` or `(depth, height,
             width)`; an integer is the side along each axis that the model turns out to have, by
             its first convolution. `None` means the size that the model states, or 224 (4,096 of a
-            sequence, 64 of a volume).
+            sequence, 64 of a volume). Of several inputs their shapes `(channels, *sides)`, in a
+            tuple or by name.
+        follow: Which of several inputs is followed; the others are noise.
         in_chans: Channels of the input; timm makes a model that is named for so many. `None`
             means those that the first layer with weights turns out to take.
         num_classes: Outputs of the head of an architecture.
         pretrained: Whether a timm model that is named has its published weights.
         seed: Of the weights of a model that is named or an architecture, where they are random.
-        forward: Runs a module on images; `None` means to call it.
+        forward: Runs a module on images, or on all of several inputs; `None` means to call it.
 
     Raises:
         ValueError: If there is no such model, the size or the channels are impossible, or it
             takes inputs of another number of axes.
     """
-    sides = None if input_size is None else checked_sides(input_size)
+    several = several_inputs(input_size, follow)
+    if several is not None:
+        found = resolve_model(
+            model,
+            several.size,
+            in_chans=several.in_chans,
+            pretrained=pretrained,
+            seed=seed,
+            forward=several.run(forward),
+        )
+        return replace(found, run=several.run(forward))
+    assert not isinstance(input_size, Mapping)
+    sides = None if input_size is None else checked_sides(input_size)  # type: ignore[arg-type]
     is_side = isinstance(input_size, int)
     if in_chans is not None and not 1 <= in_chans <= MAX_CHANNELS:
         raise ValueError(f"`1 <= in_chans <= {MAX_CHANNELS:,}` must hold, but got {in_chans}.")

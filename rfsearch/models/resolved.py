@@ -15,6 +15,7 @@ from rfsearch.basics.limits import check_memory
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from rfsearch.models._first_layer import Forward
     from rfsearch.network.architecture import Architecture
 
 #: Sides in px at which models that do not take every size are tried, by the number of axes.
@@ -31,6 +32,7 @@ class ResolvedModel:
         in_chans: Channels of the input.
         weights: Which weights it has, in words.
         architecture: What it is built from, if it was given as one: closed forms know its fields.
+        run: Runs a module on images; None means to call it.
     """
 
     name: str
@@ -40,6 +42,11 @@ class ResolvedModel:
     architecture: Architecture | None
     _make: Callable[[], nn.Module]
     _make_skeleton: Callable[[], nn.Module]
+    run: Forward | None = None
+
+    def call(self, module: nn.Module, images: Tensor) -> Any:
+        """Run a module, its own or a copy of it, on images."""
+        return module(images) if self.run is None else self.run(module, images)
 
     @property
     def num_axes(self) -> int:
@@ -104,7 +111,7 @@ class ResolvedModel:
         image = torch.zeros(1, self.in_chans, *self.input_size)
         try:
             with torch.no_grad():
-                module(image.to(like))
+                self.call(module, image.to(like))
         except Exception as error:  # Whatever a model raises.
             raise self.failure(error) from error
 
@@ -140,7 +147,7 @@ class ResolvedModel:
         try:
             twin = self.twin()
             with torch.no_grad():
-                twin(self.at(size).images_without_data(twin))
+                self.call(twin, self.at(size).images_without_data(twin))
         except Exception:  # Whatever a model raises.
             return False
         return True

@@ -15,6 +15,7 @@ from rfsearch.basics.axes import InputSize
 from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.field.unit_grid import PIXELS
 from rfsearch.models.resolve import Model, resolve_model
+from rfsearch.models.several import Shapes
 from rfsearch.tape.recorder import Recorder
 from rfsearch.trace._layout import Factor, Source, Span
 from rfsearch.trace._mode import TracingMode, refuse_stale_views, tracing
@@ -47,8 +48,9 @@ class UntracedError(ValueError):
 
 def trace_receptive_field(
     model: Model,
-    input_size: InputSize,
+    input_size: InputSize | Shapes,
     *,
+    follow: str | int | None = None,
     in_chans: int | None = None,
     forward: Callable[[nn.Module, Tensor], Any] | None = None,
     unknown: Literal["error", "pointwise"] = "error",
@@ -70,11 +72,13 @@ def trace_receptive_field(
             architecture; or the path of an exported network's folder.
         input_size: Sides of the input in px: `(16000,)` of a sequence, `(height, width)` of an
             image, `(depth, height, width)` of a volume. An integer is the side along each of the
-            axes that the first convolution has.
+            axes that the first convolution has. Of several inputs the shapes `(channels, *sides)`
+            of all, in a tuple or in a dictionary by the names of arguments.
+        follow: Number or name of the input that is followed, where there are several.
         in_chans: Channels of the input. `None` means those that the first layer with weights
             turns out to take.
-        forward: Runs the module on an input `(1, channels, *input_size)`. `None` means to call
-            the module.
+        forward: Runs the module on an input `(1, channels, *input_size)`, or on all of several.
+            `None` means to call the module.
         unknown: What to do with an operation that is not known: refuse the model, or treat the
             operation as pointwise.
 
@@ -86,7 +90,9 @@ def trace_receptive_field(
     """
     if unknown not in ("error", "pointwise"):
         raise ValueError(f"`unknown` must be one of error, pointwise, but got {unknown!r}.")
-    resolved = resolve_model(model, input_size, in_chans=in_chans, forward=forward)
+    resolved = resolve_model(model, input_size, follow=follow, in_chans=in_chans, forward=forward)
+    if follow is not None or forward is None:
+        forward = resolved.run
     size, twin = resolved.input_size, resolved.twin()
     is_pointwise = unknown == "pointwise"
     images = _images(resolved.images_without_data(twin))
@@ -149,8 +155,9 @@ def _images(images: Tensor) -> Tensor:
 
 def expected_erf(
     model: Model,
-    input_size: InputSize | None = None,
+    input_size: InputSize | Shapes | None = None,
     *,
+    follow: str | int | None = None,
     level: str | None = None,
     layer: str | None = None,
     initialisation: Literal["fan_in", "module"] = "fan_in",
@@ -171,6 +178,7 @@ def expected_erf(
             architecture; or the path of an exported network's folder.
         input_size: Sides of the input in px, as for `trace_receptive_field`. `None` means the
             size that the model states, or 224 (4,096 of a sequence, 64 of a volume).
+        follow: Which of several inputs is followed, as there.
         level: Name of the output, where the model has several. `None` means the last.
         layer: Name of a layer, as in `named_modules()`, whose output to look at instead.
         initialisation: `"fan_in"`: weights have mean 0 and variance one over their fan-in.
@@ -189,7 +197,8 @@ def expected_erf(
         raise ValueError(
             f"`initialisation` must be one of fan_in, module, but got {initialisation!r}."
         )
-    resolved = resolve_model(model, input_size, in_chans=in_chans, forward=forward)
+    resolved = resolve_model(model, input_size, follow=follow, in_chans=in_chans, forward=forward)
+    forward = forward if follow is None else None  # It is how the resolved model runs.
     traced = trace_receptive_field(resolved, resolved.input_size, forward=forward, unknown=unknown)
     if initialisation == "fan_in":
         return traced.expected_erf(level, layer=layer)
