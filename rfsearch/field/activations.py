@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: Of the quadrature.
-_ORDER = 24
+#: Gauss-Hermite quadrature.
+_HERMITE_NODES, _HERMITE_WEIGHTS = hermgauss(24)
 
 
 #: Of the grid over a channel's values, in standard deviations, and its points: fine enough for
@@ -44,8 +44,8 @@ def _transformed(
     nodes, weights = _NODES[:, None], _WEIGHTS
     if variance and between:
         # One row for each channel's own mean, one column for each deviation from it.
-        nodes, weights = hermgauss(_ORDER)
-        nodes, weights = math.sqrt(2) * nodes[:, None], weights / weights.sum()
+        nodes = math.sqrt(2) * _HERMITE_NODES[:, None]
+        weights = _HERMITE_WEIGHTS / _HERMITE_WEIGHTS.sum()
     elif not between:
         nodes, weights = np.zeros((1, 1)), np.ones(1)
     within, shares = (_NODES, _WEIGHTS) if variance else (np.zeros(1), np.ones(1))
@@ -77,9 +77,9 @@ def gated(units: Units, kind: str) -> tuple[Units, float]:
     zero. Global context normalises the inner layer; squeeze-and-excite sees the channels' means.
     """
     pooled = 1.0 if kind == "gc" else units.mean**2 + units.between
-    nodes, weights = hermgauss(_ORDER)
-    factors = 1 / (1 + np.exp(-math.sqrt(pooled / 2) * math.sqrt(2) * nodes))
-    power = float(weights @ factors**2 / weights.sum())
+    logits = math.sqrt(pooled / 2) * math.sqrt(2) * _HERMITE_NODES
+    factors = 1 / (1 + np.exp(-logits))
+    power = float(_HERMITE_WEIGHTS @ factors**2 / _HERMITE_WEIGHTS.sum())
     # The mean factor is 1/2, by symmetry.
     between = power * (units.mean**2 + units.between) - (units.mean / 2) ** 2
     behind = Units(
