@@ -13,8 +13,6 @@ from matplotlib.ticker import MaxNLocator
 
 from rfsearch.basics.palette import BLACK, BLUE, GREY, ORANGE, SERIES, TARGET, VERMILLION
 from rfsearch.diagnosis.layer_field import architecture_layers, architecture_nodes
-from rfsearch.field.expected_erf import ExpectedERF
-from rfsearch.field.expression import Chain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -157,8 +155,8 @@ def _label_in_px(axes: Axes) -> None:
 
 def expected_growth(architecture: Architecture) -> list[int]:
     """Expected ERF size in px after each of `architecture_layers`."""
-    nodes = [node for _, _, node in architecture_nodes(architecture)]
-    return [ExpectedERF(Chain(tuple(nodes[: end + 1]))).size for end in range(len(nodes))]
+    steps = architecture_layers(architecture)[: len(architecture_nodes(architecture))]
+    return [layer.expected().size for layer in steps if layer.expected is not None]
 
 
 def erf_gallery(

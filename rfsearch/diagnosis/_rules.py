@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rfsearch.basics.axes import by_x
 from rfsearch.diagnosis.findings import Finding, NetworkFacts
@@ -27,9 +28,22 @@ def find(facts: NetworkFacts, target: ScaleTarget | None) -> tuple[Finding, ...]
     """Findings of all rules, those about the target first."""
     found = [*_gridding(facts), *_far_below(facts), *_unproductive(facts)]
     if target is not None:
-        sized = (_too_small, _effective_size, _too_coarse, _too_early)
-        found = [finding for rule in sized for finding in rule(facts, target)] + found
+        found = [*_sized(facts, target), *found]
     return tuple(found)
+
+
+def _sized(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:
+    """Findings of the rules about the target, along each axis that it has a range for."""
+    if not target.axes:
+        for rule in (_too_small, _effective_size, _too_coarse, _too_early):
+            yield from rule(facts, target)
+        return
+    # The axis that is furthest from what fits is known of the ERF already.
+    yield from _effective_size(facts, target)
+    for number, axis in enumerate(target.axes):
+        for rule in (_too_small, _too_coarse, _too_early):
+            for finding in rule(facts.along(number), target.along(axis)):
+                yield replace(finding, message=f"Along the {axis}: {finding.message}")
 
 
 def _too_small(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,6 +17,7 @@ from rfsearch.diagnosis.layer_field import (
 )
 from rfsearch.diagnosis.network_fields import NetworkFields, network_fields
 from rfsearch.field.coverage import PIXEL, coverage
+from rfsearch.field.expression import along
 
 if TYPE_CHECKING:
     from rfsearch.basics.axes import InputSize
@@ -86,7 +88,7 @@ def diagnose_fields(
         model.input_size,
         fields.layers,
         fields.outputs,
-        _measured(model, fields, layer) if erf else None,
+        _measured(model, fields, layer, target) if erf else None,
         _probed_gaps(model, fields, layer) if fields.outputs else None,
         _attends(fields),
     )
@@ -113,11 +115,16 @@ def diagnose_architecture(
 
 def _expected(architecture: Architecture, target: ScaleTarget | None) -> Effective:
     """The expected ERF of the last map, or of the level that is furthest from what it serves."""
-    found = [
-        Effective(erf.size, erf.theoretical_size, "expected at initialisation", level, part)
-        for level, part in _served(architecture, target).items()
-        for erf in (architecture.expected_erf(level),)
-    ]
+    apart = architecture.axes_differ or bool(target and target.axes)
+    axes: tuple[str | None, ...] = architecture.axes if apart else (None,)
+    found = []
+    for level, part in _served(architecture, target).items():
+        for axis in axes:
+            erf = architecture.expected_erf(level, axis)
+            of_axis = part or target if axis else part
+            served = of_axis.along(axis) if of_axis and axis else of_axis
+            origin = "expected at initialisation" + (f", along {axis}" if axis else "")
+            found.append(Effective(erf.size, erf.theoretical_size, origin, level, served))
     return max(found, key=lambda one: one.part.effective.violation(one.size) if one.part else 0)
 
 
@@ -125,8 +132,8 @@ def _served(
     architecture: Architecture, target: ScaleTarget | None
 ) -> Mapping[str, ScaleTarget | None]:
     """What each level serves; the last one all of it where it is not split among several."""
-    fields = architecture.receptive_fields()
-    if target is not None and len(fields) > 1:
+    if target is not None and len(architecture.levels) > 1:
+        fields = architecture.receptive_fields(architecture.axes[0])
         with suppress(ValueError):  # No level serves some of the objects.
             return target.split({level: field.stride for level, field in fields.items()})
     return {architecture.levels[-1]: None}
@@ -138,14 +145,20 @@ def _gaps(architecture: Architecture) -> Gaps | None:
     Behind an upsampling units touch different pixels, and each of several units of the last
     stage: the backbone's gaps are what is wrong with them.
     """
-    seen, place = PIXEL, ""
-    for name, _, node in architecture_nodes(architecture):
-        seen = coverage(node, seen)
-        place = place or (name if seen.missing else "")
-    return Gaps(seen.missing, seen.size, place) if seen.missing else None
+    nodes, found = architecture_nodes(architecture), list[Gaps]()
+    for axis in range(architecture.num_axes if architecture.axes_differ else 1):
+        seen, place = PIXEL, ""
+        for name, _, node in nodes:
+            seen = coverage(along(node, axis), seen)
+            place = place or (name if seen.missing else "")
+        found.append(Gaps(seen.missing, seen.size, place))
+    worst = max(found, key=lambda gaps: gaps.missing / gaps.size)
+    return worst if worst.missing else None
 
 
-def _measured(model: ResolvedModel, fields: NetworkFields, layer: str | None) -> Effective | None:
+def _measured(
+    model: ResolvedModel, fields: NetworkFields, layer: str | None, target: ScaleTarget | None
+) -> Effective | None:
     """The ERF of the last map, on images that hold its field, as far as that can be had."""
     from rfsearch.measure.erf import measure_erf
 
@@ -162,6 +175,12 @@ def _measured(model: ResolvedModel, fields: NetworkFields, layer: str | None) ->
             f"The ERF was measured on images of {sides} px, which cut the receptive field: it is "
             f"{measured.size:g} px or more."
         )
+    if target is not None and target.axes:
+        parts = {axis: target.along(axis) for axis in target.axes}
+        sizes = dict(zip(parts, measured.sizes, strict=True))
+        worst = max(parts, key=lambda axis: parts[axis].effective.violation(sizes[axis]))
+        origin, part = f"measured, along {worst}", parts[worst]
+        return Effective(sizes[worst], math.nan, origin, place, part, is_cut)
     return Effective(measured.size, measured.theoretical_size, "measured", place, is_cut=is_cut)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rfsearch.diagnosis.layer_field import LayerField
 from rfsearch.target.target import ScaleTarget
@@ -92,3 +92,10 @@ class NetworkFacts:
     effective: Effective | None = None
     gaps: Gaps | None = None
     attends: bool = False
+
+    def along(self, axis: int) -> NetworkFacts:
+        """What is seen along one axis alone."""
+        layers, outputs = (
+            tuple(layer.along(axis) for layer in of) for of in (self.layers, self.outputs)
+        )
+        return replace(self, layers=layers, outputs=outputs)

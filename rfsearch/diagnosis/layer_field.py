@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rfsearch.basics.axes import ByAxis, by_x
-from rfsearch.field.expected_erf import ExpectedERF
-from rfsearch.field.expression import Chain, Node
+from rfsearch.basics.axes import Alike, ByAxis, by_x
+from rfsearch.field.expected_erf import ExpectedERF, squared_gradient
+from rfsearch.field.expression import Chain, Node, along
 from rfsearch.field.node_fields import is_global, unit_grid
 from rfsearch.field.unit_grid import PIXELS, Grid
 
@@ -56,6 +56,10 @@ class Reach:
     smallest: Extent
     stride: Extent
 
+    def along(self, axis: int) -> Reach:
+        """The same along one axis alone."""
+        return Reach(*(Extent(of[axis]) for of in (self.size, self.smallest, self.stride)))
+
 
 @dataclass(frozen=True, slots=True)
 class LayerField:
@@ -76,6 +80,11 @@ class LayerField:
     is_global: bool = False
     before: Reach | None = None
     expected: Callable[[], ExpectedERF] | None = field(default=None, compare=False, repr=False)
+
+    def along(self, axis: int) -> LayerField:
+        """What it sees along one axis alone."""
+        before = None if self.before is None else self.before.along(axis)
+        return replace(self, reach=self.reach.along(axis), before=before)
 
     @property
     def expected_size(self) -> int | None:
@@ -113,20 +122,21 @@ class LayerField:
 def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
     """The stem, poolings and blocks of an architecture and the maps of its neck, first to last."""
     layers: list[LayerField] = []
-    grid, before, sees_all = PIXELS, _reach(PIXELS), False
-    nodes: tuple[Node, ...] = ()
+    apart = _apart(architecture)
+    grids, sees_all = [PIXELS] * len(apart), False
+    before, nodes = _reach(grids, apart), tuple[Node, ...]()
     for name, kind, node in architecture_nodes(architecture):
-        grid, nodes = unit_grid(node, grid), (*nodes, node)
-        reach = _reach(grid)
+        nodes = (*nodes, node)
+        grids = [unit_grid(along(node, axis), grid) for axis, grid in enumerate(grids)]
+        reach = _reach(grids, apart)
         sees_all = sees_all or is_global(node)
-        expected = partial(ExpectedERF, Chain(nodes))
+        expected = partial(_expected, Chain(nodes), apart)
         layers.append(LayerField(name, kind, reach, sees_all, before, expected))
         before = reach
     neck = architecture.neck
     if neck is not None and neck.upsamples:
         for name, node in neck.steps(architecture.body()).items():
-            reach = _reach(unit_grid(node))
-            expected = partial(ExpectedERF, node)
+            reach, expected = _seen(node, apart), partial(_expected, node, apart)
             layers.append(
                 LayerField(f"neck {name}", neck.kind, reach, is_global(node), expected=expected)
             )
@@ -135,13 +145,14 @@ def architecture_layers(architecture: Architecture) -> tuple[LayerField, ...]:
 
 def architecture_outputs(architecture: Architecture) -> tuple[LayerField, ...]:
     """The output maps of an architecture, by their levels."""
+    apart = _apart(architecture)
     return tuple(
         LayerField(
             level,
             "output",
-            _reach(unit_grid(node)),
+            _seen(node, apart),
             is_global(node),
-            expected=partial(ExpectedERF, node),
+            expected=partial(_expected, node, apart),
         )
         for level, node in architecture.expressions().items()
     )
@@ -171,7 +182,25 @@ def architecture_nodes(architecture: Architecture) -> list[tuple[str, str, Node]
     return nodes
 
 
-def _reach(grid: Grid) -> Reach:
-    field = grid.field()
-    both = (field.size, grid.smallest, field.stride)
-    return Reach(*(Extent(pixels, pixels) for pixels in both))
+def _apart(architecture: Architecture) -> Alike:
+    """Which axes of an architecture are alike: all of them, or none."""
+    number = architecture.num_axes
+    return (1,) * number if architecture.axes_differ else (number,)
+
+
+def _expected(node: Node, apart: Alike) -> ExpectedERF:
+    return ExpectedERF(squared_gradient(node, apart))
+
+
+def _seen(node: Node, apart: Alike) -> Reach:
+    return _reach([unit_grid(along(node, axis)) for axis in range(len(apart))], apart)
+
+
+def _reach(grids: Sequence[Grid], apart: Alike) -> Reach:
+    each = [grid for grid, number in zip(grids, apart, strict=True) for _ in range(number)]
+    fields = [grid.field() for grid in each]
+    return Reach(
+        Extent(*(field.size for field in fields)),
+        Extent(*(grid.smallest for grid in each)),
+        Extent(*(field.stride for field in fields)),
+    )

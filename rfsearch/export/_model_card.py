@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
+from rfsearch.basics.axes import by_x
 from rfsearch.field.erf_map import ERF_SHARE
 from rfsearch.network.network_folder import CLASSIFICATION
 from rfsearch.training.detection import MAX_BOXES, NMS_THRESHOLD, SCORE_THRESHOLD
@@ -152,21 +153,21 @@ def one_line(text: str) -> str:
 def _numbers(facts: CardFacts) -> str:
     architecture, erf, form = facts.architecture, facts.erf, facts.form
     cost = architecture.cost(form.input_size, form.in_chans, form.num_scores)
-    field, expected = (
-        architecture.receptive_field(facts.level),
-        architecture.expected_erf(facts.level),
-    )
+    axes = architecture.axes if architecture.axes_differ else (None,)
+    fields = [architecture.receptive_field(facts.level, axis) for axis in axes]
+    erfs = [architecture.expected_erf(facts.level, axis) for axis in axes]
     of_map = f" of the map {facts.level}" if len(architecture.levels) > 1 else ""
     rows = dict(facts.results)
-    rows[f"theoretical receptive field{of_map}"] = f"{field.size} px"
+    rows[f"theoretical receptive field{of_map}"] = f"{by_x(field.size for field in fields)} px"
     if erf is not None:
+        size = by_x(erf.sizes) if len(axes) > 1 else erf.size
         rows[f"ERF size{of_map}"] = (
-            f"{erf.size} px ({ERF_SHARE:.0%} of the gradient, {erf.num_images} images)"
+            f"{size} px ({ERF_SHARE:.0%} of the gradient, {erf.num_images} images)"
         )
-    rows["ERF size expected at initialisation"] = f"{expected.size:g} px"
-    if erf is not None:
+    rows["ERF size expected at initialisation"] = f"{by_x(one.size for one in erfs)} px"
+    if erf is not None and len(axes) == 1:
         rows["ERF ratio"] = f"{erf.ratio:.2f}"
-    rows[f"output stride{of_map}"] = f"{field.stride} px"
+    rows[f"output stride{of_map}"] = f"{by_x(field.stride for field in fields)} px"
     rows["parameters"] = f"{facts.num_parameters:,}"
     without = "" if form.task == CLASSIFICATION else ", without the head"
     rows[f"operations for one image{without}"] = (

@@ -108,7 +108,9 @@ def _copy(trial: FrozenTrial) -> FrozenTrial:
 def _add_map(
     summary: StudySummary, number: int, trial: FrozenTrial, artifacts: MemoryArtifacts
 ) -> None:
-    erf = summary.maps.get(number) or summary.architecture(number).expected_erf().profile
+    architecture = summary.architecture(number)
+    expected = architecture.expected_erf(axis=architecture.axes[0])  # Any has the whole map.
+    erf = summary.maps.get(number) or expected.profile
     kind = "measured" if number in summary.maps else "expected"
     file = io.BytesIO()
     erf_heat_map(erf, f"trial {number}: {kind} ERF before training").savefig(file, dpi=100)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
+    from rfsearch.field.erf_map import ErfMap
+    from rfsearch.network.architecture import Architecture
     from rfsearch.report.summary import StudySummary
 
 
@@ -83,7 +85,8 @@ def _charts(summary: StudySummary) -> dict[str, Markup]:
     if any(curve_of(trial) for trial in summary.study.get_trials(deepcopy=False)):
         curves = search_figures.learning_curves(summary.study, frame)
         charts["curves"] = _static(curves, "value of each candidate after each epoch")
-    if summary.space is not None and summary.constraint is not None:
+    is_square = summary.space is not None and len(summary.space.alike) == 1
+    if is_square and summary.space is not None and summary.constraint is not None:
         everything = RFConstraint(theoretical=None, effective=None)
         histogram = search_figures.feasible_histogram(
             summary.space.feasible(everything).histogram(),
@@ -95,6 +98,11 @@ def _charts(summary: StudySummary) -> dict[str, Markup]:
     return charts
 
 
+def _expected_map(architecture: Architecture) -> ErfMap:
+    """The map of the last output, of which any axis has the whole."""
+    return architecture.expected_erf(axis=architecture.axes[0]).profile
+
+
 def _field_charts(summary: StudySummary) -> dict[str, Markup]:
     """What the best, the median and a rejected candidate see, and how it grows."""
     if not summary.examples:
@@ -102,7 +110,7 @@ def _field_charts(summary: StudySummary) -> dict[str, Markup]:
     names = {f"{what} (trial {number})": number for what, number in summary.examples.items()}
     architectures = {name: summary.architecture(number) for name, number in names.items()}
     maps = {
-        name: summary.maps.get(number) or architectures[name].expected_erf().profile
+        name: summary.maps.get(number) or _expected_map(architectures[name])
         for name, number in names.items()
     }
     gallery = erf_gallery(maps, summary.images, summary.objects)

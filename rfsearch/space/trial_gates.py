@@ -223,7 +223,7 @@ def measured_sizes(
     """Sizes of measured ERFs in px, by the axes that a trial is judged along, and by level."""
     return {
         axis: {
-            level: float(erf.size if axis is None else erf.sizes[number])
+            level: erf.size if axis is None else erf.sizes[number]
             for level, erf in measured.items()
         }
         for number, axis in enumerate(judged_axes(trial))
@@ -233,7 +233,7 @@ def measured_sizes(
 def _known_size(sizes: Mapping[str, float], level: str) -> float:
     if level not in sizes:
         raise ValueError(f"`erf` must hold the measured ERF of {level}, by its level.")
-    return sizes[level]
+    return float(sizes[level])
 
 
 def _set_unknown(trial: Trial, gates: Iterable[str]) -> None:

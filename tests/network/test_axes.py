@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
 from rfsearch.network.stages import Block
+from rfsearch.trace.trace import trace_receptive_field
 
 RECTANGULAR = ("plain", "basic", "bottleneck", "mbconv", "convnext", "inception")
 ONE_AXIS = ("plain", "basic", "bottleneck", "mbconv")
@@ -356,3 +357,31 @@ def test_necks_are_for_images_with_equal_strides() -> None:
     values = network(1, "plain", [{"kernel_size": 3}]).to_dict()
     with pytest.raises(ValueError, match="`kind` must be none where the input has one axis"):
         Architecture.from_dict({**values, "neck": neck})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size"),
+    [
+        (
+            network(2, "basic", [{"kernel_size": [1, 7], "dilation": [1, 2]}], stride=[1, 2]),
+            (48, 96),
+        ),
+        (network(1, "basic", [{"kernel_size": 5, "dilation": d} for d in (1, 2)]), (200,)),
+        (network(1, "plain", [{"kernel_size": 3}] * 2, padding="causal"), (200,)),
+        (network(1, "mbconv", [{"kernel_size": 7}] * 2, stride=2, downsample="avg_pool"), (200,)),
+        (network(3, "plain", [{"kernel_size": [1, 3, 3]}]), (16, 24, 24)),
+    ],
+)
+def test_a_trace_of_the_built_network_is_the_closed_form(
+    architecture: Architecture, size: tuple[int, ...]
+) -> None:
+    model = build_model(architecture, num_classes=0)
+    traced = trace_receptive_field(
+        model, size, in_chans=3, forward=lambda module, x: module.forward_features(x)
+    )
+    assert traced.axes == architecture.axes
+    for axis in architecture.axes:
+        assert traced.receptive_field(axis=axis) == architecture.receptive_field(axis=axis)
+        expected = architecture.expected_erf(axis=axis)
+        carried = traced.expected_erf(axis=axis)
+        assert carried.sigma == pytest.approx(expected.sigma, rel=0.02)
