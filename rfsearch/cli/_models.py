@@ -31,7 +31,7 @@ SPACING_HELP = "Size of a pixel in mm, as 0.7 or 3.0x0.7x0.7: fields are shown i
 RATE_HELP = "Samples in a second of a sequence: fields are shown in ms too."
 MEASURED_SIZE_HELP = "Input in px, as 224 or HEIGHTxWIDTH. By default 224, or an export's own."
 CHANNELS_HELP = "Channels of the input. By default those that the model turns out to take."
-TARGET_HELP = "Smallest and largest object in px, as 24:96."
+TARGET_HELP = "Smallest and largest object in px, as 24:96; or height and width, as 8:12x90:140."
 
 
 def load_model(

@@ -8,7 +8,7 @@ import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -69,7 +69,7 @@ def doctor(
         data = {
             "model": resolved.name,
             "input_size": list(resolved.input_size),
-            "target": [objects.min_size, objects.max_size] if objects else None,
+            "target": _as_data(objects) if objects else None,
             "findings": [asdict(finding) for finding in findings],
             "unchecked": unchecked,
         }
@@ -98,6 +98,13 @@ def _diagnose(
     return findings, unchecked
 
 
+def _as_data(target: ScaleTarget) -> Any:
+    """Its range in px, or that of each axis."""
+    if target.axes:
+        return {axis: _as_data(target.along(axis)) for axis in target.axes}
+    return [target.min_size, target.max_size]
+
+
 def _print(
     model: ResolvedModel,
     fields: NetworkFields,
@@ -105,7 +112,7 @@ def _print(
     findings: Sequence[Finding],
     spacing: Spacing | None,
 ) -> None:
-    sizes = f"{target.min_size:g} to {target.max_size:g} px" if target else "none given"
+    sizes = target.in_words if target else "none given"
     typer.echo(f"model     {model.name}, input {by_x(model.input_size)} px")
     typer.echo(f"target    {sizes}")
     for output in fields.outputs:

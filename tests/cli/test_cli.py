@@ -312,7 +312,8 @@ def test_space_advises_pyramids_for_a_wide_target(folder: Path) -> None:
 @pytest.mark.parametrize("text", ["24", "24:", "a:b", "1:2:3", "24-96"])
 def test_space_with_a_target_that_is_no_range(folder: Path, text: str) -> None:
     line = refusal(rfsearch("space", folder / "space.toml", "--target", text))
-    assert line == f"error: --target must be MIN:MAX in px, as 24:96, but got {text!r}."
+    rule = "must be MIN:MAX in px, as 24:96, or those of height and width, as 8:12x100:140"
+    assert line == f"error: --target {rule}, but got {text!r}."
 
 
 @pytest.mark.parametrize("text", ["96:24", "0:3", "nan:nan", "1:inf"])

@@ -59,7 +59,7 @@ def test_an_export_has_its_own_size_and_channels(network_folder: Path) -> None:
 
 def test_targets() -> None:
     assert parse_target("24:48") == ScaleTarget(24, 48)
-    with pytest.raises(ValueError, match="--target must be MIN:MAX in px, as 24:96, but got '3'"):
+    with pytest.raises(ValueError, match=r"--target must be MIN:MAX in px, .* but got '3'"):
         parse_target("3")
 
 
