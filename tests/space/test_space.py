@@ -375,16 +375,17 @@ def test_file_and_python_give_the_same_space(tmp_path: Path) -> None:
         (
             bad("depth = ", "dept = "),
             "stage 1, depth: missing key; allowed keys are block, depth, width, stride, "
-            "downsample, context, expansion, kernel_size, dilation, per_block, options.",
+            "downsample, context, expansion, kernel_size, dilation, padding, per_block, options.",
         ),
         (
             bad("width = 8\nkernel", "width = 8\ncolour = 1\nkernel"),
             "stage 1, colour: unknown key; allowed keys are block, depth, width, stride, "
-            "downsample, context, expansion, kernel_size, dilation, per_block, options.",
+            "downsample, context, expansion, kernel_size, dilation, padding, per_block, options.",
         ),
         (
             bad("stride = 1", "stride = 1\nnorm = 'batch'"),
-            "stem, norm: unknown key; allowed keys are kind, kernel_size, stride, width, pool.",
+            "stem, norm: unknown key; allowed keys are kind, kernel_size, stride, width, pool, "
+            "padding.",
         ),
         (
             bad("[stem]", "[steam]"),
@@ -413,8 +414,8 @@ def test_file_and_python_give_the_same_space(tmp_path: Path) -> None:
         ),
         (
             bad("[3, 5]", '3\ndilation = [1, "1-"]'),
-            "stage 1, dilation 2: must be an integer from 1 to 64, or several different ones as "
-            "'1-2-5', but got '1-'.",
+            "stage 1, dilation 2: must be an integer from 1 to 64, one for each axis as [1, 2], "
+            "or several different ones as '1-2-5', but got '1-'.",
         ),
         (
             bad('"plain"', '"bottleneck"').replace("width = 8\nkernel", "width = 6\nkernel"),
