@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import lcm
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +36,7 @@ def measure_on(images: Tensor, model: Backbone, level: str, seed: int) -> Measur
     every = [model.receptive_fields(axis) for axis in model.axes]
     fields = [of_axis[level] for of_axis in every]
     # Room for the unit that is measured beside the middle, too.
-    step = lcm(*(field.stride for field in fields), model.input_multiple)
+    step = max(*(field.stride for field in fields), model.input_multiple)
     wanted = max(field.size for field in fields) + 2 * step
     side = min(-(-wanted // step) * step, max(1, LARGEST_ERF_INPUT // step) * step)
     return measure_erf(
