@@ -63,7 +63,7 @@ def placed(place: object) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if os.sep in str(error).partition(":")[0]:
+        if os.sep in str(error).partition(" ")[0]:
             raise
         raise ValueError(f"{place}: {error}") from None
 

@@ -130,6 +130,7 @@ def test_impossible_size(given: Any) -> None:
         ("`epochs >= 1` must hold.", "a.toml: `epochs >= 1` must hold."),
         ("/data/x.png: no image: at all", "/data/x.png: no image: at all"),
         ("training: 3/4 is no share", "a.toml: training: 3/4 is no share"),
+        ("`x` must be a name: /etc", "a.toml: `x` must be a name: /etc"),
     ],
 )
 def test_the_place_is_named_once(message: str, told: str) -> None:
