@@ -111,3 +111,27 @@ def test_layers_and_outputs_of_necks(neck: dict[str, Any], names: list[str]) -> 
     assert layers[-1].reach == next(iter(outputs.values()))
     # A rule about layers that add nothing asks what a layer adds to the one before.
     assert [layer.grows for layer in layers] == [neck["kind"] == "aspp"] * len(layers)
+
+
+@pytest.mark.parametrize("num_axes", [1, 2, 3])
+def test_architectures_of_any_number_of_axes(num_axes: int) -> None:
+    arch = Architecture.from_dict({**architecture().to_dict(), "num_axes": num_axes})
+    (output,) = architecture_outputs(arch)
+    size = arch.receptive_field(axis=arch.axes[-1]).size
+    assert output.reach.size == (size,) * num_axes
+    assert architecture_layers(arch)[-1].reach == output.reach
+    assert output.expected_size == arch.expected_erf().size
+    assert output.reach.size.named == dict.fromkeys(arch.axes, size)
+
+
+def test_rectangular_kernels_are_seen_along_each_axis() -> None:
+    described = architecture().to_dict()
+    for stage in described["stages"]:
+        for block in stage["blocks"]:
+            block["kernel_size"] = [3, 7]
+    arch = Architecture.from_dict(described)
+    (output,) = architecture_outputs(arch)
+    assert output.reach.size.named == {
+        axis: arch.receptive_field(axis=axis).size for axis in ("height", "width")
+    }
+    assert output.reach.size.height < output.reach.size.width
