@@ -282,3 +282,22 @@ def test_built_in_blocks_have_no_options() -> None:
                 "stages": [stage_dict("basic", options={"x": 1})],
             }
         )
+
+
+@pytest.mark.parametrize(
+    ("axes", "kernel_size", "message"),
+    [
+        (
+            2,
+            [1, 3],
+            "must be one number each for .* blocks, which are not built in, but got 1x3",
+        ),
+        (1, 3, "`block` must be one of plain, .* where the input has one axis, but got"),
+    ],
+)
+def test_axes_that_own_blocks_do_not_take(axes: int, kernel_size: Any, message: str) -> None:
+    stage = {"block": NAMES[1], "width": 8, "stride": 1, "blocks": [{"kernel_size": kernel_size}]}
+    values = {"num_axes": axes, "stem": {"kernel_size": 3, "stride": 1, "width": 8}}
+    with pytest.raises(ValueError, match=message) as error:
+        Architecture.from_dict({**values, "stages": [stage]})
+    assert "\n" not in str(error.value)
