@@ -245,15 +245,19 @@ def _in_plane(
 ) -> Unit | None:
     """A unit of a map, whichever dimension its channels are; None if it is no map."""
     dims = [dim for along in layout.axes for dim in along]
-    if any(len(along) != 1 for along in layout.axes) or 0 in dims or len(dims) > len({*dims}):
+    # An axis of a single pixel may lie nowhere.
+    counts = zip(map(len, layout.axes), traced.input_size, strict=True)
+    is_map = all(count == 1 or (count == 0 and pixels == 1) for count, pixels in counts)
+    if not is_map or 0 in dims or len(dims) > len({*dims}):
         return None
-    sides = [layout.shape[dim] for dim in dims]
+    sides = [next((layout.shape[dim] for dim in along), 1) for along in layout.axes]
     if position is None:
         spans = zip(sides, traced.output.periods, strict=True)
         position = tuple(units // 2 // period * period for units, period in spans)
     if not all(0 <= place < side for place, side in zip(position, sides, strict=True)):
         raise ValueError(f"`position` must lie in a map of {by_x(sides)}, but got {position}.")
-    at = dict(zip(dims, position, strict=True))
+    pairs = zip(layout.axes, position, strict=True)
+    at = {dim: place for along, place in pairs for dim in along}
     index = tuple(at.get(dim, slice(None)) for dim in range(1, len(layout.shape)))
     return Unit(index, traced.output.interval(position), _place(position, traced))
 

@@ -110,3 +110,13 @@ def test_mistake_is_told_as_it_is() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(ValueError, match=r"^The model's output must be a map"):
         unit_of(model, 16)
+
+
+def test_a_row_that_was_squeezed_away_has_units_along_the_other_axis() -> None:
+    class Row(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).squeeze(2)
+
+    erf = measure_erf(Row(2, 4, (1, 9), padding=(0, 4)), (1, 64), num_images=2)
+    assert (erf.map.shape, erf.theoretical_sizes) == ((1, 64), (1, 9))
+    assert erf.axes["width"].size == 9
