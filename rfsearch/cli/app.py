@@ -77,8 +77,8 @@ def run_app(on_interrupt: Any) -> None:
     try:
         with guarded_output():
             app()
-    except Exception:
-        # A module that is interrupted while it is loaded may make another error of it.
+    except (Exception, KeyboardInterrupt):
+        # Ctrl-C before a command runs, of which a module that is being loaded may make an error.
         if not interrupted:
             raise
         sys.exit(128 + signal.SIGINT)

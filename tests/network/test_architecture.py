@@ -162,8 +162,8 @@ def test_data_is_frozen(value: Any, field: str) -> None:
         (("stem", "bias"), 1, "stem, bias: unknown key; allowed keys are kind, kernel_size, "),
         (
             ("stages", 0, "block"),
-            "dense",
-            "stage 1, block: block 'dense' is not registered here: ",
+            "nonesuch",
+            "stage 1, block: block 'nonesuch' is not registered here: ",
         ),
         (("stages", 0, "context"), "se", "stage 1: `context` must be 'none' for plain blocks"),
         (("stages", 0, "expansion"), 2, "stage 1: `expansion` must be 4 for plain blocks, which"),

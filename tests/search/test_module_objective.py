@@ -169,7 +169,7 @@ class Uneven(Pyramid):
     ("make", "line"),
     [
         (flat, "Sequential must give maps (batch, channels, height, width)"),
-        (lambda: nn.Conv2d(1, 4, (3, 5)), "3x5"),
+        (lambda: nn.Conv2d(1, 4, (3, 5)), "with equal receptive fields along both axes"),
         (Uneven, "the same number of channels, but they have 2 and 4"),
         (lambda: nn.Conv2d(3, 4, 3), "at an input of 12x16 px and 1 channel"),
         (lambda: 7, "int: 7"),

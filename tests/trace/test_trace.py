@@ -472,9 +472,12 @@ def test_bad_choice_for_unknown_operations() -> None:
         trace_receptive_field(conv(3), 32, unknown="x")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("size", [0, (3,), (4, -1)])
-def test_bad_input_size(size: Any) -> None:
-    with pytest.raises(ValueError, match="`input_size` must be a side or"):
+@pytest.mark.parametrize(
+    ("size", "rule"),
+    [(0, "be a side or"), ((4, -1), "be a side or"), ((3,), "have 2 sides .* but got 3")],
+)
+def test_bad_input_size(size: Any, rule: str) -> None:
+    with pytest.raises(ValueError, match=f"`input_size` must {rule}"):
         trace_receptive_field(conv(3), size)
 
 

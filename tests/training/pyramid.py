@@ -13,13 +13,14 @@ class FakePyramid(nn.Module):
 
     num_features = 16
     input_multiple = 1
+    axes = ("height", "width")
 
     def __init__(self, in_chans: int = 1) -> None:
         super().__init__()
         self.fine = nn.Conv2d(in_chans, self.num_features, 3, stride=2, padding=1)
         self.coarse = nn.Conv2d(self.num_features, self.num_features, 3, stride=2, padding=1)
 
-    def receptive_fields(self) -> dict[str, ReceptiveField]:
+    def receptive_fields(self, axis: str | None = None) -> dict[str, ReceptiveField]:
         first = window(3, stride=2)
         return {"P1": first, "P2": first.then(window(3, stride=2))}
 
