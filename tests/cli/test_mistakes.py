@@ -387,8 +387,12 @@ def test_a_command_line(files: Path, mistake: Mistake) -> None:
     refusal(rfsearch(*(one.replace("@", f"{files}/") for one in mistake.arguments)))
 
 
+#: No process can be given a NUL.
+SOME = [one for one in MISTAKES[::19] if not any("\0" in argument for argument in one.arguments)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("mistake", MISTAKES[::19], ids=[one.id for one in MISTAKES[::19]])
+@pytest.mark.parametrize("mistake", SOME, ids=[one.id for one in SOME])
 def test_a_process_of_its_own_ends_soon_and_needs_little_memory(
     files: Path, mistake: Mistake
 ) -> None:
