@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from rfsearch.basics.axes import by_x
 from rfsearch.basics.palette import BLACK, BLUE, GREY, ORANGE, SERIES, TARGET, VERMILLION
 from rfsearch.diagnosis.layer_field import architecture_layers, architecture_nodes
 
@@ -124,7 +125,7 @@ def layer_growth(
             markersize=8,
             label=f"unproductive: {len(idle)} of {len(grown)} layers",
         )
-    side = "x".join(map(str, dict.fromkeys(input_size)))
+    side = by_x(dict.fromkeys(input_size))
     axes.axhline(max(input_size), color=BLACK, linestyle="dotted", label=f"image, {side} px")
     if objects is not None:
         axes.axhspan(

@@ -14,6 +14,8 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, SerializationInfo
 from pydantic_core import CoreSchema, core_schema
 
+from rfsearch.basics.axes import by_x
+
 #: One number for all axes, or one for each.
 Sides = int | tuple[int, ...]
 _TEXT = re.compile(r"\d+(x\d+)+")
@@ -69,7 +71,7 @@ def as_text(value: Any) -> Any:
     >>> as_text((1, 7)), as_text(3)
     ('1x7', 3)
     """
-    return "x".join(map(str, value)) if isinstance(value, tuple) else value
+    return by_x(value) if isinstance(value, tuple) else value
 
 
 def most(value: Sides) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from rfsearch.basics.axes import by_x
 from rfsearch.diagnosis._rules import find
 from rfsearch.diagnosis.findings import Effective, Finding, Gaps, NetworkFacts, UncheckedWarning
 from rfsearch.diagnosis.layer_field import (
@@ -170,7 +171,7 @@ def _measured(
     place = fields.outputs[-1].name if fields.outputs else layer or "output"
     is_cut = measured.clipped > 0  # NaN of what cannot be traced.
     if is_cut:
-        sides = "x".join(map(str, measured.map.shape))
+        sides = by_x(measured.map.shape)
         _warn(
             f"The ERF was measured on images of {sides} px, which cut the receptive field: it is "
             f"{measured.size:g} px or more."

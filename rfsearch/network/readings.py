@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal, Self, TypeVar
 
-from rfsearch.basics.axes import AXIS_NAMES, Alike, on_axis
+from rfsearch.basics.axes import AXIS_NAMES, Alike, by_x, on_axis
 from rfsearch.basics.validation import FrozenData, checked_size, parse
 from rfsearch.field.cost import Cost, FeatureMap
 from rfsearch.field.coverage import Coverage, coverage
@@ -79,7 +79,7 @@ class Levelled(ABC):
         first, *others = fields
         if any((one.size, one.stride) != (first.size, first.stride) for one in others):
             sizes, strides = (
-                "x".join(str(getattr(one, name)) for one in fields) for name in ("size", "stride")
+                by_x(getattr(one, name) for one in fields) for name in ("size", "stride")
             )
             raise ValueError(
                 f"`axis` must be one of {', '.join(self.axes)} where they differ: `{level}` sees "

@@ -13,6 +13,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from rfsearch.basics.axes import by_x
 from rfsearch.basics.ranges import Range
 from rfsearch.target.object_scales import ObjectScales, ScaleSummary
 from rfsearch.target.questions import Needs
@@ -132,7 +133,7 @@ class TargetReport:
 
     def _header(self) -> list[tuple[str, str]]:
         scales = self.scales
-        size = "x".join(map(str, scales.input_size)) if scales.input_size else ""
+        size = by_x(scales.input_size) if scales.input_size else ""
         clipped = f"; clipped to them: {scales.num_clipped}" if scales.num_clipped else ""
         lines = [
             ("annotations", self.source),

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from rfsearch.basics.axes import by_x
 from rfsearch.basics.sides import most
 from rfsearch.field.expression import Node
 from rfsearch.field.part import Kept
@@ -198,7 +199,7 @@ class TracedBlock(TapedPart):
         try:
             flops, output = _run_at(self, size).counted
         except Exception as error:  # Whatever a module raises.
-            sides = "x".join(map(str, size))
+            sides = by_x(size)
             raise ValueError(
                 f"{_place(self.name, self.shape)} must run on a map of {sides} px, but it fails: "
                 f"{_reason(error)}."

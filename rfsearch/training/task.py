@@ -14,6 +14,7 @@ from rfsearch.data.datasets import TaskData
 from rfsearch.data.device_images import Normalizer, bytes_per_activation
 from rfsearch.data.streamed_images import images_on
 from rfsearch.measure.device import check_device
+from rfsearch.models.timm_models import seeded
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
 from rfsearch.network.network_folder import CLASSIFICATION
@@ -223,9 +224,7 @@ class Task(ABC):
         Raises:
             ValueError: If a module does not give maps that can be traced.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.training.seed)
-            model = self._network(candidate)
+        model = seeded(lambda: self._network(candidate), self.training.seed)
         return model.to(self.training_device)
 
     def _network(self, candidate: Built) -> nn.Module:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 
+from rfsearch.models.timm_models import seeded
 from rfsearch.network.network_folder import create_network, load_network, save_network
 from rfsearch.training.checkpoints import weights_of
 from rfsearch.training.tasks import HEADS
@@ -65,9 +65,8 @@ def network_to_train(
         from_scratch: Whether all weights are random.
     """
     architecture = searched_part(exported, form.task).architecture
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = create_whole(architecture, replace(form, class_names=class_names))
+    like = replace(form, class_names=class_names)
+    network = seeded(lambda: create_whole(architecture, like), seed)
     if from_scratch:
         return network
     of_classes, weights = HEADS[form.task].classifier, exported.state_dict()
