@@ -88,7 +88,9 @@ def persistence(units: Units, total: Units) -> float:
     if before is None:
         return 1.0
     shift = before.offset + total.mean - units.mean
-    noise = math.sqrt(2 * (total.variance - units.variance + before.jitter))
+    noise = math.sqrt(2 * max(0.0, total.variance - units.variance + before.jitter))
+    if not noise:  # The branches add nothing: the sum is positive where the value was.
+        return 1 / (1 - before.closed)
     # Twice the probabilities that the sum is positive, given each value.
     stays = [1 + math.erf(value / noise) for value in (before.values + shift).tolist()]
     both = float(before.weights @ stays)

@@ -188,6 +188,14 @@ def test_persistence_behind_an_average() -> None:
     assert persistence(units, added([units, INPUT], units)) == pytest.approx(share, rel=0.01)
 
 
+def test_what_branches_add_nothing_to_stays_open() -> None:
+    units, nothing = rectified(INPUT), Units(0.0, 0.0)
+    before = normal()
+    share = (before[relu(before) > 0] > 0).mean() / (before > 0).mean()
+    found = persistence(units, added([units, nothing], units))
+    assert found == pytest.approx(share, rel=0.01)
+
+
 def test_no_rectifier_nothing_to_persist() -> None:
     assert persistence(INPUT, added([INPUT, INPUT], INPUT)) == 1.0
 
