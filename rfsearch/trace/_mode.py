@@ -57,6 +57,9 @@ class DatalessMode(TorchDispatchMode):
     def run(self, func: Any, operation: Operation, arguments: Any, args: Any, kwargs: Any) -> Any:
         """What an operation returns."""
         if operation.in_place and operation.name not in _RESHAPING:
+            shapes = {tensor.shape for tensor in tensors_in(args)}
+            if len(shapes) > 1 and args[0].is_meta and operation.handler is elementwise:
+                return func(*self._shapes_only(args), **kwargs)  # Torch refuses what does not fit.
             return args[0]
         if operation.name in ("index", "index_select"):
             return func(*args, **kwargs)

@@ -446,6 +446,21 @@ def test_failing_layer_is_named() -> None:
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
+def test_what_does_not_fit_is_refused_in_place_too() -> None:
+    class Cropped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = x.clone()
+            out += self.conv(x)
+            return out
+
+    with pytest.raises(ValueError, match=r"must run at an input of 32x32 px .* but it fails: "):
+        trace_receptive_field(Cropped(), 32)
+
+
 def test_too_small_an_input() -> None:
     with pytest.raises(
         ValueError, match=r"must run at an input of 2x2 px, but it does not; it does at"
