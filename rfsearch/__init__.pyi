@@ -46,6 +46,8 @@ from .network.necks import UNet as UNet
 from .network.stages import Block as Block
 from .network.stages import Stage as Stage
 from .network.stems import Stem as Stem
+from .retrofit.changes import retrofit as retrofit
+from .retrofit.space import RetrofitSpace as RetrofitSpace
 from .search.controls import enqueue_controls as enqueue_controls
 from .search.objective import Objective as Objective
 from .search.rejection import learn_from_rejected as learn_from_rejected

@@ -16,8 +16,8 @@ import rfsearch
 #: Bottom to top. A room may import from those above it in this list.
 ROOMS = (
     "basics", "feasible", "field", "network", "models", "tape", "trace", "target", "measure",
-    "space", "diagnosis", "data", "training", "storage", "search", "workers", "analysis", "report",
-    "export", "cli",
+    "space", "retrofit", "diagnosis", "data", "training", "storage", "search", "workers",
+    "analysis", "report", "export", "cli",
 )  # fmt: skip
 RANK = {room: rank for rank, room in enumerate(ROOMS)}
 #: Arithmetic and data, and the modules in these rooms that are neither.

@@ -120,7 +120,7 @@ class Objective:
     def __post_init__(self) -> None:
         check_objectives(self.objectives, self.constraint)
         if isinstance(self.space, ModuleSpace):
-            traced_at = checked_size(self.space.input_size)
+            traced_at = checked_size(self.space.input_size, 2)
             if traced_at != self.task.input_size:
                 raise ValueError(
                     "`input_size` of the space must be the size of the task's images, "

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from rfsearch.models.resolve import Built
+    from rfsearch.space.candidate import Given
     from rfsearch.space.constraint import RFConstraint
 
 #: Modules that are traced before giving up, in tens of milliseconds each.
@@ -32,7 +33,7 @@ class ModuleSpace:
         build: `build(**params)` gives a module, or the name of a model in timm.
         choices: For each parameter a list of values, or one of Optuna's distributions with
             finitely many values.
-        input_size: Side or `(height, width)` in px of the images at which modules are traced.
+        input_size: Side or sides in px of the images at which modules are traced.
 
     Raises:
         ValueError: If there are no choices, or those of a parameter are not discrete.
@@ -42,7 +43,7 @@ class ModuleSpace:
         self,
         build: Callable[..., Built],
         choices: Mapping[str, Sequence[Any] | BaseDistribution],
-        input_size: int | tuple[int, int],
+        input_size: int | tuple[int, ...],
     ) -> None:
         self.build = build
         self.input_size = input_size
@@ -76,6 +77,10 @@ class ModuleSpace:
         }
         return self.build(**params)
 
+    def candidate(self, params: Params) -> Given | None:
+        """What the gates judge of some parameters; None of those that give no network."""
+        return self.build(**params)
+
     def feasible(self, constraint: RFConstraint) -> DiscreteSet:
         """The parameters whose modules pass a constraint's closed-form gates, as a set.
 
@@ -84,7 +89,8 @@ class ModuleSpace:
         if constraint not in self._sets:
 
             def fits(params: Params) -> bool:
-                return constraint.is_feasible(self.build(**params), input_size=self.input_size)
+                candidate = self.candidate(params)
+                return candidate is not None and constraint.is_feasible(candidate, self.input_size)
 
             self._sets[constraint] = DiscreteSet(self._distributions, fits=fits, listed=0)
             self._sets[constraint].tries = _TRIES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import lcm
 from typing import TYPE_CHECKING
@@ -46,6 +46,7 @@ class TracedModel(TracedReadings):
     unfollowed: Mapping[str, str] = field(default_factory=dict)
     _tape: Tape | None = field(default=None, repr=False, compare=False)
     _steps: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
+    _powers: Mapping[str, float] | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         """A line for each of a few outputs."""
@@ -68,6 +69,10 @@ class TracedModel(TracedReadings):
             raise ValueError(next(iter(self.unfollowed.values())))
         return list(self.outputs.values())[-1]
 
+    def with_weights(self, powers: Mapping[str, float]) -> TracedModel:
+        """The same, whose expected ERF is that of weights of these mean squares, by name."""
+        return replace(self, _powers=powers)
+
     def expected_erf(
         self,
         level: str | None = None,
@@ -83,7 +88,7 @@ class TracedModel(TracedReadings):
             axis: One of `axes`, along which its numbers are then. `None` means all of them.
             layer: Name of a layer, whose output to look at instead.
             weight_powers: Mean squares of the model's parameters by name. `None` means those of
-                a random initialisation, one over the fan-in.
+                `with_weights`, or of a random initialisation, one over the fan-in.
 
         Raises:
             ValueError: If there is no such output, axis or layer, no rule is known for an
@@ -108,7 +113,7 @@ class TracedModel(TracedReadings):
     @cached_property
     def _played(self) -> Playing:
         assert self._tape is not None
-        return self._tape.play()
+        return self._tape.play(self._powers)
 
     def coverage(self, level: str | None = None) -> Coverage:
         """The pixels that a unit of one output touches, along the axis where most are missing.

@@ -15,6 +15,7 @@ from rfsearch.basics.axes import InputSize
 from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.field.unit_grid import PIXELS
 from rfsearch.models.resolve import Model, resolve_model
+from rfsearch.models.resolved import ResolvedModel
 from rfsearch.models.several import Shapes
 from rfsearch.tape.recorder import Recorder
 from rfsearch.trace._layout import Factor, Source, Span
@@ -202,8 +203,12 @@ def expected_erf(
     traced = trace_receptive_field(resolved, resolved.input_size, forward=forward, unknown=unknown)
     if initialisation == "fan_in":
         return traced.expected_erf(level, layer=layer)
-    weights = dict(resolved.copy().named_parameters())
-    powers = {
+    return traced.expected_erf(level, layer=layer, weight_powers=weight_powers(resolved))
+
+
+def weight_powers(model: ResolvedModel) -> dict[str, float]:
+    """Mean squares of the parameters that a model has, by name."""
+    weights = dict(model.copy().named_parameters())
+    return {
         name: float(weight.detach().double().square().mean()) for name, weight in weights.items()
     }
-    return traced.expected_erf(level, layer=layer, weight_powers=powers)
