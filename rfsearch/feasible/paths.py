@@ -133,9 +133,10 @@ class Paths:
         """The part of the graph that is reached at costs up to a bound."""
         spent, layers = np.zeros(1, np.int64), []
         for layer, cost, number in zip(self.layers, costs, self._numbers[1:], strict=True):
-            edges = _edges_from(np.flatnonzero(spent <= bound), layer)
-            total = spent[layer.source[edges]] + cost[layer.option[edges]]
-            edges, total = edges[total <= bound], total[total <= bound]
+            edges, before = _edges_from(np.flatnonzero(spent <= bound), layer, spent)
+            total = before + cost[layer.option[edges]]
+            kept = np.flatnonzero(total <= bound)
+            edges, total = edges[kept], total[kept]
             source, option, target = (c[edges] for c in (layer.source, layer.option, layer.target))
             spent = np.full(number, bound + 1)
             np.minimum.at(spent, target, total)
@@ -143,12 +144,13 @@ class Paths:
         return pruned(layers, self._ends)
 
 
-def _edges_from(nodes: Integers, layer: Layer) -> Integers:
-    """The edges of a layer that begin at some of its nodes, in order."""
+def _edges_from(nodes: Integers, layer: Layer, values: Integers) -> tuple[Integers, Integers]:
+    """The edges of a layer that begin at some of its nodes, in order, with the nodes' values."""
     first = layer.first[nodes]
     lengths = layer.first[nodes + 1] - first
     before = np.cumsum(lengths) - lengths
-    return np.repeat(first - before, lengths) + np.arange(lengths.sum())
+    edges = np.repeat(first - before, lengths) + np.arange(lengths.sum())
+    return edges, np.repeat(values[nodes], lengths)
 
 
 def _cheapest_first(graph: Graph, costs: list[Integers]) -> Iterator[tuple[int, Path]]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -178,8 +178,8 @@ class ErfMap:
             ValueError: If `share` is not in (0, 1].
         """
         reach = self._reach(share)
-        total = self.map.sum()
-        below, held = self._held(reach - 2) / total, self._held(reach) / total
+        below = self._held[reach - 2] / self._held[-1] if reach >= 2 else 0.0
+        held = self._held[reach] / self._held[-1]
         step = min(2, 1 + reach)
         return 1 + reach - step * (held - share) / (held - below) if held > below else 1.0 + reach
 
@@ -215,21 +215,17 @@ class ErfMap:
         """Twice the distance in px to which the smallest square that holds `share` reaches."""
         if not 0 < share <= 1:
             raise ValueError(f"`0 < share <= 1` must hold, but got {share=}.")
-        offsets = _offsets(self.map, self.center)
-        # Sides are 1 + twice a distance, an integer also where the centre lies between pixels.
-        largest = round(2 * max(max(-along[0], along[-1]) for along in offsets))
-        target = (share - _SLACK) * self.map.sum()
-        return bisect_left(range(largest + 1), target, key=self._held)
+        return int(np.searchsorted(self._held, (share - _SLACK) * self._held[-1]))
 
-    def _held(self, reach: int) -> float:
-        """Sum of the |gradient| not further than half of `reach` from the centre, in px."""
-        spans = []
-        for offsets in _offsets(self.map, self.center):
-            (inside,) = np.nonzero(2 * np.abs(offsets) <= reach)
-            if not len(inside):
-                return 0.0
-            spans.append(slice(inside[0], inside[-1] + 1))
-        return float(self.map[tuple(spans)].sum())
+    @cached_property
+    def _held(self) -> NDArray[np.float64]:
+        """The |gradient| inside each centred square, by twice the distance to which it reaches.
+
+        That is an integer also where the centre lies between pixels.
+        """
+        along = [np.rint(2 * np.abs(one)).astype(int) for one in _offsets(self.map, self.center)]
+        ring = reduce(np.maximum.outer, along)
+        return np.cumsum(np.bincount(ring.ravel(), weights=self.map.ravel()))
 
     def area_ratio(self, share: float) -> float:
         """Share of the map's area inside `square(share)`: the ratio r of RepLKNet, unlogged.

@@ -28,7 +28,8 @@ ANY: Bounds = (0.0, math.inf)
 class Limits(NamedTuple):
     """Bounds of the carried quantities; an infinite upper bound is none.
 
-    Those of sizes and of ERFs are of each axis that the space tells apart.
+    Those of sizes and of ERFs are of each axis that the space tells apart. The least share of a
+    field that is touched is not carried.
     """
 
     size: tuple[Bounds, ...]
@@ -37,6 +38,7 @@ class Limits(NamedTuple):
     parameters: float = math.inf
     flops: float = math.inf
     memory: float = math.inf
+    touched: float = 0.0
 
     @property
     def need_erf(self) -> bool:
@@ -68,6 +70,7 @@ def limits_of(constraint: RFConstraint, space: Candidates) -> Limits:
         )
     ]
     highs = {gate: allowed.high for gate, allowed in every[0].items()}
+    gaps = every[0].get("gridding")
     return Limits(
         size=tuple(size),
         erf=tuple(erf),
@@ -75,6 +78,7 @@ def limits_of(constraint: RFConstraint, space: Candidates) -> Limits:
         parameters=1e6 * highs.get("parameters", math.inf),
         flops=1e9 * highs.get("flops", math.inf),
         memory=2**20 * highs.get("training_memory", math.inf),
+        touched=gaps.low if gaps else 0.0,
     )
 
 

@@ -7,7 +7,7 @@ exactly is checked of every candidate that is drawn or found.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,10 @@ from rfsearch.basics.notebook import bars, table
 from rfsearch.feasible.path_set import PathSet
 from rfsearch.feasible.paths import Path, Paths
 from rfsearch.network.architecture import Architecture
-from rfsearch.space._axis_profiles import AxisProfiles
 from rfsearch.space._candidates import Candidates
 from rfsearch.space._feasible_graph import build_graph
 from rfsearch.space._limits import Limits, limits_of
+from rfsearch.space._path_fields import PathFields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 #: Draws or proposals that are checked before giving up where necks upsample, whose check takes
 #: some ten times as long.
 _FEWER_TRIES = 500
-#: An ERF may be so many times as large as along one axis, and so many px more: at most and at
-#: least, with room beside what was met (0.964 to 1.121; units of parts are rounded here).
-_LARGEST, _SMALLEST, _PIXELS = 1.15, 0.95, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +138,7 @@ class FeasibleSet(PathSet):
 
     @cached_property
     def _needs_check(self) -> bool:
-        if self._limits.need_erf or self._limits.need_cost or self.constraint.bounds_gridding:
+        if self._limits.need_erf or self._limits.need_cost or self._limits.touched:
             return True
         # A budget's images have to be a multiple of the last stride.
         asks = bool(self.constraint.gates) or self.constraint.budget is not None
@@ -152,18 +149,33 @@ class FeasibleSet(PathSet):
         return limits_of(self.constraint, self.candidates)
 
     @cached_property
-    def _axes(self) -> AxisProfiles | None:
-        """What tells of most misfits that the graph lets pass, before they are checked."""
-        tells = self._limits.need_erf and not self.candidates.upsamples
-        return AxisProfiles(self.candidates) if tells else None
+    def _fields(self) -> PathFields | None:
+        """What tells of a path's expected ERF and gaps; None where it cannot, or nobody asks."""
+        asks = self._limits.need_erf or self._limits.touched > 0
+        return PathFields(self.candidates) if asks and not self.candidates.upsamples else None
+
+    @cached_property
+    def _rest(self) -> RFConstraint | None:
+        """What is asked beside fields, ERFs and gaps; None if nothing is."""
+        rest = replace(self.constraint, expected=False, max_gridding=None)
+        return rest if self._limits.need_cost else None
 
     def _fits(self, path: Path) -> bool:
-        sizes = self._axes.sizes(path) if self._axes is not None else None
-        if sizes is not None:
-            for size, (low, high) in zip(sizes, self._limits.erf, strict=True):
-                if _LARGEST * size + _PIXELS < low or _SMALLEST * size - _PIXELS > high:
-                    return False
-        return super()._fits(path)
+        """Whether a path fits; what is cheapest to know comes first."""
+        if self._fields is None:
+            return super()._fits(path)
+        if self._limits.touched and 1 - self._fields.gridding(path) < self._limits.touched:
+            return False
+        sizes = self._fields.erf_sizes(path) if self._limits.need_erf else ()
+        if sizes is None:
+            return super()._fits(path)
+        within = zip(sizes, self._limits.erf, strict=False)
+        if not all(low <= size <= high for size, (low, high) in within):
+            return False
+        return self._rest is None or self._rest.is_feasible(self._candidate(path))
+
+    def _candidate(self, path: Path) -> Architecture:
+        return self.candidates.from_params(self._params(path))
 
     def _passes(self, params: Params) -> bool:
         return self.constraint.is_feasible(self.candidates.from_params(params))
