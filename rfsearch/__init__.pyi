@@ -11,6 +11,7 @@ from .analysis.statistics import rank_correlation as rank_correlation
 from .analysis.statistics import trend as trend
 from .data.boxed_images import coco_images as coco_images
 from .data.boxed_images import voc_images as voc_images
+from .data.datasets import ImageData as ImageData
 from .data.masked_images import masked_images as masked_images
 from .data.package_images import buildings as buildings
 from .data.package_images import nuclei as nuclei

@@ -146,7 +146,9 @@ def _images(
             f"{data}: the images must have {form.in_chans} channels, which the network takes, but "
             f"have {task.in_chans}."
         )
-    form = replace(form, input_size=task.input_size, scale=getattr(task.data, "scale", 1.0))
+    height, width = task.input_size
+    scale = getattr(task.data, "scale", 1.0)
+    form = replace(form, input_size=(height, width), scale=scale)
     return task.data, form, task.training.batch_size
 
 

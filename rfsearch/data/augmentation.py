@@ -20,7 +20,7 @@ class Variation(NamedTuple):
 
     Attributes:
         mirrored: Whether left and right change places, `(images,)`, bool; None for no image.
-        shifts: Then, how far it moves down and right in px, `(images, 2)`, int64; None for no
+        shifts: Then, how far it moves down and right in px, `(images, axes)`, int64; None for no
             image.
     """
 
@@ -29,22 +29,28 @@ class Variation(NamedTuple):
 
     @classmethod
     def draw(
-        cls, number: int, horizontal_flip: float, max_shift: int, generator: torch.Generator
+        cls,
+        number: int,
+        horizontal_flip: float,
+        max_shift: int,
+        generator: torch.Generator,
+        axes: int = 2,
     ) -> Self:
         """Random variations of some images.
 
         Args:
             number: Of the images.
             horizontal_flip: Probability of mirroring an image.
-            max_shift: Farthest that an image moves in px, along either axis and in either
+            max_shift: Farthest that an image moves in px, along each axis and in either
                 direction.
             generator: On the CPU, so that all devices see the same images.
+            axes: How many an image has.
         """
         mirrored = shifts = None
         if horizontal_flip:
             mirrored = torch.rand(number, generator=generator) < horizontal_flip
         if max_shift:
-            shifts = torch.randint(-max_shift, max_shift + 1, (number, 2), generator=generator)
+            shifts = torch.randint(-max_shift, max_shift + 1, (number, axes), generator=generator)
         return cls(mirrored, shifts)
 
     def to(self, device: torch.device) -> Variation:
@@ -67,7 +73,8 @@ class Variation(NamedTuple):
             mirrored = _per_image(self.mirrored, values)
             values = torch.where(mirrored, values.flip(-1), values)
         if self.shifts is not None:
-            for shift, dim in zip(self.shifts.unbind(1), (-2, -1), strict=True):
+            for axis, shift in enumerate(self.shifts.unbind(1)):
+                dim = axis - self.shifts.shape[1]
                 values = _moved(values, _per_image(shift, values), dim, fill)
         return values
 

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from rfsearch.data.read_ahead import ReadLater, count_values
@@ -32,7 +33,7 @@ class _Sized:
     def identity(self) -> str:
         """What tells these images, and how they are split, from others, wherever they are kept."""
         shapes = [tuple(images.shape) for images in (self.train_images, self.valid_images)]
-        facts = (self.class_names, shapes, count_values(self.train_images).tolist())
+        facts = (self.class_names, shapes, _contents(self.train_images))
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     @property
@@ -41,23 +42,38 @@ class _Sized:
         return self.train_images.shape[1]
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of an image in px."""
-        return self.train_images.shape[2], self.train_images.shape[3]
+    def image_size(self) -> tuple[int, ...]:
+        """Height and width of an image in px; of other inputs their length along each axis."""
+        return tuple(self.train_images.shape[2:])
+
+
+def is_float(images: Pixels) -> bool:
+    """Whether images are of any numbers, not of whole ones from 0 to 255."""
+    return isinstance(images, Tensor) and images.is_floating_point()
+
+
+def _contents(images: Pixels) -> object:
+    if is_float(images):
+        return hashlib.sha256(images[:].contiguous().numpy().tobytes()).hexdigest()
+    return count_values(images).tolist()
 
 
 @dataclass(frozen=True, eq=False)
 class ImageData(_Sized):
-    """Images with one label each.
+    """Images with one label each; or sequences or volumes, with one or three axes.
 
     Attributes:
-        train_images: `(images, channels, height, width)`, uint8.
+        train_images: `(images, channels, height, width)`, uint8 or float32; of sequences
+            `(sequences, channels, time)`.
         train_labels: `(images,)`, int64, from 0.
         valid_images: As `train_images`.
         valid_labels: As `train_labels`.
         class_names: One name per class.
         object_sizes: Sides of the training objects' tight boxes in px, where they are known.
         valid_sizes: Side of the object of each validation image in px, where they are known.
+
+    Raises:
+        ValueError: If images and labels do not fit each other, or images are of another kind.
     """
 
     train_images: Pixels
@@ -67,6 +83,40 @@ class ImageData(_Sized):
     class_names: tuple[str, ...]
     object_sizes: NDArray[np.float64] | None = None
     valid_sizes: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        for part in ("train", "valid"):
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            _check_images(f"{part}_images", images)
+            if labels.shape != (len(images),) or labels.dtype != torch.int64:
+                raise ValueError(
+                    f"`{part}_labels` must be one int64 for each of {len(images):,} images, but "
+                    f"got {labels.dtype} of shape {tuple(labels.shape)}."
+                )
+            if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.class_names):
+                raise ValueError(
+                    f"`{part}_labels` must be from 0 to {len(self.class_names) - 1}, one for each "
+                    f"of `class_names`, but are from {labels.min()} to {labels.max()}."
+                )
+        trained, judged = self.train_images.shape[1:], self.valid_images.shape[1:]
+        if trained != judged:
+            raise ValueError(
+                "`valid_images` must have the channels and sides of `train_images`, "
+                f"{tuple(trained)}, but got {tuple(judged)}."
+            )
+
+
+def _check_images(name: str, images: Pixels) -> None:
+    kinds = (torch.uint8, torch.float32)
+    if not 3 <= len(images.shape) <= 5 or 0 in images.shape[1:]:
+        raise ValueError(
+            f"`{name}` must be (images, channels, height, width), or have one or three axes in "
+            f"place of two, but got {tuple(images.shape)}."
+        )
+    if isinstance(images, Tensor) and images.dtype not in kinds:
+        raise ValueError(f"`{name}` must be uint8 or float32, but got {images.dtype}.")
+    if isinstance(images, Tensor) and not images.isfinite().all():
+        raise ValueError(f"`{name}` must be finite, but some values are not.")
 
 
 class Instances(NamedTuple):

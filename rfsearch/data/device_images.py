@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rfsearch.data.augmentation import augment
-from rfsearch.data.datasets import IGNORED
+from rfsearch.data.datasets import IGNORED, is_float
 from rfsearch.data.read_ahead import ReadLater, count_values
 
 if TYPE_CHECKING:
@@ -21,22 +21,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Normalizer:
-    """Turns uint8 images into floats with mean 0 and standard deviation 1 per channel."""
+    """Turns images into floats with mean 0 and standard deviation 1 per channel."""
 
     mean: Tensor
     std: Tensor
 
     @classmethod
     def of(cls, images: Tensor | ReadLater) -> Self:
-        """Statistics of images `(images, channels, height, width)`, uint8.
+        """Statistics of images `(images, channels, ...)`, with any number of axes.
 
-        They are computed from whole numbers, the same wherever the images are.
+        Those of uint8 are computed from whole numbers, the same wherever the images are.
         """
+        axes = [1] * (len(images.shape) - 2)
+        if is_float(images):
+            values = images[:].transpose(0, 1).flatten(1).double()
+            parts = (values.mean(dim=1), values.std(dim=1))
+            mean, std = (one.float().reshape(1, -1, *axes) for one in parts)
+            return cls(mean, std.where(std > 0, 1.0))
         counts = count_values(images).double()
         number, values = counts.sum(dim=1, keepdim=True), torch.arange(256)
         mean = (counts * values).sum(dim=1, keepdim=True) / number
         variance = (counts * (values - mean).square()).sum(dim=1, keepdim=True) / (number - 1)
-        mean, std = (one.float().reshape(1, -1, 1, 1) for one in (mean, variance.sqrt()))
+        mean, std = (one.float().reshape(1, -1, *axes) for one in (mean, variance.sqrt()))
         return cls(mean, std.clamp_min(1.0))
 
     @classmethod
@@ -110,7 +116,7 @@ class Images(ABC):
         return batch.variation.apply(self._masks(batch), fill=IGNORED)
 
     def _ready(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=memory_format(self.device))
+        return images.contiguous(memory_format=memory_format(self.device, images.ndim))
 
     @abstractmethod
     def _pixels(self, batch: Batch) -> Tensor:
@@ -164,23 +170,24 @@ class DeviceImages(Images):
         return self.masks[batch.chosen]
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """Of images; on a CPU a network's first convolution brings them into its own format."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+def memory_format(device: torch.device, dimensions: int) -> torch.memory_format:
+    """Of images, which have 4 dimensions, or of other inputs.
+
+    On a CPU a network's first convolution brings them into its own format.
+    """
+    is_last = device.type == "cuda" and dimensions == 4
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
 def network_format(model: nn.Module, device: torch.device) -> torch.memory_format:
-    """Channels last, in which networks train fastest, wherever that is safe.
+    """Channels last, in which networks for images train fastest, wherever that is safe.
 
     On a CPU with several threads, oneDNN (torch 2.14 and 2.15) crashes in the backward pass of a
     strided 1x1 convolution with channels last, so that a network that has one does without.
     """
-    on_cpu = device.type == "cpu"
-    return (
-        torch.contiguous_format
-        if on_cpu and any(map(_is_strided_1x1, model.modules()))
-        else torch.channels_last
-    )
+    is_unsafe = device.type == "cpu" and any(map(_is_strided_1x1, model.modules()))
+    has_volumes = any(weights.ndim == 5 for weights in model.parameters())
+    return torch.contiguous_format if is_unsafe or has_volumes else torch.channels_last
 
 
 def _is_strided_1x1(module: nn.Module) -> bool:

@@ -50,7 +50,8 @@ def trained_network(
     )
     scale = 1.0 if isinstance(task.data, ImageData) else task.data.scale
     classes = task.data.class_names
-    form = InputFormat(task.input_size, tuple(mean), tuple(std), classes, task.name, scale)
+    height, width = task.input_size  # Files hold images.
+    form = InputFormat((height, width), tuple(mean), tuple(std), classes, task.name, scale)
     return Network(
         create_whole(architecture, form, store.load(holder)),
         form,

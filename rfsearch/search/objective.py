@@ -104,7 +104,8 @@ class Objective:
             study without metric names gets these.
 
     Raises:
-        ValueError: If the objectives are no such list.
+        ValueError: If the objectives are no such list, or the space is of other inputs than the
+            task.
     """
 
     space: SearchSpace | ModuleSpace
@@ -126,6 +127,11 @@ class Objective:
                     "`input_size` of the space must be the size of the task's images, "
                     f"{self.task.input_size}, but is {traced_at}."
                 )
+        elif self.space.axes != len(self.task.input_size):
+            raise ValueError(
+                f"`axes` of the space must be that of the task's inputs, "
+                f"{len(self.task.input_size)}, but is {self.space.axes}."
+            )
 
     @property
     def directions(self) -> list[str]:

@@ -20,12 +20,16 @@ class TrainingBatches:
         num_images: Images to train on.
         config: Budget, batch size and variations.
         device: Where the batches are used.
+        axes: How many an image has.
     """
 
-    def __init__(self, num_images: int, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(
+        self, num_images: int, config: TrainingConfig, device: torch.device, axes: int = 2
+    ) -> None:
         self.config = config
         self.device = device
         self.num_images = num_images
+        self.axes = axes
         self.batch_size = min(config.batch_size, num_images)
         self.updates = 0
 
@@ -41,7 +45,11 @@ class TrainingBatches:
         count = self.num_images // self.batch_size
         order = order[: count * self.batch_size]
         variation = Variation.draw(
-            len(order), self.config.horizontal_flip, self.config.max_shift, generator
+            len(order),
+            self.config.horizontal_flip,
+            self.config.max_shift,
+            generator,
+            self.axes,
         )
         seeds = torch.randint(2**32, (len(order),), generator=generator)
         # To the device as a whole: a copy for each batch would make the host wait for it.

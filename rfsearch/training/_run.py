@@ -47,6 +47,10 @@ class Trainable(Learnable, Protocol):
     def num_images(self) -> int:
         """How many images there are to train on."""
 
+    @property
+    def input_size(self) -> tuple[int, ...]:
+        """Of an image in px, along each axis."""
+
     def load(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """Bring the images of training batches to the device, where they are not yet."""
 
@@ -66,7 +70,8 @@ class Run:
         model.to(self.device).to(memory_format=network_format(model, self.device))
         optimizer = make_optimizer(model, self.config, self.device)
         self.scheduler = make_scheduler(optimizer, self.config)
-        self.batches = TrainingBatches(task.num_images, self.config, self.device)
+        axes = len(task.input_size)
+        self.batches = TrainingBatches(task.num_images, self.config, self.device, axes)
         self.gradients = Gradients(task)
         decay = self.config.ema_decay
         self.average = ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None

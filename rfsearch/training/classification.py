@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torchvision.transforms import v2
 
 from rfsearch.data.augmentation import Examples
-from rfsearch.data.datasets import ImageData
+from rfsearch.data.datasets import ImageData, is_float
 from rfsearch.data.device_images import autocast
 from rfsearch.network.network_folder import CLASSIFICATION
 from rfsearch.network.timm_entry import CLASSIFIER
@@ -41,16 +41,36 @@ def _as_it_is(network: Backbone, _: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class ClassificationTask(Task):
-    """Classify images; the metric is accuracy on the validation images.
+    """Classify images, sequences or volumes; the metric is accuracy on the validation images.
 
     By scale it is the accuracy among the images whose object is small, medium or large, where
     that is known.
+
+    Raises:
+        ValueError: If the training asks for a variation that only images have.
     """
 
     data: ImageData
     name: ClassVar[str] = CLASSIFICATION
     metric: ClassVar[str] = "accuracy"
     head: ClassVar[Head] = Head("", _as_it_is, lambda network, _: network, ("scores",), CLASSIFIER)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        config, axes = self.training, len(self.input_size)
+        variations = {
+            "min_scale": config.min_scale < 1,
+            "color_jitter": config.color_jitter > 0,
+            "auto_augment": config.auto_augment != "none",
+            "cutmix": config.cutmix > 0,
+        }
+        asked = [name for name, is_asked in variations.items() if is_asked]
+        kind = "float32" if is_float(self.data.train_images) else "uint8"
+        if asked and (axes, kind) != (2, "uint8"):
+            raise ValueError(
+                f"training: `{asked[0]}` is for images of uint8, which have two axes, but these "
+                f"have {axes} and are {kind}."
+            )
 
     def examples(self, batch: Batch) -> Examples:
         """Images with labels; where images are mixed, with the share of each class."""

@@ -121,8 +121,8 @@ class Task(ABC):
         return len(self.data.train_images)
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of an image in px."""
+    def input_size(self) -> tuple[int, ...]:
+        """Height and width of an image in px; of other inputs their length along each axis."""
         return self.data.image_size
 
     @property

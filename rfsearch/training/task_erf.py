@@ -28,7 +28,7 @@ def measure_on(images: Tensor, model: Backbone, level: str, seed: int) -> Measur
     describes; `Architecture.global_layers` stands beside it.
 
     Args:
-        images: Normalised images `(images, channels, height, width)`.
+        images: Normalised images `(images, channels, height, width)`, or inputs with other axes.
         model: The network, without a head or with one that is not looked at.
         level: The map.
         seed: Of the random signs.
@@ -51,13 +51,14 @@ def measure_on(images: Tensor, model: Backbone, level: str, seed: int) -> Measur
 
 
 def mirror(images: Tensor, side: int) -> Tensor:
-    """Images `(..., side, side)`: the middle of the plane that mirrored copies fill.
+    """Inputs `(images, channels, side, ...)`: the middle of what mirrored copies fill.
 
     >>> mirror(torch.arange(3.0).expand(1, 1, 3, 3), 5)[0, 0, 0]
     tensor([0., 0., 1., 2., 2.])
     """
-    rows, columns = (_mirrored(pixels, side) for pixels in images.shape[-2:])
-    return images[..., rows[:, None], columns]
+    for dim, pixels in enumerate(images.shape[2:], start=2):
+        images = images.index_select(dim, _mirrored(pixels, side))
+    return images
 
 
 def _mirrored(pixels: int, side: int) -> Tensor:

@@ -52,7 +52,7 @@ class TracedNetwork(nn.Module):
         network: nn.Module,
         in_chans: int,
         num_classes: int,
-        input_size: tuple[int, int] = _TRACED_SIZE,
+        input_size: tuple[int, ...] = _TRACED_SIZE,
         name: str | None = None,
     ) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class TracedNetwork(nn.Module):
         """
         return max(self.traced.period)
 
-    def cost(self, input_size: tuple[int, int], in_chans: int) -> tuple[int, int]:
+    def cost(self, input_size: tuple[int, ...], in_chans: int) -> tuple[int, int]:
         """Parameters, and FLOPs for one image of `(height, width)` px."""
         model = resolve_model(self.network, input_size, in_chans=in_chans)
         twin = model.twin()

@@ -94,7 +94,7 @@ def test_images_and_channels_stay_apart() -> None:
     seen = mirror(images, 10)
     assert seen.shape == (2, 3, 10, 10)
     for image, wide in zip(images, seen, strict=True):
-        assert torch.equal(mirror(image, 10), wide)
+        assert torch.equal(mirror(image[None], 10)[0], wide)
 
 
 # -- networks ---------------------------------------------------------------------------------
