@@ -85,7 +85,11 @@ def field_growth(
 
 
 def layer_growth(
-    layers: Sequence[LayerField], input_size: tuple[int, ...], objects: ObjectSizes | None = None
+    layers: Sequence[LayerField],
+    input_size: tuple[int, ...],
+    objects: ObjectSizes | None = None,
+    *,
+    before: Sequence[LayerField] = (),
 ) -> Figure:
     """Theoretical receptive field after each layer that makes it larger, in px.
 
@@ -96,6 +100,7 @@ def layer_growth(
         layers: Of one network, first to last.
         input_size: Sides of the input, in px.
         objects: Drawn as a band.
+        before: The layers of the network before it was changed, whose fields are drawn too.
 
     Raises:
         ValueError: If no layer is known to make the receptive field larger.
@@ -115,6 +120,14 @@ def layer_growth(
         marker=".",
         label="over the path that sees least",
     )
+    known = {layer.name: layer.reach.size.high for layer in before}
+    if known:
+        axes.plot(
+            [known.get(layer.name, np.nan) for layer in grown],
+            color=ORANGE,
+            marker=".",
+            label="before the changes",
+        )
     if idle:
         axes.plot(
             idle,

@@ -1,4 +1,4 @@
-"""What several commands need: a model and how large its input is, a target, a picture's file."""
+"""What several commands need: a model, the size of its input, a target, a device, a picture."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ SPACING_HELP = "Size of a pixel in mm, as 0.7 or 3.0x0.7x0.7: fields are shown i
 RATE_HELP = "Samples in a second of a sequence: fields are shown in ms too."
 MEASURED_SIZE_HELP = "Input in px, as 224 or HEIGHTxWIDTH. By default 224, or an export's own."
 CHANNELS_HELP = "Channels of the input. By default those that the model turns out to take."
+DEVICE_HELP = "cpu, cuda, ...: by default CUDA where there is a device."
 TARGET_HELP = "Smallest and largest object in px, as 24:96; or height and width, as 8:12x90:140."
 
 
@@ -187,6 +188,20 @@ def parse_image_size(text: str) -> tuple[int, int]:
     if len(sides) != 2:
         raise ValueError(f"--input-size must be SIDE or HEIGHTxWIDTH here, but got {text!r}.")
     return sides
+
+
+def chosen_device(device: str | None) -> str:
+    """The device of `--device`, or CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: If torch cannot use it.
+    """
+    import torch
+
+    from rfsearch.measure.device import check_device
+
+    check_device(device)
+    return device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def check_png(path: Path | None, option: str) -> None:

@@ -19,6 +19,7 @@ from rfsearch.cli.dashboard import dashboard
 from rfsearch.cli.doctor import doctor
 from rfsearch.cli.erf import erf
 from rfsearch.cli.export import export
+from rfsearch.cli.fit import fit
 from rfsearch.cli.latency import latency
 from rfsearch.cli.report import report
 from rfsearch.cli.rf import rf
@@ -93,6 +94,6 @@ def _about() -> None:
 
 
 for command in (
-    run, worker, target, space, rf, erf, doctor, latency, report, dashboard, export, train,
+    run, worker, target, space, rf, erf, doctor, fit, latency, report, dashboard, export, train,
 ):  # fmt: skip
     app.command()(command)

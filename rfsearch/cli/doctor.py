@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from rfsearch.target.target import ScaleTarget
 
 _WIDEST_LINE = 100
+#: Findings that changes of a trained network may end.
+_RETROFITTED = ("rf_too_small", "stride_too_coarse", "erf_too_small", "erf_too_large")
 
 
 def doctor(
@@ -125,6 +127,8 @@ def _print(
         typer.echo(f"{finding.kind} at {finding.place}: {_number(finding)}")
         typer.echo(_paragraph(finding.message))
         typer.echo(_paragraph(f"Remedy: {finding.remedy}"))
+    if target and any(finding.kind in _RETROFITTED for finding in findings):
+        typer.echo("\n`rfsearch fit` with this model and target lists what keeps its weights.")
 
 
 def _number(finding: Finding) -> str:

@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rfsearch.basics.axes import by_x
-from rfsearch.cli._device import DEVICE_HELP, chosen_device
 from rfsearch.cli._errors import user_mistakes
-from rfsearch.cli._models import CHANNELS_HELP, MEASURED_SIZE_HELP, MODEL_HELP, load_model
+from rfsearch.cli._models import (
+    CHANNELS_HELP,
+    DEVICE_HELP,
+    MEASURED_SIZE_HELP,
+    MODEL_HELP,
+    chosen_device,
+    load_model,
+)
 from rfsearch.cli._output import print_table
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rfsearch.basics.atomic import atomic_file
-from rfsearch.cli._device import DEVICE_HELP, chosen_device
 from rfsearch.cli._errors import user_mistakes
+from rfsearch.cli._models import DEVICE_HELP, chosen_device
 from rfsearch.cli._output import print_table, say_what_is_waited_for
 from rfsearch.cli.export import print_written
 

@@ -8,11 +8,12 @@ Thresholds are rules of thumb with the sources that their functions name.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from rfsearch.basics.axes import by_x
 from rfsearch.diagnosis.findings import Finding, NetworkFacts
+from rfsearch.diagnosis.layer_field import LayerField
 from rfsearch.target.target import ScaleTarget
 
 #: ERF over theoretical receptive field below which it is called far below: the share that
@@ -22,6 +23,8 @@ MIN_ERF_RATIO = 0.5
 #: Units that must lie across an object, along one axis, for its shape not to be aliased: the
 #: sampling theorem's two per period.
 UNITS_PER_OBJECT = 2
+#: Layers that a remedy names.
+_PLACES = 4
 
 
 def find(facts: NetworkFacts, target: ScaleTarget | None) -> tuple[Finding, ...]:
@@ -111,6 +114,7 @@ def _too_coarse(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:
         return
     halvings = math.ceil(math.log2(stride / limit))
     last = "halving" if halvings == 1 else f"{halvings} halvings"
+    places = [layer.name for layer in facts.layers if _coarsens(layer, limit)]
     yield Finding(
         "stride_too_coarse",
         finest.name,
@@ -118,9 +122,20 @@ def _too_coarse(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:
         limit,
         f"An output stride of {stride:g} px leaves objects of {limit:g} px without a unit of "
         "their own.",
-        f"Drop the last {last} of the resolution (a stride of 1 and twice the dilation keep the "
-        "RF), or add an output of finer stride.",
+        f"Drop the last {last} of the resolution{_at(places)} (a stride of 1 and twice the "
+        "dilation after it keep the RF), or add an output of finer stride.",
     )
+
+
+def _coarsens(layer: LayerField, limit: float) -> bool:
+    """Whether a layer brings the units further apart than so many px."""
+    return layer.downsamples and layer.reach.stride.high > limit
+
+
+def _at(places: Sequence[str]) -> str:
+    """Where it is, in a sentence."""
+    more = f" and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+    return f" at {', '.join(places[:_PLACES])}{more}" if places else ""
 
 
 def _too_early(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:

@@ -94,9 +94,20 @@ class ResolvedModel:
         """The same model with inputs of another size in px, of as many axes."""
         return replace(self, input_size=input_size)
 
-    def over(self, module: nn.Module) -> ResolvedModel:
-        """The same with a module in the place of its own, such as a changed copy of it."""
-        return replace(self, _make=lambda: module, _make_skeleton=lambda: module)
+    def over(self, module: nn.Module, weights: str | None = None) -> ResolvedModel:
+        """The same with a module in the place of its own, such as a changed copy of it.
+
+        Args:
+            module: The module.
+            weights: Which weights it has, in words; `None` means those that the model has.
+        """
+        return replace(
+            self,
+            weights=weights or self.weights,
+            architecture=None,
+            _make=lambda: module,
+            _make_skeleton=lambda: module,
+        )
 
     def check_runs(self) -> None:
         """Run the model, with its weights, on an image of zeros.

@@ -185,6 +185,8 @@ class _Finder:
             for value, changes in tried:
                 if value not in options:
                     options |= self._opened(value, group, changes)
+            if label in options:  # With its poolings off, if not with a stride of one.
+                self.decisions.fixed.pop(group[0], None)
         if len(options) > 1:
             self.decisions.options[f"{group[0]}.stride"] = options
 

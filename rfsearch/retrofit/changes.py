@@ -41,7 +41,7 @@ _SHAPING = (
 #: How maps are enlarged, by how many axes they have.
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 #: What torch computes of the padding and dilation of a convolution when it is made.
-_DERIVED = "_reversed_padding_repeated_twice"
+DERIVED = "_reversed_padding_repeated_twice"
 _MAX_SCALE = 16
 
 
@@ -186,10 +186,10 @@ def apply(module: nn.Module, changes: Changes) -> list[Undo]:
 
 
 def _set(layer: Any, key: str, value: Any) -> Undo:
-    before = {name: vars(layer)[name] for name in (key, _DERIVED) if name in vars(layer)}
+    before = {name: vars(layer)[name] for name in (key, DERIVED) if name in vars(layer)}
     setattr(layer, key, tuple(per_axis(value, axes_of(layer) or 1)))
     if isinstance(layer, CONVOLUTIONS):
-        setattr(layer, _DERIVED, reversed_padding(layer))
+        setattr(layer, DERIVED, reversed_padding(layer))
     return partial(vars(layer).update, before)
 
 

@@ -6,8 +6,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from rfsearch.models.resolve import resolve_model
+from rfsearch.retrofit._code import lines_of
 from rfsearch.retrofit._decisions import decisions_of
-from rfsearch.retrofit.changes import apply, changed, why_not
+from rfsearch.retrofit.changes import apply, changed
 from rfsearch.space.module_space import ModuleSpace
 from rfsearch.trace.trace import UntracedError, trace_receptive_field, weight_powers
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rfsearch.basics.axes import InputSize
     from rfsearch.feasible.choices import Params
     from rfsearch.models.resolve import Model
+    from rfsearch.retrofit.changes import Changes
     from rfsearch.trace.result import TracedModel
 
 
@@ -82,6 +84,10 @@ class RetrofitSpace(ModuleSpace):
         """What parameters change, by layer, as `rfsearch.retrofit` takes it."""
         return self._decisions.changes(params)
 
+    def code(self, changes: Changes) -> list[str]:
+        """Lines of torch that make changes of a network that is called `model`."""
+        return lines_of(self._twin, changes)
+
     def _build(self, **params: Any) -> nn.Module:
         module = self.model.copy()
         apply(module, self.changes(params))
@@ -89,10 +95,7 @@ class RetrofitSpace(ModuleSpace):
 
     def candidate(self, params: Params) -> TracedModel | None:
         """The trace of the network with some parameters; None where its layers do not fit."""
-        changes = self.changes(params)
-        if why_not(self.model, self._twin, changes) is not None:
-            return None
-        with suppress(UntracedError), changed(self._twin, changes):
+        with suppress(UntracedError), changed(self._twin, self.changes(params)):
             model = self.model.over(self._twin)
             traced = trace_receptive_field(model, self.model.input_size)
             return traced if self._powers is None else traced.with_weights(self._powers)

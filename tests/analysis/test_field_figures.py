@@ -85,6 +85,15 @@ def test_layers_that_add_no_context_are_crossed_out() -> None:
         assert names == [layer.name for layer in grown]
 
 
+def test_growth_before_the_network_was_changed() -> None:
+    layers, smaller = architecture_layers(LARGE), architecture_layers(LARGE)[:-1]
+    (axes,) = layer_growth(layers, (64, 64), before=smaller).axes
+    (line,) = (one for one in axes.get_lines() if one.get_label() == "before the changes")
+    drawn = list(line.get_ydata())
+    assert drawn[:-1] == [layer.reach.size.high for layer in smaller if layer.grows]
+    assert np.isnan(drawn[-1])
+
+
 def test_a_network_that_sees_single_pixels_has_no_growth() -> None:
     with pytest.raises(ValueError, match="layers that make the receptive field larger"):
         layer_growth(architecture_layers(architecture(kernel_size=1))[:1], (8, 8))

@@ -81,6 +81,8 @@ READERS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("rf", "{}"), "toml"),
     (("erf", "{}"), "json"),
     (("doctor", "{}"), "json"),
+    (("fit", "{}", "--target", "5:6"), "json"),
+    (("fit", "@net.json", "--target", "5:6", "--checkpoint", "{}"), "safetensors"),
     (("latency", "{}"), "json"),
     (("run", "{}"), "toml"),
     (("worker", "{}"), "toml"),
@@ -132,6 +134,9 @@ def options() -> Iterator[Mistake]:
         (("space", "toy"), "--target", NO_TARGET),
         (("rf", "@net.json"), "--target", NO_TARGET),
         (("doctor", "@net.json"), "--target", NO_TARGET),
+        (("fit", "@net.json"), "--target", NO_TARGET),
+        (("fit", "@net.json", "--target", "5:6"), "--max-flops-ratio", (*NO_AMOUNT[:4], "0", "x")),
+        (("fit", "@net.json", "--target", "5:6"), "--levels", ("", "nowhere", "stem.0.0")),
         (("space", "toy", "--target", "10:14"), "--seed", ("-1", *NO_NUMBER)),
         (("rf", "@net.json"), "--input-size", NO_SIZE),
         (("rf", "@layers.toml"), "--input-size", NO_SIZE[:3]),
@@ -193,7 +198,7 @@ def options() -> Iterator[Mistake]:
 
 
 def others() -> Iterator[Mistake]:
-    commands = "run worker target space rf erf doctor latency report dashboard export train"
+    commands = "run worker target space rf erf doctor fit latency report dashboard export train"
     yield from (Mistake((command, "--no-such-option")) for command in commands.split())
     yield from (Mistake((command, "a", "b", "c")) for command in commands.split())
     yield from (Mistake(line) for line in (("--no-such-option",), ("serach",), ("",)))
