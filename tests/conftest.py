@@ -143,7 +143,9 @@ def searched(searched_once: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported_once(searched_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_once(
+    searched_once: Path, tmp_path_factory: pytest.TempPathFactory, any_latency: Latency
+) -> Path:
     from experiments_on_folders import HAS_ONNX
 
     from rfsearch.export.export import write_network
@@ -155,7 +157,9 @@ def exported_once(searched_once: Path, tmp_path_factory: pytest.TempPathFactory)
     experiment = Experiment.load(searched_once, "cpu")
     with open_study(experiment) as study:
         network = trained_network(experiment, study)
-    write_network(network, folder, onnx=HAS_ONNX)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rfsearch.export.export.measure_latency", lambda *_: any_latency)
+        write_network(network, folder, onnx=HAS_ONNX)
     return folder
 
 
@@ -176,11 +180,10 @@ def plain_cards(monkeypatch: pytest.MonkeyPatch, any_latency: Latency) -> None:
 
 @pytest.fixture(scope="session")
 def any_latency() -> Latency:
-    from torch import nn
+    from rfsearch.measure.latency import BatchLatency, Latency
 
-    from rfsearch.measure.latency import measure_latency
-
-    return measure_latency(nn.Conv2d(1, 1, 1), 16)
+    batches = (BatchLatency(1, 2.0, 0.1, 50, 3.0), BatchLatency(32, 40.0, 2.0, 5, 60.0))
+    return Latency(batches, (16, 16), "processor", "float32")
 
 
 @pytest.fixture(scope="session")

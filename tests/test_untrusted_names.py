@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import optuna
@@ -122,9 +123,10 @@ def test_a_file_that_is_nested_without_end_is_one_line(folder: Path) -> None:
     assert "not a TOML file" in refusal(rfsearch("run", folder, "--device", "cpu"))
 
 
-def test_weights_are_read_from_the_folder_alone(exported: Path, tmp_path: Path) -> None:
+def test_weights_are_read_from_the_folder_alone(network_folder: Path, tmp_path: Path) -> None:
     """Whatever file, address or library the configuration of a network names."""
-    file = exported / "config.json"
+    network = shutil.copytree(network_folder, tmp_path / "network")
+    file = network / "config.json"
     config = json.loads(file.read_text())
     (tmp_path / "evil.pth").write_bytes(b"\x80\x04K\x01.")
     config["pretrained_cfg"] |= {
@@ -133,9 +135,9 @@ def test_weights_are_read_from_the_folder_alone(exported: Path, tmp_path: Path) 
         "hf_hub_id": "../../evil",
         "custom_load": True,
     }
-    expected = load_network(exported)[0].state_dict()
+    expected = load_network(network)[0].state_dict()
     file.write_text(json.dumps(config))
-    found = load_network(exported)[0].state_dict()
+    found = load_network(network)[0].state_dict()
     assert all((found[name] == value).all() for name, value in expected.items())
 
 

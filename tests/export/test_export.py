@@ -27,6 +27,7 @@ from rfsearch.network.network_folder import InputFormat, create_network, load_ne
 from rfsearch.search.experiment import Experiment
 
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs rfsearch[export]")
+plain_cards = pytest.mark.usefixtures("plain_cards")
 FILES = {"README.md", "architecture.json", "config.json", "erf.png", "model.pt2"}
 FILES |= {"model.safetensors"} | ({"model.onnx"} if HAS_ONNX else set())
 #: Trials of the experiment: the best one, its duplicate, one pruned, one whose weights are gone.
@@ -43,8 +44,8 @@ def scores(folder: Path, exported: Path) -> Tensor:
         return load_network(exported)[0](images(folder))
 
 
-def fresh_process(code: str, folder: Path) -> str:
-    """Run code in an interpreter that finds torch and timm, but no rfsearch."""
+def fresh_process(code: str, with_rfsearch: str, folder: Path) -> str:
+    """Run code in an interpreter that finds torch and timm, and rfsearch only for the second."""
     blocked = (
         "import sys\n"
         "class Block:\n"
@@ -54,8 +55,10 @@ def fresh_process(code: str, folder: Path) -> str:
         "sys.meta_path.insert(0, Block())\n"
         "try:\n    import rfsearch\nexcept ModuleNotFoundError:\n    print('blocked')\n"
     )
+    here = str(Path(export_formats.__file__).parents[2])
+    found = f"sys.meta_path.pop(0)\nsys.path.insert(0, {here!r})\n"
     run = subprocess.run(
-        [sys.executable, "-c", blocked + code],
+        [sys.executable, "-c", blocked + code + found + with_rfsearch],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": ""},
         capture_output=True,
@@ -81,7 +84,10 @@ def test_the_command_writes_and_says_what_it_checked(searched: Path, tmp_path: P
     assert checked.startswith("model.pt2 ")
     assert checked.endswith("of the module's on 8 images")
     assert result.stdout.splitlines()[-1] == f"How to load it stands in {out / 'README.md'}."
-    assert "model.onnx" not in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "model.onnx" not in card
+    assert "| latency, batch of 32 |" in card
+    assert (out / "erf.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_all_files_are_there(exported: Path) -> None:
@@ -135,20 +141,36 @@ def test_best_is_the_best_and_a_duplicate_has_the_weights_of_its_original(search
 # -- loading it again -------------------------------------------------------------------------
 
 
-def test_torch_alone_gives_equal_scores_for_any_batch(searched: Path, exported: Path) -> None:
+def test_in_a_fresh_process_torch_alone_and_timm_give_equal_scores(
+    searched: Path, exported: Path
+) -> None:
     inputs = images(searched)
     torch.save(inputs, exported / "inputs.pt")
-    code = (
+    torch_alone = (
         "import torch, timm\n"
         'model = torch.export.load("model.pt2").module()\n'
         'images = torch.load("inputs.pt", weights_only=True)\n'
         "torch.save([model(images[:n]) for n in (1, 3, 8)], 'scores.pt')\n"
         "print(any(name.startswith('rfsearch') for name in sys.modules))\n"
     )
-    assert fresh_process(code, exported).endswith("False")
+    by_timm = (
+        "import rfsearch.network.timm_entry\n"
+        'model = timm.create_model("local-dir:.", pretrained=True).eval()\n'
+        'torch.save(model(images), "scores_of_timm.pt")\n'
+        'print(timm.data.resolve_model_data_config(model)["input_size"])\n'
+        'other = timm.create_model("local-dir:.", pretrained=True, num_classes=7)\n'
+        "print(tuple(other(images).shape))\n"
+        'maps = timm.create_model("local-dir:.", pretrained=True, features_only=True,\n'
+        "    out_indices=(0,))(images)\n"
+        "print(len(maps))\n"
+    )
+    printed = fresh_process(torch_alone, by_timm, exported).splitlines()
+    assert printed == ["False", "(1, 16, 16)", "(8, 7)", "1"]
     expected = scores(searched, exported)
     for found in torch.load(exported / "scores.pt", weights_only=True):
         torch.testing.assert_close(found.detach(), expected[: len(found)])
+    of_timm = torch.load(exported / "scores_of_timm.pt", weights_only=True)
+    torch.testing.assert_close(of_timm.detach(), expected)
 
 
 @needs_onnx
@@ -168,33 +190,6 @@ def test_the_onnx_file_is_whole(exported: Path) -> None:
 
     onnx.checker.check_model(onnx.load(exported / "model.onnx"), full_check=True)
     assert [path.name for path in exported.glob("*.data")] == []
-
-
-def test_timm_builds_it_by_its_folder(searched: Path, exported: Path) -> None:
-    code = (
-        "import timm, torch, rfsearch.network.timm_entry\n"
-        'model = timm.create_model("local-dir:.", pretrained=True).eval()\n'
-        'images = torch.load("inputs.pt", weights_only=True)\n'
-        'torch.save(model(images), "scores.pt")\n'
-        'print(timm.data.resolve_model_data_config(model)["input_size"])\n'
-        'other = timm.create_model("local-dir:.", pretrained=True, num_classes=7)\n'
-        "print(tuple(other(images).shape))\n"
-        'maps = timm.create_model("local-dir:.", pretrained=True, features_only=True,\n'
-        "    out_indices=(0,))(images)\n"
-        "print(len(maps))\n"
-    )
-    torch.save(images(searched), exported / "inputs.pt")
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=exported,
-        env={**os.environ, "PYTHONPATH": str(Path(export_formats.__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout.splitlines() == ["(1, 16, 16)", "(8, 7)", "1"]
-    found = torch.load(exported / "scores.pt", weights_only=True)
-    torch.testing.assert_close(found.detach(), scores(searched, exported))
 
 
 def test_the_files_hold_nobodys_images(exported: Path) -> None:
@@ -254,6 +249,7 @@ def test_a_database_of_another_experiment(searched: Path, tmp_path: Path) -> Non
     assert "study.db: not a usable Optuna database" in line
 
 
+@plain_cards
 def test_a_study_that_is_stored_elsewhere(searched: Path, tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path / 'elsewhere.db'}"
     copy = optuna.create_study(
@@ -325,6 +321,7 @@ def test_an_export_that_fails_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@plain_cards
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -353,6 +350,7 @@ def test_a_format_that_fails_is_left_out_and_the_others_are_written(
     load_network(tmp_path / "out")
 
 
+@plain_cards
 def test_a_format_that_is_left_out_does_not_stay_of_other_weights(
     exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,6 +360,7 @@ def test_a_format_that_is_left_out_does_not_stay_of_other_weights(
     assert {path.name for path in exported.iterdir()} == FILES - {"model.pt2", "model.onnx"}
 
 
+@plain_cards
 def test_a_network_that_sees_nothing_is_written_without_its_erf(tmp_path: Path) -> None:
     network = trained_network_of_noise()
     for weights in network.model.parameters():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +23,7 @@ from torchmetrics.detection import MeanAveragePrecision
 
 from rfsearch.data.device_images import Normalizer
 from rfsearch.export._model_card import BEST_BOXES
+from rfsearch.measure.latency import Latency
 from rfsearch.network.model import build_model
 from rfsearch.search.experiment import Experiment
 from rfsearch.training.checkpoints import Checkpoint
@@ -42,7 +41,9 @@ from rfsearch.training.whole_network import (
     searched_part,
 )
 
+pytestmark = pytest.mark.usefixtures("plain_cards")
 KINDS = ("segmentation", "detection")
+EPOCHS = {"segmentation": 40, "detection": 15}
 FILES = {"README.md", "architecture.json", "config.json", "erf.png", "head.safetensors"}
 FILES |= {"model.pt2", "model.safetensors"} | ({"model.onnx"} if HAS_ONNX else set())
 OUTPUTS = {"segmentation": ["scores"], "detection": ["boxes", "scores"]}
@@ -53,26 +54,28 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An experiment of each kind whose networks have learned something."""
     root = tmp_path_factory.mktemp("searched")
     folders = {kind: write_experiment(root / kind, kind, trained_trials=1) for kind in KINDS}
-    for folder in folders.values():
+    for kind, folder in folders.items():
         file = folder / "experiment.toml"
-        file.write_text(file.read_text().replace("epochs = 1", "epochs = 40"))
+        file.write_text(file.read_text().replace("epochs = 1", f"epochs = {EPOCHS[kind]}"))
         run(folder)
     return folders
 
 
 @pytest.fixture(scope="module")
 def exported(
-    searched: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    searched: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, any_latency: Latency
 ) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("exported")
-    for kind, folder in searched.items():
-        options = [] if HAS_ONNX else ["--no-onnx"]
-        result = rfsearch("export", folder, "--out", root / kind, *options)
-        assert result.exit_code == 0, result.output
-        what = " and ".join(OUTPUTS[kind])
-        checked = [line for line in result.stdout.splitlines() if f"{what} within" in line]
-        assert len(checked) == 1 + HAS_ONNX
-        assert all(line.endswith("of the module's on 6 images") for line in checked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rfsearch.export.export.measure_latency", lambda *_: any_latency)
+        for kind, folder in searched.items():
+            options = [] if HAS_ONNX else ["--no-onnx"]
+            result = rfsearch("export", folder, "--out", root / kind, *options)
+            assert result.exit_code == 0, result.output
+            what = " and ".join(OUTPUTS[kind])
+            checked = [line for line in result.stdout.splitlines() if f"{what} within" in line]
+            assert len(checked) == 1 + HAS_ONNX
+            assert all(line.endswith("of the module's on 6 images") for line in checked)
     return {kind: root / kind for kind in searched}
 
 
@@ -168,35 +171,51 @@ def test_the_card_tells_of_the_task(
 # -- loading it again -------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def torch_alone(
+    searched: dict[str, Path], exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What a process gives that has imported nothing but torch, and has then run the cards."""
+    root = tmp_path_factory.mktemp("alone")
+    code, cards = "import os\nimport torch\n", ""
+    for kind, folder in exported.items():
+        torch.save(task_of(searched[kind]).erf_images, root / kind)
+        inside = (
+            f"os.chdir({str(folder)!r})\n"
+            f"images = torch.load({str(root / kind)!r}, weights_only=True)\n"
+        )
+        code += (
+            f"{inside}model = torch.export.load('model.pt2').module()\n"
+            f"found = [model(images[:n]) for n in (1, 3, 6)]\n"
+            f"torch.save(found, {str(root / f'{kind}.found')!r})\n"
+        )
+        card = (folder / "README.md").read_text()
+        blocks = [part.split("```")[0] for part in card.split("```python\n")[1:]]
+        cards += f"{inside}with torch.inference_mode():\n"
+        cards += "".join(f"    {line}\n" for block in blocks for line in block.splitlines())
+    code += "print(any(name.startswith(('rfsearch', 'torchvision')) for name in sys.modules))\n"
+    assert fresh_process(code, cards, root).splitlines()[0] == "False"
+    return root
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_torch_alone_gives_the_same_for_any_batch(
-    searched: dict[str, Path], exported: dict[str, Path], kind: str
+    searched: dict[str, Path], exported: dict[str, Path], torch_alone: Path, kind: str
 ) -> None:
-    folder, images = exported[kind], task_of(searched[kind]).erf_images
-    torch.save(images, folder / "inputs.pt")
-    code = (
-        "import torch\n"
-        'model = torch.export.load("model.pt2").module()\n'
-        'images = torch.load("inputs.pt", weights_only=True)\n'
-        "torch.save([model(images[:n]) for n in (1, 3, 6)], 'found.pt')\n"
-        "print(any(name.startswith(('rfsearch', 'torchvision')) for name in sys.modules))\n"
-    )
-    assert fresh_process(code, folder) == "False"
-    together = torch.load(folder / "found.pt", weights_only=True)[-1]
-    for found in torch.load(folder / "found.pt", weights_only=True):
+    images = task_of(searched[kind]).erf_images
+    *parts, together = torch.load(torch_alone / f"{kind}.found", weights_only=True)
+    for found in parts:
         for mine, all_of_them in zip(
             *((o,) if isinstance(o, Tensor) else o for o in (found, together)), strict=True
         ):
             torch.testing.assert_close(mine, all_of_them[: len(mine)])
-    model, form = load_whole(folder)
+    model, form = load_whole(exported[kind])
     with torch.inference_mode():
         if kind == "segmentation":
             torch.testing.assert_close(model(images), together)
         else:
             boxes, scores = DenseDetector(model, form.input_size)(images)
             torch.testing.assert_close((boxes, scores), tuple(together))
-    for file in ("inputs.pt", "found.pt"):
-        (folder / file).unlink()
 
 
 @pytest.mark.skipif(not HAS_ONNX, reason="needs rfsearch[export]")
@@ -229,26 +248,6 @@ def test_timm_builds_what_was_searched(
     with torch.inference_mode():
         torch.testing.assert_close(model.forward_features(images), inside.forward_features(images))
     assert model.num_classes == 0
-
-
-def test_the_code_on_the_card_runs(
-    searched: dict[str, Path], exported: dict[str, Path], tmp_path: Path
-) -> None:
-    """Of one card after the other, in a process that has imported nothing but torch."""
-    code = "import os\nimport torch\n"
-    for kind, folder in exported.items():
-        card = (folder / "README.md").read_text()
-        blocks = [part.split("```")[0] for part in card.split("```python\n")[1:]]
-        torch.save(task_of(searched[kind]).erf_images, tmp_path / kind)
-        code += (
-            f"os.chdir({str(folder)!r})\n"
-            f"images = torch.load({str(tmp_path / kind)!r}, weights_only=True)\n"
-            "with torch.inference_mode():\n"
-        ) + "".join(f"    {line}\n" for block in blocks for line in ["", *block.splitlines()])
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
 
 
 # -- the detector that can be exported --------------------------------------------------------

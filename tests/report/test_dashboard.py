@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
@@ -11,6 +12,7 @@ import optuna
 import pytest
 from browser import browser_page
 from helpers import refusal, rfsearch
+from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 from search_results import searched_study
 
@@ -40,7 +42,15 @@ class Copy(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def copy() -> Copy:
+def plain_maps() -> Iterator[None]:
+    """Maps without a drawing; the real dashboard has one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rfsearch.report.dashboard.erf_heat_map", lambda *_: Figure())
+        yield
+
+
+@pytest.fixture(scope="module")
+def copy(plain_maps: None) -> Copy:
     study = searched_study()
     before, summary, artifacts = study.trials, StudySummary.of_study(study), MemoryArtifacts()
     return Copy(study, before, summary, artifacts, dashboard_study(summary, artifacts))
@@ -65,6 +75,7 @@ def test_the_copy_has_all_trials_and_says_what_fits(copy: Copy) -> None:
         assert copied.user_attrs[FEASIBLE] == (trial.state == TrialState.COMPLETE)
 
 
+@pytest.mark.usefixtures("plain_maps")
 def test_several_objectives_are_copied_with_their_names_and_their_front() -> None:
     study = searched_study(trials=20, objectives=("score", "params_m"))
     shown = dashboard_study(StudySummary.of_study(study), MemoryArtifacts())
@@ -146,6 +157,7 @@ def test_it_shows_in_the_real_dashboard(tmp_path: Path) -> None:
             server.terminate()
 
 
+@pytest.mark.usefixtures("plain_maps")
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
     assert "neither" in refusal(rfsearch("dashboard"))
     url = f"sqlite:///{tmp_path / 'study.db'}"

@@ -232,6 +232,7 @@ def test_a_whole_search_and_going_on(tmp_path: Path) -> None:
     assert "has the objectives score, params_m, but the experiment has score;" in line
 
 
+@pytest.mark.usefixtures("plain_cards")
 def test_a_killed_run_goes_on_and_its_results_are_shown_and_exported(tmp_path: Path) -> None:
     folder = write(
         tmp_path / "tiny", 'objectives = ["score", "params_m"]', baselines=("test_resnet",)

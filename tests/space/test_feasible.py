@@ -25,10 +25,12 @@ from rfsearch.target.target import ScaleTarget
 
 ANY = RFConstraint(theoretical=None, effective=None)
 TOY = SearchSpace.load("toy")
+#: Large graphs, whose parts are compared with enumeration in the spaces below.
+SLOW = ["dilated", "resnet", "efficientnet"]
 LARGE = ["plain", "dilated", "residual", "resnet", "convnext", "efficientnet", "multiscale"]
 #: Three kinds of block, two stem pools, two ways to downsample, and choices of each block's own.
 MIXED = SearchSpace(
-    stem={"kernel_size": [3, 5], "stride": 2, "width": 8, "pool": ["none", "max"]},
+    stem={"kernel_size": 3, "stride": 2, "width": 8, "pool": ["none", "max"]},
     stages=[
         {
             "block": ["plain", "basic", "bottleneck"],
@@ -50,7 +52,7 @@ DIVERSE = SearchSpace(
             "block": ["basic", "mbconv", "attention", "convnext", "inception"],
             "depth": [1, 2],
             "width": 8,
-            "stride": [1, 2],
+            "stride": 2,
             "downsample": ["conv", "blur_pool"],
             "context": ["none", "se"],
             "expansion": [2, 4],
@@ -96,7 +98,7 @@ def fitting(space: SearchSpace, constraint: RFConstraint) -> list[Architecture]:
 @st.composite
 def small_sets(draw: st.DrawFn) -> tuple[SearchSpace, RFConstraint]:
     space = SearchSpace(**draw(space_dicts()))
-    assume(space.size <= 250)
+    assume(space.size <= 120)
     low = draw(st.integers(1, 40))
     high = draw(st.none() | st.integers(low, 80))
     budget = Budget(max_output_stride=draw(st.sampled_from((2, 4, 12))))
@@ -222,7 +224,13 @@ def test_samples_are_uniform(space: SearchSpace, name: str) -> None:
     assert abs(statistic - freedom) < 4 * (2 * freedom) ** 0.5
 
 
-@pytest.mark.parametrize("name", [name for name in LARGE if name != "multiscale"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("plain", "residual", "convnext"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
+    ],
+)
 def test_samples_of_a_large_space_fit(name: str) -> None:
     # Kernels of ConvNeXts are too large for small objects.
     target = ScaleTarget(24, 48) if name == "convnext" else ScaleTarget(10, 14)
@@ -271,7 +279,7 @@ def test_networks_of_samples_have_the_field_by_the_nan_oracle(name: str) -> None
 
 def test_no_candidate_that_fits_is_lost_in_a_large_space() -> None:
     # Candidates found without the graph must lie on one of its ways.
-    space, constraint = SearchSpace.load("residual"), RFConstraint(ScaleTarget(24, 48))
+    space, constraint = SearchSpace.load("plain"), RFConstraint(ScaleTarget(24, 48))
     feasible = space.feasible(constraint)
     rng = np.random.default_rng(0)
     found = [a for a in (space.sample(rng) for _ in range(60)) if constraint.is_feasible(a)]
