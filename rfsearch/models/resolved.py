@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Sides in px at which models that do not take every size are tried, by the number of axes.
 _USUAL_SIZES = {1: (4096, 16_000, 65_536), 2: (224, 256, 384, 512), 3: (64, 96, 112, 128)}
+#: What torch says where it is asked for the values of tensors that have none.
+_WITHOUT_VALUES = ("meta", "Meta", "unallocated storage", "fake impl")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +141,8 @@ class ResolvedModel:
             return ValueError(f"{must}, but it does not; it does at {by_x(size)} px.")
         place = f" in layer `{layer}`" if layer else ""
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if any(word in reason for word in _WITHOUT_VALUES):
+            reason = "it asks for the values of a tensor, which a run without data does not have"
         channels = f"{self.in_chans} channel{'s' if self.in_chans > 1 else ''}"
         return ValueError(f"{must} and {channels}, but it fails{place}: {reason}")
 

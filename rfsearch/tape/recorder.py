@@ -159,7 +159,10 @@ class Recorder:
         base = self._base(tensor)
         if base is None:
             return
-        number = self._beneath(base, tensor, operation)
+        try:
+            number = self._beneath(base, tensor, operation)
+        except NoRuleError as reason:
+            number = self.tape.append(Step((), str(reason), operation.place))
         if number is not None:
             set_number(base, number)
         setattr(tensor, _BASE, number_of(base))

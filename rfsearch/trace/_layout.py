@@ -94,9 +94,10 @@ def canonical(source: Source) -> Source:
     """Number the units along their one dimension by its positions, where that is possible."""
     if len(located(source)) > 1:
         source = _without_idle_factors(source)
-    dim, *others = located(source)
-    if others:
+    dims = located(source)
+    if len(dims) != 1:
         return source
+    (dim,) = dims
     span = source.dims[dim]
     assert span is not None
     outer, *rest = without_ones(span.factors)
@@ -157,6 +158,8 @@ def resolve(source: Source, tokens: Collection[int] = ()) -> Grid:
         tokens: Dimensions that hold the other axis too. Unit 0 is the first that sees something:
             positions in front of it are tokens for no place, and no rows or columns.
     """
+    if not source.factors:
+        return gather(source.grid, ((0,),), 1, 1)  # A single unit.
     weight = min(factor.weight for factor in source.factors)
     (dim, *others), before = located(source), 0
     span = source.dims[dim]

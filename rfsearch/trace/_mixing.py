@@ -7,6 +7,7 @@ them for several outputs. What mixes the whole extent of an axis loses its locat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from rfsearch.trace import _positions as positions
@@ -56,6 +57,55 @@ def product(*names: str) -> Callable[[Call], Dependence]:
     return handler
 
 
+def matrix_vector(call: Call) -> Dependence:
+    """A matrix times a vector: each row sees all of its own, and of the vector."""
+    last = call["self"].ndim - 1
+    parts = [call.unplaced([call["vec"]], last)] if dependence_of(call["vec"]) else []
+    rows = dependence_of(call["self"])
+    if rows is not None:
+        parts.append(call.reduce(rows, [last]).each(partial(positions.drop, dims=[last])))
+    return merge(parts, [tuple(call.output.shape)] * len(parts))
+
+
+def loss(call: Call) -> Dependence:
+    """What pairs of elements differ by, each for itself or on average."""
+    if call["reduction"] == 0:
+        return elementwise(call)
+    return call.unplaced(call.arguments.values(), 0)
+
+
+def distances(call: Call) -> Dependence:
+    """Distances of all rows of one matrix to all rows of another."""
+    parts, shapes = [], []
+    for name in ("x1", "x2"):
+        found, (*batch, rows, _) = dependence_of(call[name]), call[name].shape
+        if found is not None:
+            last = len(batch) + 1
+            found = call.reduce(found, [last])
+            if name == "x2":
+                order = [*range(len(batch)), last, last - 1]
+                found = found.each(partial(positions.permute, order=order))
+            parts.append(found)
+            shapes.append((*batch, rows, 1) if name == "x1" else (*batch, 1, rows))
+    return merge(parts, shapes)
+
+
+def trilinear(call: Call) -> Dependence:
+    """A sum of products of three tensors with dimensions of length 1 put in."""
+    parts, shapes, gone = [], [], call["sumdim"]
+    for number in (1, 2, 3):
+        tensor, put_in = call[f"i{number}"], call[f"expand{number}"]
+        found, shape = dependence_of(tensor), list(tensor.shape)
+        if found is None:
+            continue
+        for dim in sorted(put_in):
+            found = found.each(partial(positions.insert, dim=dim))
+            shape.insert(dim, 1)
+        parts.append(call.reduce(found, gone).each(partial(positions.drop, dims=gone)))
+        shapes.append([length for dim, length in enumerate(shape) if dim not in gone])
+    return merge(parts, shapes)
+
+
 def attention(call: Call) -> Dependence:
     """Scaled dot-product attention: each query sees all keys and values."""
     parts = [dependence_of(call[name]) for name in ("query", "key", "value")]
@@ -78,6 +128,20 @@ def mixing(call: Call) -> Dependence | list[Dependence]:
     """Soft-max, cumulative sums, sorting, ... along dimensions that stay."""
     mixed = call.mix(call.source, call.dims())
     return mixed if hasattr(call.output, "ndim") else [mixed] * len(call.output)
+
+
+def recurrent(call: Call) -> list[Dependence]:
+    """A recurrent layer: each step of time sees the others; its last states see all of them."""
+    ndim, time = call.first.ndim, call["time"]
+    steps = call.reduce(call.source, [ndim - 1])
+    started = call.unplaced(call["states"], ndim)
+    states = call.reduce(steps, [time]).each(
+        lambda source: positions.insert(positions.drop(source, [time]), 0)
+    )
+    shape = (1,) * ndim
+    outputs = [(call.mix(steps, [time]), call.first.shape)]
+    outputs += [(states, shape)] * (len(call.output) - 1)
+    return [merge([one, started], [own, shape]) for one, own in outputs]
 
 
 def scrambling(call: Call) -> Dependence | list[Dependence]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rfsearch.tape.recorder import Recorder
-from rfsearch.trace._mixing import elementwise
+from rfsearch.trace._mixing import elementwise, recurrent
 from rfsearch.trace._operations import OPERATIONS, Handler
-from rfsearch.trace._shapes import SHAPES
+from rfsearch.trace._shapes import SHAPES, without_masks
 from rfsearch.trace._slicing import write_back
 from rfsearch.trace.call import (
     NOTHING,
@@ -24,11 +25,18 @@ from rfsearch.trace.call import (
     attach,
     dependence_of,
     record_of,
+    set_value,
+    value_of,
 )
 from rfsearch.trace.layers import Layers
 
 #: Constants with more elements than this are not computed, only their shapes.
 _MAX_COMPUTED = 2**14
+_META = torch.device("meta")
+#: Functions that make tensors of numbers.
+_MAKERS = (torch.tensor, torch.as_tensor)
+#: Operations that return numbers.
+_ASKING = ("_local_scalar_dense", "equal")
 #: In-place operations that change the shape and so have to run.
 _RESHAPING = frozenset({"as_strided", "unsqueeze", "squeeze", "t", "transpose", "resize", "set"})
 
@@ -47,21 +55,50 @@ class Operation(NamedTuple):
     is_view: bool
 
 
+class _Given(TorchFunctionMode):
+    """Remembers the data that tensors are made of on the device of an input without data."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch's."""
+        kwargs = kwargs or {}
+        if func not in _MAKERS or torch.device(kwargs.get("device") or "cpu") != _META:
+            return func(*args, **kwargs)
+        value = func(*args, **{**kwargs, "device": "cpu"})
+        made = value.to(_META)
+        set_value(made, value)
+        return made
+
+
 class DatalessMode(TorchDispatchMode):
     """Runs operations on shapes alone, the commonest ones faster than torch does."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._shapes: dict[int, tuple[Tensor, Tensor]] = {}
+        self._given = _Given()
+
+    def __enter__(self) -> Self:
+        """Switch it on."""
+        self._given.__enter__()  # type: ignore[no-untyped-call]
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *reason: Any) -> None:
+        """Switch it off."""
+        super().__exit__(*reason)  # type: ignore[no-untyped-call]
+        self._given.__exit__(*reason)  # type: ignore[no-untyped-call]
 
     def run(self, func: Any, operation: Operation, arguments: Any, args: Any, kwargs: Any) -> Any:
         """What an operation returns."""
         if operation.in_place and operation.name not in _RESHAPING:
+            set_value(args[0], None)
             shapes = {tensor.shape for tensor in tensors_in(args)}
             if len(shapes) > 1 and args[0].is_meta and operation.handler is elementwise:
                 return func(*self._shapes_only(args), **kwargs)  # Torch refuses what does not fit.
             return args[0]
-        if operation.name in ("index", "index_select"):
+        if operation.name == "index":
+            return func(args[0], without_masks(args[1]))
+        if operation.name == "index_select":
             return func(*args, **kwargs)
         shape = SHAPES.get(operation.name)
         output = None if shape is None else shape(arguments)
@@ -69,15 +106,34 @@ class DatalessMode(TorchDispatchMode):
             return output
         return func(*self._shapes_only(args), **self._shapes_only(kwargs))
 
+    def constant(self, func: Any, operation: Operation, args: Any, kwargs: Any) -> Any:
+        """What an operation returns that depends on nothing: with data, where it is small.
+
+        What a model makes on the device of its input has its data beside it: indices have to be
+        known, and what a model checks or counts.
+        """
+        tensors = list(tensors_in((args, kwargs)))
+        value = None
+        if is_known(func, tensors):
+            value = func(*_values(args), **_values(kwargs))
+            found = list(tensors_in([value]))
+            on_meta = kwargs.get("device") == _META or any(tensor.is_meta for tensor in tensors)
+            if not (found and on_meta):
+                return value
+        elif operation.name in _ASKING:
+            return func(*args, **kwargs)  # torch says that there are no data.
+        shapes = self._shapes_only(args), self._shapes_only(kwargs)
+        arguments = named_arguments(operation, *shapes)
+        output = self.run(func, operation, arguments, *shapes)
+        for tensor, known in zip(tensors_in([output]), tensors_in([value]), strict=False):
+            set_value(tensor, known if _is_small(known) else None)
+        return output
+
     def _shapes_only(self, value: Any) -> Any:
         """The same arguments with tensors that have no data."""
-        if isinstance(value, Tensor):
-            return value if value.is_meta else self._shape_only(value)
-        if isinstance(value, tuple | list):
-            return type(value)(self._shapes_only(item) for item in value)
-        if isinstance(value, dict):
-            return {key: self._shapes_only(item) for key, item in value.items()}
-        return torch.device("meta") if isinstance(value, torch.device) else value
+        return _mapped(
+            value, lambda tensor: tensor if tensor.is_meta else self._shape_only(tensor), _META
+        )
 
     def _shape_only(self, tensor: Tensor) -> Tensor:
         if id(tensor) not in self._shapes:
@@ -101,6 +157,7 @@ class TracingMode(DatalessMode):
         self._layers = layers
         self._recorder = recorder
         self._pointwise_if_unknown = pointwise_if_unknown
+        self._was_told = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation on shapes alone and record what its output depends on."""
@@ -111,9 +168,34 @@ class TracingMode(DatalessMode):
             return self._constant(func, operation, tensors, args, kwargs)
         arguments = named_arguments(operation, args, kwargs)
         output = self.run(func, operation, arguments, args, kwargs)
-        call = Call(operation.name, arguments, output)
+        if not list(tensors_in([output])):
+            self._tell(output)
+            return output
+        self._follow(operation, Call(operation.name, arguments, output), tensors)
+        return output
+
+    def run_recurrent(self, layer: nn.RNNBase, given: Any, states: Any = None) -> Any:
+        """Run a recurrent layer as a single operation."""
+        if not isinstance(given, Tensor):  # Sequences of several lengths, packed.
+            return type(layer).forward(layer, given, states)
+        directions, size = 1 + layer.bidirectional, layer.proj_size or layer.hidden_size
+        time = int(layer.batch_first and given.ndim == 3)
+        batch = tuple(n for dim, n in enumerate(given.shape[:-1]) if dim != time)
+        shapes = [(*given.shape[:-1], directions * size)]
+        cells = (size, layer.hidden_size)[: 1 + (layer.mode == "LSTM")]
+        shapes += [(directions * layer.num_layers, *batch, cell) for cell in cells]
+        output, *last = (torch.empty(shape, dtype=given.dtype, device="meta") for shape in shapes)
+        arguments = {"input": given, "time": time, "states": list(tensors_in([states]))}
+        tensors = list(tensors_in(arguments.values()))
+        if any(dependence_of(tensor) is not None for tensor in tensors):
+            operation = Operation(layer.mode.lower(), {}, recurrent, False, False)
+            self._follow(operation, Call(operation.name, arguments, [output, *last]), tensors)
+        return output, tuple(last) if layer.mode == "LSTM" else last[0]
+
+    def _follow(self, operation: Operation, call: Call, tensors: list[Tensor]) -> None:
         try:
-            refuse_stale_views(tensors)
+            for tensor in tensors:
+                refresh(tensor)
             refuse_unfollowed(tensors)
             self._record(operation, call, self._handler(operation)(call))
             self._tape(operation, call)
@@ -123,7 +205,15 @@ class TracingMode(DatalessMode):
             refusal = f"{reason} (operation `{operation.name}`, {self._place()})."
             self.refusal = self.refusal or refusal
             self._record_refusal(operation, call, refusal)
-        return output
+
+    def _tell(self, value: Any) -> None:
+        """The module is told a number, which may be any pixel's: it may hand it on to all units.
+
+        What is true or false decides what runs at most.
+        """
+        if not isinstance(value, bool):
+            self._was_told = True
+            self._layers.causes[self._layers.current] = None
 
     def _record_refusal(self, operation: Operation, call: Call, refusal: str) -> None:
         refused = NOTHING._replace(refusal=refusal)
@@ -151,15 +241,14 @@ class TracingMode(DatalessMode):
     def _constant(
         self, func: Any, operation: Operation, tensors: list[Tensor], args: Any, kwargs: Any
     ) -> Any:
-        large = any(t.numel() > _MAX_COMPUTED and t.is_floating_point() for t in tensors)
-        if not large and not any(t.is_meta for t in tensors):
-            return func(*args, **kwargs)
-        args, kwargs = self._shapes_only(args), self._shapes_only(kwargs)
-        arguments = named_arguments(operation, args, kwargs)
-        output = self.run(func, operation, arguments, args, kwargs)
-        if operation.is_view and isinstance(output, Tensor) and tensors:
-            record = Record(parent=tensors[0], call=Call(operation.name, arguments, output))
-            attach(output, record)
+        output = self.constant(func, operation, args, kwargs)
+        if operation.is_view and tensors:  # It may be written to.
+            arguments = named_arguments(operation, args, kwargs)
+            for number, view in enumerate(tensors_in([output])):
+                if view is tensors[0]:
+                    continue
+                call = Call(operation.name, arguments, output)
+                attach(view, Record(parent=tensors[0], call=call, number=number))
         return output
 
     def _handler(self, operation: Operation) -> Handler:
@@ -176,13 +265,14 @@ class TracingMode(DatalessMode):
             return
         outputs = [call.output] if isinstance(call.output, Tensor) else list(call.output)
         dependences = [found] if isinstance(found, Dependence) else list(found)
-        was_global = any(
+        was_global = self._was_told or any(
             d.is_global for t in tensors_in(call.arguments.values()) if (d := dependence_of(t))
         )
         is_global = was_global or call.mixes_all
         if call.mixes_all or (not was_global and any(d.is_global for d in dependences)):
             self._layers.causes[self._layers.current] = None
-        for output, dependence in zip(outputs, dependences, strict=False):
+        pairs = zip(outputs, dependences, strict=False)
+        for number, (output, dependence) in enumerate(pairs):
             if not dependence.fits(output.shape):
                 raise ValueError("The positions of the output are not those of the input")
             if is_global and dependence is not NOTHING:
@@ -191,8 +281,8 @@ class TracingMode(DatalessMode):
                 self._write(output, dependence)
             elif operation.is_view:
                 parent = call.first
-                attach(output, Record(dependence, parent, dependence_of(parent), call))
-                call = Call(call.name, call.arguments, output)
+                record = Record(dependence, parent, dependence_of(parent), call, number)
+                attach(output, record)
             else:
                 attach(output, Record(dependence))
 
@@ -203,11 +293,10 @@ class TracingMode(DatalessMode):
         record.dependence = dependence
         attach(tensor, record)
         if changed and record.parent is not None and record.call is not None:
-            record.call.output = tensor
             before = dependence_of(record.parent)
             whole = dependence
             if not dependence.refusal:
-                whole = write_back(record.call, dependence, before)
+                whole = write_back(record.call, record.number, dependence, before)
             self._write(record.parent, whole)
             record.seen = whole
 
@@ -215,18 +304,25 @@ class TracingMode(DatalessMode):
         return f"layer `{self._layers.current}`" if self._layers.current else "the model itself"
 
 
-def refuse_stale_views(tensors: Iterable[Tensor]) -> None:
-    """Refuse tensors that changed with their base without being touched themselves.
+def refresh(tensor: Tensor) -> None:
+    """Let a view see what was written to its base since it was made.
 
     Raises:
-        ValueError: If a tensor is a view whose base was written to since.
+        ValueError: If that cannot be followed.
     """
-    for tensor in tensors:
-        record = record_of(tensor)
-        if record is None or record.parent is None:
-            continue
-        if dependence_of(record.parent) != record.seen:
-            raise ValueError("A view is used after its base was written to")
+    record = record_of(tensor)
+    if record is None or record.parent is None or record.call is None:
+        return
+    refresh(record.parent)
+    now = dependence_of(record.parent)
+    if now == record.seen:
+        return
+    handler = OPERATIONS[record.call.name]
+    found = NOTHING if now is None or now.refusal else handler(record.call)
+    dependence = found if isinstance(found, Dependence) else found[record.number]
+    if now is not None:
+        dependence = dependence._replace(is_global=now.is_global, refusal=now.refusal)
+    record.dependence, record.seen = dependence, now
 
 
 def refuse_unfollowed(tensors: Iterable[Tensor]) -> None:
@@ -242,10 +338,17 @@ def refuse_unfollowed(tensors: Iterable[Tensor]) -> None:
 
 
 @contextmanager
-def tracing(mode: TracingMode) -> Iterator[None]:
-    """Switch the mode on, without gradients."""
-    with torch.no_grad(), mode:
-        yield
+def tracing(mode: TracingMode, module: nn.Module) -> Iterator[None]:
+    """Switch the mode on, without gradients, for a module that is run."""
+    layers = [child for child in module.modules() if isinstance(child, nn.RNNBase)]
+    try:
+        for layer in layers:
+            layer.forward = partial(mode.run_recurrent, layer)
+        with torch.no_grad(), mode:
+            yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
 def named_arguments(operation: Operation, args: Any, kwargs: Any) -> dict[str, Any]:
@@ -263,6 +366,33 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
             yield from tensors_in(value)
         elif isinstance(value, dict):
             yield from tensors_in(value.values())
+
+
+def is_known(func: Any, tensors: Iterable[Tensor]) -> bool:
+    """Whether an operation on constants is computed."""
+    return torch.Tag.nondeterministic_seeded not in func.tags and all(
+        (value := value_of(tensor)) is not None and _is_small(value) for tensor in tensors
+    )
+
+
+def _is_small(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() and tensor.numel() > _MAX_COMPUTED)
+
+
+def _values(arguments: Any) -> Any:
+    """Arguments with the data of constants."""
+    return _mapped(arguments, value_of, torch.device("cpu"))
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Any], device: torch.device) -> Any:
+    """Arguments with other tensors, and on another device."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple | list):
+        return type(value)(_mapped(item, change, device) for item in value)
+    if isinstance(value, dict):
+        return {key: _mapped(item, change, device) for key, item in value.items()}
+    return device if isinstance(value, torch.device) else value
 
 
 @lru_cache(maxsize=4096)

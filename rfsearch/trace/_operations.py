@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from rfsearch.field import windows
 from rfsearch.trace import _mixing as mixing
+from rfsearch.trace import _picking as picking
 from rfsearch.trace import _reshaping as reshaping
 from rfsearch.trace import _slicing as slicing
 from rfsearch.trace import _sliding as sliding
@@ -25,8 +26,8 @@ OPERATIONS: dict[str, Handler] = {
     "reshape": reshaping.view,
     "_reshape_alias": reshaping.view,
     "permute": reshaping.permute,
-    "transpose": reshaping.transpose,
-    "t": reshaping.transpose,
+    "transpose": reshaping.permute,
+    "t": reshaping.permute,
     "expand": reshaping.expand,
     "repeat": reshaping.repeat,
     "unsqueeze": reshaping.unsqueeze,
@@ -49,8 +50,26 @@ OPERATIONS: dict[str, Handler] = {
     "roll": slicing.roll,
     "flip": slicing.flip,
     "glu": slicing.gated,
-    "index": slicing.index,
-    "index_select": slicing.index_select,
+    "index": picking.index,
+    "index_select": picking.index_select,
+    "index_put": picking.index_put,
+    **dict.fromkeys(
+        (
+            "scatter",
+            "scatter_add",
+            "scatter_reduce",
+            "index_add",
+            "index_copy",
+            "index_fill",
+            "masked_scatter",
+        ),
+        picking.scatter,
+    ),
+    **dict.fromkeys(
+        ("nonzero", "masked_select", "_unique2", "nms", "take"),
+        picking.anywhere(),
+    ),
+    **dict.fromkeys(("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"), picking.anywhere()),
     "embedding": slicing.embedding,
     "unfold": reshaping.unfold,
     "im2col": reshaping.image_to_columns,
@@ -63,6 +82,7 @@ OPERATIONS: dict[str, Handler] = {
     "copy": slicing.overwrite,
     # Windows slide.
     "convolution": sliding.convolution,
+    "deform_conv2d": sliding.deformed_convolution,
     **{f"max_pool{axes}d_with_indices": sliding.pooling(axes) for axes in (2, 3)},
     "max_unpool2d": sliding.unpooling,
     "max_unpool3d": sliding.unpooling,
@@ -83,6 +103,7 @@ OPERATIONS: dict[str, Handler] = {
     "upsample_bicubic2d": sliding.resizing(windows.cubic, reach=2),
     "_upsample_bilinear2d_aa": sliding.resizing(windows.antialiased(1), reach=1),
     "_upsample_bicubic2d_aa": sliding.resizing(windows.antialiased(2), reach=2),
+    "affine_grid_generator": picking.anywhere("theta"),
     "grid_sampler_2d": mixing.grid_sample,
     "grid_sampler_3d": mixing.grid_sample,
     # Products contract a dimension.
@@ -93,6 +114,10 @@ OPERATIONS: dict[str, Handler] = {
     "_scaled_dot_product_flash_attention_for_cpu": mixing.attention,
     "_scaled_dot_product_flash_attention": mixing.attention,
     "_scaled_dot_product_efficient_attention": mixing.attention,
+    "mv": mixing.matrix_vector,
+    "_euclidean_dist": mixing.distances,
+    "_cdist_forward": mixing.distances,
+    "_trilinear": mixing.trilinear,
     # Dimensions are reduced.
     "all": mixing.reduction,
     "amax": mixing.reduction,
@@ -114,6 +139,9 @@ OPERATIONS: dict[str, Handler] = {
     "sum": mixing.reduction,
     "var": mixing.reduction,
     "var_mean": mixing.reduction,
+    **dict.fromkeys(
+        ("mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy"), mixing.loss
+    ),
     # Dimensions are mixed and stay.
     "_softmax": mixing.mixing,
     "_safe_softmax": mixing.mixing,

@@ -132,10 +132,16 @@ def _redistributed(
         # The first dimension is that of the batch, and takes no axis of one unit.
         is_last = dim > 0 and tuple(new_shape[dim + 1 : dim + 2]) != (1,)
         taken = _take_ones(items, is_last) if length == 1 else _take(items, length)
-        if taken is None:
+        if taken is None or _is_mixed(taken):
             return None
         dims.append(taken)
     return tuple(_span(taken) for taken in dims)
+
+
+def _is_mixed(taken: Sequence[Factor | Span]) -> bool:
+    """Whether positions that see nothing would lie among others."""
+    several = sum(item.length > 1 for item in taken) > 1
+    return several and any(isinstance(item, Span) for item in taken)
 
 
 def _take_ones(items: list[Factor | Span], is_last: bool) -> list[Factor | Span]:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
 from rfsearch.trace import _layout as layout
 from rfsearch.trace import _positions as positions
+from rfsearch.trace import _tables as tables
 from rfsearch.trace._layout import Factor, Source, Span
 from rfsearch.trace.call import Call, Dependence, broadcast
 
@@ -23,20 +27,22 @@ def view(call: Call) -> Dependence:
 
 
 def permute(call: Call) -> Dependence:
-    """Any order of the dimensions."""
-    order = call.dims("dims")
+    """Any order of the dimensions; two of them change places."""
+    order = order_of(call)
     return call.source.each(lambda source: positions.permute(source, order))
 
 
-def transpose(call: Call) -> Dependence:
-    """Two dimensions change places."""
+def order_of(call: Call) -> list[int]:
+    """In which order `permute`, `transpose` or `t` take the dimensions."""
+    if call.name == "permute":
+        return call.dims("dims")
     order = list(range(call.first.ndim))
     if call.name == "t":
         order.reverse()
     else:
         first, second = call["dim0"] % len(order), call["dim1"] % len(order)
         order[first], order[second] = order[second], order[first]
-    return call.source.each(lambda source: positions.permute(source, order))
+    return order
 
 
 def expand(call: Call) -> Dependence:
@@ -104,16 +110,16 @@ def pixel_unshuffle(call: Call) -> Dependence:
 def unfold(call: Call) -> Dependence:
     """Overlapping windows along a dimension; positions within a window come last."""
     (dim,) = call.dims("dimension")
-    size, step, count = call["size"], call["step"], call.output.shape[dim]
+    size, step = call["size"], call["step"]
 
-    def change(source: Source) -> Source:
-        source = positions.insert(layout.canonical(source), len(source.dims))
-        span = source.dims[dim]
-        if span is None:
-            return source
-        factor = single_factor(span)
-        source = source.replace(dim, Span((Factor(count, step * factor.weight),)))
-        return source.replace(len(source.dims) - 1, Span((Factor(size, factor.weight),)))
+    def change(source: Source) -> Source | None:
+        if source.dims[dim] is None:
+            return positions.insert(source, len(source.dims))
+        return tables.rearranged(layout.canonical(source), windows)
+
+    def windows(numbers: tables.Numbers) -> tables.Numbers:
+        every = np.moveaxis(sliding_window_view(numbers, size, dim), dim, 0)
+        return np.moveaxis(every[::step], 0, dim)
 
     return call.source.each(change)
 
@@ -131,6 +137,8 @@ def image_to_columns(call: Call) -> Dependence:
     def change(source: Source) -> Source:
         channels = call.first.shape[1]
         source = layout.canonical(source)
+        if not source.factors:
+            return source._replace(dims=(None,) * 3)
         if source.dims[1]:
             raise ValueError("Channels that hold pixels cannot be unfolded")
         inside, outside = [Factor(channels, 0)], []

@@ -6,13 +6,19 @@ tensors are on the meta device; memory formats are not kept, as no layout in mem
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rfsearch.trace.call import value_of
+
 Arguments = dict[str, Any]
+#: What stands for a number that is computed from the image.
+_SOME_NUMBER = 1
+#: Name of the attribute of a check that passes.
+_PASSES = "_rfsearch_passes"
 
 
 def _empty(shape: Any, like: Tensor) -> Tensor:
@@ -67,6 +73,57 @@ def _reduced(arguments: Arguments) -> Tensor | None:
     return _empty(kept, first)
 
 
+def _resized(arguments: Arguments) -> Tensor | None:
+    first: Tensor = arguments["self"] if "self" in arguments else arguments["input"]
+    size = arguments["output_size"]
+    return None if size is None else _empty((*first.shape[:2], *size), first)
+
+
+def _numbers(count: int, *more: int) -> Tensor:
+    return torch.empty((count, *more), dtype=torch.int64, device="meta")
+
+
+def _places(arguments: Arguments) -> Tensor:
+    """Where a tensor is not zero: everywhere, as its shape allows."""
+    found = arguments["self"]
+    return _numbers(found.numel(), found.ndim)
+
+
+def _unique(arguments: Arguments) -> tuple[Tensor, ...]:
+    """All elements are alike, as programs loop over those that differ."""
+    found = arguments["self"]
+    return _empty(1, found), _numbers(found.numel()).reshape(found.shape), _numbers(1)
+
+
+def _check(arguments: Arguments) -> Tensor | None:
+    """Whether all of a tensor is true: checks pass."""
+    if len(arguments) > 1:
+        return None  # Along dimensions.
+    passed = torch.empty((), dtype=torch.bool, device="meta")
+    setattr(passed, _PASSES, True)
+    return passed
+
+
+def _scalar(arguments: Arguments) -> Any:
+    """A number of Python's; of the image nothing is true but what is checked."""
+    kind = arguments["self"].dtype
+    if kind == torch.bool:
+        return hasattr(arguments["self"], _PASSES)
+    return _SOME_NUMBER if not kind.is_floating_point else float(_SOME_NUMBER)
+
+
+def without_masks(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Indices with the places that masks stand for, whose number is that of their elements."""
+    found: list[Tensor | None] = []
+    for index in indices:
+        known = None if index is None else value_of(index)
+        if index is not None and known is None and index.dtype == torch.bool:
+            found += [_numbers(index.numel())] * index.ndim
+        else:
+            found.append(index if known is None else known)
+    return found
+
+
 #: Shape functions by name of the operation, without a final underscore.
 SHAPES: dict[str, Callable[[Arguments], Any]] = {
     **dict.fromkeys(
@@ -85,4 +142,18 @@ SHAPES: dict[str, Callable[[Arguments], Any]] = {
     "cat": _concatenated,
     "mean": _reduced,
     "sum": _reduced,
+    **{f"upsample_nearest{axes}d": _resized for axes in (1, 2, 3)},
+    **dict.fromkeys(
+        ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"),
+        _resized,
+    ),
+    # How many there are depends on the data: as many as there can be.
+    "nonzero": _places,
+    "masked_select": lambda arguments: _empty(arguments["self"].numel(), arguments["self"]),
+    "nms": lambda arguments: _numbers(len(arguments["scores"])),
+    "_unique2": _unique,
+    # What the data decides.
+    "all": _check,
+    "_local_scalar_dense": _scalar,
+    "equal": lambda arguments: False,
 }  # fmt: skip

@@ -6,16 +6,18 @@ them for several outputs.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from rfsearch.trace import _layout as layout
 from rfsearch.trace import _positions as positions
+from rfsearch.trace import _reshaping as reshaping
 from rfsearch.trace import _tables as tables
-from rfsearch.trace._layout import Source
-from rfsearch.trace._reshaping import remove, unlocated
+from rfsearch.trace._layout import Factor, Source, Span
+from rfsearch.trace._reshaping import remove
 from rfsearch.trace.call import (
     NOTHING,
     Call,
@@ -68,25 +70,57 @@ def gated(call: Call) -> Dependence:
 def concatenate(call: Call) -> Dependence:
     """Join along a dimension: where units lie along it each keeps its positions."""
     dim, total = call["dim"] % call.output.ndim, call.output.shape[call["dim"]]
-    start, parts, shapes = 0, [], []
+    start, parts = 0, []
     for tensor in call["tensors"]:
         if tensor.ndim != call.output.ndim:
             continue  # torch lets empty tensors of one dimension pass.
         after = total - start - tensor.shape[dim]
         dependence = dependence_of(tensor)
         if dependence is not None:
-            parts.append(_surround(dependence, dim, start, after))
-            shapes.append(tuple(call.output.shape))
+            own = Part(start, tensor.shape[dim], _surround(dependence, dim, start, after))
+            parts.append(own)
         start += tensor.shape[dim]
-    return merge(parts, shapes)
+    return _joined(parts, dim, call.output.shape)
 
 
 def stack(call: Call) -> Dependence:
     """Join along a new dimension."""
     dim = call["dim"] % call.output.ndim
-    parts = [d for d in map(dependence_of, call["tensors"]) if d is not None]
-    parts = [part.each(lambda source: positions.insert(source, dim)) for part in parts]
-    return merge(parts, [tuple(call.output.shape)] * len(parts))
+    found = enumerate(map(dependence_of, call["tensors"]))
+    parts = [
+        Part(number, 1, part.each(lambda source: positions.insert(source, dim)))
+        for number, part in found
+        if part is not None
+    ]
+    return _joined(parts, dim, call.output.shape)
+
+
+class Part(NamedTuple):
+    """What some positions of a dimension depend on."""
+
+    start: int
+    length: int
+    dependence: Dependence
+
+
+def _joined(parts: Sequence[Part], dim: int, shape: Sequence[int]) -> Dependence:
+    """Join parts along a dimension, single units to a row of units."""
+    dependences = [part.dependence for part in parts]
+    along = list(zip(*(one.axes for one in dependences), strict=False))
+    for number, axes in enumerate(along):
+        sources = [axis.sources for axis in axes]
+        if len({*sources}) < 2 or any(len(own) != 1 or own[0].factors for own in sources):
+            continue
+        units = [
+            tables.Unit(part.start, part.length, own.grid)
+            for part, (own,) in zip(parts, sources, strict=True)
+        ]
+        row = tables.row(units, dim, shape)
+        for place, one in enumerate(dependences):
+            axis = axes[place]._replace(sources=() if place else (row,))
+            changed = (*one.axes[:number], axis, *one.axes[number + 1 :])
+            dependences[place] = one._replace(axes=changed)
+    return merge(dependences, [tuple(shape)] * len(parts))
 
 
 def pad(call: Call) -> Dependence:
@@ -126,29 +160,6 @@ def flip(call: Call) -> Dependence:
     return call.source.each(change)
 
 
-def index(call: Call) -> Dependence:
-    """Pick positions by tensors of indices."""
-    indices: list[Tensor | None] = call["indices"]
-    picked = [dim for dim, index in enumerate(indices) if index is not None]
-    first = indices[picked[0]]
-    assert first is not None
-    if len(picked) == 1 and first.ndim == 1 and not first.is_meta:
-        return _pick(call.source, picked[0], first)
-    adjacent = picked == list(range(picked[0], picked[-1] + 1))
-    place = picked[0] if adjacent else 0
-    count = call.output.ndim - call.first.ndim + len(picked)
-    source = unlocated(call, picked)
-    return source.each(lambda s: positions.insert(positions.drop(s, picked), place, count))
-
-
-def index_select(call: Call) -> Dependence:
-    """Pick positions along one dimension."""
-    (dim,) = call.dims()
-    if call["index"].is_meta:
-        return unlocated(call, [dim])
-    return _pick(call.source, dim, call["index"])
-
-
 def embedding(call: Call) -> Dependence:
     """Rows of a table, picked by computed indices.
 
@@ -171,25 +182,58 @@ def overwrite(call: Call) -> Dependence:
     return broadcast(written, tuple(call["src"].shape), tuple(call.first.shape))
 
 
-def write_back(call: Call, part: Dependence, whole: Dependence | None) -> Dependence:
-    """Dependence of a tensor after a view of it, made by `call`, was written to.
+def write_back(call: Call, number: int, part: Dependence, whole: Dependence | None) -> Dependence:
+    """Dependence of a tensor after a view of it, an output of `call`, was written to.
 
     Raises:
-        ValueError: If the view is no slice.
+        ValueError: If it is not known which part of it the view is.
     """
     shape = tuple(call.first.shape)
-    if call.name == "slice" and call["step"] == 1:
-        (dim,) = call.dims()
-        start = _bounded(call["start"] or 0, shape[dim])
-        placed = _surround(part, dim, start, shape[dim] - start - call.output.shape[dim])
-    elif call.name == "select":
-        (dim,) = call.dims()
-        placed = part.each(lambda source: positions.insert(source, dim))
-    elif call.name in ("view", "alias", "detach") and shape == tuple(call.output.shape):
-        placed = part
-    else:
+    view = call.output if isinstance(call.output, Tensor) else call.output[number]
+    put = _put_back(call, number, shape, tuple(view.shape))
+    if put is None:
         raise ValueError(f"Writing into a view made by `{call.name}` cannot be followed")
+    placed = part.each(put)
     return placed if whole is None else merge([whole, placed], [shape, shape])
+
+
+def _put_back(
+    call: Call, number: int, shape: tuple[int, ...], own: tuple[int, ...]
+) -> Callable[[Source], Source | None] | None:
+    """How sources lie in a tensor that lie in a view of it; None if that is not known."""
+    if call.name in ("view", "_unsafe_view", "alias", "detach", "unsqueeze", "squeeze"):
+        return lambda source: positions.reshape(source, own, shape)
+    if call.name in ("permute", "transpose", "t"):
+        order = np.argsort(reshaping.order_of(call)).tolist()
+        return lambda source: positions.permute(source, order)
+    if call.name == "expand" and own == shape:
+        return lambda source: source
+    if call.name not in ("slice", "select", "unbind", "split", "split_with_sizes"):
+        return None
+    (dim,) = call.dims()
+    if call.name in ("select", "unbind"):
+        place = call["index"] % shape[dim] if call.name == "select" else number
+        return lambda source: _put_in(source, dim, place, shape[dim])
+    if call.name != "slice":
+        start = sum(one.shape[dim] for one in call.output[:number])
+    else:
+        start = _bounded(call["start"] or 0, shape[dim])
+        if call["step"] > 1:
+            return lambda source: _spread(source, dim, range(start, shape[dim], call["step"]))
+    return lambda source: positions.surround(source, dim, start, shape[dim] - start - own[dim])
+
+
+def _spread(source: Source, dim: int, places: range) -> Source | None:
+    """Put positions of a dimension to every so many places, between which nothing is seen."""
+    if source.dims[dim] is None:
+        return source
+
+    def move(numbers: tables.Numbers) -> tables.Numbers:
+        target = np.full((places.stop, *np.moveaxis(numbers, dim, 0).shape[1:]), tables.NOTHING)
+        target[places] = np.moveaxis(numbers, dim, 0)
+        return np.moveaxis(target, 0, dim)
+
+    return tables.rearranged(source, move)
 
 
 def _comes_round_the_border(call: Call) -> bool:
@@ -217,18 +261,24 @@ def _narrow(dependence: Dependence, dim: int, start: int, length: int, step: int
 def _select(call: Call, dim: int, position: int) -> Dependence:
     def change(source: Source) -> Source | None:
         narrowed = positions.narrow(source, dim, position, 1)
-        if narrowed is None:
-            return None
         span = source.dims[dim]
-        if span and span.length > 1 and not positions.drop(narrowed, [dim]).factors:
-            raise ValueError("A single position of the image is picked out of its neighbours")
-        return remove(call, narrowed, [dim])
+        if narrowed is not None and span and span.length > 1:
+            return positions.drop(narrowed, [dim])  # It may be a single unit, with its own place.
+        return None if narrowed is None else remove(call, narrowed, [dim])
 
     return call.source.each(change)
 
 
 def _surround(dependence: Dependence, dim: int, before: int, after: int) -> Dependence:
     return dependence.each(lambda source: positions.surround(source, dim, before, after))
+
+
+def _put_in(source: Source, dim: int, place: int, length: int) -> Source:
+    """Insert a dimension, along which a single unit lies at a place."""
+    inserted = positions.insert(source, dim)
+    if source.factors:
+        return inserted
+    return inserted.replace(dim, Span((Factor(1, 1),), place, length - 1 - place))
 
 
 def _pad(dependence: Dependence, dim: int, before: int, after: int) -> Dependence:
@@ -243,17 +293,3 @@ def _roll(source: Source, dim: int, amount: int) -> Source | None:
     if len(factors) > 1 or factors[0].weight != 1 or layout.located(source) != [dim]:
         return tables.rearranged(source, lambda numbers: np.roll(numbers, amount, dim))
     return positions.pad(source, dim, amount, -amount)
-
-
-def _pick(dependence: Dependence, dim: int, index: Tensor) -> Dependence:
-    places: list[Any] = index.tolist()
-
-    def change(source: Source) -> Source | None:
-        if source.dims[dim] is None:
-            return source
-        step = places[1] - places[0] if len(places) > 1 else 1
-        if step < 1 or places != list(range(places[0], places[-1] + 1, step)):
-            return tables.rearranged(source, lambda numbers: numbers.take(places, dim))
-        return positions.narrow(source, dim, places[0], len(places), step)
-
-    return dependence.each(change)

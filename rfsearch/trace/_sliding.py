@@ -38,6 +38,22 @@ def convolution(call: Call) -> Dependence:
     return _with_weights(call, slid)
 
 
+def deformed_convolution(call: Call) -> Dependence:
+    """`deform_conv2d`: each tap is moved by an amount that is computed, so it may see anything.
+
+    The local field is that of the taps where they are not moved.
+    """
+    steps = ([call[f"{name}_h"], call[f"{name}_w"]] for name in ("stride", "pad", "dilation"))
+    numbers = zip(call["weight"].shape[2:], *steps, strict=True)
+    call.mixes_all = True
+    taps = [windows.convolution(*along) for along in numbers]
+    parts = [_slide(call.reduce(call.source, [1]), call, taps)]
+    moving = map(dependence_of, (call["offset"], call["mask"]))
+    parts += [call.reduce(found, [1]) for found in moving if found is not None]
+    shape = (call.output.shape[0], 1, *call.output.shape[2:])
+    return _with_weights(call, merge(parts, [shape] * len(parts)))
+
+
 def pooling(dimensions: int) -> Callable[[Call], Dependence]:
     """Average or maximum pooling over the last dimensions."""
 
@@ -78,8 +94,7 @@ def unpooling(call: Call) -> Dependence:
 def columns_to_image(call: Call) -> Dependence:
     """`F.fold`: columns `(batch, channels * taps, windows)` are added up to a map.
 
-    Raises:
-        ValueError: If the positions within a window differ in what they see.
+    Where windows overlap, each of their positions counts as all of them together.
     """
     names = ("kernel_size", "stride", "padding", "dilation")
     each = list(zip(*(per_axis(call[name], 2) for name in names), strict=True))
@@ -91,15 +106,18 @@ def columns_to_image(call: Call) -> Dependence:
     taps = [size for size, *_ in each]
     split_shape = (*shape[:-2], shape[-2] // (taps[0] * taps[1]), *taps, *counts)
     inside = [len(shape) - 1, len(shape)]
-
-    def change(source: Source) -> Source | None:
-        split = positions.reshape(source, shape, split_shape)
-        if split is not None and any(split.dims[dim] for dim in inside):
-            raise ValueError("Windows are added up whose positions see different parts")
-        return None if split is None else positions.drop(split, inside)
-
-    put_back = [windows.transposed_convolution(*one) for one in each]
-    return _slide(call.source.each(change), call, put_back)
+    split = call.source.each(lambda source: positions.reshape(source, shape, split_shape))
+    if all(numbers[:3] == (numbers[0], numbers[0], 0) for numbers in each):
+        # Windows lie side by side: positions move.
+        order = [*range(len(shape) - 1), *(len(shape) + n for n in (1, -1, 2, 0))]
+        moved = [split_shape[dim] for dim in order]
+        return split.each(
+            lambda source: positions.reshape(
+                positions.permute(source, order), moved, call.output.shape
+            )
+        )
+    added = call.reduce(split, inside).each(lambda source: positions.drop(source, inside))
+    return _slide(added, call, [windows.transposed_convolution(*one) for one in each])
 
 
 def adaptive_pooling(call: Call) -> Dependence:
@@ -158,13 +176,9 @@ def _window(dependence: Dependence, dim: int, window: Window, length: int) -> De
 
 
 def _with_weights(call: Call, dependence: Dependence) -> Dependence:
-    """Weights that are computed from the input must not have a location in it."""
-    for name in ("weight", "bias"):
-        weights = dependence_of(call[name])
-        if weights is None:
-            continue
-        if weights.sources:
-            raise ValueError("The weights of a convolution depend on positions of the image")
-        shape = tuple(call.output.shape)
-        dependence = merge([dependence, weights], [shape, shape])
-    return dependence
+    """Every unit sees all weights: those that are computed from the input, too."""
+    weights = [call[name] for name in ("weight", "bias") if dependence_of(call[name]) is not None]
+    if not weights:
+        return dependence
+    shape = tuple(call.output.shape)
+    return merge([dependence, call.unplaced(weights, len(shape))], [shape, shape])

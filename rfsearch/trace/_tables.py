@@ -8,18 +8,19 @@ own, in a grid that is a table of all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from math import prod
+from math import gcd, prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rfsearch.field.unit_grid import Grid, Taps, shift, tabulate
+from rfsearch.field.unit_grid import Grid, Taps, gather, shift, tabulate
 from rfsearch.trace._layout import Factor, Source, Span, located
 
 #: The number of a unit where a position sees nothing.
 NOTHING = np.iinfo(np.int64).min
 #: Most positions that are moved one by one, and most that get units of their own.
-_MAX_MOVED, _MAX_UNITS = 2**24, 2**14
+_MAX_MOVED, _MAX_UNITS = 2**24, 2**17
 
 Numbers = NDArray[np.int64]
 
@@ -59,8 +60,50 @@ def slide(source: Source, dim: int, taps: Taps, advance: int, length: int) -> So
             places = (tap + turn * advance for tap in taps[phase])
             inside = {int(row[place]) for place in places if 0 <= place < old_length}
             seen.append(tuple(inside - {NOTHING}))
-    new = (of_row.reshape(-1, 1) * length + np.arange(length)).reshape(*rest, length)
-    return _source(np.moveaxis(new, -1, dim), tabulate(source.grid, seen), dim)
+    grid = tabulate(source.grid, seen)
+    new = of_row.reshape(-1, 1) * length + np.arange(length)
+    if _runs_along_rows(grid, len(rows)):
+        order = np.arange(len(rows) * length).reshape(len(rows), length).T.ravel()
+        grid, new = tabulate(grid, [(int(unit),) for unit in order]), order.argsort()[new]
+    new = new.reshape(*rest, length)
+    return _source(np.moveaxis(new, -1, dim), grid, dim)
+
+
+def _runs_along_rows(grid: Grid, rows: int) -> bool:
+    """Whether units of a table, row by row, see what lies further apart along a row than across.
+
+    The largest steps along the axis are those of the outermost factor.
+    """
+    starts = np.ma.masked_array(
+        [interval.start for interval in grid.widest],
+        [interval.size == 0 for interval in grid.widest],
+    ).reshape(rows, -1)
+    across, along = (int(np.ma.ptp(starts, axis).filled(0).max()) for axis in (0, 1))
+    return along > across
+
+
+class Unit(NamedTuple):
+    """A single unit, unit 0 of a grid, and the positions of a dimension that see it."""
+
+    start: int
+    length: int
+    grid: Grid
+
+
+def row(units: Sequence[Unit], dim: int, shape: Sequence[int]) -> Source:
+    """Units one after another along a dimension, each with an interval of its own."""
+    numbers = np.full(shape[dim], NOTHING)
+    for number, (start, length, _) in enumerate(units):
+        numbers[start : start + length] = number
+    widest = tuple(unit.grid.interval(0) for unit in units)
+    narrowest = tuple(unit.grid._replace(widest=unit.grid.narrowest).interval(0) for unit in units)
+    # Only their intervals are taken from it, which makes the stride of the table.
+    every = Grid(1, widest, narrowest, 0)
+    table = tabulate(every, [(number,) for number in range(len(units))])
+    along = [-1 if d == dim else 1 for d in range(len(shape))]
+    found = _source(numbers.reshape(along), table, dim)
+    assert found is not None
+    return found
 
 
 def unit_numbers(source: Source) -> Numbers:
@@ -102,19 +145,64 @@ def _source(numbers: Numbers, grid: Grid, axis: int) -> Source | None:
     first = int(inner.flat[0])
     factors = _factors_along_dims(inner - first) if (inner != NOTHING).all() else None
     if factors is None:
-        if inner.size > _MAX_UNITS:
-            raise ValueError("Positions of the image are moved in no order that can be followed")
-        taps = [() if number == NOTHING else (int(number),) for number in inner.flat]
-        grid, first = tabulate(grid, taps), 0
-        factors = [
-            (Factor(length, prod(inner.shape[dim + 1 :])),) if length > 1 else ()
-            for dim, length in enumerate(inner.shape)
-        ]
+        (grid, factors), first = _renumbered(inner, grid), 0
     spans = (
         Span(own, before, after) if any(f.weight for f in own) or before or after else None
         for own, (before, after, _) in zip(factors, ends, strict=True)
     )
     return Source(tuple(spans), shift(grid, first))
+
+
+class _Renumbered(NamedTuple):
+    """A grid whose units are in an order that factors can say, and the factors of dimensions."""
+
+    grid: Grid
+    factors: list[tuple[Factor, ...]]
+
+
+def _renumbered(numbers: Numbers, grid: Grid) -> _Renumbered:
+    """Give units of their own to all positions along the dimensions that are in no order.
+
+    Raises:
+        ValueError: If there are too many of them.
+    """
+    steady = {dim: own for dim in range(numbers.ndim) if (own := _steps(numbers, dim))}
+    cut = (slice(1) if dim in steady else slice(None) for dim in range(numbers.ndim))
+    table = numbers[tuple(cut)]
+    taps = tuple(() if number == NOTHING else (int(number),) for number in table.flat)
+    every = [factor for own in steady.values() for factor in own]
+    advance = gcd(*(factor.weight for factor in every))
+    # The others repeat the table as often as they advance.
+    repeats = 1 + sum((f.length - 1) * f.weight // advance for f in every)
+    goes_on = advance and grid.first is None
+    if len(taps) * (1 if goes_on else repeats) > _MAX_UNITS:
+        raise ValueError("Positions of the image are moved in no order that can be followed")
+    grid = gather(grid, taps, advance, repeats * len(taps)) if advance else tabulate(grid, taps)
+    factors: list[tuple[Factor, ...]] = []
+    for dim, length in enumerate(numbers.shape):
+        own = steady.get(dim, ())
+        if own:
+            own = tuple(Factor(f.length, f.weight // advance * len(taps)) for f in own)
+        elif length > 1:
+            own = (Factor(length, prod(table.shape[dim + 1 :])),)
+        factors.append(own)
+    return _Renumbered(grid, factors)
+
+
+def _steps(numbers: Numbers, dim: int) -> tuple[Factor, ...]:
+    """The factors of a dimension along which units advance alike at all others; none if not so."""
+    is_nothing = numbers == NOTHING
+    length = numbers.shape[dim]
+    if length == 1 or (is_nothing != is_nothing.take([0], dim)).any():
+        return ()
+    steps = np.where(is_nothing, 0, numbers - numbers.take([0], dim))
+    across = np.moveaxis(steps, dim, 0).reshape(length, -1)
+    seen = ~np.moveaxis(is_nothing, dim, 0).reshape(length, -1)[0]
+    digits = across[:, seen][:, 0]
+    if (across[:, seen] != digits[:, None]).any() or not digits.any():
+        return ()
+    own = tuple(_factors(digits))
+    return () if any(factor.weight < 0 for factor in own) else own
 
 
 def _ends(numbers: Numbers, dim: int) -> tuple[int, int, int]:

@@ -20,6 +20,8 @@ from rfsearch.trace._layout import Source
 
 #: Name of the attribute that holds a `Record` on a traced tensor.
 _RECORD = "_rfsearch_record"
+#: Name of the attribute that holds the data of a constant without data.
+_VALUE = "_rfsearch_value"
 
 
 class Pooled(NamedTuple):
@@ -96,12 +98,14 @@ class Record:
         parent: The tensor that it is a view of.
         seen: The parent's dependence when the view was made.
         call: The operation that made the view.
+        number: Which of its outputs the view is.
     """
 
     dependence: Dependence | None = None
     parent: Tensor | None = None
     seen: Dependence | None = None
     call: Call | None = None
+    number: int = 0
 
 
 def record_of(value: Any) -> Record | None:
@@ -118,6 +122,16 @@ def dependence_of(value: Any) -> Dependence | None:
     """What a tensor depends on; None for constants and for anything else."""
     record = record_of(value)
     return None if record is None else record.dependence
+
+
+def value_of(tensor: Tensor) -> Tensor | None:
+    """A constant with its data; None for one without, or what depends on the input."""
+    return getattr(tensor, _VALUE, None) if tensor.is_meta else tensor
+
+
+def set_value(tensor: Tensor, value: Tensor | None) -> None:
+    """Remember the data of a constant that has none itself."""
+    setattr(tensor, _VALUE, value)
 
 
 def located(tensor: Tensor) -> Located:
@@ -171,6 +185,16 @@ class Call(Invocation):
         if reduced is dependence or reduced == dependence:
             return dependence
         return merge([dependence, reduced], [self.first.shape] * 2)
+
+    def unplaced(self, values: Iterable[Any], ndim: int) -> Dependence:
+        """What depends on all elements of tensors, and lies nowhere in `ndim` dimensions."""
+        nowhere = (None,) * ndim
+        parts = [
+            self.reduce(found, range(value.ndim)).each(lambda one: one._replace(dims=nowhere))
+            for value in values
+            if (found := dependence_of(value)) is not None
+        ]
+        return merge(parts, [(1,) * ndim] * len(parts)) if parts else NOTHING
 
 
 NOTHING = Dependence()
@@ -240,7 +264,7 @@ def _is_spread(axes: Sequence[Axis]) -> bool:
 
 def _along_the_axis(sources: Sequence[Source]) -> Sequence[Source]:
     """Sources without those that stay where the units of the others go all along the axis."""
-    if len(sources) == 1:
+    if len(sources) == 1 or not any(source.factors for source in sources):
         return sources
     dim, length = layout.outermost(max(sources, key=units_of))
     return [s for s in sources if s.dims[dim]] if length > 1 else sources
@@ -254,7 +278,11 @@ def _each(axis: Axis, change: Callable[[Source], Source | None], whole: Dependen
     if kept:
         return axis._replace(sources=layout.merge(kept))
     tokens = whole.located.shared
-    pooled = _pool(Pooled(layout.resolve(s, tokens), units_of(s)) for s in axis.sources)
+    # What windows saw counts for each of their positions.
+    sources = axis.sources
+    if not tokens:
+        sources = layout.merge([layout.canonical(source) for source in sources])
+    pooled = _pool(Pooled(layout.resolve(s, tokens), units_of(s)) for s in sources)
     return axis._replace(sources=(), pooled=pooled)
 
 

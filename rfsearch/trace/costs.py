@@ -12,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import flop_registry
 
 from rfsearch.field.part import Kept
-from rfsearch.trace._mode import DatalessMode, named_arguments, operation_of, tensors_in
+from rfsearch.trace._mode import DatalessMode, is_known, named_arguments, operation_of, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,9 +123,9 @@ class _Counting(DatalessMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation on shapes alone, and count it."""
         kwargs = kwargs or {}
-        if not any(tensor.is_meta for tensor in tensors_in((args, kwargs))):
-            return func(*args, **kwargs)  # A constant.
         operation = operation_of(func)
+        if is_known(func, tensors_in((args, kwargs))):
+            return self.constant(func, operation, args, kwargs)
         arguments = named_arguments(operation, args, kwargs)
         output = self.run(func, operation, arguments, args, kwargs)
         count = flop_registry.get(func._overloadpacket)

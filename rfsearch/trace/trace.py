@@ -19,7 +19,7 @@ from rfsearch.models.resolved import ResolvedModel
 from rfsearch.models.several import Shapes
 from rfsearch.tape.recorder import Recorder
 from rfsearch.trace._layout import Factor, Source, Span
-from rfsearch.trace._mode import TracingMode, refuse_stale_views, tracing
+from rfsearch.trace._mode import TracingMode, refresh, tracing
 from rfsearch.trace.call import (
     Axis,
     Dependence,
@@ -110,7 +110,7 @@ def trace_receptive_field(
         )
 
     try:
-        with tracing(mode):
+        with tracing(mode, twin):
             output = twin(images) if forward is None else forward(twin, images)
     except Exception as error:
         if mode.refusal is not None:
@@ -121,7 +121,8 @@ def trace_receptive_field(
     unfollowed: dict[str, str] = {}
     for name, tensor, dependence in _outputs(output):
         try:
-            refuse_stale_views([tensor])
+            refresh(tensor)
+            dependence = dependence_of(tensor) or dependence
             maps = traced_maps(name, tuple(tensor.shape), dependence, size)
         except ValueError as reason:
             unfollowed[name] = dependence.refusal or f"{reason} (output `{name}`)."

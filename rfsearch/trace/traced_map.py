@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial, reduce
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from rfsearch.basics.axes import ByAxis
 from rfsearch.field.receptive_field import ReceptiveField
@@ -124,7 +124,7 @@ def traced_maps(
     parts = []
     for part in _parts(dependence, shape):
         tokens = part.dependence.located.shared
-        found = [_units(axis, len(size), tokens) for axis in part.dependence.axes]
+        found = [_units(axis, size, tokens, n) for n, axis in enumerate(part.dependence.axes)]
         axes = ByAxis(*(units for units in found if units is not None))
         if len(axes) == len(size):
             is_global = dependence.is_global
@@ -160,14 +160,22 @@ def _parts(dependence: Dependence, shape: tuple[int, ...]) -> Iterator[_Part]:
             yield part._replace(place=place + part.place)
 
 
-def _units(axis: Axis, num_axes: int, tokens: Collection[int]) -> Pooled | None:
+def _units(
+    axis: Axis, size: tuple[int, ...], tokens: Collection[int], number: int
+) -> Pooled | None:
     """The units of a tensor along one axis, or those that were pooled."""
-    if not axis.sources:
-        return axis.pooled
-    sources = layout.merge([_of_a_map(source, num_axes) for source in axis.sources])
-    units = max(map(units_of, sources))
-    grids = (layout.resolve(source, tokens) for source in sources)
-    return Pooled(reduce(lambda one, other: join(one, other, units), grids), units)
+    pooled = axis.pooled
+    if axis.sources:
+        sources = layout.merge([_of_a_map(source, len(size)) for source in axis.sources])
+        units = max(map(units_of, sources))
+        grids = (layout.resolve(source, tokens) for source in sources)
+        pooled = Pooled(reduce(lambda one, other: join(one, other, units), grids), units)
+    if pooled is None or pooled.grid.step:
+        return pooled
+    # All see the same, as in a single window of attention: they lie evenly all the same.
+    grid, units = pooled
+    step = Fraction(size[number], units) * grid.period
+    return Pooled(grid._replace(step=cast("int", step)), units)
 
 
 def _of_a_map(source: Source, num_axes: int) -> Source:

@@ -693,13 +693,13 @@ def test_a_model_that_needs_data_is_measured() -> None:
             self.conv = flat_convolution(3, padding=1)
 
         def forward(self, x: Tensor) -> Tensor:
-            factor = 2 if float(x.detach().mean()) > 1e9 else 1
+            factor = 2 if x.detach().numpy().mean() > 1e9 else 1
             output: Tensor = self.conv(x) * factor
             return output
 
     erf = measure_erf(ByValue(), 16)
     assert erf.size == 3
-    assert "meta tensors" in erf.untraced
+    assert "asks for the values" in erf.untraced
 
 
 def test_a_map_without_a_gradient_that_cannot_be_traced() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from oracle import wrong_units
+from timm.layers.halo_attn import HaloAttn
 from torch import Tensor, nn
 
 from rfsearch.field.receptive_field import ReceptiveField, window
@@ -76,6 +77,50 @@ def outlook(x: Tensor) -> Tensor:
     return F.fold(spread, x.shape[2:], 3, padding=1, stride=2)
 
 
+def rows_of(x: Tensor, carry: float) -> Tensor:
+    """Rows one by one, each with a part of those before it."""
+    rows = [x[:, :, 0]]
+    for number in range(1, x.shape[2]):
+        rows.append(x[:, :, number] + carry * rows[-1] if carry else x[:, :, number])
+    return torch.stack(rows, 2)
+
+
+def written_later(x: Tensor, c: nn.Module) -> Tensor:
+    """Views of a map that is written to after they were made, by way of other views."""
+    x = c(x)
+    seen, (first, second) = x.mT, x.chunk(2, 1)
+    first.add_(c(x)[:, :1])
+    second.transpose(2, 3).mul_(2)
+    return seen.mT
+
+
+def put_in_order(x: Tensor) -> Tensor:
+    """Rows that are turned round, and written to the places where they were."""
+    order = torch.arange(x.shape[2])
+    canvas = torch.zeros_like(x)
+    canvas[:, :, order.flip(0)] = x.flip(2)
+    return canvas
+
+
+def in_patches(x: Tensor) -> Tensor:
+    """Patches of 2 x 2 px, cut out and laid back."""
+    return F.fold(F.unfold(x, 2, stride=2) * 2, x.shape[2:], 2, stride=2)
+
+
+def every_other(x: Tensor, c: nn.Module) -> Tensor:
+    """A map that is written into every other row and column of zeros."""
+    canvas = torch.zeros(len(x), 2, 2 * x.shape[2], 2 * x.shape[3])
+    canvas[:, :, ::2, 1::2] = c(x)
+    put_in: Tensor = c(canvas)
+    return put_in
+
+
+def upsampled_columns(x: Tensor, c: nn.Module) -> Tensor:
+    """CARAFE: sums over the windows that an upsampled unit lies in."""
+    columns = F.unfold(c(x), 3, padding=1).unflatten(2, x.shape[2:])
+    return F.interpolate(columns, scale_factor=2).unflatten(1, (2, 9)).sum(2)
+
+
 def padded_to(x: Tensor, c: nn.Module) -> Tensor:
     """Branches of 15 and 16 units where they meet."""
     fine: Tensor = c(x)
@@ -125,6 +170,28 @@ MAPS: dict[str, tuple[nn.Module, int, Any]] = {
     "flipped and back": (Run(lambda x, c: c(x.flip(2, 3)).flip(2, 3), conv(3, 2)), 33, 2),
     "circular padding": (nn.Sequential(conv(), conv(5, padding_mode="circular")), 32, 1),
     "columns added up": (Run(lambda x, c: outlook(c(x)), conv(3, 2)), 33, 2),
+    "rows one by one": (Run(lambda x, c: c(rows_of(c(x), 0)), conv()), 24, 1),
+    "rows that carry on": (Run(lambda x, c: rows_of(c(x), 0.5), conv(padding=0)), 24, None),
+    "views of what is written later": (Run(written_later, conv()), 32, 1),
+    "every other row and column": (Run(every_other, conv()), 24, Fraction(1, 2)),
+    "attention to windows with halos": (
+        nn.Sequential(conv(), HaloAttn(2, num_heads=1, block_size=4, halo_size=2), conv()),
+        16,
+        1,
+    ),
+    "patches laid back": (Run(lambda x, c: c(in_patches(c(x))), conv()), 32, 1),
+    "columns upsampled": (Run(upsampled_columns, conv()), 24, Fraction(1, 2)),
+    "rows and columns of another order": (
+        Run(
+            lambda x, c: c(x)[:, :, torch.arange(32)[:, None], torch.arange(32).roll(5)].roll(
+                -5, 3
+            ),
+            conv(),
+        ),
+        32,
+        1,
+    ),
+    "written in another order": (Run(lambda x, c: c(put_in_order(c(x))), conv()), 32, 1),
     "median and deviation": (
         Run(
             lambda x, c: c(x).median(1, True).values + torch.std_mean(c(c(x)), 1)[0][:, None],
@@ -324,6 +391,6 @@ def test_noise(draw: str) -> None:
 
 
 def test_tables_of_too_many_positions() -> None:
-    model = Run(lambda x: x[:, :, torch.arange(20000).flip(0)])
+    model = Run(lambda x: x[:, :, torch.arange(140_000).flip(0)])
     with pytest.raises(ValueError, match=r"in no order that can be followed \(operation `index"):
-        trace(model, (20000, 8))
+        trace(model, (140_000, 8))

@@ -115,16 +115,11 @@ def test_family(name: str) -> None:
     check(name)
 
 
-@pytest.mark.parametrize(
-    ("name", "operation"),
-    [
-        ("sequencer2d_s", "operation `unbind`"),
-    ],
-)
-def test_what_cannot_be_followed_is_an_error(name: str, operation: str) -> None:
-    model = timm.create_model(name, **NARROW[name])
-    with pytest.raises(ValueError, match=operation):
-        trace_receptive_field(model, 224)
+def test_recurrent_layers_are_global() -> None:
+    model = timm.create_model("sequencer2d_s", **NARROW["sequencer2d_s"])
+    traced = trace_receptive_field(model, 224)
+    assert traced.output.height == traced.output.width == ReceptiveField(0, 14, 14)
+    assert "stages.0.blocks.0.rnn_tokens.rnn_v" in traced.global_layers
 
 
 @pytest.mark.slow

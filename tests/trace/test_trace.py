@@ -514,13 +514,6 @@ def test_positions_that_an_unknown_operation_moves() -> None:
         trace_receptive_field(model, 32, unknown="pointwise")
 
 
-def test_a_single_position_is_refused() -> None:
-    # What is done with it later, such as stacking, would not be followed.
-    model = Run(lambda x, c: torch.stack([c(x)[:, :, row] for row in range(8)], 2), conv(3))
-    with pytest.raises(ValueError, match=r"single position .* \(operation `select`"):
-        trace_receptive_field(model, 32)
-
-
 def test_maps_side_by_side() -> None:
     def levels(x: Tensor, c: nn.Module) -> Tensor:
         return torch.cat([c(x), c(c(x))], dim=2)
@@ -579,16 +572,6 @@ def test_descriptions_fit_on_the_screen(name: str) -> None:
         assert len(lines) <= 5
         assert max(map(len, lines)) < 120
     assert repr(traced.outputs["0"]).count("\n") == 0
-
-
-def test_a_view_whose_base_was_written_to() -> None:
-    def run(x: Tensor, c: nn.Module) -> Tensor:
-        view = x.mT
-        x += c(x)
-        return view
-
-    with pytest.raises(ValueError, match="A view is used after its base was written to"):
-        trace_receptive_field(Run(run, conv(3)), 32)
 
 
 def test_no_number_is_an_image() -> None:
