@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from alembic.script import ScriptDirectory
+from optuna.storages._rdb.storage import _VersionManager
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
@@ -15,6 +17,19 @@ from rfsearch.search import study
 from rfsearch.search.experiment import Experiment
 from rfsearch.storage import storage
 from rfsearch.storage.retrying_storage import RetryingStorage
+
+_load_scripts = _VersionManager._create_alembic_script
+_SCRIPTS: list[ScriptDirectory] = []
+
+
+def _scripts_of_migrations(versions: _VersionManager) -> ScriptDirectory:
+    """The same for any database: Optuna would run all of them each time that it opens one."""
+    if not _SCRIPTS:
+        _SCRIPTS.append(_load_scripts(versions))
+    return _SCRIPTS[0]
+
+
+_VersionManager._create_alembic_script = _scripts_of_migrations  # type: ignore[method-assign]
 
 #: Closes what a test has opened; see the fixture `closed_databases`.
 OPENED = ExitStack()
