@@ -79,10 +79,10 @@ def assert_same(cropped: MeasuredERF, whole: MeasuredERF) -> None:
         ("vgg11_bn", 201, "features.14", (41, 41)),
         ("convnext_atto", 301, "stages.1", (157, 157)),
         ("regnetx_002", (203, 400), "s3", (139, 128)),
-        ("densenet121", 301, "features.denseblock1", (65, 65)),
-        ("xception41", 211, "blocks.1", (51, 51)),
+        pytest.param("densenet121", 301, "features.denseblock1", (65, 65), marks=pytest.mark.slow),
+        pytest.param("xception41", 211, "blocks.1", (51, 51), marks=pytest.mark.slow),
         ("mixnet_s", 299, "blocks.1", (23, 23)),
-        ("inception_v3", 299, "Mixed_5b", (75, 75)),
+        pytest.param("inception_v3", 299, "Mixed_5b", (75, 75), marks=pytest.mark.slow),
         # Padded as TensorFlow's "same", by the size of the image.
         ("tf_mobilenetv3_small_minimal_100", (300, 403), "blocks.3", (188, 195)),
         ("tf_efficientnet_b0", 301, "blocks.0.0.conv_dw", (9, 9)),

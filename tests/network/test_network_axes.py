@@ -116,7 +116,7 @@ def check_fields(architecture: Architecture) -> None:
     sides = [3 * field.size + 4 * field.stride for field in fields]
     for axis, field in enumerate(fields):
         # Across the probed axis the unit need not see all of its field.
-        size = tuple(side if n == axis else min(side, 24) for n, side in enumerate(sides))
+        size = tuple(side if n == axis else min(side, 16) for n, side in enumerate(sides))
         model = build_model(architecture, num_classes=0).eval()
         start, extent, unit = seen_along(model, size, axis)
         assert (start, extent) == (field.start + unit * field.stride, field.size)
@@ -136,7 +136,7 @@ def check_fields(architecture: Architecture) -> None:
 
 
 @given(networks(2, RECTANGULAR))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_fields_of_rectangular_windows(architecture: Architecture) -> None:
     check_fields(architecture)
 

@@ -80,7 +80,8 @@ def test_what_costs_too_much_is_none() -> None:
         assert TOY.from_params(control.params).cost((48, 48), 1).parameters <= 3000
 
 
-def test_of_many_they_are_as_large_as_what_fits() -> None:
+def test_of_many_they_are_as_large_as_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controls, "_DRAWS", 200)
     space, constraint = SearchSpace.load("plain"), RFConstraint(ScaleTarget(10, 14))
 
     def weights(params: dict[str, Any]) -> int:

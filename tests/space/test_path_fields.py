@@ -29,7 +29,11 @@ MORE: dict[str, dict[str, Any]] = {
     },
     "poolings": {
         "stem": STEM,
-        "stages": [STAGE | {"block": ["basic", "bottleneck"], "downsample": ["conv", "avg_pool", "blur_pool"]}] * 2,
+        "stages": [
+            STAGE
+            | {"block": ["basic", "bottleneck"], "downsample": ["conv", "avg_pool", "blur_pool"]}
+        ]
+        * 2,
     },
 }
 

@@ -18,7 +18,7 @@ from rfsearch.network.model import build_model
 from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
 
-BATCH, SIDE = 4, 64
+BATCH, SIDE = 2, 64
 WEIGHT_MIB = 16 / 2**20
 
 
