@@ -161,6 +161,12 @@ class _Size(NamedTuple):
         except ValueError:  # One that cannot be copied is refused where that is needed.
             return TakenIn(in_chans or 3, sizes[0])
         found = taken_in(twin, sizes, forward, in_chans)
+        if found is None and len(sizes[0]) == convolved[0]:
+            axes = ", ".join(AXIS_NAMES[convolved[0]])
+            raise ValueError(
+                f"{what} must take inputs (batch, channels, {axes}), but its first layer gets "
+                "others: say with `forward` how to run it on such inputs."
+            )
         if found is None:
             raise _disagreement(what, convolved[0], sizes[0])
         return found

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Sides in px at which models that do not take every size are tried, by the number of axes.
 _USUAL_SIZES = {1: (4096, 16_000, 65_536), 2: (224, 256, 384, 512), 3: (64, 96, 112, 128)}
 #: What torch says where it is asked for the values of tensors that have none.
-_WITHOUT_VALUES = ("meta", "Meta", "unallocated storage", "fake impl")
+_WITHOUT_VALUES = ("meta tensor", "meta device", "unallocated storage")
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import is_dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -64,12 +66,15 @@ class Layers:
 
 
 def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors of nested mappings and sequences, with the keys that lead to them."""
+    """All tensors of nested mappings, sequences and dataclasses, with the keys that lead there."""
+    items: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from named_tensors(item, f"{name}.{key}" if name else str(key))
+        items = value.items()
     elif isinstance(value, tuple | list):
-        for number, item in enumerate(value):
-            yield from named_tensors(item, f"{name}.{number}" if name else str(number))
+        items = enumerate(value)
+    elif is_dataclass(value) or isinstance(value, SimpleNamespace):
+        items = vars(value).items()
+    for key, item in items:
+        yield from named_tensors(item, f"{name}.{key}" if name else str(key))

@@ -142,6 +142,23 @@ def test_a_size_of_other_axes_is_refused(model: Any, size: tuple[int, ...], mess
         resolve_model(resolve_model(nn.ReLU(), 32), size if len(size) != 2 else (9,))
 
 
+def test_a_model_that_takes_no_channels() -> None:
+    class Samples(nn.Module):
+        """As models of speech: `(batch, time)`."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv1d(1, 4, 10, 5)
+
+        def forward(self, samples: Tensor) -> Tensor:
+            return self.first(samples[:, None])
+
+    with pytest.raises(ValueError, match=r"\(batch, channels, time\).* with `forward` how to run"):
+        resolve_model(Samples(), 160)
+    told = resolve_model(Samples(), 160, forward=lambda model, images: model(images[:, 0]))
+    assert (told.in_chans, told.input_size) == (1, (160,))
+
+
 def test_a_timm_model_is_made_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -359,6 +361,23 @@ def test_several_outputs() -> None:
     assert [one.is_global for one in traced.outputs.values()] == [False, False, True]
     assert traced.output is traced.outputs["rest.1"]
     assert traced.outputs["P1"].shape == (1, 2, 32, 24)
+
+
+@dataclass
+class Levels:
+    fine: Tensor
+    coarse: SimpleNamespace
+
+
+def test_outputs_of_other_kinds() -> None:
+    def run(x: Tensor, *layers: nn.Module) -> Levels:
+        return Levels(layers[0](x), SimpleNamespace(last=layers[1](x)))
+
+    traced = trace_receptive_field(Run(run, conv(3), conv(5, 2)), 32)
+    assert {name: one.width for name, one in traced.outputs.items()} == {
+        "fine": window(3),
+        "coarse.last": window(5, 2),
+    }
 
 
 def test_layers() -> None:
