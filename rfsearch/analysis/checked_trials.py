@@ -45,7 +45,7 @@ ATTRIBUTES = {
     "erf_init": "Float64",
     "erf_trained": "Float64",
     "erf_clipped": "Float64",
-    "output_stride": "Int64",
+    "output_stride": "Float64",
     "params_m": "Float64",
     "flops_g": "Float64",
     "training_memory_mb": "Float64",
@@ -93,7 +93,7 @@ class _Level(BaseModel):
 
     model_config = _STRICT
 
-    stride: _Pixels | None = None
+    stride: _Amount | None = None
     trf_size: _Pixels | None = None
     erf_expected: _Amount | None = None
     part: Annotated[tuple[_Amount, _Amount], Field(strict=False)] | None = None
@@ -102,7 +102,7 @@ class _Level(BaseModel):
 _EXPECTED: dict[str, Any] = (
     {name: _KINDS[dtype] for name, dtype in ATTRIBUTES.items()}
     | {name: float if dtype == "Float64" else _KINDS[dtype] for name, dtype in SCORES.items()}
-    | {"trf_size": _Pixels, "output_stride": _Pixels, "levels": Json[dict[str, _Level]]}
+    | {"trf_size": _Pixels, "levels": Json[dict[str, _Level]]}
     | {
         attribute(name, axis): _KINDS[dtype]
         for name, dtype in ALONG_AXES.items()

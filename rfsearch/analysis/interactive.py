@@ -262,7 +262,7 @@ def point_labels(frame: pd.DataFrame, metric: str, costs: Sequence[str] = ()) ->
     return [
         f"trial {row['number']}<br>{escape(metric)} {row['value']:.3f}<br>"
         f"TRF {row['trf_size']} px, ERF {_number(row['erf_trained'])} px<br>"
-        f"stride {row['output_stride']} px, {_number(row['params_m'])} M parameters"
+        f"stride {_number(row['output_stride'])} px, {_number(row['params_m'])} M parameters"
         + "".join(f"<br>{escape(cost_label(cost))} {_number(row[cost])}" for cost in more)
         for row in rows
     ]

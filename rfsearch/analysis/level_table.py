@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 #: Columns beside the trial's number and the level's name, with their types.
-_TYPES = {"stride": "Int64", "trf_size": "Int64", "erf_expected": "Float64"}
+_TYPES = {"stride": "Float64", "trf_size": "Int64", "erf_expected": "Float64"}
 
 
 def levels_dataframe(study: optuna.Study) -> pd.DataFrame:

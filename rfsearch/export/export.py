@@ -18,6 +18,7 @@ from rfsearch.basics.atomic import (
 from rfsearch.export._model_card import ERF_PICTURE, SCORES, CardFacts, model_card, one_line
 from rfsearch.export.formats import export_onnx, export_program, require_onnx
 from rfsearch.measure.latency import measure_latency
+from rfsearch.retrofit.pretrained import save_retrofit
 from rfsearch.training.checkpoints import weights_of
 from rfsearch.training.task_erf import measure_on
 from rfsearch.training.tasks import HEADS
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rfsearch.measure.erf import MeasuredERF
     from rfsearch.network.model import SearchedNetwork
     from rfsearch.network.network_folder import InputFormat
+    from rfsearch.retrofit.changes import Changes
     from rfsearch.training.loop import TrainingResult
     from rfsearch.training.task import Task
 
@@ -50,6 +52,7 @@ class Network:
         origin: Where the weights come from, in a sentence.
         results: What training gave, by name.
         seed: Of the random signs of the ERF.
+        changes: Of a network that was trained before, by layer; None of an architecture.
     """
 
     model: nn.Module
@@ -58,6 +61,7 @@ class Network:
     origin: str
     results: dict[str, str]
     seed: int = 0
+    changes: Changes | None = None
 
 
 def retrained_network(
@@ -118,6 +122,11 @@ def write_network(network: Network, folder: Path, *, onnx: bool = True) -> dict[
         require_onnx()
     form, images, head = network.form, network.images, HEADS[network.form.task]
     model = network.model.cpu().eval()
+    if network.changes is not None:
+        with atomic_folder(folder, instead=_OPTIONAL) as stage:
+            save_retrofit(model, network.changes, network.origin, stage)
+            exported = head.export(model, form.input_size).eval()
+            return _write_formats(exported, network, stage, onnx=onnx)
     searched = searched_part(model, form.task)
     level = searched.architecture.levels[head.level]
     with atomic_folder(folder, instead=_OPTIONAL) as stage:

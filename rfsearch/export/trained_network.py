@@ -13,6 +13,7 @@ from rfsearch.export._model_card import SCORES, one_line
 from rfsearch.export.export import Network
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.network_folder import InputFormat
+from rfsearch.retrofit.pretrained import PretrainedSpace
 from rfsearch.search.study import claim
 from rfsearch.search.weights import WeightStore
 from rfsearch.training.whole_network import create_whole
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from rfsearch.search.experiment import Experiment
+    from rfsearch.training.task import Task
 
 
 def trained_network(
@@ -44,23 +46,35 @@ def trained_network(
     trials = study.get_trials(deepcopy=False)
     holder = trials[trial.user_attrs.get("duplicate_of", trial.number)]
     store = WeightStore(experiment.folder / "weights", experiment.config.search.keep_weights)
-    architecture = Architecture.from_dict(json.loads(trial.user_attrs["architecture"]))
+    weights = store.load(holder)
+    if isinstance(experiment.space, PretrainedSpace):
+        given = experiment.space.build(**trial.params)
+        model = task.build(given).cpu().eval()
+        model.load_state_dict(weights)
+        changes = experiment.space.changes(trial.params)
+    else:
+        architecture = Architecture.from_dict(json.loads(trial.user_attrs["architecture"]))
+        model, changes = create_whole(architecture, _form(task), weights), None
+    return Network(
+        model,
+        _form(task),
+        task.erf_images,
+        f"Trial {trial.number} of the study {one_line(study.study_name)}, trained briefly by an "
+        "architecture search.",
+        {SCORES[task.metric]: f"{trial.values[0]:.4f}"},
+        task.training.seed,
+        changes,
+    )
+
+
+def _form(task: Task) -> InputFormat:
     mean, std = (
         (one.flatten() / 255).tolist() for one in (task.normalize.mean, task.normalize.std)
     )
     scale = 1.0 if isinstance(task.data, ImageData) else task.data.scale
     classes = task.data.class_names
     height, width = task.input_size  # Files hold images.
-    form = InputFormat((height, width), tuple(mean), tuple(std), classes, task.name, scale)
-    return Network(
-        create_whole(architecture, form, store.load(holder)),
-        form,
-        task.erf_images,
-        f"Trial {trial.number} of the study {one_line(study.study_name)}, trained briefly by an "
-        "architecture search.",
-        {SCORES[task.metric]: f"{trial.values[0]:.4f}"},
-        task.training.seed,
-    )
+    return InputFormat((height, width), tuple(mean), tuple(std), classes, task.name, scale)
 
 
 def _best(study: optuna.Study, experiment: Experiment) -> FrozenTrial:

@@ -27,7 +27,7 @@ _CANDIDATE = (
     ("erf_init", "ERF initial, px", "{:.0f}"),
     ("erf_trained", "ERF trained, px", "{:.0f}"),
     ("erf_ratio_trained", "ERF ratio", "{:.2f}"),
-    ("output_stride", "stride, px", "{:d}"),
+    ("output_stride", "stride, px", "{:.3g}"),
     ("params_m", "parameters, M", "{:.3g}"),
     ("flops_g", "GFLOPs", "{:.3g}"),
     ("train_seconds", "training, s", "{:.0f}"),

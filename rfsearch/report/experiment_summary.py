@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rfsearch.report.summary import StudySummary
+from rfsearch.space.space import SearchSpace
 
 if TYPE_CHECKING:
     import optuna
@@ -32,7 +33,7 @@ def experiment_summary(study: optuna.Study, experiment: Experiment) -> StudySumm
         frame=summary.frame.assign(metric=summary.frame["metric"].fillna(task.metric)),
         question=experiment.config.question,
         constraint=experiment.constraint,
-        space=experiment.space,
+        space=experiment.space if isinstance(experiment.space, SearchSpace) else None,
         settings=experiment.config.model_dump(mode="json"),
     )
     maps = {

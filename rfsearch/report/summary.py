@@ -81,7 +81,9 @@ class StudySummary:
             return summary
         try:
             settings = json.loads(text)
-            space = SearchSpace.model_validate(settings["space"])
+            given = settings["space"]
+            # What a trained network is changed to be is known where it is.
+            space = None if "retrofit" in given else SearchSpace.model_validate(given)
             constraint = _constraint(settings["target"])
         except (ValueError, TypeError, KeyError) as error:
             reason = str(error).splitlines()[0]

@@ -36,7 +36,7 @@ _COLUMNS = (
     ("ERF\ninit", "erf_init", "{:.0f}"),
     ("ERF\ntrain", "erf_trained", "{:.0f}"),
     ("ERF\nratio", "erf_ratio_trained", "{:.2f}"),
-    ("stride", "output_stride", "{:d}"),
+    ("stride", "output_stride", "{:.3g}"),
     ("M\nparams", "params_m", "{:.3f}"),
     ("s", "train_seconds", "{:.1f}"),
 )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from rfsearch.basics.limits import Amount, Seed
 from rfsearch.basics.validation import FrozenData
 from rfsearch.data.config import DataConfig
 from rfsearch.data.datasets import TaskData
 from rfsearch.data.device_memory import device_memory, fewest_images
+from rfsearch.retrofit.pretrained import PretrainedConfig
 from rfsearch.search.objectives import ObjectiveName, check_objectives
 from rfsearch.space.budget import Budget
 from rfsearch.space.constraint import RFConstraint
@@ -178,12 +179,24 @@ class SearchConfig(FrozenData):
         return self
 
 
+def _kind(value: Any) -> str:
+    return "as a table" if isinstance(value, dict | PretrainedConfig) else "as a name"
+
+
+#: The name of a space, or what is changed of a trained network.
+SpaceConfig = Annotated[
+    Annotated[str, Tag("as a name")] | Annotated[PretrainedConfig, Tag("as a table")],
+    Discriminator(_kind),
+]
+
+
 class ExperimentConfig(FrozenData):
     """The contents of an `experiment.toml`.
 
     Attributes:
         question: What the experiment is to answer.
-        space: A TOML file beside the experiment, or the name of a shipped space.
+        space: A TOML file beside the experiment, or the name of a shipped space; or a table
+            `[space]`: what is changed of a trained network.
         target: The objects to see.
         data: The images; they say what is to be learned of them.
         training: Budget and optimiser of each candidate.
@@ -193,7 +206,7 @@ class ExperimentConfig(FrozenData):
     """
 
     question: str = ""
-    space: str
+    space: SpaceConfig
     baselines: str | Annotated[tuple[str, ...], Field(strict=False)] = ()
     target: TargetConfig = TargetConfig()
     data: DataConfig

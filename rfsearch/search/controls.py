@@ -95,12 +95,12 @@ def enqueue_controls(
         ValueError: If `number` is negative, no gate in closed form looks at receptive fields, or
             the space is one of modules.
     """
-    space = _of_architectures(space)
     if number < 0:
         raise ValueError(f"`number` of controls must be 0 or more, but got {number}.")
     if not number:
         return
-    check_controls(constraint)
+    space = _of_architectures(space)
+    check_controls(constraint, space)
     have = [value for value, _ in references(study.get_trials(deepcopy=False), CONTROL)]
     known = study.user_attrs.get(CONTROLS, {})
     if known.get("asked") == number and len(have) >= known["there_are"]:
@@ -122,12 +122,13 @@ def _of_architectures(space: SearchSpace | ModuleSpace) -> SearchSpace:
     )
 
 
-def check_controls(constraint: RFConstraint) -> None:
-    """Refuse controls where nothing in closed form tells them from what fits.
+def check_controls(constraint: RFConstraint, space: SearchSpace | ModuleSpace) -> None:
+    """Refuse controls where nothing in closed form tells them from what fits, or of modules.
 
     Raises:
         ValueError: If so.
     """
+    _of_architectures(space)
     if not set(_GATES) & set(constraint.gates):
         raise ValueError(
             "Controls are candidates that the theoretical, the expected or the gridding gate "

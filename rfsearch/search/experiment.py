@@ -10,6 +10,7 @@ from typing import Any, Self
 from rfsearch.basics.files import real_path
 from rfsearch.basics.validation import parse, placed, read_toml
 from rfsearch.models.timm_models import check_name
+from rfsearch.retrofit.pretrained import PretrainedConfig, PretrainedSpace
 from rfsearch.search._baseline_names import baseline_names
 from rfsearch.search.config import ExperimentConfig
 from rfsearch.search.controls import check_controls
@@ -28,15 +29,16 @@ class Experiment:
     Attributes:
         folder: Where the experiment's file lies and its results go.
         config: The file's contents.
-        space: What may be proposed.
+        space: What may be proposed: architectures, or changes of a trained network.
         constraint: Which receptive fields fit.
         task: What to train for.
-        baselines: Names in timm of what is trained beside the candidates.
+        baselines: What is trained beside the candidates: names in timm, and of a trained network
+            its presets.
     """
 
     folder: Path
     config: ExperimentConfig
-    space: SearchSpace
+    space: SearchSpace | PretrainedSpace
     constraint: RFConstraint
     task: Task
     baselines: tuple[str, ...] = ()
@@ -54,18 +56,23 @@ class Experiment:
             file /= "experiment.toml"
         config = parse(ExperimentConfig, read_toml(file), str(file))
         baselines = _baselines(config, file)
-        named = config.space
         with placed(f"{file}: space"):
-            space = SearchSpace.load(file.parent / named if named.endswith(".toml") else named)
+            # What is wrong with a file is known before any image is read.
+            named = _read_space(config.space, file.parent)
         with placed(file):
             data = config.data.load(file.parent)
             task = task_for(data, config.training, device)
             constraint = config.target.constraint(task)
-            require_feasible(space, constraint)
+        with placed(f"{file}: space"):
+            space = named or _trained_network(config, file.parent, task)
+        with placed(file):
+            _require_feasible(space, constraint)
+        if isinstance(space, PretrainedSpace):
+            baselines = (*space.presets, *baselines)
         with placed(f"{file}: search"):
             check_objectives(config.search.objectives, constraint)
             if config.search.controls:
-                check_controls(constraint)
+                check_controls(constraint, space)
         if constraint.target and (remark := constraint.target.beyond(data.image_size)):
             warnings.warn(f"{file}: target: {remark}", stacklevel=2)
         return cls(
@@ -89,7 +96,29 @@ class Experiment:
         # These do not change any score.
         without |= {"data": {"in_memory"}, "training": {"loader_workers"}}
         config = self.config.model_dump(mode="json", exclude=without)
+        if isinstance(self.space, PretrainedSpace):
+            return config | {"weights": self.space.digest}
         return config | {"space": self.space.model_dump(mode="json")}
+
+
+def _read_space(given: str | PretrainedConfig, folder: Path) -> SearchSpace | None:
+    """The space of a file; None of a trained network, which needs the images' size."""
+    if isinstance(given, PretrainedConfig):
+        return None
+    return SearchSpace.load(folder / given if given.endswith(".toml") else given)
+
+
+def _trained_network(config: ExperimentConfig, folder: Path, task: Task) -> PretrainedSpace:
+    assert isinstance(config.space, PretrainedConfig)
+    return config.space.load(folder, task.input_size, task.in_chans)
+
+
+def _require_feasible(space: SearchSpace | PretrainedSpace, constraint: RFConstraint) -> None:
+    if isinstance(space, SearchSpace):
+        require_feasible(space, constraint)
+    elif space.feasible(constraint).is_empty():
+        asked = ", ".join(f"{gate} {allowed}" for gate, allowed in constraint.described().items())
+        raise ValueError(f"No change of the network that was tried passes all gates ({asked}).")
 
 
 def _baselines(config: ExperimentConfig, file: Path) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from rfsearch.feasible.choices import NotOfferedError
 from rfsearch.measure.latency import time_one_image
 from rfsearch.models.timm_models import seeded
 from rfsearch.network.architecture import Architecture
+from rfsearch.retrofit.space import RetrofitSpace
 from rfsearch.search._environment import environment_of
 from rfsearch.search._measurements import fail, log_levels, log_result
 from rfsearch.search._repeats import earlier_trial, repeat, stopped_trial, take_over
@@ -170,6 +171,8 @@ class Objective:
     def _judge(self, trial: optuna.Trial) -> Values:
         try:
             given = self._suggested(trial)
+            if isinstance(self.space, RetrofitSpace):
+                trial.set_user_attr("changes", json.dumps(self.space.changes(trial.params)))
         except NotOfferedError as error:
             return fail(trial, "space", str(error))
         try:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from torch import nn
 
-    from rfsearch.network.architecture import Architecture
+    from rfsearch.models.resolve import Built
+    from rfsearch.space.candidate import Candidate
     from rfsearch.space.constraint import RFConstraint
     from rfsearch.space.module_space import ModuleSpace
     from rfsearch.space.space import SearchSpace
@@ -83,7 +84,7 @@ class Trains(Protocol):
     def checkpoint(self, trial: optuna.Trial) -> Checkpoint | None:
         """Where the training of a trial leaves its state."""
 
-    def describe(self, trial: optuna.Trial, given: Architecture) -> object:
+    def describe(self, trial: optuna.Trial, given: Built) -> Candidate:
         """Log what is known of a candidate."""
 
 

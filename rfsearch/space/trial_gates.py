@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -120,7 +121,7 @@ def check_candidate(
         level = of_axis.main
         field = candidate.receptive_field(level, axis)
         trial.set_user_attr(attribute("trf_size", axis), field.size)
-        trial.set_user_attr(attribute("output_stride", axis), field.stride)
+        trial.set_user_attr(attribute("output_stride", axis), plain(field.stride))
         size = expected_size(candidate, level, axis=axis)
         trial.set_user_attr(attribute("erf_expected", axis), size)
         if of_axis.several:
@@ -212,6 +213,11 @@ def check_speed(trial: Trial, measured: Timed, ranges: Mapping[str, Range]) -> N
             _reject(trial, verdict)
 
 
+def plain(stride: float | Fraction) -> float:
+    """A stride in px, fit for JSON: behind an enlarged image it may be no whole number."""
+    return float(stride) if isinstance(stride, Fraction) else stride
+
+
 def expected_size(candidate: Candidate, level: str, axis: str | None) -> int:
     """Size of the expected ERF of a candidate's map, in px."""
     return candidate.expected_erf(level, axis=axis).size
@@ -249,7 +255,7 @@ def _described(
     for level, field in candidate.receptive_fields(axis).items():
         part = asked.levels[level].part
         described[level] = {
-            "stride": field.stride,
+            "stride": plain(field.stride),
             "trf_size": field.size,
             "erf_expected": expected_size(candidate, level, axis),
             "part": [part.min_size, part.max_size] if part is not None else None,

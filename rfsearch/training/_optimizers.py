@@ -6,14 +6,21 @@ import inspect
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
+from timm.optim import (
+    create_optimizer_v2,
+    get_optimizer_class,
+    list_optimizers,
+    param_groups_weight_decay,
+)
 from timm.scheduler import create_scheduler_v2
 from torch import nn
 
 from rfsearch.models.timm_models import nearest
+from rfsearch.retrofit.pretrained import learned
 
 if TYPE_CHECKING:
     from rfsearch.training.config import TrainingConfig
@@ -35,9 +42,23 @@ def make_optimizer(
         opt=config.optimizer,
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
+        param_group_fn=partial(_groups, config) if learned(model) else None,
         **fused(config.optimizer, device),
     )
     return made
+
+
+def _groups(config: TrainingConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """What is learned already apart, with its share of the learning rate."""
+    before = {id(one) for one in learned(model)}
+    groups = []
+    for group in param_groups_weight_decay(model, config.weight_decay):
+        for is_learned, share in ((False, 1.0), (True, config.learned_rate)):
+            chosen = [one for one in group["params"] if (id(one) in before) == is_learned]
+            rate = config.learning_rate * share
+            # Schedules of timm give each group the same rate times `lr_scale`.
+            groups.append(group | {"params": chosen, "lr": rate, "lr_scale": share})
+    return [group for group in groups if group["params"]]
 
 
 def fused(optimizer: str, device: torch.device) -> dict[str, Any]:

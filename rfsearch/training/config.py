@@ -30,6 +30,8 @@ class TrainingConfig(FrozenData):
         batch_size: Images per update.
         optimizer: A name known to `timm.optim.create_optimizer_v2`.
         learning_rate: Highest learning rate.
+        learned_rate: Learning rate of weights that are learned already (`[space] retrofit`), as a
+            share of that of new ones.
         weight_decay: Of the weights; normalisation and biases have none.
         scheduler: A name known to `timm.scheduler.create_scheduler_v2`, but not `"plateau"`.
         warmup: Share of the budget over which the learning rate rises to its highest.
@@ -62,6 +64,7 @@ class TrainingConfig(FrozenData):
     batch_size: BatchSize = 64
     optimizer: str = "adamw"
     learning_rate: LearningRate = 0.008
+    learned_rate: Share = 0.1
     weight_decay: NotNegative = 0.01
     scheduler: str = "cosine"
     warmup: BelowOne = 0.2

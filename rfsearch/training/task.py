@@ -18,7 +18,9 @@ from rfsearch.models.timm_models import seeded
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
 from rfsearch.network.network_folder import CLASSIFICATION
+from rfsearch.retrofit.pretrained import learned
 from rfsearch.space.budget import Budget
+from rfsearch.training._calibration import calibrate
 from rfsearch.training._optimizers import check_names
 from rfsearch.training.config import TrainingConfig
 from rfsearch.training.loop import TrainingResult, train
@@ -225,7 +227,10 @@ class Task(ABC):
             ValueError: If a module does not give maps that can be traced.
         """
         model = seeded(lambda: self._network(candidate), self.training.seed)
-        return model.to(self.training_device)
+        model.to(self.training_device)
+        if learned(model):
+            calibrate(model, self)
+        return model
 
     def _network(self, candidate: Built) -> nn.Module:
         """The network with the task's head, with random weights."""

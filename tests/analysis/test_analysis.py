@@ -30,7 +30,7 @@ DTYPES = {
     "erf_ratio_expected": "Float64",
     "erf_ratio_trained": "Float64",
     "erf_clipped": "Float64",
-    "output_stride": "Int64",
+    "output_stride": "Float64",
     "params_m": "Float64",
     "flops_g": "Float64",
     "training_memory_mb": "Float64",

@@ -45,7 +45,7 @@ def test_networks_with_one_map_have_none() -> None:
     study.tell(study.ask(), 1.0)
     frame = levels_dataframe(study)
     assert frame.empty
-    assert str(frame["stride"].dtype) == "Int64"
+    assert str(frame["stride"].dtype) == "Float64"
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"P3": 4}', 7])

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
+from rfsearch.analysis.analysis import trials_dataframe
 from rfsearch.retrofit.changes import retrofit
 from rfsearch.retrofit.space import RetrofitSpace
 from rfsearch.search.sampler import RFSampler
@@ -303,6 +304,19 @@ def test_the_sampler_proposes_only_what_fits(small: RetrofitSpace) -> None:
 
     study.optimize(objective, n_trials=5)
     assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
+
+
+def test_strides_that_are_no_whole_numbers_are_logged(small: RetrofitSpace) -> None:
+    study = optuna.create_study()
+    study.enqueue_trial(small.given | {"0.scale": 1.5})
+
+    def objective(trial: optuna.Trial) -> float:
+        RFConstraint(theoretical=(1, 99), effective=None).check(trial, small.suggest(trial), 32)
+        return 0.0
+
+    study.optimize(objective, n_trials=1)
+    (stride,) = trials_dataframe(study)["output_stride"]
+    assert stride == pytest.approx(4 / 3)
 
 
 def test_combinations_that_do_not_run_do_not_fit() -> None:

@@ -267,7 +267,7 @@ def test_the_identity_is_json_and_leaves_out_question_and_search(folder: Path) -
         ),
         ({"data": 'source = "folder"\nimage_size = 8'}, "data, folder, path: missing key"),
         ({"top": 'question = "Why?"'}, "space: missing key"),
-        ({"top": "space = 3"}, "space: .*valid string, but got 3"),
+        ({"top": "space = 3"}, "space, as a name: .*valid string, but got 3"),
     ],
 )
 def test_a_bad_value_is_named_with_file_and_key(
