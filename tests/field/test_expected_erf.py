@@ -440,14 +440,15 @@ def test_blur_weighs_its_taps_by_their_squares() -> None:
 def test_upsampled_profile_is_the_mean_squared_gradient(kind: str, factor: int) -> None:
     """Between two random convolutions, against autograd over many initialisations."""
     torch.manual_seed(0)
-    power, mode = np.zeros(60), {"align_corners": False} if kind == "bilinear" else {}
-    for _ in range(2000):
-        line = torch.randn(1, 1, 60, 60, requires_grad=True)
-        small = torch.nn.functional.conv2d(line, torch.randn(1, 1, 3, 3), stride=factor, padding=1)
-        large = torch.nn.functional.interpolate(small, scale_factor=factor, mode=kind, **mode)
-        unit = torch.nn.functional.conv2d(large, torch.randn(1, 1, 5, 5), padding=2)
-        (gradient,) = torch.autograd.grad(unit[0, 0, 24, 24], line)
-        power += gradient[0, 0].pow(2).sum(dim=0).numpy()
+    mode = {"align_corners": False} if kind == "bilinear" else {}
+    number, conv = 2000, torch.nn.functional.conv2d  # Each initialisation has its own channel.
+    image = torch.zeros(1, number, 60, 60, requires_grad=True)
+    first_weights, last_weights = (torch.randn(number, 1, k, k) for k in (3, 5))
+    small = conv(image, first_weights, stride=factor, padding=1, groups=number)
+    large = torch.nn.functional.interpolate(small, scale_factor=factor, mode=kind, **mode)
+    unit = conv(large, last_weights, padding=2, groups=number)[0, :, 24, 24]
+    (gradient,) = torch.autograd.grad(unit.sum(), image)
+    power = gradient[0].pow(2).sum(dim=(0, 1)).numpy()
     first, last = np.flatnonzero(power)[[0, -1]]
     stride = Convolution(3, 1, 1, stride=factor)
     erf = ExpectedERF(Chain((stride, Resize(kind, factor), Convolution(5, 1, 1))))

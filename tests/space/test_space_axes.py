@@ -45,7 +45,7 @@ SEQUENCES = {
     "stages": [
         {
             "block": ["plain", "basic", "mbconv"],
-            "depth": [1, 2, 3],
+            "depth": [1, 3],
             "width": 8,
             "stride": [1, 2],
             "kernel_size": [3, 5],
