@@ -85,8 +85,8 @@ class Fitting:
 
     Attributes:
         given: The network as it is.
-        found: What fits, with the fewest changes first and then the cheapest. None is changed in
-            more than another one that fits.
+        found: Changes that fit, the fewest first and then the cheapest; none where it fits as it
+            is. None is changed in more than another one that fits.
         nearest: What comes nearest, where nothing fits.
         num_traced: How many networks were traced.
         out_of_reach: Of each gate that nothing passed that was traced, what came nearest to it.
@@ -164,7 +164,7 @@ class _Search:
 
     @property
     def _found(self) -> list[Judged]:
-        return sorted((one for one in self._judged if one.fits), key=_order)
+        return sorted((one for one in self._judged if one.fits and one.steps), key=_order)
 
     def _judge(self, steps: tuple[Step, ...]) -> Judged | None:
         params = self._space.given | dict(steps)
@@ -203,7 +203,9 @@ class _Search:
         misfit = 0.0
         for gate, verdict in self._sizes.items():
             octaves = sum(self._effects[step].get(gate, math.inf) for step in steps)
-            if verdict.size > 0 and octaves < math.inf:
+            if octaves == math.inf:  # Nothing is known of one of them.
+                misfit = math.inf
+            elif verdict.size > 0:
                 misfit += max(0.0, verdict.allowed.violation(verdict.size * 2**octaves))
         return misfit, sum(self._effects[step].get("", math.inf) for step in steps)
 

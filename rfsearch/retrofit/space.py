@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rfsearch.models.resolve import resolve_model
 from rfsearch.retrofit._code import lines_of
-from rfsearch.retrofit._decisions import decisions_of
+from rfsearch.retrofit._finder import decisions_of
 from rfsearch.retrofit.changes import apply, changed
 from rfsearch.space.module_space import ModuleSpace
 from rfsearch.trace.trace import UntracedError, trace_receptive_field, weight_powers
