@@ -223,7 +223,7 @@ def _write(folder: Path, space: RetrofitSpace, judged: Judged, target: ScaleTarg
     with atomic_file(folder / "changes.json") as new:
         new.write_text(json.dumps(judged.changes, indent=2) + "\n", encoding="utf-8")
     with atomic_file(folder / "weights.safetensors") as new:
-        save_weights(changed, new)
+        save_weights(changed.state_dict(), new)
     before = network_fields(model).layers
     left_out = tuple(name for name, values in judged.changes.items() if values.get("skip"))
     after = tuple(

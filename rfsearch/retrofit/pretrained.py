@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import safetensors.torch
 from pydantic import model_validator
 from torch import nn
 
@@ -175,12 +174,8 @@ def save_retrofit(model: nn.Module, changes: Changes, origin: str, folder: Path)
     )
     inner = f"{place}.0.".lstrip(".")
     rest = {name: v for name, v in model.state_dict().items() if not name.startswith(inner)}
-    save_weights(features[0], folder / "weights.safetensors")
-    safetensors.torch.save_file(
-        {name: value.detach().clone() for name, value in rest.items()},
-        folder / "head.safetensors",
-        metadata={"format": "pt"},
-    )
+    save_weights(features[0].state_dict(), folder / "weights.safetensors")
+    save_weights(rest, folder / "head.safetensors")
     (folder / "changes.json").write_text(json.dumps(changes, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_README.format(origin=origin), encoding="utf-8")
 

@@ -46,10 +46,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
     module.load_state_dict(found)
 
 
-def save_weights(module: nn.Module, path: Path) -> None:
-    """Write the `state_dict` of a network, as safetensors; weights that layers share twice."""
-    weights = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
-    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write a `state_dict` as safetensors; what layers share is written twice."""
+    own = {name: one.detach().cpu().contiguous().clone() for name, one in weights.items()}
+    safetensors.torch.save_file(own, path, metadata={"format": "pt"})
 
 
 def _read(path: Path) -> dict[str, Tensor]:
