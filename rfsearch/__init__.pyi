@@ -63,6 +63,8 @@ from .space.stem_choices import StemChoices as StemChoices
 from .target.object_scales import ObjectScales as ObjectScales
 from .target.scales import read_scales as read_scales
 from .target.target import ScaleTarget as ScaleTarget
+from .tiling.plan import tiling_plans as tiling_plans
+from .tiling.tiled import tiled as tiled
 from .trace.own_blocks import register_block as register_block
 from .trace.probe import probe_receptive_field as probe_receptive_field
 from .trace.result import TracedModel as TracedModel

@@ -16,7 +16,7 @@ import rfsearch
 #: Bottom to top. A room may import from those above it in this list.
 ROOMS = (
     "basics", "feasible", "field", "network", "models", "tape", "trace", "target", "measure",
-    "space", "retrofit", "diagnosis", "data", "training", "storage", "search", "workers",
+    "tiling", "space", "retrofit", "diagnosis", "data", "training", "storage", "search", "workers",
     "analysis", "report", "export", "cli",
 )  # fmt: skip
 RANK = {room: rank for rank, room in enumerate(ROOMS)}

@@ -177,6 +177,23 @@ def parse_size(text: str) -> int | tuple[int, ...]:
     return sides if len(sides) > 1 else sides[0]
 
 
+def parse_memory(text: str) -> float:
+    """An amount of memory such as `4GB` or `500 MiB`, in MiB.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    found = re.fullmatch(r"\s*([\d.]+)\s*([KMGT])(i?)B?\s*", text, re.IGNORECASE)
+    try:
+        number = float(found[1]) if found else 0.0
+    except ValueError:
+        number = 0.0
+    if found is None or not 0 < number < 1e6:
+        raise ValueError(f"--memory must be an amount such as 4GB or 500MiB, but got {text!r}.")
+    base, power = 1024 if found[3] else 1000, "KMGT".index(found[2].upper()) + 1
+    return number * float(base**power) / 2**20
+
+
 def parse_image_size(text: str) -> tuple[int, int]:
     """Height and width in px of images.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from rfsearch.cli._search import STORAGE_VARIABLE
+from rfsearch.cli._studies import STORAGE_VARIABLE
 
 if TYPE_CHECKING:
     import optuna

@@ -26,6 +26,7 @@ from rfsearch.cli.rf import rf
 from rfsearch.cli.run import run
 from rfsearch.cli.space import space
 from rfsearch.cli.target import target
+from rfsearch.cli.tiling import tiling
 from rfsearch.cli.train import train
 from rfsearch.cli.worker import worker
 
@@ -94,6 +95,7 @@ def _about() -> None:
 
 
 for command in (
-    run, worker, target, space, rf, erf, doctor, fit, latency, report, dashboard, export, train,
+    run, worker, target, space, rf, erf, doctor, fit, latency, tiling, report, dashboard, export,
+    train,
 ):  # fmt: skip
     app.command()(command)

@@ -11,8 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import typer
 
 from rfsearch.cli._errors import as_bugs, user_mistakes
-from rfsearch.cli._search import StorageOption, StudyOption
-from rfsearch.cli._studies import FolderArgument, load_summary
+from rfsearch.cli._studies import FolderArgument, StorageOption, StudyOption, load_summary
 
 
 def dashboard(

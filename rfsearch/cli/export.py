@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rfsearch.cli._errors import user_mistakes
-from rfsearch.cli._search import StorageOption, StudyOption
-from rfsearch.cli._studies import find_study
+from rfsearch.cli._studies import StorageOption, StudyOption, find_study
 
 if TYPE_CHECKING:
     from rfsearch.export.export import Network

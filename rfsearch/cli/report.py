@@ -9,8 +9,7 @@ import typer
 
 from rfsearch.basics.atomic import atomic_file
 from rfsearch.cli._errors import as_bugs, user_mistakes
-from rfsearch.cli._search import StorageOption, StudyOption
-from rfsearch.cli._studies import FolderArgument, load_summary
+from rfsearch.cli._studies import FolderArgument, StorageOption, StudyOption, load_summary
 
 
 def report(

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from rfsearch.cli._errors import as_bugs, user_mistakes
 from rfsearch.cli._output import print_table
-from rfsearch.cli._search import (
+from rfsearch.cli._studies import (
     DeviceOption,
     ExperimentArgument,
     GraceOption,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rfsearch.cli._errors import as_bugs, user_mistakes
-from rfsearch.cli._search import (
+from rfsearch.cli._studies import (
     DeviceOption,
     ExperimentArgument,
     GraceOption,

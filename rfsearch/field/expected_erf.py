@@ -29,16 +29,20 @@ if TYPE_CHECKING:
 LARGEST_EXACT_SIZE = 1024
 
 
-def sigmas_per_size(axes: int) -> float:
+def sigmas_per_size(axes: int, share: float = ERF_SHARE) -> float:
     """ERF size over sigma for a normal profile of so many axes.
 
     Its |gradient| has a standard deviation of sqrt(2) sigma per axis. Where there are two, 2.2365
     of them on either side hold sqrt(0.95) of it along each axis.
 
+    Args:
+        axes: How many there are.
+        share: Of the |gradient|, below 1, that the size holds.
+
     >>> f"{sigmas_per_size(1):.2f} {sigmas_per_size(2):.2f}"
     '5.54 6.33'
     """
-    along_one = ERF_SHARE ** (1 / axes)
+    along_one = share ** (1 / axes)
     return 2 * round(NormalDist().inv_cdf((1 + along_one) / 2), 4) * math.sqrt(2)
 
 
@@ -171,9 +175,21 @@ class ExpectedERF:
         Above a theoretical receptive field of 1,024 x 1,024 px, where the map would be large, it
         is the size of a normal profile with this `sigma`.
         """
-        if self._is_exact:
-            return self.profile.size if self.axis is None else self.profile.sizes[self.axis]
-        normal = sigmas_per_size(len(self._gradient.spreads)) * self.sigma
+        if self._is_exact and self.axis is not None:
+            return self.profile.sizes[self.axis]
+        return self.square(ERF_SHARE)
+
+    def square(self, share: float) -> int:
+        """Side in px of the smallest centred square that holds `share` of the |gradient|.
+
+        Above the same field it is that of a normal profile.
+
+        Raises:
+            ValueError: If `share` is not in (0, 1].
+        """
+        if self._is_exact or not 0 < share < 1:
+            return self.profile.square(share) if share != 1 else self.theoretical_size
+        normal = sigmas_per_size(len(self._gradient.spreads), share) * self.sigma
         return min(self.theoretical_size, round(normal))
 
     @property

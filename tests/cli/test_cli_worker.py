@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from studies import load_study, open_storage
 from test_cli import count_complete, many_candidates, stored_trials, write_experiment
 
-from rfsearch.cli._search import STORAGE_VARIABLE
+from rfsearch.cli._studies import STORAGE_VARIABLE
 from rfsearch.search.folder_lock import exclusive, together
 from rfsearch.search.stopping import num_trained
 from rfsearch.search.study import storage_url
