@@ -15,7 +15,7 @@ from rfsearch.cli._output import print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from rfsearch.tiling.plan import TilePlans
 
@@ -56,7 +56,7 @@ def tiling(
         typer.echo(f"\nThe expected ERF is not known: {plans.only_exact}")
 
 
-def _features(module: nn.Module, images: Tensor) -> Any:
+def _features(module: Any, images: Tensor) -> Any:
     if not hasattr(module, "forward_features"):
         raise ValueError(
             f"--features needs `forward_features`, which {type(module).__name__} lacks."
