@@ -11,7 +11,7 @@ from rfsearch.basics.axes import by_x
 from rfsearch.basics.validation import checked_size
 from rfsearch.measure.latency import measure_latency
 from rfsearch.models.resolve import resolve_model
-from rfsearch.tiling.halo import halos, rounded_up
+from rfsearch.tiling._halo import halos, rounded_up
 from rfsearch.tiling.tiled import cuts
 
 if TYPE_CHECKING:

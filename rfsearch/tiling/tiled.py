@@ -11,7 +11,7 @@ import torch
 
 from rfsearch.basics.axes import by_x
 from rfsearch.basics.validation import checked_size
-from rfsearch.tiling.halo import halos
+from rfsearch.tiling._halo import halos
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

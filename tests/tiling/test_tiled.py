@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rfsearch.tiling.halo import halos
+from rfsearch.tiling._halo import halos
 from rfsearch.tiling.plan import tiling_plans
 from rfsearch.tiling.tiled import tiled
 
