@@ -97,7 +97,7 @@ class PathFields:
         self._units = _Numbered[Units](_rounded)
         self._start = self._units.number(INPUT)
         self._spreads: dict[tuple[int, int], _Spread] = {}
-        self._transform = lru_cache(maxsize=512)(self._transformed)
+        self._transform = lru_cache(maxsize=128)(self._transformed)
 
     def erf_sizes(self, path: Path) -> tuple[int, ...] | None:
         """Expected ERF size in px along each axis that is told apart.

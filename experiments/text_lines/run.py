@@ -1,0 +1,101 @@
+"""Train every candidate of `space.toml` on lines of digits, without any gate; then a table.
+
+Trials go to `study.db`, and what is there already is not trained again. The table `trained.csv`
+has a row for each training; what is printed and figure.png are made of it.
+Run: python run.py [--seeds 0 1] [--only-draw]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import optuna
+import pandas as pd
+from matplotlib.figure import Figure
+from optuna.trial import TrialState
+
+import rfsearch as rfs
+from rfsearch.basics.palette import BLUE, VERMILLION
+
+HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "erf_and_accuracy"))
+from lines import DIGITS, SIDE, data  # noqa: E402  # from this folder
+from train import storage_of, train_missing  # noqa: E402  # from the folder above
+
+#: Height and width of a line in px.
+HEIGHT, WIDTH = SIDE, SIDE * len(DIGITS)
+#: The range of the ERF alone: no candidate has the theoretical field of 60 px along the width.
+CONSTRAINT = rfs.RFConstraint(
+    rfs.ScaleTarget.apart(height=(HEIGHT, HEIGHT), width=(WIDTH, WIDTH), quiet=True),
+    theoretical=None,
+    max_gridding=None,
+)
+
+
+def table(seeds: list[int]) -> pd.DataFrame:
+    """All trainings, with the ERF along both axes in px and whether it fits height and width."""
+    rows = []
+    with storage_of(HERE) as storage:
+        for seed in seeds:
+            study = optuna.load_study(study_name=f"seed {seed}", storage=storage)
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+                described = json.loads(trial.user_attrs["architecture"])
+                architecture = rfs.Architecture.from_dict(described)
+                height, width = (architecture.expected_erf(axis=a).size for a in architecture.axes)
+                rows.append(
+                    trial.params
+                    | {"seed": seed, "accuracy": trial.values[0]}
+                    | {"flops_g": trial.user_attrs["flops_g"]}
+                    | {"erf_height": height, "erf_width": width}
+                    | {"fits": CONSTRAINT.is_feasible(architecture)}
+                )
+    return pd.DataFrame(rows)
+
+
+def draw(frame: pd.DataFrame) -> None:
+    """Each candidate where its ERF lies along both axes, coloured by accuracy."""
+    figure = Figure(figsize=(5.2, 4), layout="constrained")
+    axes = figure.add_subplot()
+    means = frame.groupby(["erf_height", "erf_width"], as_index=False)["accuracy"].mean()
+    dots = axes.scatter(
+        means["erf_width"], means["erf_height"], s=160, c=means["accuracy"], cmap="viridis"
+    )
+    for _, row in means.iterrows():
+        axes.annotate(
+            f"{row['accuracy']:.2f}",
+            (row["erf_width"], row["erf_height"]),
+            xytext=(0, 10),
+            textcoords="offset points",
+            ha="center",
+        )
+    axes.axvspan(WIDTH, 3 * WIDTH, color=BLUE, alpha=0.15, label="fits the width")
+    axes.axhspan(HEIGHT, 3 * HEIGHT, color=VERMILLION, alpha=0.12, label="fits the height")
+    axes.set(xlabel="expected ERF along the width (px)", xlim=(5, 60))
+    axes.set(ylabel="expected ERF along the height (px)", ylim=(5, 60))
+    axes.legend(loc="upper right")
+    figure.colorbar(dots, label="accuracy")
+    figure.savefig(HERE / "figure.png", dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--only-draw", action="store_true")
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if not options.only_draw:
+        for seed in options.seeds:
+            config = rfs.TrainingConfig(epochs=6, seed=seed)
+            train_missing(HERE, f"seed {seed}", rfs.ClassificationTask(data(seed), config))
+        table(options.seeds).to_csv(HERE / "trained.csv", index=False)
+    frame = pd.read_csv(HERE / "trained.csv")
+    columns = ["erf_height", "erf_width", "fits"]
+    print(frame.groupby(columns)["accuracy"].agg(["mean", "min", "max"]).round(3))
+    draw(frame)
+
+
+if __name__ == "__main__":
+    main()
