@@ -10,10 +10,12 @@ import argparse
 import itertools
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 from numpy.typing import NDArray
 from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, TrialState
@@ -100,6 +102,28 @@ def train_missing(folder: Path, name: str, task: Task) -> None:
             if json.dumps(architecture.to_dict()) not in done:
                 study.enqueue_trial(space.to_params(architecture))
                 study.optimize(rfs.Objective(space, everything, task), n_trials=1)
+
+
+def trained_table(
+    folder: Path, train: Callable[[int], None], table: Callable[[list[int]], pd.DataFrame]
+) -> pd.DataFrame:
+    """All trainings of a folder, `trained.csv`; trained first, unless `--only-draw` is given.
+
+    Args:
+        folder: Whose trainings.
+        train: Trains what has not been trained yet with a seed.
+        table: All trainings with some seeds.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--only-draw", action="store_true")
+    options = parser.parse_args()
+    if not options.only_draw:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        for seed in options.seeds:
+            train(seed)
+        table(options.seeds).to_csv(folder / "trained.csv", index=False)
+    return pd.read_csv(folder / "trained.csv")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Run: python run.py [--seeds 0 1] [--only-draw]
 
 from __future__ import annotations
 
-import argparse
 import sys
 from itertools import product
 from pathlib import Path
@@ -24,7 +23,7 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
 from figure import by_ratio  # noqa: E402  # from the folder above
 from recordings import data  # noqa: E402
-from train import storage_of, train_missing  # noqa: E402
+from train import storage_of, train_missing, trained_table  # noqa: E402
 
 #: Of the whole vowel, in frames.
 DURATIONS = (8, 16, 32)
@@ -39,11 +38,12 @@ def study_name(duration: int, seed: int) -> str:
     return f"duration {duration}, seed {seed}"
 
 
-def train(duration: int, seed: int) -> None:
-    """One study: all candidates, on events of one duration."""
+def train(seed: int) -> None:
+    """One study for each duration: all candidates, on events of that duration."""
     config = rfs.TrainingConfig(epochs=5, seed=seed)
-    task = rfs.ClassificationTask(data(duration, seed), config)
-    train_missing(HERE, study_name(duration, seed), task)
+    for duration in DURATIONS:
+        task = rfs.ClassificationTask(data(duration, seed), config)
+        train_missing(HERE, study_name(duration, seed), task)
 
 
 def table(seeds: list[int]) -> pd.DataFrame:
@@ -78,16 +78,7 @@ def draw(frame: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--only-draw", action="store_true")
-    options = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if not options.only_draw:
-        for seed, duration in product(options.seeds, DURATIONS):
-            train(duration, seed)
-        table(options.seeds).to_csv(HERE / "trained.csv", index=False)
-    frame = pd.read_csv(HERE / "trained.csv")
+    frame = trained_table(HERE, train, table)
     frame["erf_expected_per_object"] = frame["erf_expected"] / frame["object_size"]
     print(by_ratio(frame).round(3).to_string(index=False))
     for (duration, stride), part in frame.groupby(["object_size", "output_stride"]):

@@ -7,7 +7,6 @@ Run: python run.py [--seeds 0 1] [--only-draw]
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -23,7 +22,7 @@ from rfsearch.basics.palette import BLUE, VERMILLION
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
 from lines import DIGITS, SIDE, data  # noqa: E402  # from this folder
-from train import storage_of, train_missing  # noqa: E402  # from the folder above
+from train import storage_of, train_missing, trained_table  # noqa: E402  # from the folder above
 
 #: Height and width of a line in px.
 HEIGHT, WIDTH = SIDE, SIDE * len(DIGITS)
@@ -33,6 +32,12 @@ CONSTRAINT = rfs.RFConstraint(
     theoretical=None,
     max_gridding=None,
 )
+
+
+def train(seed: int) -> None:
+    """One study: all candidates."""
+    config = rfs.TrainingConfig(epochs=6, seed=seed)
+    train_missing(HERE, f"seed {seed}", rfs.ClassificationTask(data(seed), config))
 
 
 def table(seeds: list[int]) -> pd.DataFrame:
@@ -81,17 +86,7 @@ def draw(frame: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--only-draw", action="store_true")
-    options = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if not options.only_draw:
-        for seed in options.seeds:
-            config = rfs.TrainingConfig(epochs=6, seed=seed)
-            train_missing(HERE, f"seed {seed}", rfs.ClassificationTask(data(seed), config))
-        table(options.seeds).to_csv(HERE / "trained.csv", index=False)
-    frame = pd.read_csv(HERE / "trained.csv")
+    frame = trained_table(HERE, train, table)
     columns = ["erf_height", "erf_width", "fits"]
     print(frame.groupby(columns)["accuracy"].agg(["mean", "min", "max"]).round(3))
     draw(frame)
