@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -47,14 +47,14 @@ class _Sized:
         return tuple(self.train_images.shape[2:])
 
 
-def is_float(images: Pixels) -> bool:
+def is_float(images: Pixels) -> TypeGuard[Tensor]:
     """Whether images are of any numbers, not of whole ones from 0 to 255."""
     return isinstance(images, Tensor) and images.is_floating_point()
 
 
 def _contents(images: Pixels) -> object:
     if is_float(images):
-        return hashlib.sha256(images[:].contiguous().numpy().tobytes()).hexdigest()
+        return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()
     return count_values(images).tolist()
 
 

@@ -34,7 +34,7 @@ class Normalizer:
         """
         axes = [1] * (len(images.shape) - 2)
         if is_float(images):
-            values = images[:].transpose(0, 1).flatten(1).double()
+            values = images.transpose(0, 1).flatten(1).double()
             parts = (values.mean(dim=1), values.std(dim=1))
             mean, std = (one.float().reshape(1, -1, *axes) for one in parts)
             return cls(mean, std.where(std > 0, 1.0))

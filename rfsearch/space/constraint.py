@@ -126,11 +126,6 @@ class RFConstraint:
         """The gates that are on, from the cheapest to the dearest."""
         return tuple(self.ranges(next(iter(self._target_axes), None)))
 
-    @property
-    def bounds_gridding(self) -> bool:
-        """Whether there is a gate on gaps in the field."""
-        return "gridding" in self.gates
-
     def described(self) -> dict[str, str]:
         """What each gate that is on lets pass, in words."""
         every = self.ranges_by_axis()

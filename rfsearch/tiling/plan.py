@@ -90,6 +90,8 @@ def tiling_plans(
     """
     if not memory_mb > 0:
         raise ValueError(f"`memory_mb > 0` must hold, but got {memory_mb}.")
+    if not shares:
+        raise ValueError("`shares` must hold at least one share, but is empty.")
     known = (image_size,) if isinstance(image_size, int) else tuple(image_size)
     few = tuple(min(_MEASURED[2], side) for side in known)
     resolved = resolve_model(model, few if len(few) > 1 else few[0], in_chans=in_chans)
@@ -104,7 +106,7 @@ def tiling_plans(
         try:
             halo = found.of_share(share)
         except ValueError as error:
-            if not 0 < share < 1:
+            if not 0 < share < 1 or 1 not in shares:
                 raise
             only_exact = str(error)
             continue

@@ -177,3 +177,5 @@ def test_plans_fit_the_memory() -> None:
     assert others[-1].computed < exact.computed
     with pytest.raises(ValueError, match="No tile fits 0 MiB: the smallest, of "):
         tiling_plans(model, 512, 0.001, in_chans=2)
+    with pytest.raises(ValueError, match="`shares` must hold at least one share"):
+        tiling_plans(model, 512, shares=(), in_chans=2)
