@@ -8,6 +8,7 @@ import re
 import stat
 from pathlib import Path
 from typing import Any, BinaryIO
+from xml.etree import ElementTree
 
 from rfsearch.basics.limits import MAX_TEXT_BYTES
 
@@ -69,6 +70,31 @@ def read_text(path: Path) -> str:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not a text file in UTF-8.") from None
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    """Refuses document types, where entities are declared: no file of annotations has one.
+
+    So no entity can be expanded, neither one of an external file (which the parser would not
+    fetch anyway) nor a small one that grows to gigabytes.
+    """
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        """Called by the parser before it reads any declaration."""
+        raise ValueError("it has a document type, which files of annotations have not")
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file, in the encoding that it states.
+
+    Raises:
+        ValueError: If it cannot be read or is no XML (it may be truncated); it names the file.
+    """
+    content = read_bytes(path)
+    try:
+        return ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise ValueError(f"{path}: not an XML file ({error}).") from None
 
 
 def read_json(path: Path) -> Any:

@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 
 def target(
     annotations: Annotated[
-        Path, typer.Argument(help="COCO .json, VOC .xml or folder, mask or folder, or .csv.")
+        Path,
+        typer.Argument(
+            help="COCO .json or .csv; VOC, CVAT, LabelMe or YOLO file or folder; mask or folder."
+        ),
     ],
     input_size: Annotated[
         str | None,
         typer.Option(help="Of the network in px, as 256 or HEIGHTxWIDTH. By default no resizing."),
     ] = None,
-    format: Annotated[str, typer.Option(help="auto, coco, voc, masks or csv.")] = "auto",
+    format: Annotated[
+        str, typer.Option(help="auto, coco, voc, yolo, labelme, cvat, masks or csv.")
+    ] = "auto",
     resize: Annotated[
         str | None,
         typer.Option(help="none (tiles), stretch, letterbox (the default) or shorter."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,6 +101,22 @@ def box_of(values: Iterable[Any]) -> Box | None:
     if len(numbers) != len(Box._fields) or not all(map(math.isfinite, numbers)):
         return None
     return Box(*numbers)
+
+
+def box_around(points: Iterable[Sequence[Any]]) -> Box | None:
+    """The box around points `(x, y)` in px, or None if these are none, or not all finite numbers.
+
+    >>> box_around([(1, 2), ("5", 0), (3, 7)]), box_around([]), box_around([(1, None)])
+    (Box(left=1.0, top=0.0, right=5.0, bottom=7.0), None, None)
+    """
+    try:
+        corners = [(float(x), float(y)) for x, y in points]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if not corners or not all(math.isfinite(edge) for corner in corners for edge in corner):
+        return None
+    across, down = zip(*corners, strict=True)
+    return Box(min(across), min(down), max(across), max(down))
 
 
 def size_of(height: Any, width: Any, place: str) -> tuple[int, int] | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
 
-from rfsearch.basics.files import read_bytes
+from rfsearch.basics.files import read_xml
 from rfsearch.target.annotations import (
     AnnotatedImage,
     AnnotatedObject,
@@ -14,6 +14,9 @@ from rfsearch.target.annotations import (
     checked,
     size_of,
 )
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -41,24 +44,8 @@ def read_voc(path: Path) -> Annotations:
     return checked(Annotations(path, tuple(images), objects, tuple(names)))
 
 
-class _NoDoctype(ElementTree.TreeBuilder):
-    """Refuses document types, where entities are declared: no VOC file has one.
-
-    So no entity can be expanded, neither one of an external file (which the parser would not
-    fetch anyway) nor a small one that grows to gigabytes.
-    """
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        """Called by the parser before it reads any declaration."""
-        raise ValueError("it has a document type, which VOC files have not")
-
-
-def _root(file: Path) -> ElementTree.Element:
-    content = read_bytes(file)  # An XML file states its own encoding.
-    try:
-        root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise ValueError(f"{file}: not an XML file ({error}).") from None
+def _root(file: Path) -> Element:
+    root = read_xml(file)
     if root.tag != "annotation":
         raise ValueError(
             f"{file}: not a VOC file: its root must be `annotation`, but is `{root.tag}`."
@@ -66,7 +53,7 @@ def _root(file: Path) -> ElementTree.Element:
     return root
 
 
-def _image(root: ElementTree.Element, file: Path, source: Path) -> AnnotatedImage:
+def _image(root: Element, file: Path, source: Path) -> AnnotatedImage:
     """The image, whose name is relative to `source` or, for a single file, to its folder."""
     folder = file.parent.relative_to(source if source.is_dir() else source.parent)
     name = _text(root, "filename") or file.stem
@@ -74,11 +61,11 @@ def _image(root: ElementTree.Element, file: Path, source: Path) -> AnnotatedImag
     return AnnotatedImage(str(folder / name), size)
 
 
-def _object(element: ElementTree.Element, image: int) -> AnnotatedObject:
+def _object(element: Element, image: int) -> AnnotatedObject:
     edges = [_text(element, f"bndbox/{name}") for name in _EDGES]
     return AnnotatedObject(image, _text(element, "name"), box_of(edges))
 
 
-def _text(element: ElementTree.Element, place: str) -> str | None:
+def _text(element: Element, place: str) -> str | None:
     """The text at a place, or None if there is none."""
     return (element.findtext(place) or "").strip() or None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from rfsearch.basics.files import read_bytes
 from rfsearch.target._annotations_csv import read_csv
+from rfsearch.target._annotations_cvat import read_cvat
+from rfsearch.target._annotations_labelme import is_labelme, read_labelme
 from rfsearch.target._annotations_masks import MASK_SUFFIXES, MaskReading, read_masks
+from rfsearch.target._annotations_yolo import YAML_SUFFIXES, is_yolo, read_yolo
 from rfsearch.target._measuring import measure_objects
 from rfsearch.target._resizing import Resize, check_resize
 from rfsearch.target.annotations import Annotations
@@ -16,23 +21,29 @@ from rfsearch.target.annotations_coco import read_coco
 from rfsearch.target.annotations_voc import read_voc
 from rfsearch.target.object_scales import ObjectScales
 
-Format = Literal["coco", "voc", "masks", "csv"]
+Format = Literal["coco", "voc", "yolo", "labelme", "cvat", "masks", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 _READERS: dict[Format, Callable[[Path], Annotations]] = {
     "coco": read_coco,
     "voc": read_voc,
+    "yolo": read_yolo,
+    "labelme": read_labelme,
+    "cvat": read_cvat,
     "masks": read_masks,
     "csv": read_csv,
 }
-#: Formats that consist of one file for each image.
-_OF_FOLDERS = ("voc", "masks")
+#: Formats that are a file.
+_OF_FILES = ("coco", "csv")
 _BY_SUFFIX: dict[str, Format] = {
     ".json": "coco",
     ".xml": "voc",
     ".csv": "csv",
+    **dict.fromkeys((".txt", *YAML_SUFFIXES), "yolo"),
     **dict.fromkeys(MASK_SUFFIXES, "masks"),
 }
+#: Up to the name of its root.
+_ROOT_OF_CVAT = re.compile(rb"(?:[^<]|<[?!])*<annotations\b")
 #: Folders of images, and files that are images and no masks.
 _PHOTOS = frozenset({"images", "image", "imgs", "img", "Images", "JPEGImages"})
 _PHOTO_SUFFIXES = (".jpg", ".jpeg", ".webp")
@@ -57,14 +68,16 @@ def read_scales(
     counted (`rfsearch.target.object_scales` has the reasons).
 
     Args:
-        path: A COCO file (.json), a VOC file or folder (.xml), a mask or a folder of masks, or a
-            table of boxes (.csv).
+        path: A COCO file (.json), a file or a folder of VOC or CVAT (.xml), of LabelMe (.json) or
+            of YOLO (.txt, or its data.yaml), a mask or a folder of masks, or a table of boxes
+            (.csv).
         input_size: Of the network in px, one side or `(height, width)`.
         resize: How images are made to fit it: `"none"` (tiles or crops at native resolution),
             `"stretch"`, `"letterbox"` or `"shorter"`; see `rfsearch.target._resizing`. None is
             `"letterbox"` or, without an input size, `"none"`.
-        format: Of the annotations; `"auto"` goes by the names of the files. In a folder with XML
-            files, these count.
+        format: Of the annotations; `"auto"` goes by the names of the files and, of XML and JSON,
+            by what they hold. In a folder with XML files, these count; else LabelMe's JSON files
+            do, else YOLO's texts.
         images: Folder of the images. Objects of those that are not there are skipped.
         semantic: Whether the values of masks are classes, whose connected components are the
             objects, or objects. None asks where that makes a difference.
@@ -86,8 +99,14 @@ def read_scales(
         raise ValueError(f"{source}: `{name}` is for masks, but the format is {kind}.")
     if images is not None:
         _check_images(source, kind, Path(images))
-    annotations = read_masks(source, reading) if kind == "masks" else _READERS[kind](source)
-    found = measure_objects(annotations, size, way, Path(images) if images else None)
+    folder = Path(images) if images else None
+    if kind == "masks":
+        annotations = read_masks(source, reading)
+    elif kind == "yolo":
+        annotations = read_yolo(source, folder)
+    else:
+        annotations = _READERS[kind](source)
+    found = measure_objects(annotations, size, way, folder)
     scales = found.only(classes) if classes else found
     if not len(scales):
         raise ValueError(
@@ -124,7 +143,7 @@ def _format(source: Path, stated: str) -> Format:
     if known is None:
         choices = ", ".join(("auto", *FORMATS))
         raise ValueError(f"`format` must be one of {choices}, but got {stated!r}.")
-    if source.is_dir() and known not in _OF_FOLDERS:
+    if source.is_dir() and known in _OF_FILES:
         raise ValueError(f"{source}: annotations of format {known} are a file, not a folder.")
     return known
 
@@ -135,29 +154,34 @@ def _format_by_name(source: Path) -> Format:
     suffix = source.suffix.lower()
     if suffix not in _BY_SUFFIX:
         raise ValueError(f"{source}: the format of a {suffix} file is not known; {_KNOWN}.")
+    if suffix == ".json" and is_labelme(source):
+        return "labelme"
+    if suffix == ".xml" and _ROOT_OF_CVAT.match(read_bytes(source)):
+        return "cvat"
     return _BY_SUFFIX[suffix]
 
 
 def _format_of_folder(folder: Path) -> Format:
-    """VOC files, or masks and nothing that masks are not given with."""
+    """One file for each image, or masks and nothing that masks are not given with."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     suffixes = Counter(file.suffix.lower() for file in files)
     if suffixes[".xml"]:
-        return "voc"
+        return _format_by_name(next(file for file in files if file.suffix.lower() == ".xml"))
+    if any(file.suffix.lower() == ".json" and is_labelme(file) for file in files):
+        return "labelme"
+    if is_yolo(folder, files):
+        return "yolo"
     counts = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common())
     masks = [file for file in files if file.suffix.lower() in MASK_SUFFIXES]
     if not masks:
         what = f"a folder without .xml files and masks (it holds {counts or 'nothing'})"
         raise ValueError(f"{folder}: the format of {what} is not known; {_KNOWN}.")
     photos = [file for file in masks if _PHOTOS & {*file.relative_to(folder).parent.parts}]
-    names = {file.stem for file in masks}
     others = [file for file in files if file.suffix.lower() in (".json", ".csv", *_PHOTO_SUFFIXES)]
-    others += [file for file in files if file.suffix.lower() == ".txt" and file.stem in names]
     if odd := [*photos, *others]:
         raise ValueError(
             f"{folder}: is not a folder of masks alone: it holds {counts}, such as "
             f"{odd[0].relative_to(folder)}. Give the annotations (a .json or .csv file, or a "
-            "folder of .xml files; YOLO's .txt files have to be converted), or the folder that "
-            "holds the masks."
+            "folder of .xml, .json or .txt files), or the folder that holds the masks."
         )
     return "masks"

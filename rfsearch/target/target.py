@@ -296,9 +296,23 @@ class ScaleTarget:
         )
 
     @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        input_size: int | tuple[int, int] | None = None,
+        resize: Resize | None = None,
+        *,
+        quantiles: Quantiles = (0.05, 0.95),
+        classes: Sequence[str] = (),
+        images: str | Path | None = None,
+    ) -> Self:
+        """Target that spans the objects in any format of `rfs.read_scales`; see `from_coco`."""
+        return cls._from_file("auto", path, input_size, resize, quantiles, classes, images)
+
+    @classmethod
     def _from_file(
         cls,
-        format: Format,
+        format: Format | Literal["auto"],
         path: str | Path,
         input_size: int | tuple[int, int] | None,
         resize: Resize | None,

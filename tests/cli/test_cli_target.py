@@ -131,7 +131,7 @@ def test_picture(tmp_path: Path) -> None:
         ("a.xml", "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation/>", "a.xml: not an XML file (it has"),
         ("a.csv", "image_path,xmin\n", "lacks ymin, xmax, ymax; it has image_path, xmin."),
         ("a.png", "no image", "a.png: not a readable image ("),
-        ("a.yaml", "", "the format of a .yaml file is not known"),
+        ("a.md", "", "the format of a .md file is not known"),
     ],
 )
 def test_bad_annotations_are_one_line(tmp_path: Path, name: str, text: str, reason: str) -> None:
@@ -155,7 +155,7 @@ def test_annotations_that_are_not_there(tmp_path: Path) -> None:
         (["--input-size", "big"], "--input-size must be SIDE or HEIGHTxWIDTH"),
         (["--resize", "crop", "--input-size", "64"], "`resize` must be one of none, stretch"),
         (["--resize", "stretch"], "`input_size` must be given in px for `resize` of 'stretch'."),
-        (["--format", "yolo"], "`format` must be one of auto, coco, voc, masks, csv"),
+        (["--format", "kitti"], "`format` must be one of auto, coco, voc, yolo, labelme, cvat"),
         (["--quantiles", "0.9", "0.1"], "`0 <= low <= high <= 1` must hold"),
         (["--context", "0.5"], "`context` must be a number of object sizes of at least 1"),
         (["--class", "nut"], "There is no class 'nut'; the classes are screw."),

@@ -175,7 +175,7 @@ def options() -> Iterator[Mistake]:
         (("report", "@"), "--out", ("", "a.txt")),
         (("report",), "--storage", ("", "x", "sqlite:///nowhere.db", "oracle://a/b")),
         (("export", "@", "--out", "@new", "--no-onnx"), "--trial", ("", "worst", "-1", "1.5")),
-        (("target", "@coco.json"), "--format", ("", "yolo", "COCO")),
+        (("target", "@coco.json"), "--format", ("", "kitti", "COCO")),
         (("target", "@coco.json"), "--resize", ("", "crop")),
         (("target", "@coco.json"), "--levels", ("", "0", "4,x", "4,4", "-4", "4,,8")),
         (("target", "@coco.json"), "--context", (*NO_AMOUNT[:4], "0.5", "x")),
