@@ -32,6 +32,7 @@ RATE_HELP = "Samples in a second of a sequence: fields are shown in ms too."
 MEASURED_SIZE_HELP = "Input in px, as 224 or HEIGHTxWIDTH. By default 224, or an export's own."
 CHANNELS_HELP = "Channels of the input. By default those that the model turns out to take."
 DEVICE_HELP = "cpu, cuda, ...: by default CUDA where there is a device."
+CHECKPOINT_HELP = "Weights: a state_dict, of safetensors or of torch.save."
 TARGET_HELP = "Smallest and largest object in px, as 24:96; or height and width, as 8:12x90:140."
 
 
@@ -41,6 +42,7 @@ def load_model(
     *,
     in_chans: int | None = None,
     default_size: int | None = None,
+    checkpoint: Path | None = None,
     **options: Any,
 ) -> ResolvedModel:
     """The model that the user means: the door that the commands share.
@@ -51,6 +53,7 @@ def load_model(
             `default_size`, or the one that the model states.
         in_chans: Channels of the input.
         default_size: Side of images in px.
+        checkpoint: File of the weights that it is given.
         **options: For `resolve_model`.
 
     Raises:
@@ -60,6 +63,7 @@ def load_model(
     from rfsearch.models.resolve import resolve_model
 
     path = Path(name)
+    options["checkpoint"] = checkpoint
     is_folder = path.is_dir() and not _is_timm_name(name)
     if ":" in name and not path.exists():
         return resolve_model(

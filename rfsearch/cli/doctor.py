@@ -8,6 +8,7 @@ import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from rfsearch.basics.axes import by_x
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import (
     CHANNELS_HELP,
+    CHECKPOINT_HELP,
     MODEL_HELP,
     RATE_HELP,
     SIZE_HELP,
@@ -48,6 +50,7 @@ def doctor(
     spacing: Annotated[str | None, typer.Option(help=SPACING_HELP)] = None,
     sample_rate: Annotated[float | None, typer.Option(help=RATE_HELP)] = None,
     in_chans: Annotated[int | None, typer.Option(help=CHANNELS_HELP)] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP)] = None,
     layer: Annotated[
         str | None, typer.Option(help="Take this layer's output for the network's, as layer3.")
     ] = None,
@@ -59,7 +62,7 @@ def doctor(
     """Diagnose a network's receptive fields: each finding with its number, place and remedy."""
     with user_mistakes():
         objects = parse_target(target) if target is not None else None
-        resolved = load_model(model, input_size, in_chans=in_chans)
+        resolved = load_model(model, input_size, in_chans=in_chans, checkpoint=checkpoint)
         pixels = pixel_spacing(model, resolved.num_axes, spacing, sample_rate)
         from rfsearch.diagnosis.network_fields import network_fields
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from rfsearch.basics.axes import by_x
 from rfsearch.cli._errors import user_mistakes
 from rfsearch.cli._models import (
     CHANNELS_HELP,
+    CHECKPOINT_HELP,
     MODEL_HELP,
     RATE_HELP,
     SPACING_HELP,
@@ -55,6 +57,7 @@ def erf(
         float, typer.Option(help="Stop at this standard error of the ERF size, over that size.")
     ] = 0.01,
     pretrained: Annotated[bool, typer.Option(help="Use the model's published weights.")] = False,
+    checkpoint: Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP)] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, noise and signs.")] = 0,
     expected: Annotated[
@@ -73,16 +76,16 @@ def erf(
             in_chans=in_chans,
             default_size=224,
             pretrained=pretrained,
+            checkpoint=checkpoint,
             seed=seed,
         )
         pixels = pixel_spacing(model, resolved.num_axes, spacing, sample_rate)
         from rfsearch.measure.erf import measure_erf
 
         beside = _expected(resolved, layer, level) if expected else None
-        measured = measure_erf(
-            resolved,
-            None if input_size is None else resolved.input_size,
-            images,
+        measure = partial(
+            measure_erf,
+            images=images,
             num_images=num_images,
             relative_error=relative_error,
             layer=layer,
@@ -90,6 +93,11 @@ def erf(
             device=device,
             seed=seed,
         )
+        measured = measure(resolved, None if input_size is None else resolved.input_size)
+        untrained = None
+        if checkpoint is not None or pretrained:
+            as_made = load_model(model, input_size, in_chans=in_chans, default_size=224, seed=seed)
+            untrained = measure(as_made, measured.map.shape)
     size = measured.map.shape
     numbers = {"model": model, "layer": layer, "input_size": list(size), **summary(measured)}
     if pixels is not None:
@@ -98,6 +106,8 @@ def erf(
         numbers["expected"] = {
             name: getattr(beside, name) for name in ("size", "theoretical_size", "ratio", "sigma")
         }
+    if untrained is not None:
+        numbers["untrained"] = summary(untrained)
     typer.echo(json.dumps(numbers, indent=2) if as_json else _table(numbers))
     if out is not None:
         title = f"{model}, {layer or 'output'}, {by_x(size)} px\nweights: {measured.weights}"
@@ -209,6 +219,11 @@ def _table(numbers: dict[str, Any]) -> str:
     if beside := numbers.get("expected"):
         rows["expected ERF"] = (
             f"{beside['size']} px, sigma {beside['sigma']:.1f} px, of a random initialisation"
+        )
+    if untrained := numbers.get("untrained"):
+        rows["untrained"] = (
+            f"{untrained['size']} px, sigma {untrained['sigma']:.1f} px, FWHM {untrained['fwhm']} "
+            f"px, {untrained['weights']}"
         )
     if numbers["calibrated"]:
         rows["statistics"] = "batch statistics were unset and taken from the images"

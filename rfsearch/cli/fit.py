@@ -13,6 +13,7 @@ from rfsearch.basics.axes import by_x
 from rfsearch.cli._errors import refuse, user_mistakes
 from rfsearch.cli._models import (
     CHANNELS_HELP,
+    CHECKPOINT_HELP,
     MODEL_HELP,
     SIZE_HELP,
     TARGET_HELP,
@@ -36,9 +37,7 @@ _SHOWN = 5
 def fit(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     target: Annotated[str, typer.Option(help=TARGET_HELP)],
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights: a state_dict, of safetensors or of torch.save.")
-    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP)] = None,
     max_flops_ratio: Annotated[
         float | None, typer.Option(help="Most FLOPs, in those of the network as it is.")
     ] = None,
@@ -61,7 +60,7 @@ def fit(
             raise ValueError(f"--max-flops-ratio must be positive, but got {max_flops_ratio}.")
         if out is not None and out.exists() and not out.is_dir():
             raise ValueError(f"--out must be a folder, but {out} is none.")
-        resolved = _load(model, input_size, in_chans, checkpoint)
+        resolved = load_model(model, input_size, in_chans=in_chans, checkpoint=checkpoint)
         if levels is not None:
             from rfsearch.retrofit.levels import at_levels
 
@@ -77,19 +76,6 @@ def fit(
         _print(space, fitting, objects)
     if not fitting.found and not fitting.given.fits:
         refuse(_out_of_reach(fitting))
-
-
-def _load(
-    name: str, input_size: str | None, in_chans: int | None, checkpoint: Path | None
-) -> ResolvedModel:
-    resolved = load_model(name, input_size, in_chans=in_chans)
-    if checkpoint is None:
-        return resolved
-    from rfsearch.retrofit.weights import load_weights
-
-    module = resolved.module
-    load_weights(module, checkpoint)
-    return resolved.over(module, f"from {checkpoint}")
 
 
 def _fit(
@@ -214,8 +200,8 @@ def _write(folder: Path, space: RetrofitSpace, judged: Judged, target: ScaleTarg
     from rfsearch.analysis.field_figures import ObjectSizes, layer_growth
     from rfsearch.basics.atomic import atomic_file
     from rfsearch.diagnosis.network_fields import network_fields
+    from rfsearch.models.weights import save_weights
     from rfsearch.retrofit.changes import retrofit
-    from rfsearch.retrofit.weights import save_weights
 
     model = space.model
     changed = retrofit(model.module, judged.changes, model.input_size)

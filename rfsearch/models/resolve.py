@@ -45,6 +45,7 @@ def resolve_model(
     in_chans: int | None = None,
     num_classes: int = 0,
     pretrained: bool = False,
+    checkpoint: Path | None = None,
     seed: int = 0,
     forward: Forward | None = None,
 ) -> ResolvedModel:
@@ -64,6 +65,8 @@ def resolve_model(
             means those that the first layer with weights turns out to take.
         num_classes: Outputs of the head of an architecture.
         pretrained: Whether a timm model that is named has its published weights.
+        checkpoint: File of weights for it, as `rfsearch.models.weights.read_weights` takes it; the
+            classifier then has as many outputs as there. A module that is given stays as it is.
         seed: Of the weights of a model that is named or an architecture, where they are random.
         forward: Runs a module on images, or on all of several inputs; `None` means to call it.
 
@@ -71,12 +74,24 @@ def resolve_model(
         ValueError: If there is no such model, the size or the channels are impossible, or it
             takes inputs of another number of axes.
     """
+    if checkpoint is not None:
+        return _with_weights(
+            checkpoint,
+            model,
+            pretrained=pretrained,
+            input_size=input_size,
+            follow=follow,
+            in_chans=in_chans,
+            seed=seed,
+            forward=forward,
+        )
     several = several_inputs(input_size, follow)
     if several is not None:
         found = resolve_model(
             model,
             several.size,
             in_chans=several.in_chans,
+            num_classes=num_classes,
             pretrained=pretrained,
             seed=seed,
             forward=several.run(forward),
@@ -105,6 +120,24 @@ def resolve_model(
     if isinstance(model, str):
         return _of_timm(model, size, in_chans, pretrained, seed, forward)
     return _of_module(model, size, in_chans, forward)
+
+
+def _with_weights(
+    checkpoint: Path, model: Model, *, pretrained: bool, **options: Any
+) -> ResolvedModel:
+    """A model with the weights of a file."""
+    from rfsearch.models.weights import classes_of, give_weights, read_weights
+
+    if pretrained:
+        raise ValueError("Only one of `checkpoint` and `pretrained` can be given.")
+    weights = read_weights(checkpoint)
+    found = resolve_model(model, **options, num_classes=1)  # There is a classifier to replace.
+    module: Any = found.copy()
+    classes = classes_of(module, weights)
+    if classes is not None:
+        module.reset_classifier(classes)
+    give_weights(module, weights, checkpoint)
+    return found.over(module, f"from {checkpoint}")
 
 
 class _Size(NamedTuple):

@@ -14,8 +14,8 @@ from torch import nn
 
 from rfsearch.basics.validation import FrozenData
 from rfsearch.models.timm_models import create_model, is_known
+from rfsearch.models.weights import load_weights, save_weights
 from rfsearch.retrofit.space import RetrofitSpace
-from rfsearch.retrofit.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from rfsearch.cli.erf import erf
 from rfsearch.measure.erf import measure_erf
+from rfsearch.models.timm_models import create_model
 from rfsearch.trace.trace import expected_erf
 
 if TYPE_CHECKING:
@@ -125,6 +126,28 @@ def test_an_architecture_from_its_file(tmp_path: Path) -> None:
     result = invoke(str(path), "--input-size", "16", "--num-images", "8", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["theoretical_size"] == 5
+
+
+def test_a_checkpoint_beside_the_untrained_network(tmp_path: Path) -> None:
+    """Its classifier has other classes, and its name in the file the prefix of a wrapper."""
+    trained = create_model("test_resnet", num_classes=7)
+    nn.init.zeros_(trained.get_parameter("conv1.0.weight")[..., 0])
+    weights = {f"module.{name}": value for name, value in trained.state_dict().items()}
+    path = tmp_path / "last.pt"
+    torch.save({"epoch": 3, "model": weights}, path)
+    arguments = ("test_resnet", "--layer", "conv1.0", "--input-size", "32", "--num-images", "2")
+    data = json.loads(invoke(*arguments, "--checkpoint", str(path), "--json").stdout)
+    alone = json.loads(invoke(*arguments, "--json").stdout)
+    assert data["weights"] == f"from {path}"
+    assert data["untrained"] == {name: alone[name] for name in data["untrained"]}
+    assert data["axes"]["width"]["sigma"] < data["untrained"]["axes"]["width"]["sigma"]
+    table = invoke(*arguments, "--checkpoint", str(path)).stdout
+    assert "\nuntrained       3 px, sigma " in table
+    del weights["module.conv1.0.weight"]
+    torch.save(weights, path)
+    reason = refusal(invoke(*arguments, "--checkpoint", str(path)))
+    assert f"{path}: must hold the weights of the network, but lacks conv1.0.weight." in reason
+    assert "Only one of" in refusal(invoke(*arguments, "--checkpoint", str(path), "--pretrained"))
 
 
 def test_weights_are_named(tmp_path: Path, network_folder: Path) -> None:

@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rfsearch.models.resolve import resolve_model
+from rfsearch.models.weights import load_weights, save_weights
 from rfsearch.retrofit._code import lines_of
 from rfsearch.retrofit.changes import Changes, retrofit
 from rfsearch.retrofit.fit import constraint_for, fit
 from rfsearch.retrofit.levels import at_levels
 from rfsearch.retrofit.space import RetrofitSpace
-from rfsearch.retrofit.weights import load_weights, save_weights
 from rfsearch.space.budget import Budget
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.target.target import ScaleTarget
@@ -194,7 +194,9 @@ def test_lines_of_torch_do_the_same(
 # Weights.
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pt", "nested.pth"])
+@pytest.mark.parametrize(
+    "name", ["weights.safetensors", "weights.pt", "nested.pth", "module.pt", "model._orig_mod.pt"]
+)
 def test_weights_of_a_file(name: str, tmp_path: Path) -> None:
     given, other = network(), network()
     nn.init.normal_(given[0].weight)  # type: ignore[arg-type]
@@ -202,7 +204,8 @@ def test_weights_of_a_file(name: str, tmp_path: Path) -> None:
     if name.endswith("safetensors"):
         save_weights(given.state_dict(), tmp_path / name)
     else:
-        weights = given.state_dict()
+        prefix = "" if name.startswith(("weights", "nested")) else name.removesuffix("pt")
+        weights = {f"{prefix}{key}": value for key, value in given.state_dict().items()}
         torch.save({"state_dict": weights} if "nested" in name else weights, tmp_path / name)
     load_weights(other, tmp_path / name)
     pairs = given.parameters(), other.parameters()
