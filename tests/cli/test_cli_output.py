@@ -50,9 +50,11 @@ def test_no_output_at_all_changes_nothing_but_what_is_seen(space: Path, where: s
     assert ("architectures   12" in done.stdout) == (where[0] == "2")
 
 
-def test_characters_that_an_encoding_lacks(space: Path) -> None:
-    done = shell(f"rfsearch space {space}", PYTHONIOENCODING="ascii")
+def test_characters_that_an_encoding_lacks_and_a_warning_in_one_line(space: Path) -> None:
+    done = shell(f"rfsearch space {space} --target 1:6", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("warning: Objects of 1 to 6 px")
     assert "architectures   12" in done.stdout
     assert "???" in done.stdout
     assert done.stdout.isascii()

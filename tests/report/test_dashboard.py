@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.request import urlopen
+from wsgiref.simple_server import WSGIServer, make_server
 
 import optuna
 import pytest
@@ -15,6 +16,7 @@ from helpers import refusal, rfsearch
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 from search_results import searched_study
+from studies import closing_all
 
 from rfsearch.space.trial_gates import CONSTRAINT_KEYS
 
@@ -111,50 +113,71 @@ def test_the_note_is_text_whatever_the_names_are() -> None:
     assert "## What to do next" in written
 
 
-def test_it_shows_in_the_real_dashboard(tmp_path: Path) -> None:
-    """The command starts it; figures, note, feasibility and a map are there, in a browser."""
-    url = f"sqlite:///{tmp_path / 'study.db'}"
-    study = searched_study(trials=12, storage=url)
-    best = study.best_trial.number
-    command = [
-        sys.executable,
-        "-m",
-        "rfsearch.cli.main",
-        "dashboard",
-        "--storage",
-        url,
-        "--port",
-        "0",
-    ]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as server:
+class Served(NamedTuple):
+    """What the command serves."""
+
+    address: str
+    best: int
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The command serves a study, in a thread of its own."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('served') / 'study.db'}"
+    with closing_all():
+        best = searched_study(trials=12, storage=url).best_trial.number
+    listening: Future[WSGIServer] = Future()
+
+    def listen(*arguments: Any) -> WSGIServer:
+        server = make_server(*arguments)
+        listening.set_result(server)
+        return server
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as thread:
+        patch.setattr("rfsearch.cli.dashboard.make_server", listen)
+        ended = thread.submit(rfsearch, "dashboard", "--storage", url, "--port", "0")
+        # A command that fails never listens.
+        ended.add_done_callback(lambda _: listening.cancel())
         try:
-            assert server.stdout is not None
-            assert server.stderr is not None
-            assert server.stderr.readline() == "Reading the study and drawing its figures ...\n"
-            line = server.stdout.readline()
-            address = line.split()[1]
-            assert address.startswith("http://localhost:")
-            with urlopen(f"{address}api/studies/0") as answer:
-                detail = json.load(answer)
-            names = {plot["id"] for plot in detail["plotly_graph_objects"]}
-            assert names == {"rf-feasibility", "rf-funnel", "rf-erf"}
-            assert len(detail["trials"]) == 12
-            problems: list[str] = []
-            with browser_page(problems) as page:
-                page.goto(f"{address}dashboard/studies/0")
-                page.get_by_text("What the gates let through").wait_for()
-                page.get_by_text("accuracy against the ERF").wait_for()
-                page.goto(f"{address}dashboard/studies/0/note")
-                page.get_by_text("What to do next").wait_for()
-                page.goto(f"{address}dashboard/studies/0/trials?numbers={best}")
-                page.get_by_text(f"{FEASIBLE} true").wait_for()
-                image = page.locator("img[src*='/artifacts/']").first
-                image.wait_for()
-                assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 300
-            assert problems == []
+            server = listening.result()
+        except CancelledError:
+            pytest.fail(ended.result().output)
+        address = f"http://localhost:{server.server_port}/"
+        try:
+            yield Served(address, best)
         finally:
-            server.terminate()
+            server.shutdown()
+        result = ended.result()
+    assert result.exit_code == 0
+    assert result.stderr == "Reading the study and drawing its figures ...\n"
+    assert result.stdout == f"dashboard  {address}  (Ctrl-C ends it)\n"
+
+
+def test_the_real_dashboard_serves_figures_and_trials(served: Served) -> None:
+    with urlopen(f"{served.address}api/studies/0") as answer:
+        detail = json.load(answer)
+    names = {plot["id"] for plot in detail["plotly_graph_objects"]}
+    assert names == {"rf-feasibility", "rf-funnel", "rf-erf"}
+    assert len(detail["trials"]) == 12
+
+
+def test_a_browser_shows_figures_note_feasibility_and_a_map(
+    request: pytest.FixtureRequest,
+) -> None:
+    problems: list[str] = []
+    with browser_page(problems) as page:
+        address, best = request.getfixturevalue("served")
+        page.goto(f"{address}dashboard/studies/0")
+        page.get_by_text("What the gates let through").wait_for()
+        page.get_by_text("accuracy against the ERF").wait_for()
+        page.goto(f"{address}dashboard/studies/0/note")
+        page.get_by_text("What to do next").wait_for()
+        page.goto(f"{address}dashboard/studies/0/trials?numbers={best}")
+        page.get_by_text(f"{FEASIBLE} true").wait_for()
+        image = page.locator("img[src*='/artifacts/']").first
+        image.wait_for()
+        assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 300
+    assert problems == []
 
 
 @pytest.mark.usefixtures("plain_maps")

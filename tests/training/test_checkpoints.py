@@ -1,21 +1,30 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
-import subprocess
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from helpers import architecture
+from torch import nn
 
 from rfsearch.data.sources import digit_scenes
 from rfsearch.network.model import build_model
-from rfsearch.training.checkpoints import Checkpoint, Checkpoints, TrainingProgress, TrainingState
+from rfsearch.training.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    Epoch,
+    TrainingProgress,
+    TrainingState,
+)
 from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
 from rfsearch.training.loop import TrainingResult
@@ -240,54 +249,45 @@ def test_a_full_disk_does_not_end_the_training(
     assert [path.name for path in checkpoint.folder.iterdir()] == ["last.pt"]  # Whole, of epoch 1.
 
 
-#: Is killed before each of the steps by which Python changes files, and says what it left.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-from rfsearch.training.checkpoints import Checkpoint, Epoch, TrainingProgress, TrainingState
-
-def state(score):
-    model = torch.nn.Linear(1, 1)
-    torch.nn.init.constant_(model.weight, score)
+def as_state(score: float) -> TrainingState:
+    """The state of a training that has come to a score, with a weight that is the same."""
+    model = nn.Linear(1, 1)
+    nn.init.constant_(model.weight, score)
     progress = TrainingProgress(history=(Epoch(1, 0.0, score),))
     return TrainingState(model, torch.optim.SGD(model.parameters()), None, None, progress)
 
-def killed_before(step, checkpoint):
-    def count(event, arguments):
+
+def save_until_killed(step: int, checkpoint: Checkpoint) -> None:
+    """Save, and be killed before one of the steps by which Python changes files."""
+
+    def count(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal step
         if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
             return
-        if event == "open" or event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
             step -= 1
             if step < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(count)
-    checkpoint.save(state(2.0))
-    os._exit(0)
 
-for step in range(1000):
-    checkpoint = Checkpoint(Path(sys.argv[1]) / str(step))
-    checkpoint.save(state(1.0))
-    child = os.fork()
-    if not child:
-        killed_before(step, checkpoint)
-    _, status = os.waitpid(child, 0)
-    found = state(0.0)
-    assert checkpoint.load(found)
-    print(found.progress.history[0].score, found.model.weight.item())
-    if not status:
-        break
-"""
+    sys.addaudithook(count)
+    checkpoint.save(as_state(2.0))
 
 
 def test_a_kill_at_any_moment_leaves_the_last_checkpoint_or_the_new_one(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    left = done.stdout.splitlines()
-    assert set(left) == {"1.0 1.0", "2.0 2.0"}
+    left, context = [], multiprocessing.get_context("fork")
+    for step in range(1000):
+        checkpoint = Checkpoint(tmp_path / str(step))
+        checkpoint.save(as_state(1.0))
+        process = context.Process(target=save_until_killed, args=(step, checkpoint))
+        process.start()
+        process.join()
+        found = as_state(0.0)
+        assert checkpoint.load(found)
+        left.append((found.progress.history[0].score, found.model.weight.item()))
+        if not process.exitcode:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert set(left) == {(1.0, 1.0), (2.0, 2.0)}
     assert left == sorted(left)
     assert len(left) > 5
 
