@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import lcm
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rfsearch.basics.axes import by_x, on_axis
 from rfsearch.field.coverage import Coverage
@@ -47,6 +47,10 @@ class TracedModel(TracedReadings):
     _tape: Tape | None = field(default=None, repr=False, compare=False)
     _steps: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
     _powers: Mapping[str, float] | None = field(default=None, repr=False, compare=False)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Itself, which never changes: copies of a network that keeps its trace share it."""
+        return self
 
     def __repr__(self) -> str:
         """A line for each of a few outputs."""

@@ -197,3 +197,10 @@ def test_models_of_features_only(options: dict[str, str]) -> None:
     erf = measure_erf(model, 64, num_images=1, level="1")
     assert erf.theoretical_size == traced.outputs["1"].height.size
     assert [part.training for part in model.modules()] == training
+
+
+def test_a_trace_that_a_model_keeps_is_shared() -> None:
+    model = plain()
+    model.traced = trace_receptive_field(model, 16)
+    assert copied(model).traced is model.traced
+    assert without_data(model).traced is model.traced
