@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -63,6 +64,7 @@ class Import(NamedTuple):
     deferred: bool
 
 
+@cache
 def imports(source: str) -> set[Import]:
     """Everything a module imports, function bodies and `if TYPE_CHECKING` included."""
     return _collect(ast.parse(source), deferred=False)

@@ -97,7 +97,7 @@ def test_a_feasible_set_says_how_many_fit() -> None:
 
 
 def test_bounds_are_called_bounds() -> None:
-    space = SearchSpace.load("residual")
+    space = SearchSpace.load("plain")
     feasible = space.feasible(RFConstraint(theoretical=(24, 96), effective=(20, 60)))
     assert not feasible.is_exact
     assert "at most" in feasible._repr_html_()

@@ -94,7 +94,8 @@ def test_a_search_for_several_objectives_shows_its_front(tmp_path: Path) -> None
     assert problems == []
 
 
-def test_with_params_as_an_objective_they_are_drawn_once() -> None:
+def test_with_params_as_an_objective_they_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rfsearch.report.html._static", lambda *_: "")  # It is about the others.
     html = render_report(full_summary(objectives=("score", "params_m")))
     assert 'id="figure-front"' in html
     assert 'id="figure-trade_off"' not in html
@@ -146,9 +147,9 @@ def test_names_in_a_study_are_inert(tmp_path: Path) -> None:
     summary = full_summary(HOSTILE, baseline=HOSTILE)
     summary.frame["metric"] = HOSTILE
     summary.frame.loc[summary.frame["rejected_by"].notna(), "reason"] = HOSTILE
-    (tmp_path / "report.html").write_text(render_report(summary), encoding="utf-8")
     problems: list[str] = []
     with browser_page(problems) as page:
+        (tmp_path / "report.html").write_text(render_report(summary), encoding="utf-8")
         page.goto((tmp_path / "report.html").as_uri())
         page.wait_for_selector("#chart-erf .main-svg")
         assert page.evaluate("window.hacked === undefined")
