@@ -54,14 +54,28 @@ def doctor(
     layer: Annotated[
         str | None, typer.Option(help="Take this layer's output for the network's, as layer3.")
     ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="With nnU-Net's plans: the folder of its labels.")
+    ] = None,
+    configuration: Annotated[
+        str | None, typer.Option(help="Of nnU-Net's plans: 3d_fullres, or 2d, by default.")
+    ] = None,
     erf: Annotated[
         bool, typer.Option("--erf/--no-erf", help="Measure the ERF of a timm model.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:
-    """Diagnose a network's receptive fields: each finding with its number, place and remedy."""
+    """Diagnose a network's receptive fields: each finding with its number, place and remedy.
+
+    MODEL may also be nnU-Net's plans, nnUNetPlans.json.
+    """
     with user_mistakes():
         objects = parse_target(target) if target is not None else None
+        if _is_plan(model):
+            _diagnose_plan(Path(model), configuration, masks, objects, as_json)
+            return
+        if masks is not None or configuration is not None:
+            raise ValueError("--masks and --configuration are for nnU-Net's plans.")
         resolved = load_model(model, input_size, in_chans=in_chans, checkpoint=checkpoint)
         pixels = pixel_spacing(model, resolved.num_axes, spacing, sample_rate)
         from rfsearch.diagnosis.network_fields import network_fields
@@ -81,6 +95,42 @@ def doctor(
         typer.echo(json.dumps(data, indent=2))
     else:
         _print(resolved, fields, objects, findings, pixels)
+
+
+def _is_plan(model: str) -> bool:
+    from rfsearch.models.nnunet import is_plan
+
+    path = Path(model)
+    return path.suffix == ".json" and path.is_file() and is_plan(path)
+
+
+def _diagnose_plan(
+    path: Path,
+    configuration: str | None,
+    masks: Path | None,
+    target: ScaleTarget | None,
+    as_json: bool,
+) -> None:
+    from rfsearch.diagnosis.nnunet import diagnose_plan, objects_in
+    from rfsearch.models.nnunet import read_plan
+
+    plan = read_plan(path, configuration)
+    if masks is not None and target is None:
+        found = diagnose_plan(plan, objects_in(masks, plan))
+    elif target is not None and masks is None:
+        found = diagnose_plan(plan, target)
+    else:
+        raise ValueError("One of --masks and --target must say how large the objects are.")
+    if as_json:
+        typer.echo(json.dumps(found.as_data(), indent=2))
+        return
+    typer.echo(f"plan      {path}, {plan.name}, patches of {by_x(plan.patch_size)} px")
+    for axis, one in found.axes.items():
+        typer.echo(
+            f"{axis:<9} objects {one.target.min_size:.4g} to {one.target.max_size:.4g} px, RF "
+            f"{one.field:g} px, expected ERF {one.erf} px, patch {one.patch} px"
+        )
+    _print_findings(found.findings)
 
 
 def _diagnose(
@@ -124,14 +174,18 @@ def _print(
         reach = output.reach
         size = "" if spacing is None else f" ({spacing.words(reach.size)})"
         typer.echo(f"output    {output.name}: RF {reach.size} px{size}, stride {reach.stride} px")
+    _print_findings(findings)
+    if target and any(finding.kind in _RETROFITTED for finding in findings):
+        typer.echo("\n`rfsearch fit` with this model and target lists what keeps its weights.")
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
     typer.echo(f"findings  {len(findings) or 'none'}")
     for finding in findings:
         typer.echo()
         typer.echo(f"{finding.kind} at {finding.place}: {_number(finding)}")
         typer.echo(_paragraph(finding.message))
         typer.echo(_paragraph(f"Remedy: {finding.remedy}"))
-    if target and any(finding.kind in _RETROFITTED for finding in findings):
-        typer.echo("\n`rfsearch fit` with this model and target lists what keeps its weights.")
 
 
 def _number(finding: Finding) -> str:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from rfsearch.basics.axes import by_x
+from rfsearch.basics.axes import AXIS_NAMES, by_x
 from rfsearch.diagnosis.findings import Finding, NetworkFacts
 from rfsearch.diagnosis.layer_field import LayerField
 from rfsearch.target.target import ScaleTarget
@@ -43,10 +43,16 @@ def _sized(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:
         return
     # The axis that is furthest from what fits is known of the ERF already.
     yield from _effective_size(facts, target)
-    for number, axis in enumerate(target.axes):
-        for rule in (_too_small, _too_coarse, _too_early):
-            for finding in rule(facts.along(number), target.along(axis)):
-                yield replace(finding, message=f"Along the {axis}: {finding.message}")
+    for axis in target.axes:
+        yield from find_along(facts, axis, target.along(axis))
+
+
+def find_along(facts: NetworkFacts, axis: str, target: ScaleTarget) -> Iterator[Finding]:
+    """Findings of the rules about objects' sizes along an axis, but for that of the ERF."""
+    one = facts.along(AXIS_NAMES[len(facts.input_size)].index(axis))
+    for rule in (_too_small, _too_coarse, _too_early):
+        for finding in rule(one, target):
+            yield replace(finding, message=f"Along the {axis}: {finding.message}")
 
 
 def _too_small(facts: NetworkFacts, target: ScaleTarget) -> Iterator[Finding]:
