@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from rfsearch.field.moments import Units
     from rfsearch.field.receptive_field import ReceptiveField
+    from rfsearch.field.skipping import Read
     from rfsearch.field.squared_gradient import Reading, SquaredGradient
 
 
@@ -40,6 +41,11 @@ class Part(ABC):
     @abstractmethod
     def touched(self) -> tuple[int, ...]:
         """The input units that output unit 0 touches along an axis, in ascending order."""
+
+    @property
+    @abstractmethod
+    def read_units(self) -> tuple[Read, float]:
+        """The input units that it reads, and the largest share of a map inside that it skips."""
 
     @property
     @abstractmethod

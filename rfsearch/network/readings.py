@@ -17,6 +17,7 @@ from rfsearch.field.expected_erf import ExpectedERF, squared_gradient
 from rfsearch.field.expression import Chain, Node, alike, along
 from rfsearch.field.node_fields import receptive_field
 from rfsearch.field.receptive_field import ReceptiveField
+from rfsearch.field.skipping import skipped_units
 
 #: A weight, its gradient and the two averages of Adam, in float32.
 BYTES_PER_PARAMETER = 16
@@ -245,6 +246,19 @@ class Readings(FrozenData, Levelled):
     def _coverages(self) -> tuple[Coverage, ...]:
         node = self._covering()
         return self._on_axes(node, alike(node, self.num_axes), coverage)
+
+    @cached_property
+    def _skipped_units(self) -> float:
+        node = self._covering()
+        return max(self._on_axes(node, alike(node, self.num_axes), skipped_units))
+
+    def skipped_units(self) -> float:
+        """Share of a map's units along an axis that nothing behind it reads, where it is largest.
+
+        The image is one of the maps. Of several output maps, and behind an upsampling, it is that
+        of the way to the last stage. See `rfsearch.field.skipping`.
+        """
+        return self._skipped_units
 
     # -- costs -----------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ import numpy as np
 from rfsearch.field.coverage import Coverage
 from rfsearch.field.moments import INPUT, Units
 from rfsearch.field.receptive_field import ReceptiveField
+from rfsearch.field.skipping import ALL, Read, read_through
 from rfsearch.field.squared_gradient import Spread, SquaredGradient
 from rfsearch.tape._axes import STAY, AxisWindow
 from rfsearch.tape._rules import Rule, average, over_channels, scores, sliced, weighted
@@ -287,6 +288,19 @@ class Playing:
         start = min(pixels)
         mask = sum(1 << pixel - start for pixel in pixels)
         return Coverage(start, mask, round(self.arrivals(number)[axis].jump))
+
+    def reads(self, number: int, axis: int) -> list[Read]:
+        """What is read along one axis of each tensor that a step is made of, the images first."""
+        found: dict[int, Read] = {}
+        for current in range(number, 0, -1):
+            if current != number and current not in found:
+                continue
+            step = self._tape.steps[current]
+            for parent, gain in zip(step.parents, self.state(current).gains, strict=True):
+                if gain:
+                    read = read_through(step.windows[axis].window)
+                    found[parent] = read.united(found.get(parent, read))
+        return [found[parent] for parent in sorted(found)] or [ALL]
 
     def pull(self, number: int, patch: Patch | None = None) -> Patch:
         """The squared gradient of unit 0, or of a patch of units, over the pixels of the input."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rfsearch.field.moments import Units
 from rfsearch.field.part import Part
 from rfsearch.field.profiles import Profile
+from rfsearch.field.skipping import Read
 from rfsearch.field.squared_gradient import Place, Reading
 from rfsearch.tape.tape import Patch, Tape
 
@@ -22,6 +23,12 @@ class TapedPart(Part):
 
     tape: Tape = field(repr=False, compare=False)
     step: int = field(repr=False, compare=False)
+
+    @property
+    def read_units(self) -> tuple[Read, float]:
+        """Those of its tape; both axes are alike."""
+        first, *others = self.tape.play().reads(self.step, axis=0)
+        return first, max((read.skipped for read in others), default=0.0)
 
     def read(self, units: Units, axes: tuple[int, ...]) -> Reading:
         """The tape's own reading, as if nothing met what is before the part."""

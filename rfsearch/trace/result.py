@@ -140,6 +140,22 @@ class TracedModel(TracedReadings):
         )
         return max(units, key=lambda seen: seen.gridding)
 
+    def skipped_units(self, level: str | None = None) -> float:
+        """Share of a map's units along an axis that nothing behind it reads, where it is largest.
+
+        The images are one of the maps. See `rfsearch.field.skipping`.
+
+        Args:
+            level: Name of the output that is made of the maps. `None` means the coarsest.
+
+        Raises:
+            ValueError: As for `expected_erf`.
+        """
+        traced, step = self._output(level)
+        number = self._played.located(step, traced.name)
+        axes = range(len(self.input_size))
+        return max(read.skipped for axis in axes for read in self._played.reads(number, axis))
+
     def taped(self) -> tuple[Tape, int]:
         """The tape of the operations, and the step on it that made the coarsest output.
 

@@ -1,0 +1,105 @@
+"""Units that are thrown away: of each map inside a network, those that nothing behind it reads.
+
+A window that is smaller than its stride, such as a convolution of one tap and stride 2, leaves
+out units of its input, and with them what was computed for them, although later windows may
+cover the pixels again. So the share of pixels that are never touched (`rfsearch.field.coverage`)
+does not show it. Which units a window reads repeats with its stride: they are residues. What
+several branches read of one map is the union. It is exact along one axis.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from math import lcm
+from typing import NamedTuple
+
+from rfsearch.field.expression import Chain, Concat, Convolution, Node, Pooling, Sum
+from rfsearch.field.node_fields import local_branches, taps_of
+from rfsearch.field.part import Part
+from rfsearch.field.windows import Window
+
+
+class Read(NamedTuple):
+    """The units of a map that are read along one axis.
+
+    Attributes:
+        residues: Numbers of the units that are, of the first `period`.
+        period: After how many units it repeats.
+    """
+
+    residues: frozenset[int]
+    period: int
+
+    @property
+    def skipped(self) -> float:
+        """Share of the units that nothing reads."""
+        return 1 - len(self.residues) / self.period
+
+    def united(self, other: Read) -> Read:
+        """What either of two readers reads.
+
+        >>> Read(frozenset({0}), 2).united(Read(frozenset({0}), 3)).skipped  # 1, 5 of 0 to 5
+        0.33333333333333337
+        """
+        period = lcm(self.period, other.period)
+        return Read(self._within(period) | other._within(period), period)
+
+    def _within(self, period: int) -> frozenset[int]:
+        starts = range(0, period, self.period)
+        return frozenset(start + unit for start in starts for unit in self.residues)
+
+
+#: Every unit is read.
+ALL = Read(frozenset({0}), 1)
+
+
+def read_through(window: Window) -> Read:
+    """The units that a window looks at."""
+    residues = {tap % window.advance for taps in window.taps for tap in taps}
+    return Read(frozenset(residues), window.advance)
+
+
+def read_by(node: Node) -> Read:
+    """The units of its input that a node reads; an output that is its input reads all of them."""
+    match node:
+        case Convolution() | Pooling():
+            taps = taps_of(node)
+            residues = {tap * taps.dilation % taps.stride for tap in range(taps.kernel_size)}
+            return Read(frozenset(residues), taps.stride)
+        case Part():
+            return node.read_units[0]
+        case Chain():
+            return read_by(node.nodes[0]) if node.nodes else ALL
+        case Sum() | Concat():
+            return reduce(Read.united, map(read_by, local_branches(node)))
+        case _:
+            return ALL
+
+
+def skipped_units(node: Node) -> float:
+    """Share of the units along one axis that nothing reads, in the map where it is largest.
+
+    Args:
+        node: An expression, or its projection on an axis. Its input is one of the maps, its
+            output is none.
+
+    >>> skipped_units(Chain((Convolution(3, 8, 8), Convolution(1, 8, 8, stride=2))))
+    0.5
+    >>> shortcut = Pooling("avg", 2, 2)
+    >>> skipped_units(Sum((Convolution(1, 8, 8, stride=2), shortcut)))
+    0.0
+    """
+    return max(read_by(node).skipped, _skipped_inside(node))
+
+
+def _skipped_inside(node: Node) -> float:
+    match node:
+        case Part():
+            return node.read_units[1]
+        case Chain():
+            between = (read_by(child).skipped for child in node.nodes[1:])
+            return max((*between, *map(_skipped_inside, node.nodes)), default=0.0)
+        case Sum() | Concat():
+            return max(map(_skipped_inside, local_branches(node)))
+        case _:
+            return 0.0
