@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -159,6 +160,20 @@ class PathSet(ABC):
             )
         )
 
+    def some(self, rng: np.random.Generator, number: int) -> list[Params]:
+        """All members if at most so many may fit, else so many draws, or as many as are found.
+
+        Args:
+            rng: Of the draws.
+            number: How many.
+        """
+        if self._paths.number <= number:
+            return [self._params(path) for path in self._by_cost({}) if self._fits(path)]
+        found: list[Params] = []
+        with suppress(NoneFoundError):
+            found.extend(self.sample_params(rng) for _ in range(number))
+        return found
+
     def allowed(self, partial: Mapping[str, Any], name: str | None = None) -> tuple[Any, ...]:
         """Choices of a parameter with which a candidate can still become a member.
 
@@ -272,7 +287,7 @@ class PathSet(ABC):
     @cached_property
     def _ranks(self) -> dict[str, dict[Any, int]]:
         """For each parameter the places of its values: numbers by size, categories as listed."""
-        return {name: _ranked(options) for name, options in self.choices().items()}
+        return {name: ranked(options) for name, options in self.choices().items()}
 
     @cached_property
     def _places(self) -> list[dict[str, Integers]]:
@@ -309,7 +324,7 @@ class PathSet(ABC):
             for name, ranks in places.items():
                 if name in params:
                     apart = np.abs(ranks - self._ranks[name][params[name]])
-                    if _is_category(choices[name]):
+                    if is_category(choices[name]):
                         apart = np.minimum(apart, 1)
                     each = self._change + apart if name not in fixed else FORBIDDEN
                     cost += np.where((ranks < 0) | (apart == 0), 0, each)
@@ -317,12 +332,14 @@ class PathSet(ABC):
         return costs
 
 
-def _is_category(options: tuple[Any, ...]) -> bool:
+def is_category(options: tuple[Any, ...]) -> bool:
+    """Whether choices are no numbers."""
     return not all(isinstance(option, int | float) for option in options)
 
 
-def _ranked(options: tuple[Any, ...]) -> dict[Any, int]:
-    ordered = options if _is_category(options) else sorted(options)
+def ranked(options: tuple[Any, ...]) -> dict[Any, int]:
+    """The place of each choice: numbers by size, categories as listed."""
+    ordered = options if is_category(options) else sorted(options)
     return {option: rank for rank, option in enumerate(ordered)}
 
 

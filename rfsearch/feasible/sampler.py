@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from optuna.samplers import (
@@ -24,7 +24,9 @@ from optuna.samplers import (
 from optuna.trial import TrialState
 
 from rfsearch.feasible.choices import NotOfferedError, offered
+from rfsearch.feasible.descriptor_sampler import DescriptorSampler
 from rfsearch.feasible.discrete_set import DiscreteSet
+from rfsearch.feasible.fold import Fold
 from rfsearch.feasible.path_set import PathSet
 
 if TYPE_CHECKING:
@@ -34,13 +36,15 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
+    from rfsearch.feasible._pool import Describe
     from rfsearch.feasible.choices import Params
-    from rfsearch.feasible.fold import Fold
 
 #: Draws until a member turns up that the study has not tried.
 _TRIES = 100
-#: Samplers that walk through a list of proposals: none of them may be replaced by a draw.
-_SYSTEMATIC = (GridSampler, BruteForceSampler)
+#: Uniform draws at first; and trials that are spread out over the descriptors.
+_DRAWN, _SPREAD = 10, 5
+#: Samplers that make the first proposals as well: none of them may be replaced by a draw.
+_SYSTEMATIC = (GridSampler, BruteForceSampler, DescriptorSampler)
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 Key = tuple[tuple[str, Any], ...]
@@ -63,13 +67,19 @@ class FeasibleSampler(BaseSampler):
         distributions: Optuna's distributions by name, in the order of the decisions. The
             objective suggests all of them in every trial.
         fold: What fits, as a quantity that grows decision by decision; or a set that is known.
-        base: Any Optuna sampler; by default TPE.
+        base: Any Optuna sampler; by default TPE. `"descriptors"` is a search in what `describe`
+            says of each member (`rfsearch.feasible.descriptor_sampler`); then everything may fit.
         fits: What fits, as a function of all parameters, instead of a fold or beside it
             (`DiscreteSet`).
+        describe: `describe(params)` gives numbers by name that can be told of any member before
+            it is tried, such as the logarithm of its cost.
+        described: So many members are described before the first proposal; all, if they are no
+            more.
+        described_each: So many more, and as many neighbours of the best, before each other one.
         seed: Of the uniform draws, and of the default base.
-        n_startup_trials: So many trials are uniform draws from the feasible set before the base
-            takes over; with `RandomSampler` all are, with `GridSampler` and `BruteForceSampler`
-            none.
+        n_startup_trials: So many trials, 10 by default, are uniform draws from the feasible set
+            before the base takes over; with `RandomSampler` all are, with `GridSampler` and
+            `BruteForceSampler` none. With `"descriptors"` they are 5, which are spread out.
 
     Attributes:
         feasible: The parameters that fit, as a set.
@@ -88,19 +98,38 @@ class FeasibleSampler(BaseSampler):
         self,
         distributions: Mapping[str, BaseDistribution],
         fold: Fold | PathSet | None = None,
-        base: BaseSampler | None = None,
+        base: BaseSampler | Literal["descriptors"] | None = None,
         *,
         fits: Callable[[Params], bool] | None = None,
+        describe: Describe | None = None,
+        described: int = 10_000,
+        described_each: int = 500,
         seed: int | None = None,
-        n_startup_trials: int = 10,
+        n_startup_trials: int | None = None,
     ) -> None:
+        if isinstance(base, str) and base != "descriptors":
+            raise ValueError(f"`base` must be a sampler or 'descriptors', but got {base!r}.")
+        if describe is not None and base != "descriptors":
+            raise ValueError('`describe` is for `base="descriptors"`; other samplers ignore it.')
+        if fold is None and fits is None and base == "descriptors":
+            fold = Fold((), _anything)
         self.distributions = dict(distributions)
         self.feasible = (
             fold if isinstance(fold, PathSet) else DiscreteSet(distributions, fold, fits)
         )
-        self.base = base if base is not None else TPESampler(seed=seed)
+        usual = _SPREAD if isinstance(base, str) else _DRAWN
+        self._num_startup = usual if n_startup_trials is None else n_startup_trials
+        if isinstance(base, str):
+            base = DescriptorSampler(
+                self.feasible,
+                describe,
+                seed,
+                self._num_startup,
+                described=described,
+                described_each=described_each,
+            )
+        self.base: BaseSampler = base if base is not None else TPESampler(seed=seed)
         self._rng = np.random.default_rng(seed)
-        self._num_startup = n_startup_trials
         self._base_spaces: dict[int, dict[str, BaseDistribution]] = {}
         self._tried: dict[int, Key] = {}
 
@@ -294,3 +323,7 @@ class FeasibleSampler(BaseSampler):
     def _key(self, params: Mapping[str, Any]) -> Key:
         """What tells a member from others: its active parameters."""
         return tuple(sorted(self.feasible.active_params(params).items()))
+
+
+def _anything(state: Any, name: str, value: Any) -> tuple[Any, ...]:
+    return ()

@@ -10,6 +10,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 
 from rfsearch.search.rungs import Hyperband, SuccessiveHalving
 from rfsearch.search.sampler import RFSampler
+from rfsearch.space.constraint import RFConstraint
 
 if TYPE_CHECKING:
     from rfsearch.search.config import SearchConfig
@@ -53,6 +54,12 @@ def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
     """
     search = experiment.config.search
     name = sampler_name(search)
+    if name == "descriptors":
+        everything = RFConstraint(theoretical=None, effective=None)
+        fits = experiment.constraint if search.feasible_only else everything
+        return RFSampler(
+            experiment.space, fits, name, seed=seed, n_startup_trials=search.startup_trials
+        )
     try:
         # Optuna's TPE counts the trials beside the search, too.
         beside = len(experiment.baselines) + search.controls

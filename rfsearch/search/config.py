@@ -136,9 +136,10 @@ class SearchConfig(FrozenData):
     Attributes:
         trained_trials: Stop after so many candidates were trained.
         max_trials: Stop after so many trials of any kind.
-        sampler: Optuna's sampler. `"auto"` is the Gaussian process `"gp"` where at most 200
-            candidates are trained, all fit, and there is one objective and no pruner, else
-            `"tpe"`.
+        sampler: Optuna's sampler, or `"descriptors"`, which learns from what closed forms tell of
+            candidates beside their parameters. `"auto"` is the Gaussian process `"gp"` where at
+            most 200 candidates are trained, all fit, and there is one objective and no pruner,
+            else `"tpe"`.
         controls: Train so many candidates beside those that a closed-form gate of receptive fields
             rejects, to see whether the range is right; see `rfsearch.search.controls`.
         feasible_only: Whether only candidates that pass the closed-form gates are proposed; else
@@ -157,7 +158,7 @@ class SearchConfig(FrozenData):
 
     trained_trials: Amount = 20
     max_trials: Amount = 1000
-    sampler: Literal["auto", "gp", "tpe", "nsgaii", "random"] = "auto"
+    sampler: Literal["auto", "descriptors", "gp", "tpe", "nsgaii", "random"] = "auto"
     controls: Annotated[int, Field(ge=0, le=1000)] = 0
     feasible_only: bool = True
     pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rfsearch.feasible.sampler import FeasibleSampler
+from rfsearch.space.module_space import ModuleSpace
 from rfsearch.space.trial_attributes import reference_kind
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
+    from rfsearch.feasible.choices import Params
     from rfsearch.space.constraint import RFConstraint
-    from rfsearch.space.module_space import ModuleSpace
     from rfsearch.space.space import SearchSpace
+
+
+#: Candidates that are described before the first proposal and before each other one.
+_COMPUTED = 64, 8
+_TRACED = 24, 4
 
 
 class RFSampler(FeasibleSampler):
@@ -25,11 +31,11 @@ class RFSampler(FeasibleSampler):
         space: What may be proposed, by `space.suggest(trial)`: architectures, or modules of a
             user's own.
         constraint: Which receptive fields fit.
-        base: Any Optuna sampler; by default TPE.
+        base: Any Optuna sampler; by default TPE. `"descriptors"` learns from what closed forms
+            tell of each candidate, its field, costs and gaps, beside its parameters
+            (`rfsearch.feasible.descriptor_sampler`).
         seed: Of the uniform draws, and of the default base.
-        n_startup_trials: So many trials are uniform draws from the feasible set before the base
-            takes over; with `RandomSampler` all are, with `GridSampler` and `BruteForceSampler`
-            none.
+        n_startup_trials: As for `FeasibleSampler`.
 
     Raises:
         ValueError: When the first candidate is proposed, if none fits.
@@ -41,14 +47,29 @@ class RFSampler(FeasibleSampler):
         self,
         space: SearchSpace | ModuleSpace,
         constraint: RFConstraint,
-        base: BaseSampler | None = None,
+        base: BaseSampler | Literal["descriptors"] | None = None,
         *,
         seed: int | None = None,
-        n_startup_trials: int = 10,
+        n_startup_trials: int | None = None,
     ) -> None:
-        feasible = space.feasible(constraint)
+        def describe(params: Params) -> dict[str, float]:
+            if not isinstance(space, ModuleSpace):
+                return constraint.descriptors(space.from_params(params))
+            candidate = space.candidate(params)
+            assert candidate is not None  # Members are networks.
+            return constraint.descriptors(candidate, space.input_size)
+
+        # Closed forms take milliseconds, a trace some tens.
+        first, more = _TRACED if isinstance(space, ModuleSpace) else _COMPUTED
         super().__init__(
-            space.distributions(), feasible, base, seed=seed, n_startup_trials=n_startup_trials
+            space.distributions(),
+            space.feasible(constraint),
+            base,
+            describe=describe if base == "descriptors" else None,
+            described=first,
+            described_each=more,
+            seed=seed,
+            n_startup_trials=n_startup_trials,
         )
         self.space = space
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from rfsearch.network.architecture import Architecture
 
 if TYPE_CHECKING:
+    from rfsearch.field.cost import Cost
     from rfsearch.models.resolve import Model
     from rfsearch.trace.result import TracedModel
 
@@ -45,3 +47,28 @@ def as_candidate(given: Given, input_size: int | tuple[int, ...] | None = None) 
         name = given if isinstance(given, str | Path) else type(given).__name__
         raise ValueError(f"`input_size` must be given with a model, to trace {name}.")
     return trace_receptive_field(given, input_size)
+
+
+def descriptors(candidate: Candidate, level: str, cost: Cost) -> dict[str, float]:
+    """What is known of a candidate before it is trained, in numbers that a score may follow.
+
+    Args:
+        candidate: An architecture, or what a model was traced to be.
+        level: The output map whose field is looked at.
+        cost: Of the candidate.
+
+    Returns:
+        Logarithms, base 2, of sizes and costs; shares as they are.
+    """
+    axes = candidate.axes if candidate.axes_differ else (None,)
+    fields = [candidate.receptive_field(level, axis) for axis in axes]
+    sigmas = [candidate.expected_erf(level, axis=axis).sigma for axis in axes]
+    return {
+        "flops": math.log2(cost.flops + 1),
+        "parameters": math.log2(cost.parameters + 1),
+        "trf_size": sum(math.log2(field.size) for field in fields) / len(axes),
+        "erf_sigma": sum(math.log2(sigma + 1) for sigma in sigmas) / len(axes),
+        "output_stride": sum(math.log2(field.stride) for field in fields) / len(axes),
+        "gridding": candidate.coverage().gridding,
+        "skipped": candidate.skipped_units(),
+    }

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from rfsearch.basics.ranges import Range, pixel_range
 from rfsearch.basics.validation import checked_size
+from rfsearch.network.architecture import Architecture
 from rfsearch.space._level_ranges import FIELD_GATES, LevelRanges, level_ranges
 from rfsearch.space.budget import Budget
-from rfsearch.space.candidate import as_candidate
+from rfsearch.space.candidate import as_candidate, descriptors
 from rfsearch.space.trial_gates import (
     check_candidate,
     check_erf,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 Bounds = tuple[float, float | None]
 #: Side or `(height, width)` of images in px.
 Size = int | tuple[int, ...] | None
+#: Side in px of images for which costs are compared where none is given.
+_USUAL_SIDE = 256
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,23 @@ class RFConstraint:
         if not (self.budget is None or budget.takes(judged)):
             return False
         return all(verdict.passes for verdict in self._each_verdict(judged, budget))
+
+    def descriptors(self, candidate: Given, input_size: Size = None) -> dict[str, float]:
+        """What closed forms tell of a candidate, in numbers that a score may follow.
+
+        Args:
+            candidate: As for `verdicts`.
+            input_size: As for `verdicts`; without a budget costs are those of 256 px or so.
+
+        Raises:
+            ValueError: As for `verdicts`.
+        """
+        judged = as_candidate(candidate, input_size)
+        axes = len(judged.axes)
+        if self.budget is None and input_size is None and isinstance(judged, Architecture):
+            input_size = -(-_USUAL_SIDE // judged.input_multiple) * judged.input_multiple
+        cost = self._budget(input_size, axes).cost(judged)
+        return descriptors(judged, self.main_level(judged), cost)
 
     def _budget(self, input_size: Size, axes: int) -> Budget:
         """The bounds on costs, for images of this size and so many axes."""

@@ -267,6 +267,20 @@ class WithCmaEs:
         return lambda: RFSampler(TOY, TOY_CONSTRAINT, BASES["cmaes"](), seed=0)
 
 
+class WithDescriptors:
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: RFSampler(TOY, TOY_CONSTRAINT, "descriptors", n_startup_trials=1)
+
+
+class TestBasicWithDescriptors(WithDescriptors, BasicSamplerTestCase):
+    pass
+
+
+class TestMultiObjectiveWithDescriptors(WithDescriptors, MultiObjectiveSamplerTestCase):
+    pass
+
+
 class TestBasic(WithTPE, BasicSamplerTestCase):
     pass
 

@@ -1,0 +1,203 @@
+"""Searches in what is known of members before any is tried, instead of in their choices alone.
+
+A surrogate (`rfsearch.feasible._surrogate`) learns scores from descriptors, such as what a network
+sees and costs, and the member of most expected improvement is proposed. Several objectives become
+one by random weights for each proposal (Knowles, "ParEGO", IEEE Transactions on Evolutionary
+Computation 10, 2006). What other workers are trying is taken to turn out as expected.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from rfsearch.feasible._pool import Describe, Pool
+from rfsearch.feasible._surrogate import Surrogate, spread_out
+from rfsearch.feasible._user_functions import UserFunctionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+    from rfsearch.feasible.choices import Params
+    from rfsearch.feasible.path_set import PathSet
+
+    Array = NDArray[np.float64]
+
+#: Share of the largest objective in what several become, beside their weighted sum.
+_AUGMENTED = 0.05
+#: Best members whose neighbours are looked at.
+_BEST = 3
+
+
+class DescriptorSampler(BaseSampler):
+    """The base `"descriptors"` of `FeasibleSampler`.
+
+    Args:
+        feasible: What may be proposed.
+        describe: Gives numbers, each with a name, of all parameters of a member. None leaves the
+            choices alone to learn from.
+        seed: Of what is random.
+        n_startup_trials: So many trials are spread out over the descriptors at first.
+        described: So many members are described before the first proposal; all, if they are no
+            more.
+        described_each: So many more, and as many neighbours of the best, before each other one.
+    """
+
+    def __init__(
+        self,
+        feasible: PathSet,
+        describe: Describe | None,
+        seed: int | None = None,
+        n_startup_trials: int = 5,
+        *,
+        described: int = 10_000,
+        described_each: int = 500,
+    ) -> None:
+        self._feasible = feasible
+        self._rng = np.random.default_rng(seed)
+        self._others = RandomSampler(seed=seed)
+        self._num_startup = n_startup_trials
+        self._described = described
+        self._described_each = described_each
+        self._pool = Pool(feasible, describe)
+        self._surrogate: Surrogate | None = None
+        self._numbers: dict[int, int | None] = {}
+        self._knows_all = False
+
+    def __str__(self) -> str:
+        return "descriptors"
+
+    def reseed_rng(self) -> None:
+        """Give this worker draws of its own."""
+        self._rng = np.random.default_rng()
+        self._others.reseed_rng()
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """None of its own: those of the set are always proposed."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> Params:
+        """A member that has not been tried, as long as one is known."""
+        tried, values, pending = self._outcomes(study, trial)
+        best = [tried[place] for place in np.argsort(-_as_one(values, None))[:_BEST]]
+        self._look_around(best)
+        untried = np.setdiff1d(np.arange(len(self._pool)), [*tried, *pending])
+        if not len(untried):
+            return self._feasible.sample_params(self._rng)
+        rows, num_descriptors = self._pool.rows()
+        if len(tried) + len(pending) < self._num_startup or not len(tried):
+            number = spread_out(rows, [*tried, *pending], untried, self._rng)
+        else:
+            surrogate = self._surrogate
+            if surrogate is None or surrogate.descriptors != num_descriptors:
+                surrogate = Surrogate(num_descriptors, rows.shape[1] - num_descriptors)
+            self._surrogate = surrogate
+            scores = _as_one(values, self._rng)
+            surrogate.fit(rows[tried], scores, rows[pending], self._rng)
+            number = untried[surrogate.improvement(rows[untried]).argmax()]
+        return dict(self._pool.members[number])
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
+    ) -> Any:
+        """At random: what is no parameter of the set."""
+        return self._others.sample_independent(study, trial, param_name, param_distribution)
+
+    # -- what is known ------------------------------------------------------------------
+
+    def _look_around(self, best: Iterable[int]) -> None:
+        """Describe more members: any, and neighbours of the best."""
+        if self._knows_all:
+            return
+        is_first = not len(self._pool)
+        more = self._described if is_first else self._described_each
+        found = self._feasible.some(self._rng, more)
+        self._knows_all = (
+            is_first and self._feasible.is_exact and len(found) == self._feasible.count
+        )
+        if not self._knows_all:
+            near = [there for number in best for there in self._pool.neighbours(number)]
+            chosen = self._rng.permutation(len(near))[:more]
+            found += [near[place] for place in chosen if self._feasible.contains(near[place])]
+        for params in found:
+            self._pool.add(params)
+
+    def _outcomes(self, study: Study, trial: FrozenTrial) -> tuple[list[int], Array, list[int]]:
+        """Numbers of tried members, what came of them, and those that are being tried.
+
+        Of values higher is better, `(tried, objectives)`. A trial that was pruned counts as the
+        worst of them.
+        """
+        signs = [1.0 if way == StudyDirection.MAXIMIZE else -1.0 for way in study.directions]
+        tried: list[int] = []
+        rows: list[list[float]] = []
+        pending: list[int] = []
+        for other in study.get_trials(deepcopy=False):
+            if other.number == trial.number or other.state in (
+                TrialState.FAIL,
+                TrialState.WAITING,
+            ):
+                continue
+            number = self._number(other)
+            if number is None:
+                continue
+            if not other.state.is_finished():
+                pending.append(number)
+                continue
+            tried.append(number)
+            known = other.values if other.state == TrialState.COMPLETE else None
+            rows.append([np.nan] * len(signs) if known is None else list(known))
+        values = np.array(rows).reshape(len(tried), len(signs)) * signs
+        return (*_without_gaps(tried, values), pending)
+
+    def _number(self, trial: FrozenTrial) -> int | None:
+        """The number of a trial's member; None of one that has none."""
+        if trial.number in self._numbers:
+            return self._numbers[trial.number]
+        names = self._feasible.choices()
+        params = {name: trial.params[name] for name in names if name in trial.params}
+        try:
+            number = self._pool.add(params) if self._feasible.contains(params) else None
+        except UserFunctionError:
+            raise
+        except ValueError:  # Parameters are missing, or those of another space.
+            number = None
+        if trial.state.is_finished():
+            self._numbers[trial.number] = number
+        return number
+
+
+def _without_gaps(tried: list[int], values: Array) -> tuple[list[int], Array]:
+    """The same with the worst known value where there is none, and the extremes where infinite."""
+    if not np.isfinite(values).any(axis=0).all():
+        return [], values[:0]
+    finite = np.where(np.isfinite(values), values, np.nan)
+    lowest, highest = np.nanmin(finite, axis=0), np.nanmax(finite, axis=0)
+    return tried, np.where(np.isnan(values), lowest, values).clip(lowest, highest)
+
+
+def _as_one(values: Array, rng: np.random.Generator | None) -> Array:
+    """One score for each row of objectives; weights are random, or equal without `rng`."""
+    if values.shape[1] == 1:
+        return values[:, 0]
+    lowest = values.min(axis=0, initial=np.inf)
+    spread = np.maximum(values.max(axis=0, initial=-np.inf) - lowest, 1e-12)
+    loss = 1 - (values - lowest) / spread
+    count = values.shape[1]
+    weights = np.full(count, 1 / count) if rng is None else rng.dirichlet(np.ones(count))
+    weighed: Array = weights * loss
+    score: Array = -weighed.max(axis=1) - _AUGMENTED * weighed.sum(axis=1)
+    return score
