@@ -24,7 +24,7 @@ RANK = {room: rank for rank, room in enumerate(ROOMS)}
 #: Arithmetic and data, and the modules in these rooms that are neither.
 LIGHT = {
     "basics": set(),
-    "feasible": {"sampler"},
+    "feasible": {"_descriptor_sampler", "sampler"},
     "field": set(),
     "network": {
         "_builders",

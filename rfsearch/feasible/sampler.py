@@ -23,8 +23,8 @@ from optuna.samplers import (
 )
 from optuna.trial import TrialState
 
+from rfsearch.feasible._descriptor_sampler import DescriptorSampler
 from rfsearch.feasible.choices import NotOfferedError, offered
-from rfsearch.feasible.descriptor_sampler import DescriptorSampler
 from rfsearch.feasible.discrete_set import DiscreteSet
 from rfsearch.feasible.fold import Fold
 from rfsearch.feasible.path_set import PathSet
@@ -68,7 +68,7 @@ class FeasibleSampler(BaseSampler):
             objective suggests all of them in every trial.
         fold: What fits, as a quantity that grows decision by decision; or a set that is known.
         base: Any Optuna sampler; by default TPE. `"descriptors"` is a search in what `describe`
-            says of each member (`rfsearch.feasible.descriptor_sampler`); then everything may fit.
+            says of each member (`rfsearch.feasible._descriptor_sampler`); then everything may fit.
         fits: What fits, as a function of all parameters, instead of a fold or beside it
             (`DiscreteSet`).
         describe: `describe(params)` gives numbers by name that can be told of any member before

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from rfsearch.field.moments import Units
     from rfsearch.field.receptive_field import ReceptiveField
-    from rfsearch.field.skipping import Read
     from rfsearch.field.squared_gradient import Reading, SquaredGradient
+    from rfsearch.field.windows import Read
 
 
 class Kept(NamedTuple):

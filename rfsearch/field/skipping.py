@@ -10,53 +10,11 @@ several branches read of one map is the union. It is exact along one axis.
 from __future__ import annotations
 
 from functools import reduce
-from math import lcm
-from typing import NamedTuple
 
 from rfsearch.field.expression import Chain, Concat, Convolution, Node, Pooling, Sum
 from rfsearch.field.node_fields import local_branches, taps_of
 from rfsearch.field.part import Part
-from rfsearch.field.windows import Window
-
-
-class Read(NamedTuple):
-    """The units of a map that are read along one axis.
-
-    Attributes:
-        residues: Numbers of the units that are, of the first `period`.
-        period: After how many units it repeats.
-    """
-
-    residues: frozenset[int]
-    period: int
-
-    @property
-    def skipped(self) -> float:
-        """Share of the units that nothing reads."""
-        return 1 - len(self.residues) / self.period
-
-    def united(self, other: Read) -> Read:
-        """What either of two readers reads.
-
-        >>> Read(frozenset({0}), 2).united(Read(frozenset({0}), 3)).skipped  # 1, 5 of 0 to 5
-        0.33333333333333337
-        """
-        period = lcm(self.period, other.period)
-        return Read(self._within(period) | other._within(period), period)
-
-    def _within(self, period: int) -> frozenset[int]:
-        starts = range(0, period, self.period)
-        return frozenset(start + unit for start in starts for unit in self.residues)
-
-
-#: Every unit is read.
-ALL = Read(frozenset({0}), 1)
-
-
-def read_through(window: Window) -> Read:
-    """The units that a window looks at."""
-    residues = {tap % window.advance for taps in window.taps for tap in taps}
-    return Read(frozenset(residues), window.advance)
+from rfsearch.field.windows import ALL, Read
 
 
 def read_by(node: Node) -> Read:

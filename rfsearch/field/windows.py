@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from math import ceil, floor
+from math import ceil, floor, lcm
 from typing import Any, NamedTuple
 
 from rfsearch.field.unit_grid import Taps
@@ -187,3 +187,43 @@ def per_axis(value: Any, count: int) -> list[int]:
     """
     values = list(value) if isinstance(value, Sequence) else [value]
     return values * count if len(values) == 1 else values
+
+
+class Read(NamedTuple):
+    """The units of a map that are read along one axis.
+
+    Attributes:
+        residues: Numbers of the units that are, of the first `period`.
+        period: After how many units it repeats.
+    """
+
+    residues: frozenset[int]
+    period: int
+
+    @property
+    def skipped(self) -> float:
+        """Share of the units that nothing reads."""
+        return 1 - len(self.residues) / self.period
+
+    def united(self, other: Read) -> Read:
+        """What either of two readers reads.
+
+        >>> Read(frozenset({0}), 2).united(Read(frozenset({0}), 3)).skipped  # 1, 5 of 0 to 5
+        0.33333333333333337
+        """
+        period = lcm(self.period, other.period)
+        return Read(self._within(period) | other._within(period), period)
+
+    def _within(self, period: int) -> frozenset[int]:
+        starts = range(0, period, self.period)
+        return frozenset(start + unit for start in starts for unit in self.residues)
+
+
+#: Every unit is read.
+ALL = Read(frozenset({0}), 1)
+
+
+def read_through(window: Window) -> Read:
+    """The units that a window looks at."""
+    residues = {tap % window.advance for taps in window.taps for tap in taps}
+    return Read(frozenset(residues), window.advance)

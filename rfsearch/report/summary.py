@@ -220,11 +220,18 @@ def _constraint(target: dict[str, Any]) -> RFConstraint | None:
         objects,
         theoretical,
         effective,
-        None if target.get("max_gridding") == "off" else target.get("max_gridding"),
-        Budget(max_output_stride=target.get("max_output_stride")),
+        max_gridding=_on(target.get("max_gridding")),
+        min_units=_on(target.get("min_units", "off")),
+        max_skipped=_on(target.get("max_skipped")),
+        budget=Budget(max_output_stride=target.get("max_output_stride")),
         expected=target["expected"],
         measured=target["measured"],
     )
+
+
+def _on(given: Any) -> Any:
+    """What a gate asks as a constraint takes it."""
+    return None if given == "off" else given
 
 
 def _bounds(given: str | list[float]) -> tuple[float, float] | str | None:

@@ -58,7 +58,11 @@ def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
         everything = RFConstraint(theoretical=None, effective=None)
         fits = experiment.constraint if search.feasible_only else everything
         return RFSampler(
-            experiment.space, fits, name, seed=seed, n_startup_trials=search.startup_trials
+            experiment.space,
+            fits,
+            "descriptors",
+            seed=seed,
+            n_startup_trials=search.startup_trials,
         )
     try:
         # Optuna's TPE counts the trials beside the search, too.

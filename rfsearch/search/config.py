@@ -41,6 +41,10 @@ class TargetConfig(FrozenData):
         max_gridding: Largest share of the receptive field's pixels, along an axis, that nothing
             touches, instead of the default rule, or `"off"`. The rule is off where both ranges
             are given, or off.
+        min_units: Fewest units of the finest output map across the smallest object, instead of the
+            default rule, or `"off"`. The rule is off likewise.
+        max_skipped: Largest share of a map's units, along an axis, that nothing behind it reads;
+            `"off"` is no gate.
         expected: Whether the expected ERF is a gate.
         measured: Whether the measured ERF is a gate.
         max_output_stride: Largest stride of the output map, in px.
@@ -61,6 +65,8 @@ class TargetConfig(FrozenData):
     theoretical: PixelBounds | Literal["rule", "off"] = "rule"
     effective: PixelBounds | Literal["rule", "off"] = "rule"
     max_gridding: Share | Literal["rule", "off"] = "rule"
+    min_units: Positive | Literal["rule", "off"] = "rule"
+    max_skipped: Share | Literal["off"] = "off"
     expected: bool = True
     measured: bool = True
     max_output_stride: Count | None = None
@@ -95,6 +101,8 @@ class TargetConfig(FrozenData):
             theoretical=theoretical,
             effective=effective,
             max_gridding=None if self.max_gridding == "off" else self.max_gridding,
+            min_units=None if self.min_units == "off" else self.min_units,
+            max_skipped=None if self.max_skipped == "off" else self.max_skipped,
             budget=self._budget(task),
             expected=self.expected,
             measured=self.measured,

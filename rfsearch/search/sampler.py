@@ -33,7 +33,7 @@ class RFSampler(FeasibleSampler):
         constraint: Which receptive fields fit.
         base: Any Optuna sampler; by default TPE. `"descriptors"` learns from what closed forms
             tell of each candidate, its field, costs and gaps, beside its parameters
-            (`rfsearch.feasible.descriptor_sampler`).
+            (`rfsearch.feasible._descriptor_sampler`).
         seed: Of the uniform draws, and of the default base.
         n_startup_trials: As for `FeasibleSampler`.
 

@@ -21,6 +21,8 @@ import numpy as np
 
 from rfsearch.feasible.layered_graph import Graph, Layer, pruned, unique_rows
 from rfsearch.field.expected_erf import sigmas_per_size
+from rfsearch.field.expression import Chain, along
+from rfsearch.field.skipping import skipped_units
 from rfsearch.network.readings import BYTES_PER_PARAMETER
 from rfsearch.space._decisions import decisions
 from rfsearch.space._effects import Effect, Effects, Situation
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from rfsearch.feasible.layered_graph import Integers
     from rfsearch.space._candidates import Candidates
-    from rfsearch.space._decisions import Decision, OpenStage
+    from rfsearch.space._decisions import Decision, Move, OpenStage
     from rfsearch.space.constraint import RFConstraint
 
 
@@ -117,7 +119,7 @@ class _Builder:
             options, numbers, effects = [], [], []
             for move in decision.moves(situation.channels, stage):
                 effect = self.effects.of(move.nodes, situation, move.channels)
-                if effect is not None:
+                if effect is not None and self._reads_enough(decision, move):
                     options.append(move.option)
                     numbers.append(self._number(effect.after, move.stage))
                     effects.append(effect)
@@ -138,6 +140,14 @@ class _Builder:
         # Nodes are in the order of their situations, so edges are in the order of their sources.
         first = np.searchsorted(source, np.arange(len(nodes.situation) + 1))
         return Layer(decision.options, source, option, target, first), _Nodes.of(unique)
+
+    def _reads_enough(self, decision: Decision, move: Move) -> bool:
+        """Whether no map that a part adds, or that it is given, is skipped by too much."""
+        if not self.limits.read or decision.growths[move.option]:
+            return True
+        whole = Chain(move.nodes)
+        skipped = max(skipped_units(along(whole, axis)) for axis in self.axes)
+        return 1 - skipped >= self.limits.read
 
     def _number(self, situation: Situation, stage: OpenStage | None) -> int:
         key = (situation, stage)

@@ -29,7 +29,7 @@ class Limits(NamedTuple):
     """Bounds of the carried quantities; an infinite upper bound is none.
 
     Those of sizes and of ERFs are of each axis that the space tells apart. The least share of a
-    field that is touched is not carried.
+    field that is touched is not carried, and that of a map that is read need not be.
     """
 
     size: tuple[Bounds, ...]
@@ -39,6 +39,7 @@ class Limits(NamedTuple):
     flops: float = math.inf
     memory: float = math.inf
     touched: float = 0.0
+    read: float = 0.0
 
     @property
     def need_erf(self) -> bool:
@@ -74,12 +75,29 @@ def limits_of(constraint: RFConstraint, space: Candidates) -> Limits:
     return Limits(
         size=tuple(size),
         erf=tuple(erf),
-        stride=highs.get("output_stride", math.inf),
+        stride=min(highs.get("output_stride", math.inf), _finest(every, space)),
         parameters=1e6 * highs.get("parameters", math.inf),
         flops=1e9 * highs.get("flops", math.inf),
         memory=2**20 * highs.get("training_memory", math.inf),
         touched=gaps.low if gaps else 0.0,
+        read=every[0]["skipped"].low if "skipped" in every[0] else 0.0,
     )
+
+
+def _finest(every: list[dict[str, Range]], space: Candidates) -> float:
+    """Largest stride of the only map that leaves units enough along any axis."""
+    if has_several_maps(space):
+        return math.inf
+    return max(
+        each["finest_stride"].high if "finest_stride" in each else math.inf for each in every
+    )
+
+
+def has_several_maps(space: Candidates) -> bool:
+    """Whether necks on offer give more than one map, or one that is finer than the last stage."""
+    necks = [neck for neck in space.neck.outcomes if neck is not None] if space.neck else []
+    last = len(space.stages) + 1
+    return any(neck.upsamples or len(neck.levels(last)) > 1 for neck in necks)
 
 
 def _within(ranges: list[dict[str, Range]], gate: str) -> Bounds:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rfsearch.basics.ranges import Range, pixel_range
 from rfsearch.basics.validation import checked_size
@@ -24,9 +24,10 @@ from rfsearch.space.trial_gates import (
     check_speed,
     expected_size,
     log_costs,
+    plain,
 )
 from rfsearch.space.verdict import Verdict
-from rfsearch.target.target import MAX_GRIDDING, ScaleTarget
+from rfsearch.target.target import MAX_GRIDDING, MIN_UNITS_PER_OBJECT, ScaleTarget
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -55,6 +56,10 @@ class RFConstraint:
         max_gridding: Largest share of the pixels inside the theoretical receptive field, along an
             axis, that no path touches, in [0, 1). None turns the gate off; so does the default
             rule where both ranges are given, or off.
+        min_units: Fewest units of the finest output map across the smallest object. None turns the
+            gate off, as for `max_gridding`; so does a missing target.
+        max_skipped: Largest share of the units of a map inside the network, along an axis, that
+            nothing behind it reads, in [0, 1) (`rfsearch.field.skipping`). None is no gate.
         budget: What a candidate may cost beside that. None is no bound. With a bound on what is
             measured, `check_latency` must be called for every trial that passes `check_measured`.
         expected: Whether the expected ERF is a gate.
@@ -62,14 +67,16 @@ class RFConstraint:
             every trial that passes `check`.
 
     Raises:
-        ValueError: If bounds are not ordered, a range is neither given nor follows, or
-            `max_gridding` is not a share below 1.
+        ValueError: If bounds are not ordered, a range is neither given nor follows, `max_gridding`
+            or `max_skipped` is not a share below 1, or `min_units` is not positive.
     """
 
     target: ScaleTarget | None = None
     theoretical: Bounds | str | None = "rule"
     effective: Bounds | str | None = "rule"
     max_gridding: float | str | None = "rule"
+    min_units: float | str | None = "rule"
+    max_skipped: float | None = None
     budget: Budget | None = None
     expected: bool = True
     measured: bool = True
@@ -82,6 +89,8 @@ class RFConstraint:
             if not self._target_axes:
                 self._range(name)
         self._touched()
+        self._read()
+        self._finest_stride()
         for axis in self._target_axes:
             self._along(axis)
 
@@ -146,7 +155,9 @@ class RFConstraint:
         found = {
             "theoretical": self._range("theoretical"),
             **(self.budget.ranges() if self.budget else {}),
+            "finest_stride": self._finest_stride(),
             "gridding": self._touched(),
+            "skipped": self._read(),
             "expected": effective if self.expected else None,
             "measured": effective if self.measured else None,
             **(self.budget.measured_ranges() if self.budget else {}),
@@ -178,6 +189,31 @@ class RFConstraint:
                 f"{self.max_gridding!r}."
             )
         return Range(1 - share, math.inf, "of the RF")
+
+    def _read(self) -> Range | None:
+        """The share of a map's units that is read."""
+        share: Any = self.max_skipped
+        if share is None:
+            return None
+        if isinstance(share, str) or not 0 <= share < 1:
+            raise ValueError(
+                f"`max_skipped` must be None or a share in [0, 1), but got {share!r}."
+            )
+        return Range(1 - share, math.inf, "of the units")
+
+    def _finest_stride(self) -> Range | None:
+        """Strides that leave enough units across the smallest object of a target of one range."""
+        units = self.min_units
+        if units == "rule":
+            units = MIN_UNITS_PER_OBJECT if "rule" in (self.theoretical, self.effective) else None
+        if units is None or self.target is None:
+            return None
+        if isinstance(units, str) or not 0 < units < math.inf:
+            raise ValueError(
+                "`min_units` must be None, 'rule', or a number above 0, but got "
+                f"{self.min_units!r}."
+            )
+        return Range(0, self.target.shortest / units)
 
     # -- levels ----------------------------------------------------------------------------
 
@@ -252,8 +288,16 @@ class RFConstraint:
             yield from of_axis.verdicts("theoretical", sizes.__getitem__, axis)
         for gate, value in budget.values(candidate).items():
             yield Verdict(gate, value, budget.ranges()[gate])
+        for axis in asked:
+            ranges = self.ranges(axis if self._target_axes else None)
+            if "finest_stride" in ranges:
+                every_map = candidate.receptive_fields(axis).values()
+                finest = min(plain(seen.stride) for seen in every_map)
+                yield Verdict("finest_stride", finest, ranges["finest_stride"], axis=axis)
         if (allowed := self._touched()) is not None:
             yield Verdict("gridding", 1 - candidate.coverage().gridding, allowed)
+        if (allowed := self._read()) is not None:
+            yield Verdict("skipped", 1 - candidate.skipped_units(), allowed)
         for axis, of_axis in asked.items():
             erf = partial(expected_size, candidate, axis=axis)
             yield from of_axis.verdicts("expected", erf, axis)

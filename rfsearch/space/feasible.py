@@ -18,7 +18,7 @@ from rfsearch.feasible.paths import Path, Paths
 from rfsearch.network.architecture import Architecture
 from rfsearch.space._candidates import Candidates
 from rfsearch.space._feasible_graph import build_graph
-from rfsearch.space._limits import Limits, limits_of
+from rfsearch.space._limits import Limits, has_several_maps, limits_of
 from rfsearch.space._path_fields import PathFields
 
 if TYPE_CHECKING:
@@ -140,9 +140,18 @@ class FeasibleSet(PathSet):
     def _needs_check(self) -> bool:
         if self._limits.need_erf or self._limits.need_cost or self._limits.touched:
             return True
+        if self._asks_of_finest:
+            return True
         # A budget's images have to be a multiple of the last stride.
         asks = bool(self.constraint.gates) or self.constraint.budget is not None
         return asks and self.candidates.upsamples
+
+    @property
+    def _asks_of_finest(self) -> bool:
+        """Whether a stride is asked for that the graph does not know."""
+        ranges = [self.constraint.ranges(axis) for axis in AXIS_NAMES[self.candidates.axes]]
+        highs = {each["finest_stride"].high for each in ranges if "finest_stride" in each}
+        return len(highs) > 1 or (bool(highs) and has_several_maps(self.candidates))
 
     @cached_property
     def _limits(self) -> Limits:
@@ -158,7 +167,7 @@ class FeasibleSet(PathSet):
     def _rest(self) -> RFConstraint | None:
         """What is asked beside fields, ERFs and gaps; None if nothing is."""
         rest = replace(self.constraint, expected=False, max_gridding=None)
-        return rest if self._limits.need_cost else None
+        return rest if self._limits.need_cost or self._asks_of_finest else None
 
     def _fits(self, path: Path) -> bool:
         """Whether a path fits; what is cheapest to know comes first."""

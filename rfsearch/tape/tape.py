@@ -20,8 +20,8 @@ import numpy as np
 from rfsearch.field.coverage import Coverage
 from rfsearch.field.moments import INPUT, Units
 from rfsearch.field.receptive_field import ReceptiveField
-from rfsearch.field.skipping import ALL, Read, read_through
 from rfsearch.field.squared_gradient import Spread, SquaredGradient
+from rfsearch.field.windows import ALL, Read, read_through
 from rfsearch.tape._axes import STAY, AxisWindow
 from rfsearch.tape._rules import Rule, average, over_channels, scores, sliced, weighted
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from rfsearch.field.moments import Units
 from rfsearch.field.part import Part
 from rfsearch.field.profiles import Profile
-from rfsearch.field.skipping import Read
 from rfsearch.field.squared_gradient import Place, Reading
+from rfsearch.field.windows import Read
 from rfsearch.tape.tape import Patch, Tape
 
 

@@ -4,7 +4,9 @@ The rule, in one place. Let `largest` be the side of the largest object in px:
 
 - ERF size between `ERF_PER_OBJECT[0]` and `ERF_PER_OBJECT[1]` times `largest`;
 - theoretical receptive field at least `MIN_TRF_PER_OBJECT` times `largest`;
-- at most `MAX_GRIDDING` of the pixels inside the theoretical receptive field left untouched.
+- at most `MAX_GRIDDING` of the pixels inside the theoretical receptive field left untouched;
+- at least `MIN_UNITS_PER_OBJECT` units of the finest output map across the *smallest* object, so a
+  stride of at most its side.
 
 The constants come from digits among fragments of digits. At equal parameters and equal training
 the best networks had an ERF of 1.4 to 2.7 tight boxes, and above 3 accuracy fell, for objects of
@@ -61,6 +63,8 @@ MIN_TRF_PER_OBJECT = 1.5
 #: Largest share of the pixels inside the theoretical receptive field, along an axis, that no path
 #: touches.
 MAX_GRIDDING = 0.1
+#: Fewest units of the finest output map across the smallest object.
+MIN_UNITS_PER_OBJECT = 1.0
 #: Largest over smallest object that one receptive field can fit.
 MAX_SCALE_RATIO = 3.0
 #: Side of an object over the stride of the pyramid's level that is meant for it.

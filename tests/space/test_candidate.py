@@ -115,7 +115,9 @@ def test_gates_judge_a_module_as_its_architecture(name: str) -> None:
 
 
 def test_levels_of_a_module_are_held_to_their_parts() -> None:
-    constraint = rfs.RFConstraint(rfs.ScaleTarget(4, 10), max_gridding=None, expected=False)
+    constraint = rfs.RFConstraint(
+        rfs.ScaleTarget(4, 10), max_gridding=None, min_units=None, expected=False
+    )
     (verdict,) = constraint.verdicts(Pyramid(), input_size=64)
     assert verdict.gate == "theoretical"
     assert verdict.level in constraint.judged_levels(Pyramid(), 64)

@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from helpers import architecture, stage_dict
 from optuna.trial import FrozenTrial, TrialState
 
@@ -96,6 +97,7 @@ def test_ranges_follow_the_target() -> None:
     target = ScaleTarget(20, 40)
     assert RFConstraint(target).ranges() == {
         "theoretical": target.theoretical,
+        "finest_stride": Range(0, 20),
         "gridding": Range(1 - MAX_GRIDDING, math.inf, "of the RF"),
         "expected": target.effective,
         "measured": target.effective,
@@ -115,13 +117,16 @@ def test_ranges_can_be_overridden_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("options", "gates"),
     [
-        ({}, ["theoretical", "gridding", "expected", "measured"]),
-        ({"theoretical": None}, ["gridding", "expected", "measured"]),
-        ({"effective": None}, ["theoretical", "gridding"]),
-        ({"max_gridding": None}, ["theoretical", "expected", "measured"]),
-        ({"expected": False}, ["theoretical", "gridding", "measured"]),
-        ({"measured": False}, ["theoretical", "gridding", "expected"]),
-        ({"expected": False, "measured": False}, ["theoretical", "gridding"]),
+        ({}, ["theoretical", "finest_stride", "gridding", "expected", "measured"]),
+        ({"theoretical": None}, ["finest_stride", "gridding", "expected", "measured"]),
+        ({"effective": None}, ["theoretical", "finest_stride", "gridding"]),
+        ({"max_gridding": None}, ["theoretical", "finest_stride", "expected", "measured"]),
+        ({"min_units": None}, ["theoretical", "gridding", "expected", "measured"]),
+        ({"expected": False}, ["theoretical", "finest_stride", "gridding", "measured"]),
+        (
+            {"expected": False, "measured": False, "max_skipped": 0.0},
+            ["theoretical", "finest_stride", "gridding", "skipped"],
+        ),
         ({"theoretical": None, "effective": None}, []),
     ],
 )
@@ -133,6 +138,46 @@ def test_gates_can_be_switched_off(options: dict[str, Any], gates: list[str]) ->
     trial = run(constraint, measured=21)
     assert trial.state == TrialState.COMPLETE
     assert set(trial.constraints) == {CONSTRAINT_KEYS[gate] for gate in gates}
+
+
+@pytest.mark.parametrize(
+    ("target", "bound"), [((2, 24), 2), ((8, 24), 8), ((24, 24), 24)], ids=str
+)
+def test_the_smallest_object_bounds_the_finest_stride(
+    target: tuple[float, float], bound: float
+) -> None:
+    verdicts = RFConstraint(ScaleTarget(*target, quiet=True)).verdicts("resnet18", 224)
+    (verdict,) = (verdict for verdict in verdicts if verdict.gate == "finest_stride")
+    assert verdict == Verdict("finest_stride", 32, Range(0, bound))
+    assert not verdict.passes
+
+
+def test_units_across_the_smallest_object() -> None:
+    target = ScaleTarget(8, 12)
+    assert RFConstraint(target, min_units=2).ranges()["finest_stride"] == Range(0, 4)
+    apart = ScaleTarget.apart(height=(8, 12), width=(30, 40))
+    assert RFConstraint(apart).ranges("height")["finest_stride"] == Range(0, 8)
+    assert RFConstraint(apart).ranges("width")["finest_stride"] == Range(0, 30)
+    assert "finest_stride" not in RFConstraint(target, (1, 99), (1, 99)).ranges()
+    for wrong in (0, -1, math.inf, math.nan, "two"):
+        with pytest.raises(ValueError, match="`min_units` must be None, 'rule', or a number"):
+            RFConstraint(target, min_units=wrong)
+
+
+def test_skipped_units_are_judged() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 1, stride=2)
+    )
+    given = {"theoretical": (1, 9), "effective": (1, 9)}
+    assert RFConstraint(**given, max_skipped=0.5).is_feasible(network, 32)
+    (*_, verdict, _) = RFConstraint(**given, max_skipped=0.4).verdicts(network, 32)
+    assert str(verdict) == (
+        "share of a map that is read of 0.5 of the units is 0.1 of the units below the lower "
+        "bound of 0.6 of the units"
+    )
+    for wrong in (1, -0.1, math.nan):
+        with pytest.raises(ValueError, match="`max_skipped` must be None or a share in"):
+            RFConstraint(**given, max_skipped=wrong)
 
 
 @pytest.mark.parametrize("name", ["theoretical", "effective"])

@@ -26,7 +26,7 @@ EXPECTED = {level: PYRAMID.expected_erf(level).size for level in PYRAMID.levels}
 #: P3 serves its objects of up to 32 px, P4 the larger ones: ERFs of 32 to 96 and 38 to 114 px.
 FITTING = ScaleTarget(16, 38)
 SIZES = {"trf_octaves", "erf_expected_octaves", "erf_measured_octaves"}
-KEYS = SIZES | {"gridding_octaves"}
+KEYS = SIZES | {"gridding_octaves", "finest_stride_octaves"}
 
 
 def run(constraint: RFConstraint, measured: dict[str, float] | None = None) -> FrozenTrial:

@@ -16,7 +16,6 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from rfsearch.feasible._pool import Describe, Pool
-from rfsearch.feasible._surrogate import Surrogate, spread_out
 from rfsearch.feasible._user_functions import UserFunctionError
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
+    from rfsearch.feasible._surrogate import Surrogate
     from rfsearch.feasible.choices import Params
     from rfsearch.feasible.path_set import PathSet
 
@@ -91,6 +91,8 @@ class DescriptorSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> Params:
         """A member that has not been tried, as long as one is known."""
+        from rfsearch.feasible._surrogate import Surrogate, spread_out  # Takes a second to load.
+
         tried, values, pending = self._outcomes(study, trial)
         best = [tried[place] for place in np.argsort(-_as_one(values, None))[:_BEST]]
         self._look_around(best)
