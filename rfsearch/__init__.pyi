@@ -9,6 +9,8 @@ from .analysis.pareto import pareto_front as pareto_front
 from .analysis.savings import gate_savings as gate_savings
 from .analysis.statistics import rank_correlation as rank_correlation
 from .analysis.statistics import trend as trend
+from .analysis.trained_tables import trained_table as trained_table
+from .analysis.trained_tables import trained_tables as trained_tables
 from .data.boxed_images import coco_images as coco_images
 from .data.boxed_images import voc_images as voc_images
 from .data.datasets import ImageData as ImageData

@@ -29,7 +29,7 @@ from train import storage_of, train_missing, trained_table  # noqa: E402
 DURATIONS = (8, 16, 32)
 STRIDES = {1: ("o", BLUE), 2: ("s", VERMILLION)}
 COLUMNS = [
-    "object_size", "seed", "value", "output_stride", "trf_size", "erf_expected", "erf_init",
+    "object_size", "seed", "score", "output_stride", "trf_size", "erf_expected", "erf_init",
     "erf_trained", "params_m", "flops_g", "stem_stride", "stage1_dilation", "stage2_dilation",
 ]  # fmt: skip
 
@@ -63,12 +63,12 @@ def draw(frame: pd.DataFrame) -> None:
     for axes, (duration, part) in zip(all_axes, frame.groupby("object_size"), strict=True):
         axes.axvspan(1, 3, color="0.9", label="default range")
         choices = ["stem_stride", "stage1_dilation", "stage2_dilation"]
-        means = part.groupby(choices, as_index=False)[["value", "erf_expected"]].mean()
+        means = part.groupby(choices, as_index=False)[["score", "erf_expected"]].mean()
         for stride, (marker, color) in STRIDES.items():
             same = means[means["stem_stride"] == stride]
             ratio = same["erf_expected"] / duration
             label = f"output stride {stride}"
-            axes.plot(ratio, same["value"], marker, color=color, label=label, alpha=0.7)
+            axes.plot(ratio, same["score"], marker, color=color, label=label, alpha=0.7)
         axes.set(xscale="log", title=f"vowels of {duration} frames", xlabel="expected ERF / vowel")
         axes.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
         axes.minorticks_off()
@@ -82,7 +82,7 @@ def main() -> None:
     frame["erf_expected_per_object"] = frame["erf_expected"] / frame["object_size"]
     print(by_ratio(frame).round(3).to_string(index=False))
     for (duration, stride), part in frame.groupby(["object_size", "output_stride"]):
-        print(duration, stride, rank_correlation(part["erf_expected"], part["value"]))
+        print(duration, stride, rank_correlation(part["erf_expected"], part["score"]))
     draw(frame)
 
 

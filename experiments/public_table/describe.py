@@ -1,14 +1,16 @@
 """Describe the networks of NAS-Bench-Macro, which somebody else has trained, in closed form.
 
 Run: python describe.py nas-bench-macro_cifar10.json (from the benchmark's repository, folder
-`data`). Writes `table.csv.gz`: a row for each network, in ten minutes on one core.
+`data`). Writes `trained.csv.gz`: a row for each training, in ten minutes on one core.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -33,6 +35,8 @@ def block(choice: str, channels: int, out_channels: int, stride: int) -> nn.Modu
 
 
 class Bottleneck(nn.Module):
+    """An inverted bottleneck, which is added to its input where the shapes are equal."""
+
     def __init__(
         self, channels: int, out_channels: int, stride: int, kernel_size: int, inner: int
     ) -> None:
@@ -66,21 +70,23 @@ def network(choices: str) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def row(choices: str, trained: dict[str, float]) -> dict[str, object]:
+def rows(choices: str, trained: dict[str, Any]) -> Iterator[dict[str, object]]:
+    """One for each training of a network."""
     traced = rfs.trace_receptive_field(network(choices), 32)
-    return {
-        "network": choices,
-        "accuracy": round(trained["mean_acc"], 4),
-        "params": trained["params"],
-        "flops": trained["flops"],
+    layers = {f"layer{number}": choice for number, choice in enumerate(choices, 1)}
+    known = {
+        "params_m": trained["params"] / 1e6,
+        "flops_g": trained["flops"] / 1e9,
         "trf_size": traced.receptive_field().size,
         "erf_sigma": round(traced.expected_erf().sigma, 5),
-        "gridding": traced.coverage().gridding,
+        "gridding": round(traced.coverage().gridding, 5),
         "skipped": traced.skipped_units(),
     }
+    for seed, accuracy in enumerate(trained["test_acc"]):
+        yield layers | {"seed": seed, "score": round(accuracy, 2)} | known
 
 
 if __name__ == "__main__":
     networks = json.loads(Path(sys.argv[1]).read_text())
-    rows = [row(choices, trained) for choices, trained in sorted(networks.items())]
-    pd.DataFrame(rows).to_csv(HERE / "table.csv.gz", index=False)
+    every = [one for choices in sorted(networks) for one in rows(choices, networks[choices])]
+    pd.DataFrame(every).to_csv(HERE / "trained.csv.gz", index=False)

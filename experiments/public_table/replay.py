@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
@@ -21,19 +19,19 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 import rfsearch as rfs
 
 TRAININGS = 40
-TABLE = pd.read_csv(Path(__file__).parent / "table.csv.gz", dtype={"network": str})
-ROWS = TABLE.set_index("network").to_dict("index")
-LAYERS = {f"layer{number}": CategoricalDistribution(["0", "1", "2"]) for number in range(8)}
+LAYERS = {f"layer{number}": CategoricalDistribution(["0", "1", "2"]) for number in range(1, 9)}
+MEANS = rfs.trained_table("public_table").groupby(list(LAYERS)).mean()
+ROWS = dict(zip(MEANS.index, MEANS.to_dict("records"), strict=True))
 
 
 def row(params: dict[str, Any]) -> dict[str, float]:
-    return ROWS["".join(params[name] for name in LAYERS)]
+    return ROWS[tuple(int(params[name]) for name in LAYERS)]
 
 
 def describe(params: dict[str, Any]) -> dict[str, float]:
     known = row(params)
     logarithms = {
-        name: np.log2(known[name]) for name in ("flops", "params", "trf_size", "erf_sigma")
+        name: np.log2(known[name]) for name in ("flops_g", "params_m", "trf_size", "erf_sigma")
     }
     return logarithms | {"gridding": known["gridding"], "skipped": known["skipped"]}
 
@@ -61,12 +59,12 @@ WAYS: dict[str, Callable[[int], BaseSampler]] = {
 def best_so_far(sampler: BaseSampler) -> NDArray[np.float64]:
     """Best accuracy after each distinct network."""
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    found: dict[str, float] = {}
+    found: dict[tuple[str, ...], float] = {}
     for _ in range(10 * TRAININGS):
         trial = study.ask(LAYERS)
-        accuracy = row(trial.params)["accuracy"]
+        accuracy = row(trial.params)["score"]
         study.tell(trial, accuracy)
-        found["".join(trial.params.values())] = accuracy
+        found[tuple(trial.params.values())] = accuracy
         if len(found) == TRAININGS:
             break
     best = np.maximum.accumulate(list(found.values()))

@@ -52,7 +52,7 @@ def table(seeds: list[int]) -> pd.DataFrame:
                 height, width = (architecture.expected_erf(axis=a).size for a in architecture.axes)
                 rows.append(
                     trial.params
-                    | {"seed": seed, "accuracy": trial.values[0]}
+                    | {"seed": seed, "score": trial.values[0]}
                     | {"flops_g": trial.user_attrs["flops_g"]}
                     | {"erf_height": height, "erf_width": width}
                     | {"fits": CONSTRAINT.is_feasible(architecture)}
@@ -64,13 +64,13 @@ def draw(frame: pd.DataFrame) -> None:
     """Each candidate where its ERF lies along both axes, coloured by accuracy."""
     figure = Figure(figsize=(5.2, 4), layout="constrained")
     axes = figure.add_subplot()
-    means = frame.groupby(["erf_height", "erf_width"], as_index=False)["accuracy"].mean()
+    means = frame.groupby(["erf_height", "erf_width"], as_index=False)["score"].mean()
     dots = axes.scatter(
-        means["erf_width"], means["erf_height"], s=160, c=means["accuracy"], cmap="viridis"
+        means["erf_width"], means["erf_height"], s=160, c=means["score"], cmap="viridis"
     )
     for _, row in means.iterrows():
         axes.annotate(
-            f"{row['accuracy']:.2f}",
+            f"{row['score']:.2f}",
             (row["erf_width"], row["erf_height"]),
             xytext=(0, 10),
             textcoords="offset points",
@@ -88,7 +88,7 @@ def draw(frame: pd.DataFrame) -> None:
 def main() -> None:
     frame = trained_table(HERE, train, table)
     columns = ["erf_height", "erf_width", "fits"]
-    print(frame.groupby(columns)["accuracy"].agg(["mean", "min", "max"]).round(3))
+    print(frame.groupby(columns)["score"].agg(["mean", "min", "max"]).round(3))
     draw(frame)
 
 

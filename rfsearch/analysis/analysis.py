@@ -58,10 +58,16 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
       after training;
     - `erf_ratio_expected`, `erf_ratio` (before training), `erf_ratio_trained`: the same over
       `trf_size`;
-    - where candidates differ between axes, the same and `output_stride` for each axis, such as
+    - `erf_sigma_expected`, `erf_sigma_init`, `erf_sigma_trained`: RMS radius per axis of the
+      squared gradient, and `erf_half_expected`, `erf_half_init`, `erf_half_trained`: side of the
+      square that holds half of the gradient, which small networks do not fill; both are missing
+      where candidates differ between axes;
+    - where candidates differ between axes, sizes, ratios and `output_stride` for each, such as
       `trf_height`, `erf_expected_height`, `erf_ratio_width`: theirs are missing in the columns
       above, and there are no such columns where no candidate does;
     - `erf_clipped`: share of the receptive field outside the measured input;
+    - `skipped`: share of the units of a map along an axis that nothing behind it reads, in the map
+      where it is largest;
     - `output_stride`, `params_m` (millions), `flops_g` (10^9, a multiply-add is two),
       `training_memory_mb` (MiB that an update of the weights is estimated to need),
       `train_seconds`, `seed`;
@@ -86,8 +92,8 @@ def trials_dataframe(study: optuna.Study) -> pd.DataFrame:
     - `global_layers`: parts that mix the whole image, likewise; the sizes are those of the local
       field;
     - `rejected_by`: `theoretical`, `output_stride`, `parameters`, `flops`,
-      `training_memory`, `gridding`, `expected`, `measured`, `latency`, `memory`, `pruner`,
-      `space`, `training`, `baseline`, or missing; and `reason`;
+      `training_memory`, `finest_stride`, `gridding`, `skipped`, `expected`, `measured`, `latency`,
+      `memory`, `pruner`, `space`, `training`, `baseline`, or missing; and `reason`;
     - the constraints in octaves, and `feasible`: whether all of them are at most 0;
     - `pareto`: of candidates trained to the end that fit, whether no other is better in one of the
       study's objectives and as good in all; with one objective, whether it is the best;

@@ -29,7 +29,7 @@ _PLACES = 4
 
 def find(facts: NetworkFacts, target: ScaleTarget | None) -> tuple[Finding, ...]:
     """Findings of all rules, those about the target first."""
-    found = [*_gridding(facts), *_far_below(facts), *_unproductive(facts)]
+    found = [*_gridding(facts), *_skipping(facts), *_far_below(facts), *_unproductive(facts)]
     if target is not None:
         found = [*_sized(facts, target), *found]
     return tuple(found)
@@ -184,6 +184,24 @@ def _gridding(facts: NetworkFacts) -> Iterator[Finding]:
         f"{gaps.missing} of the {gaps.size} pixels along the RF ({share:.0%}) are never touched.",
         "Use dilations without a common factor, such as 1, 2, 5, kernels of at least the stride, "
         "or undilated layers at the end.",
+    )
+
+
+def _skipping(facts: NetworkFacts) -> Iterator[Finding]:
+    """Every unit of a map should be read (`rfsearch.field.skipping`)."""
+    skipped = facts.skipped
+    if skipped is None:
+        return
+    yield Finding(
+        "skipped_units",
+        skipped.place,
+        skipped.share,
+        0.0,
+        f"It reads a map of which {skipped.share:.0%} of the units along an axis are read by "
+        "nothing: what was computed for them is lost, though later layers may cover the pixels "
+        "again.",
+        "Use a kernel of at least the stride, whose dilation has no factor in common with it, or "
+        "a pooling in the place of the stride.",
     )
 
 

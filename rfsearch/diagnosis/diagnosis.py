@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from rfsearch.basics.axes import by_x
 from rfsearch.diagnosis._rules import find
-from rfsearch.diagnosis.findings import Effective, Finding, Gaps, NetworkFacts, UncheckedWarning
+from rfsearch.diagnosis.findings import (
+    Effective,
+    Finding,
+    Gaps,
+    NetworkFacts,
+    Skipped,
+    UncheckedWarning,
+)
 from rfsearch.diagnosis.layer_field import (
     architecture_layers,
     architecture_nodes,
@@ -19,6 +26,7 @@ from rfsearch.diagnosis.layer_field import (
 from rfsearch.diagnosis.network_fields import NetworkFields, network_fields
 from rfsearch.field.coverage import PIXEL, coverage
 from rfsearch.field.expression import along
+from rfsearch.field.skipping import skipped_units
 
 if TYPE_CHECKING:
     from rfsearch.basics.axes import InputSize
@@ -91,6 +99,7 @@ def diagnose_fields(
         fields.outputs,
         _measured(model, fields, layer, target) if erf else None,
         _probed_gaps(model, fields, layer) if fields.outputs else None,
+        fields.skipped,
         _attends(fields),
     )
     return find(facts, target)
@@ -110,7 +119,8 @@ def diagnose_architecture(
     attends = any(stage.block == "attention" for stage in architecture.stages)
     # Of units that attend to everything, the closed form knows the lesser part of what they see.
     effective = None if attends else _expected(architecture, target)
-    facts = NetworkFacts(input_size, layers, outputs, effective, _gaps(architecture), attends)
+    gaps, skipped = _gaps(architecture), _skipped(architecture)
+    facts = NetworkFacts(input_size, layers, outputs, effective, gaps, skipped, attends)
     return find(facts, target)
 
 
@@ -155,6 +165,17 @@ def _gaps(architecture: Architecture) -> Gaps | None:
         found.append(Gaps(seen.missing, seen.size, place))
     worst = max(found, key=lambda gaps: gaps.missing / gaps.size)
     return worst if worst.missing else None
+
+
+def _skipped(architecture: Architecture) -> Skipped | None:
+    """The first part that skips most, on the way to the last stage."""
+    axes = range(architecture.num_axes if architecture.axes_differ else 1)
+    found = [
+        Skipped(max(skipped_units(along(node, axis)) for axis in axes), name)
+        for name, _, node in architecture_nodes(architecture)
+    ]
+    worst = max(found, key=lambda one: one.share)
+    return worst if worst.share else None
 
 
 def _measured(

@@ -71,6 +71,19 @@ class Gaps:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """Units of a map that nothing behind it reads, where their share along an axis is largest.
+
+    Attributes:
+        share: Of the units.
+        place: A layer that reads the others.
+    """
+
+    share: float
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkFacts:
     """What the rules look at.
 
@@ -82,6 +95,7 @@ class NetworkFacts:
             the level of a pyramid that is furthest from what its objects need.
         gaps: Gaps in the last output's receptive field; None where there are none or they are
             not known.
+        skipped: Units that are skipped; None where none are or it is not known.
         attends: Whether positions of the whole image attend to each other, so that units see
             more than their windows.
     """
@@ -91,6 +105,7 @@ class NetworkFacts:
     outputs: tuple[LayerField, ...]
     effective: Effective | None = None
     gaps: Gaps | None = None
+    skipped: Skipped | None = None
     attends: bool = False
 
     def along(self, axis: int) -> NetworkFacts:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rfsearch.diagnosis.findings import Skipped
 from rfsearch.diagnosis.layer_field import (
     LayerField,
     architecture_layers,
@@ -26,12 +28,14 @@ class NetworkFields:
         outputs: The outputs, without those that could not be followed.
         global_layers: Names of the layers that mix the whole image.
         unfollowed: Why, for each output that could not be followed.
+        skipped: Units that a traced model skips.
     """
 
     layers: tuple[LayerField, ...]
     outputs: tuple[LayerField, ...]
     global_layers: tuple[str, ...] = ()
     unfollowed: Mapping[str, str] = field(default_factory=dict)
+    skipped: Skipped | None = None
 
 
 def network_fields(model: ResolvedModel, layer: str | None = None) -> NetworkFields:
@@ -65,6 +69,14 @@ def network_fields(model: ResolvedModel, layer: str | None = None) -> NetworkFie
         model.check_runs()  # What does not run at this size is refused.
         traced = reason.traced
         unfollowed = traced.unfollowed or {"output": str(reason)}
+    skipped = None
+    with suppress(ValueError):  # Of what no rule is known nothing is said.
+        share, place = traced.most_skipped()
+        skipped = Skipped(share, place) if share else None
     return NetworkFields(
-        traced_layers(traced, twin), traced_outputs(traced), traced.global_layers, unfollowed
+        traced_layers(traced, twin),
+        traced_outputs(traced),
+        traced.global_layers,
+        unfollowed,
+        skipped,
     )

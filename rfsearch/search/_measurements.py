@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rfsearch.space.trial_attributes import BATCH_HALVED, attribute
-from rfsearch.space.trial_gates import Level, measured_sizes
+from rfsearch.space.trial_gates import Level, log_spread, measured_sizes
 
 if TYPE_CHECKING:
     import optuna
@@ -38,6 +38,8 @@ def log_levels(
     for axis, sizes in measured_sizes(trial, erfs).items():
         found[axis] = sizes[main]
         trial.set_user_attr(attribute(name, axis), sizes[main])
+        if axis is None:
+            log_spread(trial, name.removeprefix("erf_"), erfs[main])
         about = attribute("levels", axis)
         if about in trial.user_attrs:
             levels = json.loads(trial.user_attrs[about])

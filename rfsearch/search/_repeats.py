@@ -16,6 +16,7 @@ _RESULTS = (
     "erf_init",
     "erf_clipped",
     "erf_trained",
+    *(f"erf_{measure}_{when}" for when in ("init", "trained") for measure in ("sigma", "half")),
     "erf_misfit",
     "levels",
     "latency_ms",

@@ -15,6 +15,8 @@ from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from rfsearch.field.erf_map import ErfMap
+from rfsearch.field.expected_erf import ExpectedERF
 from rfsearch.network.architecture import Architecture
 from rfsearch.space.budget import Budget
 from rfsearch.space.trial_attributes import JUDGED_AXES, attribute, judged_axes
@@ -45,6 +47,8 @@ CONSTRAINT_KEYS = {
 }
 
 
+#: Share of the |gradient| in the smaller square that is noted beside the ERF size.
+_HALF = 0.5
 #: Name of an output map; None where there is but one.
 Level = TypeVar("Level", str, str | None)
 
@@ -100,6 +104,21 @@ def log_costs(trial: Trial, candidate: Candidate, budget: Budget | None) -> None
     trial.set_user_attr("global_layers", ",".join(candidate.global_layers))
 
 
+def log_spread(trial: Trial, when: str, erf: object) -> None:
+    """Note sigma and the 50 % square of an effective receptive field, where it has them.
+
+    Unlike the 95 % square they do not end at the theoretical receptive field of small networks.
+
+    Args:
+        trial: The candidate's, whose axes are not judged apart.
+        when: `"expected"`, `"init"` or `"trained"`.
+        erf: Expected or measured.
+    """
+    if isinstance(erf, ErfMap | ExpectedERF):
+        trial.set_user_attr(f"erf_sigma_{when}", erf.sigma)
+        trial.set_user_attr(f"erf_half_{when}", erf.square(_HALF))
+
+
 def check_candidate(
     trial: Trial,
     candidate: Candidate,
@@ -129,6 +148,9 @@ def check_candidate(
         if of_axis.several:
             described = json.dumps(_described(candidate, of_axis, axis))
             trial.set_user_attr(attribute("levels", axis), described)
+    if None in asked:
+        log_spread(trial, "expected", candidate.expected_erf(asked[None].main))
+    trial.set_user_attr("skipped", candidate.skipped_units())
     if None not in asked:
         trial.set_user_attr(JUDGED_AXES, json.dumps(list(asked)))
     for verdict in verdicts:
@@ -174,6 +196,8 @@ def check_erf(
         asked = level_ranges(strides or dict.fromkeys(list(measured)[-1:], 1), axis)
         size_of = partial(_known_size, sizes)
         trial.set_user_attr(attribute("erf_init", axis), size_of(asked.main))
+        if axis is None:
+            log_spread(trial, "init", measured.get(asked.main, measured.get("")))
         if levels:
             for level in levels.keys() & measured.keys():
                 levels[level]["erf_init"] = size_of(level)

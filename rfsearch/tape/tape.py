@@ -289,9 +289,12 @@ class Playing:
         mask = sum(1 << pixel - start for pixel in pixels)
         return Coverage(start, mask, round(self.arrivals(number)[axis].jump))
 
-    def reads(self, number: int, axis: int) -> list[Read]:
-        """What is read along one axis of each tensor that a step is made of, the images first."""
-        found: dict[int, Read] = {}
+    def reads(self, number: int, axis: int) -> list[tuple[Read, str]]:
+        """What is read along one axis of each tensor that a step is made of, the images first.
+
+        Beside each is the place of the first operation that reads it.
+        """
+        found: dict[int, tuple[Read, str]] = {}
         for current in range(number, 0, -1):
             if current != number and current not in found:
                 continue
@@ -299,8 +302,9 @@ class Playing:
             for parent, gain in zip(step.parents, self.state(current).gains, strict=True):
                 if gain:
                     read = read_through(step.windows[axis].window)
-                    found[parent] = read.united(found.get(parent, read))
-        return [found[parent] for parent in sorted(found)] or [ALL]
+                    others, _ = found.get(parent, (read, ""))
+                    found[parent] = read.united(others), step.place
+        return [found[parent] for parent in sorted(found)] or [(ALL, "")]
 
     def pull(self, number: int, patch: Patch | None = None) -> Patch:
         """The squared gradient of unit 0, or of a patch of units, over the pixels of the input."""

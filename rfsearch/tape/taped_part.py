@@ -27,8 +27,8 @@ class TapedPart(Part):
     @property
     def read_units(self) -> tuple[Read, float]:
         """Those of its tape; both axes are alike."""
-        first, *others = self.tape.play().reads(self.step, axis=0)
-        return first, max((read.skipped for read in others), default=0.0)
+        (first, _), *others = self.tape.play().reads(self.step, axis=0)
+        return first, max((read.skipped for read, _ in others), default=0.0)
 
     def read(self, units: Units, axes: tuple[int, ...]) -> Reading:
         """The tape's own reading, as if nothing met what is before the part."""

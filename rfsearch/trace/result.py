@@ -151,10 +151,15 @@ class TracedModel(TracedReadings):
         Raises:
             ValueError: As for `expected_erf`.
         """
+        return self.most_skipped(level)[0]
+
+    def most_skipped(self, level: str | None = None) -> tuple[float, str]:
+        """The same share, and the operation that reads the rest of that map."""
         traced, step = self._output(level)
         number = self._played.located(step, traced.name)
         axes = range(len(self.input_size))
-        return max(read.skipped for axis in axes for read in self._played.reads(number, axis))
+        reads = [one for axis in axes for one in self._played.reads(number, axis)]
+        return max(((read.skipped, place) for read, place in reads), key=lambda one: one[0])
 
     def taped(self) -> tuple[Tape, int]:
         """The tape of the operations, and the step on it that made the coarsest output.

@@ -1,0 +1,45 @@
+"""Candidates that have been trained, all of a space with several seeds, as tables."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+
+
+def trained_table(name: str) -> pd.DataFrame:
+    """All trainings of one of the experiments that train every candidate of a space.
+
+    Searches can be replayed on it in seconds: a sampler's proposals are looked up. What was
+    trained, and how, is in the README of `experiments/NAME`.
+
+    Args:
+        name: One of `trained_tables()`.
+
+    Returns:
+        A row for each training: a column for each parameter, `seed`, `score` (higher is better),
+        and costs and fields as in `trials_dataframe`.
+
+    Raises:
+        ValueError: If there is no such table.
+    """
+    tables = _tables()
+    if name not in tables:
+        raise ValueError(f"`name` must be one of {', '.join(tables)}, but got {name!r}.")
+    return pd.read_csv(tables[name])
+
+
+def trained_tables() -> tuple[str, ...]:
+    """Names of the tables that `trained_table` gives."""
+    return tuple(_tables())
+
+
+def _tables() -> dict[str, Path]:
+    """The tables that come with the package, or lie in the experiments of a checkout."""
+    package = Path(str(files("rfsearch")))
+    installed = sorted((package / "trained_tables").glob("*.csv*"))
+    if installed:
+        return {path.name.partition(".")[0]: path for path in installed}
+    found = sorted((package.parent / "experiments").glob("*/trained.csv*"))
+    return {path.parent.name: path for path in found}
