@@ -45,7 +45,10 @@ LAYOUT = {
 #: Of candidates that do not fit, and were trained beside the others.
 CONTROL_MARKER = {"color": VERMILLION, "symbol": "circle-open", "size": 11, "line": {"width": 2}}
 #: Marker symbols in `feasibility`: of what fits, and of what each gate stopped.
-_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "hexagon", "star", "x")
+_SYMBOLS = (
+    *("circle", "square", "diamond", "cross", "triangle-up", "hexagon", "star", "x"),
+    *("pentagon", "hourglass", "bowtie", "triangle-down", "hexagram"),
+)
 
 
 def value_against_erf(

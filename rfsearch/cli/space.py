@@ -67,12 +67,12 @@ def _print_feasible(loaded: SearchSpace, constraint: RFConstraint, seed: int) ->
 
     for gate, allowed in constraint.described().items():
         if gate != "measured":
-            typer.echo(f"{gate + ' range':<18}{allowed}")
+            typer.echo(f"{gate.replace('_', ' ') + ' range':<21}{allowed}")
     # What a candidate skips of its field is no matter of the range.
     by_trf = replace(constraint, max_gridding=None, expected=False, measured=False)
     rng = np.random.default_rng(seed)
     for name, one in (("within TRF range", by_trf), ("feasible", constraint)):
-        typer.echo(f"{name:<18}{_how_many(loaded.feasible(one), rng)}")
+        typer.echo(f"{name:<21}{_how_many(loaded.feasible(one), rng)}")
 
 
 def _how_many(feasible: FeasibleSet, rng: np.random.Generator) -> str:

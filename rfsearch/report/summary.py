@@ -221,7 +221,7 @@ def _constraint(target: dict[str, Any]) -> RFConstraint | None:
         theoretical,
         effective,
         max_gridding=_on(target.get("max_gridding")),
-        min_units=_on(target.get("min_units", "off")),
+        min_units=_on(target.get("min_units", "rule")),
         max_skipped=_on(target.get("max_skipped")),
         budget=Budget(max_output_stride=target.get("max_output_stride")),
         expected=target["expected"],

@@ -261,12 +261,13 @@ def test_space_counts_what_fits(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     space, constraint = SearchSpace.load(folder / "space.toml"), RFConstraint(ScaleTarget(5, 6))
     fitting = sum(constraint.is_feasible(architecture) for architecture in space)
-    assert result.stdout.splitlines()[-5:] == [
-        "theoretical range at least 9 px",
-        "gridding range    at least 0.9 of the RF",
-        "expected range    6 to 18 px",
-        "within TRF range  7 (0.583 of all, exact)",
-        f"feasible          {fitting} ({fitting / 12:.3g} of all, exact)",
+    assert result.stdout.splitlines()[-6:] == [
+        "theoretical range    at least 9 px",
+        "finest stride range  at most 5 px",
+        "gridding range       at least 0.9 of the RF",
+        "expected range       6 to 18 px",
+        "within TRF range     7 (0.583 of all, exact)",
+        f"feasible             {fitting} ({fitting / 12:.3g} of all, exact)",
     ]
 
 

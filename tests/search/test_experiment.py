@@ -87,6 +87,7 @@ def test_everything_is_loaded(folder: Path) -> None:
     assert loaded.constraint.ranges() == {
         "theoretical": Range(9, math.inf),
         "training_memory": Range(0, device_memory(torch.device("cpu")), "MiB"),
+        "finest_stride": Range(0, 4),
         "gridding": Range(0.9, math.inf, "of the RF"),
         "expected": Range(6, 18),
         "measured": Range(6, 18),
@@ -250,7 +251,10 @@ def test_the_identity_is_json_and_leaves_out_question_and_search(folder: Path) -
         ({"training": "epochs = 0"}, "training, epochs: .*greater than or equal to 1, but got 0"),
         ({"training": "seconds = -1"}, "training, seconds: .*greater than 0, but got -1"),
         ({"training": "batch_size = 1"}, "training, batch_size: .* but got 1"),
-        ({"search": 'sampler = "tp"'}, "search, sampler: .*'auto', 'gp', 'tpe', 'nsgaii'.*'tp'"),
+        (
+            {"search": 'sampler = "tp"'},
+            "search, sampler: .*'auto', 'descriptors', 'gp', 'tpe', 'nsgaii'.*'tp'",
+        ),
         ({"search": 'pruner = "best"'}, "search, pruner: .*'none'.*but got 'best'"),
         ({"target": "min_size = 4"}, "target: `min_size` and `max_size` must be given together"),
         ({"target": "min_size = 0\nmax_size = 5"}, "target, min_size: .*greater than 0"),
