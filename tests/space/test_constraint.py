@@ -11,7 +11,9 @@ from helpers import architecture, stage_dict
 from optuna.trial import FrozenTrial, TrialState
 
 from rfsearch.basics.ranges import Range
+from rfsearch.measure.erf import measure_erf
 from rfsearch.network.architecture import Architecture
+from rfsearch.network.model import build_model
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace
 from rfsearch.space.trial_gates import CONSTRAINT_KEYS
@@ -393,3 +395,17 @@ def test_the_rule_for_gaps_goes_with_that_for_sizes() -> None:
 def test_gridding_is_a_share(share: float | str) -> None:
     with pytest.raises(ValueError, match=r"`max_gridding` must be .* share in \[0, 1\), but got"):
         RFConstraint(theoretical=None, effective=None, max_gridding=share)
+
+
+def test_spreads_are_logged_beside_sizes() -> None:
+    measured = measure_erf(build_model(SMALL, num_classes=0), 32, num_images=2)
+    study = optuna.create_study()
+    trial = study.ask()
+    constraint = both(1, 99)
+    constraint.check(trial, SMALL)
+    constraint.check_measured(trial, measured)
+    expected = SMALL.expected_erf()
+    assert trial.user_attrs["skipped"] == 0
+    for when, erf in (("expected", expected), ("init", measured)):
+        assert trial.user_attrs[f"erf_sigma_{when}"] == erf.sigma
+        assert trial.user_attrs[f"erf_half_{when}"] == erf.square(0.5) < erf.size

@@ -65,6 +65,8 @@ CONSTRAINTS = {
     "any": ANY,
     "TRF": RFConstraint(theoretical=(15, 31), effective=None),
     "TRF from below": RFConstraint(theoretical=(20, None), effective=None),
+    "skipped": RFConstraint(theoretical=None, effective=None, max_skipped=0.0),
+    "units": RFConstraint(ScaleTarget(3, 7), effective=None, max_gridding=None),
     "ERF": RFConstraint(theoretical=None, effective=(9, 20)),
     "ERF from below": RFConstraint(theoretical=None, effective=(15, None)),
     "both": RFConstraint(theoretical=(15, 40), effective=(10, 25)),
@@ -155,7 +157,7 @@ def test_counts_beyond_64_bits() -> None:
 
 
 @SPACES
-@pytest.mark.parametrize("name", ["any", "TRF", "TRF from below", "stride"])
+@pytest.mark.parametrize("name", ["any", "TRF", "TRF from below", "stride", "skipped", "units"])
 def test_histogram_is_that_of_enumeration(space: SearchSpace, name: str) -> None:
     sizes = Counter(a.receptive_field().size for a in fitting(space, CONSTRAINTS[name]))
     assert space.feasible(CONSTRAINTS[name]).histogram() == dict(sorted(sizes.items()))

@@ -23,13 +23,15 @@ def constraints(draw: st.DrawFn) -> RFConstraint:
         max_params_m=draw(st.none() | st.sampled_from((0.003, 0.01))),
         input_size=(48, 48),
     )
+    skipped = draw(st.sampled_from((None, None, 0.0, 0.5)))
     if draw(st.booleans()):
         low = draw(st.integers(2, 20))
-        return RFConstraint(ScaleTarget(low, low * 2), budget=draw(st.none() | st.just(budget)))
+        budget = draw(st.none() | st.just(budget))
+        return RFConstraint(ScaleTarget(low, low * 2), budget=budget, max_skipped=skipped)
     low = draw(st.integers(1, 40))
     theoretical = draw(st.none() | st.tuples(st.just(low), st.none() | st.integers(low, 80)))
     effective = draw(st.none() | st.tuples(st.integers(1, 20), st.integers(20, 40)))
-    return RFConstraint(theoretical=theoretical, effective=effective, budget=budget)
+    return RFConstraint(None, theoretical, effective, budget=budget, max_skipped=skipped)
 
 
 @given(necked_space_dicts(), constraints())
