@@ -17,7 +17,12 @@ from rfsearch.basics.axes import by_x
 from rfsearch.basics.ranges import Range
 from rfsearch.target.object_scales import ObjectScales, ScaleSummary
 from rfsearch.target.questions import Needs
-from rfsearch.target.target import MAX_GRIDDING, MAX_SCALE_RATIO, ScaleTarget
+from rfsearch.target.target import (
+    MAX_GRIDDING,
+    MAX_SCALE_RATIO,
+    MIN_UNITS_PER_OBJECT,
+    ScaleTarget,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -152,6 +157,7 @@ class TargetReport:
             ("target", target.in_words),
             ("theoretical RF", self._each(self.needs.theoretical)),
             ("ERF size", self._each(self.needs.effective)),
+            ("finest stride", self._each(_strides)),
             ("gridding", f"at most {MAX_GRIDDING:.0%} of the pixels inside the theoretical RF"),
         ]
 
@@ -250,3 +256,8 @@ def _percent(probability: float) -> str:
 def _bounds(allowed: Range) -> list[float | None]:
     high = None if allowed.high == math.inf else round(allowed.high, _DIGITS)
     return [round(allowed.low, _DIGITS), high]
+
+
+def _strides(target: ScaleTarget) -> Range:
+    """Strides of the finest output map that leave units enough across the smallest object."""
+    return Range(0, target.min_size / MIN_UNITS_PER_OBJECT)

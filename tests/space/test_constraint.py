@@ -214,7 +214,10 @@ def test_candidate_that_fits() -> None:
         "trf_size": 25,
         "output_stride": 2,
         "erf_expected": 21,
+        "erf_sigma_expected": SMALL.expected_erf().sigma,
+        "erf_half_expected": 13,
         "erf_init": 42.0,
+        "skipped": 0.0,
         "params_m": 0.003784,
         "global_layers": "",
     }
