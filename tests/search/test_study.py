@@ -294,6 +294,19 @@ def test_by_default_only_candidates_that_fit_are_proposed(folder: Path) -> None:
     assert SearchConfig().feasible_only
 
 
+@pytest.mark.parametrize("feasible_only", [True, False])
+def test_a_search_in_descriptors(folder: Path, feasible_only: bool) -> None:
+    settings = with_search(feasible_only=feasible_only, sampler="descriptors", trained_trials=4)
+    (folder / "experiment.toml").write_text(settings)
+    experiment = stub_experiment(folder)
+    study = open_study(experiment)
+    assert str(study.sampler) == "RFSampler(descriptors)"
+    Worker(study, experiment, ignore).work()
+    states = [trial.state for trial in stored_trials(folder)]
+    assert states.count(TrialState.COMPLETE) == 4
+    assert feasible_only == (set(states) == {TrialState.COMPLETE})
+
+
 def test_the_search_ends_when_every_candidate_that_fits_was_tried(folder: Path) -> None:
     (folder / "experiment.toml").write_text(with_search(feasible_only=True, trained_trials=40))
     experiment = stub_experiment(folder, t2=KeyboardInterrupt, t3=FloatingPointError)
