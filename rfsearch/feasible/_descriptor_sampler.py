@@ -60,7 +60,7 @@ class DescriptorSampler(BaseSampler):
         n_startup_trials: int = 5,
         *,
         described: int = 10_000,
-        described_each: int = 500,
+        described_each: int = 200,
     ) -> None:
         self._feasible = feasible
         self._rng = np.random.default_rng(seed)

@@ -103,7 +103,7 @@ class FeasibleSampler(BaseSampler):
         fits: Callable[[Params], bool] | None = None,
         describe: Describe | None = None,
         described: int = 10_000,
-        described_each: int = 500,
+        described_each: int = 200,
         seed: int | None = None,
         n_startup_trials: int | None = None,
     ) -> None:
