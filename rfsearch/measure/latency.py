@@ -18,6 +18,7 @@ from rfsearch.models.resolved import ResolvedModel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.utils.benchmark import Measurement, Timer
 
 _MIB = 2**20
 #: The time is measured in so many parts, so that there is a spread to report.
@@ -179,15 +180,29 @@ def _measure(model: ResolvedModel, like: Tensor, count: int, min_seconds: float)
         globals={"module": module, "images": _noise(like, shape)},
         num_threads=torch.get_num_threads(),
     )
-    parts = [timer.blocked_autorange(min_run_time=min_seconds / _PARTS) for _ in range(_PARTS)]
-    (timed,) = Measurement.merge(parts)
+    parts = _timed(timer, min_seconds)
+    timed = Measurement.merge(parts)[0]
     return BatchLatency(
         batch_size=count,
         median_ms=1000 * timed.median,
         iqr_ms=1000 * timed.iqr,
-        num_runs=sum(part.number_per_run * len(part.raw_times) for part in parts),
+        num_runs=sum(part.number_per_run for part in parts),
         peak_memory_mb=peak / _MIB,
     )
+
+
+def _timed(timer: Timer, min_seconds: float) -> list[Measurement]:
+    """Blocks of equally many passes, at least `_PARTS` of them and so long together.
+
+    `Timer.blocked_autorange` looks for their number in tens, which alone takes several times as
+    long as a tenth of a second.
+    """
+    once = timer.timeit(1).median
+    number = max(1, round(min_seconds / _PARTS / once))
+    parts = [timer.timeit(number) for _ in range(_PARTS)]
+    while sum(sum(part.raw_times) for part in parts) < min_seconds:
+        parts.append(timer.timeit(number))
+    return parts
 
 
 def _noise(like: Tensor, shape: tuple[int, ...]) -> Tensor:

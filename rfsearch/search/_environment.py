@@ -35,8 +35,7 @@ def environment_of(model: nn.Module, folder: Path | None = None) -> str:
     values: dict[str, Any] = {
         "device": device_name(next(model.parameters()).device),
         "threads": torch.get_num_threads(),
-        "versions": {name: version(name) for name in _PACKAGES}
-        | {"python": platform.python_version(), "cuda": torch.version.cuda},
+        "versions": _versions(),
     }
     state = _git_state(folder.resolve()) if folder is not None else None
     return json.dumps(values if state is None else values | {"git": state})
@@ -47,6 +46,13 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({platform.machine()})"
+
+
+@cache
+def _versions() -> dict[str, str | None]:
+    """Of packages and Python; each time they are asked for, files of the packages are read."""
+    packages = {name: version(name) for name in _PACKAGES}
+    return packages | {"python": platform.python_version(), "cuda": torch.version.cuda}
 
 
 @cache
