@@ -143,6 +143,18 @@ def time_one_image(model: nn.Module, input_size: tuple[int, ...]) -> Latency:
     return measure_latency(model, input_size, (1,), min_seconds=0.1)
 
 
+def peak_memory(model: ResolvedModel) -> float:
+    """Peak memory in MiB of a pass of one image, as `measure_latency` counts it, without its time.
+
+    Raises:
+        ValueError: If the model does not run, or does not fit into the memory.
+    """
+    with _ready(model.module, None) as like, _current(like.device), torch.inference_mode():
+        check_fits(model, like.device, _call)
+        with out_of_memory(model, like.device):
+            return _peak(model, like, 1) / _MIB
+
+
 @contextmanager
 def _ready(module: nn.Module, device: torch.device | str | None) -> Iterator[Tensor]:
     """A tensor of the model's dtype and device, while the model is there in evaluation mode."""
@@ -162,11 +174,9 @@ def _current(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def _measure(model: ResolvedModel, like: Tensor, count: int, min_seconds: float) -> BatchLatency:
-    from torch.utils.benchmark import Measurement, Timer
-
+def _peak(model: ResolvedModel, like: Tensor, count: int) -> float:
+    """Bytes that a warm pass needs."""
     module, shape = model.module, (count, model.in_chans, *model.input_size)
-
     measure_peak = _cuda_peak if like.device.type == "cuda" else _tracked_peak
     try:
         module(_noise(like, shape))  # What is set up once is neither timed nor counted.
@@ -174,10 +184,17 @@ def _measure(model: ResolvedModel, like: Tensor, count: int, min_seconds: float)
         raise
     except Exception as error:  # Whatever a model raises.
         raise model.failure(error) from error
-    peak = measure_peak(module, lambda: _noise(like, shape))
+    return measure_peak(module, lambda: _noise(like, shape))
+
+
+def _measure(model: ResolvedModel, like: Tensor, count: int, min_seconds: float) -> BatchLatency:
+    from torch.utils.benchmark import Measurement, Timer
+
+    peak = _peak(model, like, count)
+    images = _noise(like, (count, model.in_chans, *model.input_size))
     timer = Timer(
         "module(images)",
-        globals={"module": module, "images": _noise(like, shape)},
+        globals={"module": model.module, "images": images},
         num_threads=torch.get_num_threads(),
     )
     parts = _timed(timer, min_seconds)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rfsearch.basics.axes import by_x
 from rfsearch.basics.validation import checked_size
-from rfsearch.measure.latency import measure_latency
+from rfsearch.measure.latency import peak_memory
 from rfsearch.models.resolve import resolve_model
 from rfsearch.tiling._halo import halos, rounded_up
 from rfsearch.tiling.tiled import cuts
@@ -75,8 +75,8 @@ def tiling_plans(
 ) -> TilePlans:
     """Tiles of large images that fit the memory.
 
-    The memory that a pass needs is measured on a small image (`measure_latency`), and taken to
-    grow with the pixels.
+    The memory that a pass needs is measured on a small image, as by `measure_latency`, and taken
+    to grow with the pixels.
 
     Args:
         model: As for `trace_receptive_field`; it gives one map.
@@ -145,7 +145,7 @@ def _as_many(
 def _memory(resolved: ResolvedModel, size: tuple[int, ...]) -> tuple[float, float]:
     """Memory in MiB of the weights, and of each pixel of a pass."""
     weights = sum(one.numel() * one.element_size() for one in resolved.twin().parameters()) / 2**20
-    peak = measure_latency(resolved, size, (1,), min_seconds=1e-3).peak_memory_mb
+    peak = peak_memory(resolved.at(size))
     return weights, max(1e-9, peak - weights) / math.prod(size)
 
 

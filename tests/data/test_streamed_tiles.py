@@ -146,7 +146,7 @@ def small_boxes(height: int, width: int) -> NDArray[np.float64]:
     colours=st.booleans(),
     kind=st.sampled_from([np.uint8, np.uint16, np.uint32, np.int64]),
 )
-@settings(max_examples=30)
+@settings(max_examples=12)  # Each kind of number comes several times.
 def test_all_that_is_known_of_tiles_is_the_same(
     tmp_path_factory: pytest.TempPathFactory,
     sizes: list[tuple[int, int]],

@@ -73,10 +73,10 @@ def assert_same(cropped: MeasuredERF, whole: MeasuredERF) -> None:
 @pytest.mark.parametrize(
     ("name", "size", "layer", "kept"),
     [
-        ("resnet18", 512, "layer2", (112, 112)),
+        ("resnet18", 256, "layer2", (112, 112)),
         ("resnet18", (333, 517), "layer1", (49, 49)),
         ("resnet26t", (297, 290), "layer3", (121, 130)),
-        ("vgg11_bn", 201, "features.14", (41, 41)),
+        ("vgg11_bn", 121, "features.14", (41, 41)),
         ("convnext_atto", 301, "stages.1", (157, 157)),
         ("regnetx_002", (203, 400), "s3", (139, 128)),
         pytest.param("densenet121", 301, "features.denseblock1", (65, 65), marks=pytest.mark.slow),
