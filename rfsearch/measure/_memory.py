@@ -1,8 +1,8 @@
-"""How much memory a network needs at least, estimated before any of it is taken."""
+"""How much memory a network needs: at least, before any of it is taken, and at its peak."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,3 +107,36 @@ def _maps(model: ResolvedModel, run: Read) -> _Maps:
 def _by_storage(values: Any) -> dict[int, Tensor]:
     """Tensors, of which those that share their memory are one."""
     return {tensor.untyped_storage()._cdata: tensor for _, tensor in named_tensors(values)}
+
+
+def cuda_peak(module: nn.Module, make_images: Callable[[], Tensor]) -> float:
+    """Bytes, without those that the process holds beside the model and its input."""
+    weights = [*module.parameters(), *module.buffers()]
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    module(make_images())
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before + sum(one.nbytes for one in weights)
+
+
+def tracked_peak(module: nn.Module, make_images: Callable[[], Tensor]) -> float:
+    """Bytes of the tensors that live at the same time."""
+    from torch.distributed._tools.mem_tracker import MemTracker
+    from torch.nn.utils import parametrize
+
+    images = make_images()
+    tracker = MemTracker()
+    # The tracker cannot follow how weights are made of others: they are made before.
+    with parametrize.cached():
+        made = [
+            getattr(part, name)
+            for part in module.modules()
+            if parametrize.is_parametrized(part)
+            for name in part.parametrizations  # type: ignore[union-attr]
+        ]
+        tracker.track_external(module, images, *made)
+        with tracker:
+            module(images)
+    (peak,) = tracker.get_tracker_snapshot("peak").values()
+    return float(peak["Total"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import torch
 
 from rfsearch.basics.axes import InputSize
 from rfsearch.basics.limits import MAX_BATCH_SIZE, MAX_TIMED_SECONDS
-from rfsearch.measure._memory import check_fits, out_of_memory
+from rfsearch.measure._memory import check_fits, cuda_peak, out_of_memory, tracked_peak
 from rfsearch.measure.device import check_device
 from rfsearch.models.resolve import Model, resolve_model
 from rfsearch.models.resolved import ResolvedModel
@@ -177,7 +177,7 @@ def _current(device: torch.device) -> AbstractContextManager[object]:
 def _peak(model: ResolvedModel, like: Tensor, count: int) -> float:
     """Bytes that a warm pass needs."""
     module, shape = model.module, (count, model.in_chans, *model.input_size)
-    measure_peak = _cuda_peak if like.device.type == "cuda" else _tracked_peak
+    measure_peak = cuda_peak if like.device.type == "cuda" else tracked_peak
     try:
         module(_noise(like, shape))  # What is set up once is neither timed nor counted.
     except torch.OutOfMemoryError:
@@ -224,39 +224,6 @@ def _timed(timer: Timer, min_seconds: float) -> list[Measurement]:
 
 def _noise(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, device=like.device, dtype=like.dtype)
-
-
-def _cuda_peak(module: nn.Module, make_images: Callable[[], Tensor]) -> float:
-    """Bytes, without those that the process holds beside the model and its input."""
-    weights = [*module.parameters(), *module.buffers()]
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    module(make_images())
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before + sum(one.nbytes for one in weights)
-
-
-def _tracked_peak(module: nn.Module, make_images: Callable[[], Tensor]) -> float:
-    """Bytes of the tensors that live at the same time."""
-    from torch.distributed._tools.mem_tracker import MemTracker
-    from torch.nn.utils import parametrize
-
-    images = make_images()
-    tracker = MemTracker()
-    # The tracker cannot follow how weights are made of others: they are made before.
-    with parametrize.cached():
-        made = [
-            getattr(part, name)
-            for part in module.modules()
-            if parametrize.is_parametrized(part)
-            for name in part.parametrizations  # type: ignore[union-attr]
-        ]
-        tracker.track_external(module, images, *made)
-        with tracker:
-            module(images)
-    (peak,) = tracker.get_tracker_snapshot("peak").values()
-    return float(peak["Total"])
 
 
 def _name(device: torch.device) -> str:
