@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Ratio of the largest to the smallest |gradient| that the colours of a map tell apart.
 _COLOR_RANGE = 1e3
+#: Opacity of the highest value of a map over an image.
+_COVER = 0.8
 _LINE_STYLES = ("solid", "dashed", "dotted", "dashdot")
 
 
@@ -178,37 +180,32 @@ def erf_gallery(
     images: Sequence[NDArray[np.uint8]] = (),
     objects: ObjectSizes | None = None,
 ) -> Figure:
-    """ERF maps side by side, and images, all at the same number of px per inch.
+    """ERF maps side by side, over images where there are any, all at the same scale.
 
     The dashed square holds 95 % of the |gradient|, the dotted one is the theoretical receptive
-    field, the solid one an object of the largest size. On the images, the same squares of the
-    first map. Each map's colours run over three decades from its own maximum down.
+    field, the solid one an object of the largest size. Each map's colours run over three decades
+    from its own maximum down; over an image they fade as they darken.
 
     Args:
         maps: By what to call them, the best first.
-        images: Images of the data, `(height, width)` or `(height, width, 3)`.
+        images: Images of the data, `(height, width)` or `(height, width, 3)`, each under a map; if
+            there are fewer, they are repeated.
         objects: The objects to see.
     """
-    first = next(iter(maps.values()))
     half = _half_width(list(maps.values()), images, objects)
-    panels = len(maps) + len(images)
-    figure = Figure(figsize=(2.7 * panels + 0.4, 3.6), layout="constrained")
-    all_axes = figure.subplots(1, panels, squeeze=False, sharex=True, sharey=True)[0]
-    for axes, (name, erf) in zip(all_axes, maps.items(), strict=False):
-        _draw_map(axes, erf)
-        _draw_squares(axes, erf, objects, on="map")
+    figure = Figure(figsize=(3.2 * len(maps) + 0.4, 4), layout="constrained")
+    all_axes = figure.subplots(1, len(maps), squeeze=False, sharex=True, sharey=True)[0]
+    for number, (axes, (name, erf)) in enumerate(zip(all_axes, maps.items(), strict=True)):
+        if images:
+            _draw_image(axes, images[number % len(images)])
+        _draw_map(axes, erf, fades=bool(images))
+        _draw_squares(axes, erf, objects, on="image" if images else "map")
         ratio = erf.size / erf.theoretical_size
         axes.set_title(
             f"{name}\nERF {erf.size} px, TRF {erf.theoretical_size} px, ratio {ratio:.2f}",
             fontsize="small",
             parse_math=False,
         )
-    for axes, image in zip(all_axes[len(maps) :], images, strict=True):
-        height, width = image.shape[:2]
-        extent = (-width / 2, width / 2, height / 2, -height / 2)
-        axes.imshow(image, cmap="gray", extent=extent, interpolation="nearest")
-        _draw_squares(axes, first, objects, on="image")
-        axes.set_title("image of the data,\nwith the first map's squares", fontsize="small")
     for axes in all_axes:
         axes.set(xlim=(-half, half), ylim=(half, -half), facecolor="#404040")
         axes.set_aspect("equal")
@@ -228,12 +225,21 @@ def _half_width(
     return max(sides) / 2
 
 
-def _draw_map(axes: Axes, erf: ErfMap) -> None:
+def _draw_image(axes: Axes, image: NDArray[np.uint8]) -> None:
+    height, width = image.shape[:2]
+    extent = (-width / 2, width / 2, height / 2, -height / 2)
+    axes.imshow(image, cmap="gray", extent=extent, interpolation="nearest")
+
+
+def _draw_map(axes: Axes, erf: ErfMap, *, fades: bool) -> None:
     highest = float(erf.map.max())
+    shown = np.maximum(erf.map, highest / _COLOR_RANGE)
+    depth = 1 + np.log(shown / highest) / np.log(_COLOR_RANGE)
     height, width = erf.map.shape
     left, top = -erf.center[1] - 0.5, -erf.center[0] - 0.5
     axes.imshow(
-        np.maximum(erf.map, highest / _COLOR_RANGE),
+        shown,
+        alpha=_COVER * depth if fades else None,
         cmap="cividis",
         norm=LogNorm(highest / _COLOR_RANGE, highest),
         extent=(left, left + width, top + height, top),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rfsearch.target.target import ScaleTarget
 
 MODEL_HELP = (
-    "A timm model's name, an architecture's JSON file, a folder of `rfsearch export` or "
+    "A timm model's name, an architecture's JSON or TOML file, a folder of `rfsearch export` or "
     "`rfsearch train`, or PACKAGE.MODULE:FUNCTION, which is imported and called for a module."
 )
 SIZE_HELP = (

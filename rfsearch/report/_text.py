@@ -13,6 +13,7 @@ from rfsearch.analysis.savings import gate_savings
 from rfsearch.analysis.statistics import difference_of_means
 from rfsearch.feasible.path_set import wilson_interval
 from rfsearch.space.trial_attributes import CONTROLS, GRIDDING, LARGER, SMALLER
+from rfsearch.space.verdict import QUANTITIES
 
 if TYPE_CHECKING:
     from rfsearch.report.summary import StudySummary
@@ -26,25 +27,91 @@ _REMEDIES = {
 }
 
 
-def asked(summary: StudySummary) -> list[tuple[str, str]]:
-    """Names and values of what the search was to do."""
-    rows = []
+def answer(summary: StudySummary) -> str:
+    """What was found, in one sentence."""
+    if summary.trained.empty:
+        return "No candidate was trained to the end, so there is no answer yet."
+    best, parts = summary.trained.iloc[0], []
+    if pd.notna(best["erf_trained"]):
+        sees = f"sees {best['erf_trained']:.0f} px after training"
+        if summary.objects is not None:
+            times = best["erf_trained"] / summary.objects.high
+            sees += f", {times:.1f} times the largest object"
+        parts.append(sees)
+    if len(summary.baselines):
+        known = summary.baselines.iloc[0]
+        gain = float(best["value"]) - float(known["value"])
+        is_better = gain * (1 if summary.maximizes else -1) > 0
+        parts.append(
+            f"is {'' if is_better else 'not '}better than the baseline {known['baseline']} "
+            f"({float(known['value']):.3f})"
+        )
+    more = f": it {', and '.join(parts)}" if parts else ""
+    return (
+        f"The best of {len(summary.trained):,} trained candidates has {summary.metric} "
+        f"{float(best['value']):.3f}{more}."
+    )
+
+
+def asked(summary: StudySummary) -> list[str]:
+    """What the search was to do, in sentences."""
+    settings, sentences = summary.settings, []
     if summary.objects is not None:
-        rows.append(("objects", str(summary.objects)))
-    if summary.constraint is not None:
-        gates = summary.constraint.described()
-        if summary.settings.get("target", {}).get("max_training_memory_mb") == "device":
-            # Not what the machine has that writes the report.
-            gates["training_memory"] = "at most what the device of the worker has"
-        rows += [(f"{gate} gate", allowed) for gate, allowed in gates.items()]
+        sentences.append(f"The objects to see are {summary.objects} large.")
+    gates = summary.constraint.described() if summary.constraint is not None else {}
+    if gates and settings.get("target", {}).get("max_training_memory_mb") == "device":
+        # Not what the machine has that writes the report.
+        gates["training_memory"] = "at most what the device of the worker has"
+    if gates:
+        allowed = [f"{QUANTITIES[gate]} {words}" for gate, words in gates.items()]
+        sentences.append(f"A candidate fits if these hold: {'; '.join(allowed)}.")
     if summary.space is not None:
-        rows.append(("search space", f"{summary.space.size:,} candidates"))
-    settings = summary.settings
-    for table in ("data", "training", "search"):
-        known = {k: v for k, v in settings.get(table, {}).items() if v is not None}
-        if known:
-            rows.append((table, ", ".join(f"{name} {value}" for name, value in known.items())))
+        sentences.append(f"There are {summary.space.size:,} candidates to choose from.")
+    data, training = settings.get("data", {}), settings.get("training", {})
+    images = [
+        f"{data[name]:,} {words}"
+        for name, words in (("num_train", "to train on"), ("num_valid", "to judge by"))
+        if isinstance(data.get(name), int)
+    ]
+    if images:
+        sentences.append(f"Images: {' and '.join(images)}.")
+    if isinstance(training.get("epochs"), int):
+        sentences.append(f"Each training takes {_counted(training['epochs'], 'epoch')}.")
+    search = settings.get("search", {})
+    if isinstance(search.get("trained_trials"), int):
+        wanted = _counted(search["trained_trials"], "candidate")
+        controls = search.get("controls")
+        more = f", and {_counted(controls, 'control')} that do not fit" if controls else ""
+        sentences.append(f"The search trains {wanted} to the end{more}.")
+    return sentences
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def stated(summary: StudySummary) -> list[tuple[str, str]]:
+    """All that the experiment's file says, by name."""
+    rows = []
+    for table in ("target", "data", "training", "search"):
+        for name, value in summary.settings.get(table, {}).items():
+            if (words := _in_words(value)) is not None:
+                rows.append((f"{table}: {name.replace('_', ' ')}", words))
     return rows
+
+
+def _in_words(value: object) -> str | None:
+    """A value as people write it; None if there is none."""
+    if value is None or value in ([], {}):
+        return None
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(filter(None, map(_in_words, value)))
+    if isinstance(value, dict):
+        pairs = ((name.replace("_", " "), _in_words(one)) for name, one in value.items())
+        return ", ".join(f"{name} {words}" for name, words in pairs if words is not None)
+    return str(value)
 
 
 def facts(summary: StudySummary) -> list[tuple[str, str]]:

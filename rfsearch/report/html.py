@@ -17,6 +17,7 @@ from plotly.offline import get_plotlyjs
 
 from rfsearch.analysis import interactive, interactive_front, search_figures
 from rfsearch.analysis.field_figures import erf_gallery, field_growth
+from rfsearch.network.architecture_file import architecture_toml
 from rfsearch.report import _tables as report_tables
 from rfsearch.report import _text as report_text
 from rfsearch.report._advice import erf_verdict, next_steps
@@ -44,7 +45,10 @@ def render_report(summary: StudySummary) -> str:
     return environment.get_template("report.html.jinja").render(
         summary=summary,
         facts=report_text.facts(summary),
+        answer=report_text.answer(summary),
         asked=report_text.asked(summary),
+        stated=report_text.stated(summary),
+        winner=_winner(summary),
         found=report_text.found(summary),
         on_the_front=report_text.on_the_front(summary),
         against_baselines=report_text.against_baselines(summary),
@@ -116,7 +120,7 @@ def _field_charts(summary: StudySummary) -> dict[str, Markup]:
     gallery = erf_gallery(maps, summary.images, summary.objects)
     growth = field_growth(architectures, summary.objects)
     return {
-        "gallery": _static(gallery, "effective receptive fields beside images of the data"),
+        "gallery": _static(gallery, "effective receptive fields over images of the data"),
         "growth": _static(growth, "receptive fields after each layer"),
     }
 
@@ -125,6 +129,13 @@ def _strip_of_best(summary: StudySummary) -> Markup | None:
     if "best" not in summary.examples:
         return None
     return Markup(summary.architecture(summary.examples["best"])._repr_svg_())
+
+
+def _winner(summary: StudySummary) -> str | None:
+    """The best candidate as TOML."""
+    if "best" not in summary.examples:
+        return None
+    return architecture_toml(summary.architecture(summary.examples["best"]))
 
 
 def _live(figure: go.Figure, name: str) -> Markup:

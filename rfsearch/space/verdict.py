@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from rfsearch.basics.ranges import Range
 
-_QUANTITIES = {
+#: What each gate looks at, in words.
+QUANTITIES = {
     "theoretical": "theoretical RF",
     "output_stride": "output stride",
     "parameters": "model size",
@@ -64,7 +65,7 @@ class Verdict(NamedTuple):
             return self.unserved
         unit = self.allowed.unit
         along = f" along {self.axis}" if self.axis else ""
-        what = f"{_QUANTITIES[self.gate]}{along} of {self.size:g} {unit}"
+        what = f"{QUANTITIES[self.gate]}{along} of {self.size:g} {unit}"
         what = f"{self.level}: {what}" if self.level else what
         if self.clipped > 0:
             return (

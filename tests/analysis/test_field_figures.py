@@ -45,16 +45,17 @@ def test_all_panels_have_the_same_scale() -> None:
     figure = erf_gallery(maps, images, OBJECTS)
     figure.canvas.draw()
     axes = figure.axes
-    assert len(axes) == 4
+    assert len(axes) == 2
     assert len({(ax.get_xlim(), ax.get_ylim()) for ax in axes}) == 1
     widths = [ax.get_window_extent().width for ax in axes]
-    assert widths == pytest.approx([widths[0]] * 4, rel=0.01)
-    # One pixel of the input is as large on a map as on an image.
-    for ax, (height, width) in zip(
-        axes, [erf.map.shape for erf in maps.values()] + [(20, 30)] * 2, strict=True
-    ):
-        left, right, bottom, top = ax.images[0].get_extent()
-        assert (right - left, bottom - top) == (width, height)
+    assert widths == pytest.approx([widths[0]] * 2, rel=0.01)
+    # One pixel of the input is as large on a map as on the image below it, which shows through.
+    for ax, erf in zip(axes, maps.values(), strict=True):
+        for drawn, (height, width) in zip(ax.images, [(20, 30), erf.map.shape], strict=True):
+            left, right, bottom, top = drawn.get_extent()
+            assert (right - left, bottom - top) == (width, height)
+        alpha = ax.images[1].get_alpha()
+        assert 0 <= alpha.min() < alpha.max() == 0.8
 
 
 def test_squares_have_the_sizes_of_erf_field_and_object() -> None:

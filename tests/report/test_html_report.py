@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from browser import browser_page
 from search_results import CONSTRAINT, SPACE, add_baseline, searched_study
 
 from rfsearch.analysis.field_figures import ObjectSizes
+from rfsearch.network.architecture_file import read_architecture
 from rfsearch.report.html import render_report
 from rfsearch.report.summary import StudySummary
 
@@ -36,7 +38,10 @@ def full_summary(
         question=f"Which? {name}",
         constraint=CONSTRAINT,
         space=SPACE,
-        settings={"data": {"path": name}},
+        settings={
+            "data": {"path": name, "num_train": 3000, "num_valid": 600, "flips": []},
+            "search": {"objectives": ["score"], "feasible_only": False, "trained_trials": 7},
+        },
         images=(image,),
         num_valid=1000,
     )
@@ -66,6 +71,34 @@ def test_it_answers_the_five_questions(html: str) -> None:
     assert {f'id="figure-{name}"' for name in FIGURES} <= set(re.findall(r'id="figure-\w+"', html))
     for words in ("Which? made-up", str(ObjectSizes(6, 10)), "resnet18", "108 candidates"):
         assert words in sections(html)
+
+
+def test_it_opens_with_the_answer_and_a_figure(html: str) -> None:
+    page = sections(html)
+    summary = full_summary()
+    best = float(summary.trained["value"].iloc[0])
+    opening = page[: page.index('id="asked"')]
+    assert f"trained candidates has {summary.metric} {best:.3f}" in opening
+    assert "the baseline resnet18" in opening
+    assert re.findall(r'id="figure-(\w+)"', opening) == ["gallery"]
+
+
+def test_settings_are_said_in_words(html: str) -> None:
+    page = sections(html)
+    assert "Images: 3,000 to train on and 600 to judge by." in page
+    assert "The search trains 7 candidates to the end." in page
+    assert "<dt>search: feasible only</dt><dd>no</dd>" in page
+    assert "<dt>search: objectives</dt><dd>score</dd>" in page
+    assert "flips" not in page
+    assert "[" not in page[page.index("<dl>") : page.index("</dl>")]
+
+
+def test_the_winner_can_be_copied_as_toml(html: str, tmp_path: Path) -> None:
+    text = re.findall(r'<pre id="winner">(.*?)</pre>', html, re.DOTALL)[0]
+    summary = full_summary()
+    (tmp_path / "best.toml").write_text(unescape(text))
+    best = summary.architecture(summary.examples["best"])
+    assert read_architecture(tmp_path / "best.toml") == best
 
 
 def test_a_search_for_several_objectives_shows_its_front(tmp_path: Path) -> None:
@@ -135,11 +168,22 @@ def test_it_works_from_a_file_in_a_browser(html: str, tmp_path: Path) -> None:
         points = page.locator("#chart-erf .scatterlayer .points path").count()
         broken = page.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
         overflow = page.evaluate("document.body.scrollWidth - document.body.clientWidth")
+        page.evaluate("document.querySelector('footer').scrollIntoView()")
+        contents = page.locator("nav").bounding_box()
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.wait_for_function("document.body.scrollWidth <= innerWidth")
+        page.locator("details", has=page.locator("#copy")).locator("summary").click()
+        page.locator("#copy").click()
+        page.wait_for_function(
+            "/Copied|Selected/.test(document.getElementById('copy').textContent)"
+        )
         page.set_viewport_size({"width": 400, "height": 800})
         # The interactive figures follow a little later.
         page.wait_for_function("document.body.scrollWidth <= document.body.clientWidth")
     assert points == 2 * (len(full_summary().trained) + 1)  # The baseline is the one more.
     assert (broken, overflow) == (0, 0)
+    assert contents is not None
+    assert contents["y"] == 0  # It stays where the page is scrolled.
     assert problems == []
 
 
