@@ -25,7 +25,7 @@ _NORMS = ("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "BatchNorm2d", "
 _RECTIFIERS = ("LeakyReLU", "ReLU", "ELU", "GELU", "SiLU", "PReLU")
 #: What plans of before do not say.
 _USUAL_NORM, _USUAL_RECTIFIER = {"eps": 1e-5, "affine": True}, "LeakyReLU"
-_MAX_STAGES, _MAX_LAYERS, _MAX_WIDTH = 12, 16, 4096
+_MAX_STAGES, _MAX_LAYERS, _MAX_WIDTH, _MAX_SIDE = 12, 16, 4096, 2**14
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,12 @@ def read_plan(path: Path, configuration: str | None = None) -> UNetPlan:
     if name not in every:
         raise ValueError(f"{path}: has no configuration {name!r}, but {', '.join(every)}.")
     stated = dict(every[name]) if isinstance(every[name], dict) else {}
+    heirs = {name}
     while isinstance(parent := stated.pop("inherits_from", None), str):
-        stated = {**(every.get(parent) or {}), **stated}
-        if parent == name:
-            raise ValueError(f"{path}: configurations.{name} inherits from itself.")
+        if parent in heirs or not isinstance(every.get(parent), dict):
+            raise ValueError(f"{path}: configurations.{name} cannot inherit from {parent!r}.")
+        heirs.add(parent)
+        stated = {**every[parent], **stated}
     place = f"{path}: configurations.{name}"
     named, values, convs = _arguments(stated, place)
     network = named.rpartition(".")[2]
@@ -154,10 +156,11 @@ def read_plan(path: Path, configuration: str | None = None) -> UNetPlan:
         raise ValueError(
             f"{place}: the network must be {' or '.join(_NETWORKS)}, but is {named or 'none'}."
         )
-    patch = _numbers(stated.get("patch_size"), None, f"{place}.patch_size", 2**14)
+    patch = _numbers(stated.get("patch_size"), None, f"{place}.patch_size", _MAX_SIDE)
     axes, stages = len(patch), _stages(values.get("strides"), f"{place}: strides")
     if axes not in (2, 3):
         raise ValueError(f"{place}.patch_size must have 2 or 3 sides, but has {axes}.")
+    channels = content.get("foreground_intensity_properties_per_channel")
     return UNetPlan(
         name,
         patch,
@@ -177,7 +180,7 @@ def read_plan(path: Path, configuration: str | None = None) -> UNetPlan:
         _norm(values.get("norm_op"), values.get("norm_op_kwargs"), place),
         _known(values.get("nonlin") or _USUAL_RECTIFIER, _RECTIFIERS, f"{place}: nonlin"),
         bool(values.get("conv_bias", True)),
-        max(1, len(content.get("foreground_intensity_properties_per_channel") or ())),
+        len(channels) if isinstance(channels, dict) and channels else 1,
     )
 
 
@@ -194,6 +197,7 @@ def _arguments(stated: dict[str, Any], place: str) -> tuple[str, dict[str, Any],
     base = _numbers(stated.get("UNet_base_num_features"), None, f"{place}: features", _MAX_WIDTH)
     most = _numbers(stated.get("unet_max_num_features", 512), None, f"{place}: features", 2**14)
     strides = stated.get("pool_op_kernel_sizes")
+    sides = _numbers(stated.get("patch_size"), None, f"{place}.patch_size", _MAX_SIDE)
     stages = _stages(strides, f"{place}: pool_op_kernel_sizes")
     values = {
         "features_per_stage": [min(base[0] * 2**stage, most[0]) for stage in range(stages)],
@@ -201,7 +205,7 @@ def _arguments(stated: dict[str, Any], place: str) -> tuple[str, dict[str, Any],
         "strides": strides,
         "n_conv_per_stage": stated.get("n_conv_per_stage_encoder"),
         "n_conv_per_stage_decoder": stated.get("n_conv_per_stage_decoder"),
-        "norm_op": f"InstanceNorm{len(stated.get('patch_size') or ())}d",
+        "norm_op": f"InstanceNorm{len(sides)}d",
         "norm_op_kwargs": _USUAL_NORM,
     }
     return str(stated.get("UNet_class_name", "")), values, "n_conv_per_stage"
@@ -217,7 +221,8 @@ def _numbers(value: Any, count: int | None, place: str, most: int) -> tuple[int,
     """Whole numbers from 1 on; one that is alone is that of all."""
     found = value if isinstance(value, list) else [value] * (count or 1)
     are_whole = all(
-        isinstance(one, int | float) and one == int(one) and 1 <= one <= most for one in found
+        isinstance(one, int | float) and float(one).is_integer() and 1 <= one <= most
+        for one in found
     )
     if not are_whole or (count is not None and len(found) != count):
         raise ValueError(
@@ -253,7 +258,10 @@ def _axes(transpose: Any, axes: int) -> tuple[int, ...]:
 def _norm(name: Any, options: Any, place: str) -> tuple[str, Mapping[str, Any]] | None:
     if name is None:
         return None
-    kept = {key: options[key] for key in ("eps", "affine", "momentum") if key in (options or {})}
+    given = options if isinstance(options, dict) else {}
+    kept = {key: one for key, one in given.items() if key in ("eps", "affine", "momentum")}
+    if not all(isinstance(one, int | float) for one in kept.values()):
+        raise ValueError(f"{place}: norm_op_kwargs must be numbers, but is {options!r:.60}.")
     return _known(name, _NORMS, f"{place}: norm_op"), kept
 
 

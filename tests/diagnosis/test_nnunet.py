@@ -202,6 +202,8 @@ def test_the_command(path: Path, tmp_path: Path) -> None:
     ("change", "reason"),
     [
         ({"patch_size": [64]}, "patch_size must have 2 or 3 sides, but has 1"),
+        ({"inherits_from": "2d"}, "cannot inherit from '2d'"),
+        ({"patch_size": [64, float("inf")]}, "patch_size must be whole numbers"),
         ({"spacing": [1, 0]}, "spacing must be 2 positive numbers"),
         (architecture("Primus", CONV_2D), "the network must be PlainConvUNet or Residual"),
         (architecture("PlainConvUNet", CONV_2D | {"strides": 2}), "strides must be of 2 to 12"),
