@@ -17,8 +17,8 @@ import rfsearch
 #: Bottom to top. A room may import from those above it in this list.
 ROOMS = (
     "basics", "feasible", "field", "network", "models", "tape", "trace", "target", "measure",
-    "tiling", "space", "retrofit", "diagnosis", "data", "training", "storage", "search", "workers",
-    "analysis", "report", "export", "cli",
+    "tiling", "space", "retrofit", "diagnosis", "data", "training", "storage", "search",
+    "planning", "workers", "analysis", "report", "export", "cli",
 )  # fmt: skip
 RANK = {room: rank for rank, room in enumerate(ROOMS)}
 #: Arithmetic and data, and the modules in these rooms that are neither.

@@ -15,13 +15,13 @@ from typer.core import TyperGroup
 
 from rfsearch.cli._errors import refusals, refuse_no_values, show_warning
 from rfsearch.cli._output import guarded_output
-from rfsearch.cli.dashboard import dashboard
+from rfsearch.cli.dashboard import dashboard, report
 from rfsearch.cli.doctor import doctor
 from rfsearch.cli.erf import erf
 from rfsearch.cli.export import export
 from rfsearch.cli.fit import fit
+from rfsearch.cli.init import init
 from rfsearch.cli.latency import latency
-from rfsearch.cli.report import report
 from rfsearch.cli.rf import rf
 from rfsearch.cli.run import run
 from rfsearch.cli.space import space
@@ -95,7 +95,7 @@ def _about() -> None:
 
 
 for command in (
-    run, worker, target, space, rf, erf, doctor, fit, latency, tiling, report, dashboard, export,
-    train,
+    init, run, worker, target, space, rf, erf, doctor, fit, latency, tiling, report, dashboard,
+    export, train,
 ):  # fmt: skip
     app.command()(command)

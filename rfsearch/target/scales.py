@@ -92,20 +92,15 @@ def read_scales(
     """
     source, size = Path(path), _pair(input_size)
     way = check_resize(resize, size)
-    kind = _format(source, format)
-    reading = MaskReading(semantic, background, ignored)
-    if reading != MaskReading() and kind != "masks":
-        name = next(name for name, value in vars(reading).items() if value is not None)
-        raise ValueError(f"{source}: `{name}` is for masks, but the format is {kind}.")
-    if images is not None:
-        _check_images(source, kind, Path(images))
     folder = Path(images) if images else None
-    if kind == "masks":
-        annotations = read_masks(source, reading)
-    elif kind == "yolo":
-        annotations = read_yolo(source, folder)
-    else:
-        annotations = _READERS[kind](source)
+    annotations = read_annotations(
+        source,
+        format=format,
+        images=folder,
+        semantic=semantic,
+        background=background,
+        ignored=ignored,
+    )
     found = measure_objects(annotations, size, way, folder)
     scales = found.only(classes) if classes else found
     if not len(scales):
@@ -115,6 +110,45 @@ def read_scales(
             f"{''.join(f'; {note}' for note in scales.notes)})."
         )
     return scales
+
+
+def read_annotations(
+    source: Path,
+    *,
+    format: Format | Literal["auto"] = "auto",
+    images: Path | None = None,
+    semantic: bool | None = None,
+    background: int | Literal["none"] | None = None,
+    ignored: Collection[int] | None = None,
+) -> Annotations:
+    """Read annotated objects as they are; the arguments are those of `read_scales`.
+
+    Raises:
+        ValueError: One line that says what cannot be read, and why.
+    """
+    kind = _format(source, format)
+    how = MaskReading(semantic, background, ignored)
+    if how != MaskReading() and kind != "masks":
+        name = next(name for name, value in vars(how).items() if value is not None)
+        raise ValueError(f"{source}: `{name}` is for masks, but the format is {kind}.")
+    if images is not None:
+        _check_images(source, kind, images)
+    if kind == "masks":
+        return read_masks(source, how)
+    if kind == "yolo":
+        return read_yolo(source, images)
+    return _READERS[kind](source)
+
+
+def boxes_of_folder(folder: Path) -> Format | None:
+    """The format of a folder with a file of boxes for each image; None if it is no such folder."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    xml = next((file for file in files if file.suffix.lower() == ".xml"), None)
+    if xml is not None:
+        return _format_by_name(xml)
+    if any(file.suffix.lower() == ".json" and is_labelme(file) for file in files):
+        return "labelme"
+    return "yolo" if is_yolo(folder, files) else None
 
 
 def _check_images(source: Path, kind: Format, images: Path) -> None:
@@ -163,14 +197,10 @@ def _format_by_name(source: Path) -> Format:
 
 def _format_of_folder(folder: Path) -> Format:
     """One file for each image, or masks and nothing that masks are not given with."""
+    if (boxes := boxes_of_folder(folder)) is not None:
+        return boxes
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     suffixes = Counter(file.suffix.lower() for file in files)
-    if suffixes[".xml"]:
-        return _format_by_name(next(file for file in files if file.suffix.lower() == ".xml"))
-    if any(file.suffix.lower() == ".json" and is_labelme(file) for file in files):
-        return "labelme"
-    if is_yolo(folder, files):
-        return "yolo"
     counts = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common())
     masks = [file for file in files if file.suffix.lower() in MASK_SUFFIXES]
     if not masks:

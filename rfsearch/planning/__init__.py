@@ -1,0 +1,1 @@
+"""From annotated images to an experiment: what there is, what follows, and the files."""
