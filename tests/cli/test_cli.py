@@ -290,7 +290,7 @@ def test_gaps_count_for_what_is_feasible_and_not_for_the_range(tmp_path: Path) -
     )
     assert 0 < gated < ranged < len(members)
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("within TRF range")]
-    assert line == f"within TRF range  {ranged} ({ranged / len(members):.3g} of all, exact)"
+    assert line == f"within TRF range     {ranged} ({ranged / len(members):.3g} of all, exact)"
 
 
 def test_space_estimates_what_it_cannot_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +298,7 @@ def test_space_estimates_what_it_cannot_count(monkeypatch: pytest.MonkeyPatch) -
     result = rfsearch("space", "plain", "--target", "24:48")
     assert result.exit_code == 0, result.output
     share = "0.41 to 0.48 of all, 95 % interval"
-    assert result.stdout.splitlines()[-1] == f"feasible          1.2e+09 to 1.4e+09 ({share})"
+    assert result.stdout.splitlines()[-1] == f"feasible             1.2e+09 to 1.4e+09 ({share})"
     assert result.stdout.splitlines()[-2].endswith("of all, exact)")
 
 
@@ -306,7 +306,7 @@ def test_space_advises_pyramids_for_a_wide_target(folder: Path) -> None:
     with pytest.warns(UserWarning, match="one receptive field cannot fit all"):
         result = rfsearch("space", folder / "space.toml", "--target", "1:6")
     assert result.exit_code == 0, result.output
-    assert "expected range    6 to 18 px" in result.stdout
+    assert "expected range       6 to 18 px" in result.stdout
 
 
 @pytest.mark.parametrize("text", ["24", "24:", "a:b", "1:2:3", "24-96"])
