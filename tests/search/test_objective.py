@@ -171,7 +171,9 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
         "environment",
         "erf_clipped",
         "erf_expected",
+        *(f"erf_half_{when}" for when in ("expected", "init", "trained")),
         "erf_init",
+        *(f"erf_sigma_{when}" for when in ("expected", "init", "trained")),
         "erf_trained",
         "findings",
         "flops_g",
@@ -180,6 +182,7 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
         "output_stride",
         "params_m",
         "seed",
+        "skipped",
         "train_seconds",
         "training_memory_mb",
         "trf_size",
@@ -193,6 +196,7 @@ def test_a_trained_trial_has_every_number_as_a_flat_attribute() -> None:
     assert attrs["flops_g"] == arch.cost((16, 16), 1, 2).flops / 1e9
     assert attrs["training_memory_mb"] == arch.training_memory((16, 16), 32, 1, 2)
     assert attrs["erf_init"] == task.measure_erf(model).size
+    assert attrs["erf_sigma_init"] == task.measure_erf(model).sigma
     assert attrs["erf_clipped"] == 0
     assert 0 < attrs["erf_trained"] <= 11
     assert attrs["train_seconds"] > 0
