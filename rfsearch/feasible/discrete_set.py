@@ -10,7 +10,7 @@ import numpy as np
 
 from rfsearch.feasible._user_functions import ask
 from rfsearch.feasible.choices import choices_of
-from rfsearch.feasible.fold import Fold, fold_graph
+from rfsearch.feasible.fold import EVERYTHING, Fold, fold_graph
 from rfsearch.feasible.path_set import NoneFoundError, PathSet
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class DiscreteSet(PathSet):
         is_listed = fold is None and self.size <= listed
         if fold is None:
             # States that remember everything never merge: this is enumeration.
-            fold = Fold((), _remember, self._answer) if is_listed else Fold((), _forget)
+            fold = Fold((), _remember, self._answer) if is_listed else EVERYTHING
         self._is_checked = fits is not None and not is_listed
         self._built = fold_graph(self._choices, fold)
 
@@ -157,7 +157,3 @@ def _none(params: Params) -> bool:
 
 def _remember(values: Any, name: str, value: Any) -> tuple[Any, ...]:
     return (*values, value)
-
-
-def _forget(values: Any, name: str, value: Any) -> tuple[Any, ...]:
-    return ()

@@ -5,15 +5,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rfsearch.feasible._user_functions import ask, call, check_hashable
 from rfsearch.feasible.layered_graph import Graph, Layer, pruned
-
-if TYPE_CHECKING:
-    pass
 
 #: States behind one decision, and edges of the graph, at most: some hundred megabytes.
 MAX_STATES, MAX_EDGES = 1_000_000, 10_000_000
@@ -52,6 +49,14 @@ class Fold:
     start: Hashable
     step: Callable[[Any, str, Any], Hashable | None]
     accept: Callable[[Any], bool] = _accept_all
+
+
+def _forget(state: Any, name: str, value: Any) -> tuple[Any, ...]:
+    return ()
+
+
+#: Everything fits.
+EVERYTHING = Fold((), _forget)
 
 
 def fold_graph(choices: Mapping[str, tuple[Any, ...]], fold: Fold) -> Graph:

@@ -26,7 +26,7 @@ from optuna.trial import TrialState
 from rfsearch.feasible._descriptor_sampler import DescriptorSampler
 from rfsearch.feasible.choices import NotOfferedError, offered
 from rfsearch.feasible.discrete_set import DiscreteSet
-from rfsearch.feasible.fold import Fold
+from rfsearch.feasible.fold import EVERYTHING
 from rfsearch.feasible.path_set import PathSet
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from rfsearch.feasible._pool import Describe
     from rfsearch.feasible.choices import Params
+    from rfsearch.feasible.fold import Fold
 
 #: Draws until a member turns up that the study has not tried.
 _TRIES = 100
@@ -112,7 +113,7 @@ class FeasibleSampler(BaseSampler):
         if describe is not None and base != "descriptors":
             raise ValueError('`describe` is for `base="descriptors"`; other samplers ignore it.')
         if fold is None and fits is None and base == "descriptors":
-            fold = Fold((), _anything)
+            fold = EVERYTHING
         self.distributions = dict(distributions)
         self.feasible = (
             fold if isinstance(fold, PathSet) else DiscreteSet(distributions, fold, fits)
@@ -323,7 +324,3 @@ class FeasibleSampler(BaseSampler):
     def _key(self, params: Mapping[str, Any]) -> Key:
         """What tells a member from others: its active parameters."""
         return tuple(sorted(self.feasible.active_params(params).items()))
-
-
-def _anything(state: Any, name: str, value: Any) -> tuple[Any, ...]:
-    return ()

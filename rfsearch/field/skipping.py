@@ -14,7 +14,7 @@ from functools import reduce
 from rfsearch.field.expression import Chain, Concat, Convolution, Node, Pooling, Sum
 from rfsearch.field.node_fields import local_branches, taps_of
 from rfsearch.field.part import Part
-from rfsearch.field.windows import ALL, Read
+from rfsearch.field.windows import ALL, Read, convolution, read_through
 
 
 def read_by(node: Node) -> Read:
@@ -22,8 +22,9 @@ def read_by(node: Node) -> Read:
     match node:
         case Convolution() | Pooling():
             taps = taps_of(node)
-            residues = {tap * taps.dilation % taps.stride for tap in range(taps.kernel_size)}
-            return Read(frozenset(residues), taps.stride)
+            return read_through(
+                convolution(taps.kernel_size, taps.stride, taps.padding, taps.dilation)
+            )
         case Part():
             return node.read_units[0]
         case Chain():

@@ -138,9 +138,8 @@ class FeasibleSet(PathSet):
 
     @cached_property
     def _needs_check(self) -> bool:
-        if self._limits.need_erf or self._limits.need_cost or self._limits.touched:
-            return True
-        if self._asks_of_finest:
+        limits = self._limits
+        if limits.need_erf or limits.need_cost or limits.touched or self._asks_of_finest:
             return True
         # A budget's images have to be a multiple of the last stride.
         asks = bool(self.constraint.gates) or self.constraint.budget is not None

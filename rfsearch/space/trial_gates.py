@@ -150,9 +150,9 @@ def check_candidate(
             trial.set_user_attr(attribute("levels", axis), described)
     if None in asked:
         log_spread(trial, "expected", candidate.expected_erf(asked[None].main))
-    trial.set_user_attr("skipped", candidate.skipped_units())
-    if None not in asked:
+    else:
         trial.set_user_attr(JUDGED_AXES, json.dumps(list(asked)))
+    trial.set_user_attr("skipped", candidate.skipped_units())
     for verdict in verdicts:
         trial.set_constraint(CONSTRAINT_KEYS[verdict.gate], verdict.octaves)
     failed = [verdict for verdict in verdicts if not verdict.passes]

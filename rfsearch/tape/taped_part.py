@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from rfsearch.field.moments import Units
 from rfsearch.field.part import Part
@@ -24,7 +25,7 @@ class TapedPart(Part):
     tape: Tape = field(repr=False, compare=False)
     step: int = field(repr=False, compare=False)
 
-    @property
+    @cached_property
     def read_units(self) -> tuple[Read, float]:
         """Those of its tape; both axes are alike."""
         (first, _), *others = self.tape.play().reads(self.step, axis=0)

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from strategies import architectures
 from torch import nn
 
+from rfsearch.field.expression import Convolution, Sum
+from rfsearch.field.skipping import skipped_units
 from rfsearch.network.architecture import Architecture
 from rfsearch.network.model import build_model
 from rfsearch.trace.trace import trace_receptive_field
@@ -89,6 +91,11 @@ def test_known_networks(layers: tuple[nn.Module, ...], share: float) -> None:
     assert skipped_by_gradient(network, torch.rand(1, 2, 192, 192)) == pytest.approx(
         share, abs=0.05
     )
+
+
+def test_branches_that_are_padded_apart_read_different_units() -> None:
+    shifted = (Convolution(1, 2, 2, stride=3, padding=number) for number in (0, 1))
+    assert skipped_units(Sum(tuple(shifted))) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
