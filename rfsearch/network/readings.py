@@ -15,7 +15,7 @@ from rfsearch.field.cost import Cost, FeatureMap
 from rfsearch.field.coverage import Coverage, coverage
 from rfsearch.field.expected_erf import ExpectedERF, squared_gradient
 from rfsearch.field.expression import Chain, Node, alike, along
-from rfsearch.field.node_fields import receptive_field
+from rfsearch.field.node_fields import is_global, receptive_field
 from rfsearch.field.receptive_field import ReceptiveField
 from rfsearch.field.skipping import skipped_units
 
@@ -87,6 +87,21 @@ class Levelled(ABC):
                 f"{sizes} px at a stride of {strides} px."
             )
         return first
+
+    @abstractmethod
+    def sees_everything(self, level: str | None = None) -> bool:
+        """Whether a part before an output map mixes the whole image, beside the local field.
+
+        Such parts are attention, squeeze-and-excite, global context and pooled image levels; in a
+        traced model also whatever else mixes the whole extent of an axis, such as normalisation
+        over space. The pooling of a classifier's head, behind which there is no map, is none.
+
+        Args:
+            level: Name of the map. `None` means the last.
+
+        Raises:
+            ValueError: If there is no such level.
+        """
 
     @property
     def axes_differ(self) -> bool:
@@ -184,6 +199,10 @@ class Readings(FrozenData, Levelled):
         for axis, number in enumerate(apart):
             found += [read(along(node, axis))] * number
         return tuple(found)
+
+    def sees_everything(self, level: str | None = None) -> bool:
+        """As `Levelled.sees_everything` says."""
+        return is_global(self._expressions[self._checked(level)])
 
     def expected_erf(self, level: str | None = None, axis: str | None = None) -> ExpectedERF:
         """Effective receptive field to expect of a random initialisation, in closed form.

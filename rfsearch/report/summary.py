@@ -223,6 +223,7 @@ def _constraint(target: dict[str, Any]) -> RFConstraint | None:
         max_gridding=_on(target.get("max_gridding")),
         min_units=_on(target.get("min_units", "rule")),
         max_skipped=_on(target.get("max_skipped")),
+        global_context=target.get("global_context", False),
         budget=Budget(max_output_stride=target.get("max_output_stride")),
         expected=target["expected"],
         measured=target["measured"],

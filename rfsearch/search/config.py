@@ -45,6 +45,8 @@ class TargetConfig(FrozenData):
             default rule, or `"off"`. The rule is off likewise.
         max_skipped: Largest share of a map's units, along an axis, that nothing behind it reads;
             `"off"` is no gate.
+        global_context: Whether maps behind a part that sees the whole image, such as attention,
+            are held to the upper bounds of the field alone.
         expected: Whether the expected ERF is a gate.
         measured: Whether the measured ERF is a gate.
         max_output_stride: Largest stride of the output map, in px.
@@ -67,6 +69,7 @@ class TargetConfig(FrozenData):
     max_gridding: Share | Literal["rule", "off"] = "rule"
     min_units: Positive | Literal["rule", "off"] = "rule"
     max_skipped: Share | Literal["off"] = "off"
+    global_context: bool = False
     expected: bool = True
     measured: bool = True
     max_output_stride: Count | None = None
@@ -103,6 +106,7 @@ class TargetConfig(FrozenData):
             max_gridding=None if self.max_gridding == "off" else self.max_gridding,
             min_units=None if self.min_units == "off" else self.min_units,
             max_skipped=None if self.max_skipped == "off" else self.max_skipped,
+            global_context=self.global_context,
             budget=self._budget(task),
             expected=self.expected,
             measured=self.measured,

@@ -209,9 +209,7 @@ class Objective:
         if "erf_misfit" in self.objectives:
             misfits = []
             for axis, size in trained.items():
-                fields = candidate.receptive_fields(axis).items()
-                strides = {level: field.stride for level, field in fields}
-                asked = self.constraint.level_ranges(strides, axis).levels[main]
+                asked = self.constraint.asked(candidate, axis).levels[main]
                 misfits.append(erf_misfit(size, dict(asked.ranges)))
             trial.set_user_attr("erf_misfit", max(misfits))
         log_result(trial, result)

@@ -14,7 +14,7 @@ from rfsearch.field.cost import FeatureMap, cost
 from rfsearch.field.expression import Node, along
 from rfsearch.field.gradients import read
 from rfsearch.field.moments import INPUT, Units
-from rfsearch.field.node_fields import receptive_field
+from rfsearch.field.node_fields import is_global, receptive_field
 from rfsearch.field.saved_activations import Saved, saved
 
 if TYPE_CHECKING:
@@ -35,12 +35,14 @@ class Situation(NamedTuple):
         units: Number of the distribution of its input's units.
         size: Height and width of its input.
         held: Whether autograd keeps its input anyway.
+        sees_everything: Whether a part before it mixed the whole image.
     """
 
     channels: int
     units: int
     size: FeatureMap
     held: bool
+    sees_everything: bool = False
 
 
 class Effect(NamedTuple):
@@ -88,12 +90,16 @@ class Effects:
         erf: Whether the variance is wanted; else it is 0.
         cost: Whether parameters and operations are wanted; else they are 0.
         saved: Whether what autograd keeps is wanted, which goes with costs; else it is 0.
+        context: Whether it is wanted who sees the whole image; else nobody does.
         channels: Whether receptive fields may depend on channels, as in blocks of users' own.
         axes: Those that the space tells apart.
     """
 
-    def __init__(self, *, erf: bool, cost: bool, saved: bool, channels: bool, axes: Alike) -> None:
+    def __init__(
+        self, *, erf: bool, cost: bool, saved: bool, context: bool, channels: bool, axes: Alike
+    ) -> None:
         self._erf, self._cost, self._saved, self._axes = erf, cost, saved, axes
+        self._context = context
         self._keeps_channels = erf or cost or channels
         self._units: list[Units] = []
         self._numbers: dict[object, int] = {}
@@ -161,7 +167,8 @@ class Effects:
             except ValueError:
                 return None
         parameters, flops, size = needs
-        after = Situation(kept.channels, units, size, kept.held)
+        sees_everything = before.sees_everything or (self._context and is_global(node))
+        after = Situation(kept.channels, units, size, kept.held, sees_everything)
         growth = tuple(field.size - 1 for field in fields)
         stride = tuple(field.stride for field in fields)
         return Effect(growth, stride, variance, parameters, flops, kept.values, after)

@@ -83,6 +83,7 @@ class _Builder:
             erf=self.limits.need_erf,
             cost=self.limits.need_cost,
             saved=self.limits.memory < math.inf,
+            context=constraint.global_context,
             channels=space.has_own_blocks,
             axes=space.alike,
         )
@@ -235,6 +236,8 @@ class _Builder:
         spent = nodes.parameters + _linear_bin(head_parameters, limits.parameters)
         computed = nodes.flops + _linear_bin(head_flops, limits.flops)
         filled = nodes.memory + _linear_bin(BYTES_PER_PARAMETER * head_parameters, limits.memory)
+        every = np.array([situation.sees_everything for situation, _ in self.situations])
+        is_free = every[nodes.situation]  # From lower bounds.
         accepted: NDArray[np.bool_] = (
             (spent <= _LINEAR_BINS) & (computed <= _LINEAR_BINS) & (filled <= _LINEAR_BINS)
         )
@@ -245,8 +248,8 @@ class _Builder:
             erf = self._erf_range(np.sqrt(_variance(variance)), size)
             # Without such necks the upper bounds were checked on the way.
             highest = bounds[1] if self.growths.any() else math.inf
-            fits_erf = (erf[1] >= bounds[0]) & (erf[0] <= highest)
-            accepted &= (size + growths * stride >= low) & (size <= high)
+            fits_erf = ((erf[1] >= bounds[0]) | is_free) & (erf[0] <= highest)
+            accepted &= ((size + growths * stride >= low) | is_free) & (size <= high)
             accepted &= ~is_known | (stride <= limits.stride)
             accepted &= ~is_known | fits_erf | (not limits.need_erf)
         return accepted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rfsearch.basics.ranges import Range
 from rfsearch.space.verdict import Verdict
@@ -82,6 +82,7 @@ def level_ranges(
     ruled: Collection[str],
     target: ScaleTarget | None,
     strides: Mapping[str, int],
+    seeing_everything: Collection[int] = (),
 ) -> LevelRanges:
     """Share out what the gates ask.
 
@@ -93,7 +94,31 @@ def level_ranges(
         ruled: Gates whose ranges follow from the target.
         target: The target.
         strides: Stride of each output map in px, by level, the finest first.
+        seeing_everything: Numbers of the maps whose fields may be as small as they like.
     """
+    names = tuple(strides)
+    shared = _shared_out(ranges, ruled, target, strides)
+    free = {names[number] for number in seeing_everything}
+    levels = {
+        level: replace(asked, ranges={gate: without_low(r) for gate, r in asked.ranges.items()})
+        if level in free
+        else asked
+        for level, asked in shared.levels.items()
+    }
+    return replace(shared, levels=levels)
+
+
+def without_low(allowed: Range) -> Range:
+    """The same range of sizes from a pixel on, so that every octave is finite."""
+    return allowed._replace(low=min(allowed.low, 1.0))
+
+
+def _shared_out(
+    ranges: Mapping[str, Range],
+    ruled: Collection[str],
+    target: ScaleTarget | None,
+    strides: Mapping[str, int],
+) -> LevelRanges:
     names = tuple(strides)
     by_rule = {gate: allowed for gate, allowed in ranges.items() if gate in ruled}
     if len(names) == 1 or not by_rule or target is None:

@@ -22,6 +22,7 @@ from rfsearch.field.erf_map import ErfMap
 from rfsearch.field.expression import Chain, Node, along
 from rfsearch.field.gradients import read
 from rfsearch.field.moments import INPUT, Units
+from rfsearch.field.node_fields import is_global
 from rfsearch.field.profiles import unit
 from rfsearch.space._decisions import decisions
 
@@ -53,6 +54,7 @@ class _Part(NamedTuple):
         nodes: Numbers of the network parts.
         touched: The input units that unit 0 touches, along each axis that is told apart.
         strides: Along each of these.
+        sees_everything: Whether they mix the whole image.
         channels: Behind it.
         stage: The stage that is open behind it.
     """
@@ -60,6 +62,7 @@ class _Part(NamedTuple):
     nodes: tuple[int, ...]
     touched: tuple[tuple[int, ...], ...]
     strides: tuple[int, ...]
+    sees_everything: bool
     channels: int
     stage: OpenStage | None
 
@@ -151,6 +154,10 @@ class PathFields:
             seen = [before.looked_at(taps, stride) for before, taps, stride in steps]
         return max(each.gridding for each in seen)
 
+    def sees_everything(self, path: Path) -> bool:
+        """Whether a part of a path mixes the whole image."""
+        return any(part.sees_everything for part in self._along(path))
+
     def _along(self, path: Path) -> Iterator[_Part]:
         """The parts of a path."""
         channels, stage = 3, None
@@ -170,6 +177,7 @@ class PathFields:
             tuple(map(self._nodes.number, move.nodes)),
             tuple(each.pixels for each in seen),
             tuple(each.stride for each in seen),
+            is_global(whole),
             move.channels,
             move.stage,
         )

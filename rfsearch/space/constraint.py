@@ -6,8 +6,9 @@ follows from that (`rfsearch.space._level_ranges`); a gate's verdict is that of 
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from rfsearch.network.architecture import Architecture
 from rfsearch.space._level_ranges import FIELD_GATES, LevelRanges, level_ranges
 from rfsearch.space.budget import Budget
 from rfsearch.space.candidate import as_candidate, descriptors
+from rfsearch.space.trial_attributes import GLOBAL_MAPS
 from rfsearch.space.trial_gates import (
     check_candidate,
     check_erf,
@@ -60,6 +62,9 @@ class RFConstraint:
             gate off, as for `max_gridding`; so does a missing target.
         max_skipped: Largest share of the units of a map inside the network, along an axis, that
             nothing behind it reads, in [0, 1) (`rfsearch.field.skipping`). None is no gate.
+        global_context: Whether the fields of a map that sees the whole image through a part before
+            it, as attention or squeeze-and-excite, may be smaller than the ranges say
+            (`sees_everything` of an architecture or a trace). Upper bounds hold all the same.
         budget: What a candidate may cost beside that. None is no bound. With a bound on what is
             measured, `check_latency` must be called for every trial that passes `check_measured`.
         expected: Whether the expected ERF is a gate.
@@ -77,6 +82,7 @@ class RFConstraint:
     max_gridding: float | str | None = "rule"
     min_units: float | str | None = "rule"
     max_skipped: float | None = None
+    global_context: bool = False
     budget: Budget | None = None
     expected: bool = True
     measured: bool = True
@@ -217,12 +223,19 @@ class RFConstraint:
 
     # -- levels ----------------------------------------------------------------------------
 
-    def level_ranges(self, strides: Mapping[str, int], axis: str | None = None) -> LevelRanges:
+    def level_ranges(
+        self,
+        strides: Mapping[str, int],
+        axis: str | None = None,
+        seeing_everything: Collection[int] = (),
+    ) -> LevelRanges:
         """What is asked of each output map of a candidate.
 
         Args:
             strides: Stride of each map in px, by level, the finest first.
             axis: Name of the axis along which, as for `ranges`.
+            seeing_everything: Numbers of the maps that are held to no lower bound, as
+                `global_maps` has them.
         """
         ranges = self.ranges(axis).items()
         fields = {gate: allowed for gate, allowed in ranges if gate in FIELD_GATES}
@@ -231,7 +244,13 @@ class RFConstraint:
         target = self.target if axis is None or self.target is None else self.target.along(axis)
         if self._target_axes and len(strides) > 1 and ruled:
             target = self.target  # It cannot be split, and says so.
-        return level_ranges(fields, ruled, target, strides)
+        return level_ranges(fields, ruled, target, strides, seeing_everything)
+
+    def global_maps(self, candidate: Candidate) -> list[int]:
+        """Numbers of the maps to which the whole image makes up for a small field."""
+        if not self.global_context:
+            return []
+        return [n for n, one in enumerate(candidate.levels) if candidate.sees_everything(one)]
 
     def judged_levels(self, candidate: Given, input_size: Size = None) -> tuple[str, ...]:
         """The output maps of which something is asked, the finest first; the last if of none.
@@ -239,22 +258,24 @@ class RFConstraint:
         These are the ones to measure for `check_measured`.
         """
         judged = as_candidate(candidate, input_size)
-        every = (self._asked(judged, axis).judged for axis in self.judged_axes(judged))
+        every = (self.asked(judged, axis).judged for axis in self.judged_axes(judged))
         return max(every, key=len)
 
     def main_level(self, candidate: Given, input_size: Size = None) -> str:
         """The output map whose sizes are logged: the coarsest that serves a part, or the last."""
         judged = as_candidate(candidate, input_size)
-        return self._asked(judged, self.judged_axes(judged)[0]).main
+        return self.asked(judged, self.judged_axes(judged)[0]).main
 
     def judged_axes(self, candidate: Candidate) -> tuple[str | None, ...]:
         """The axes that are judged apart; None where one number serves all of them."""
         apart = candidate.axes_differ or bool(self._target_axes)
         return candidate.axes if apart else (None,)
 
-    def _asked(self, candidate: Candidate, axis: str | None) -> LevelRanges:
+    def asked(self, candidate: Candidate, axis: str | None = None) -> LevelRanges:
+        """What is asked of each output map of a candidate, along an axis as for `ranges`."""
         fields = candidate.receptive_fields(axis)
-        return self.level_ranges({level: field.stride for level, field in fields.items()}, axis)
+        strides = {level: field.stride for level, field in fields.items()}
+        return self.level_ranges(strides, axis, self.global_maps(candidate))
 
     # -- gates -----------------------------------------------------------------------------
 
@@ -282,7 +303,7 @@ class RFConstraint:
         return list(worst.values())
 
     def _each_verdict(self, candidate: Candidate, budget: Budget) -> Iterator[Verdict]:
-        asked = {axis: self._asked(candidate, axis) for axis in self.judged_axes(candidate)}
+        asked = {axis: self.asked(candidate, axis) for axis in self.judged_axes(candidate)}
         for axis, of_axis in asked.items():
             sizes = {at: field.size for at, field in candidate.receptive_fields(axis).items()}
             yield from of_axis.verdicts("theoretical", sizes.__getitem__, axis)
@@ -360,7 +381,9 @@ class RFConstraint:
         is_sized = self.budget is not None or input_size is not None
         budget = self._budget(input_size, len(judged.axes)) if is_sized else None
         log_costs(trial, judged, budget)
-        asked = {axis: self._asked(judged, axis) for axis in self.judged_axes(judged)}
+        asked = {axis: self.asked(judged, axis) for axis in self.judged_axes(judged)}
+        if self.global_context:
+            trial.set_user_attr(GLOBAL_MAPS, json.dumps(self.global_maps(judged)))
         check_candidate(trial, judged, asked, verdicts, self._later)
 
     def check_measured(self, trial: Trial, erf: Sized | Mapping[str, Sized]) -> None:
@@ -375,7 +398,9 @@ class RFConstraint:
             optuna.TrialPruned: If the gate fails; it says by how many px.
             ValueError: If a level is missing.
         """
-        check_erf(trial, erf, self.level_ranges, self._later)
+        free = json.loads(trial.user_attrs.get(GLOBAL_MAPS, "[]"))
+        ranges = partial(self.level_ranges, seeing_everything=free)
+        check_erf(trial, erf, ranges, self._later)
 
     @property
     def needs_latency(self) -> bool:

@@ -177,8 +177,9 @@ class FeasibleSet(PathSet):
         sizes = self._fields.erf_sizes(path) if self._limits.need_erf else ()
         if sizes is None:
             return super()._fits(path)
+        is_free = self.constraint.global_context and self._fields.sees_everything(path)
         within = zip(sizes, self._limits.erf, strict=False)
-        if not all(low <= size <= high for size, (low, high) in within):
+        if not all((is_free or low <= size) and size <= high for size, (low, high) in within):
             return False
         return self._rest is None or self._rest.is_feasible(self._candidate(path))
 

@@ -37,6 +37,8 @@ def enqueued(trial: optuna.Trial | object) -> dict[str, Any]:
     return found
 
 
+#: JSON with the numbers of the maps whose small fields the whole image makes up for.
+GLOBAL_MAPS = "global_maps"
 #: JSON with the names of the axes along which a candidate was judged apart; of one where it was.
 JUDGED_AXES = "judged_axes"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -160,6 +160,19 @@ class TracedModel(TracedReadings):
         axes = range(len(self.input_size))
         reads = [one for axis in axes for one in self._played.reads(number, axis)]
         return max(((read.skipped, place) for read, place in reads), key=lambda one: one[0])
+
+    def sees_everything(self, level: str | None = None) -> bool:
+        """As `Levelled.sees_everything` says."""
+        output = self.outputs[self._checked(level)]
+        if not output.is_pooled:
+            return output.is_global
+        return any(one.is_global and not one.is_pooled for one in self._layer_maps())
+
+    def _layer_maps(self) -> Iterator[TracedMap]:
+        """The maps that layers give, but for those that could not be followed."""
+        for row in self._rows:
+            with suppress(ValueError):
+                yield from traced_maps(row.name, row.shape, row.dependence, self.input_size)
 
     def taped(self) -> tuple[Tape, int]:
         """The tape of the operations, and the step on it that made the coarsest output.

@@ -31,12 +31,14 @@ class TracedMap:
             `"output[:, 6400:8000]"`: its units are numbered from there.
         shape: Shape of the tensor, or of its part.
         is_global: Whether its units see the whole extent of an axis.
+        is_pooled: Whether it is no map any more, but was computed from all units of one.
         input_size: Sides of the input, in px: `(height, width)` of an image.
     """
 
     name: str
     shape: tuple[int, ...]
     is_global: bool
+    is_pooled: bool
     input_size: tuple[int, ...]
     _axes: ByAxis[Pooled]
 
@@ -127,8 +129,12 @@ def traced_maps(
         found = [_units(axis, size, tokens, n) for n, axis in enumerate(part.dependence.axes)]
         axes = ByAxis(*(units for units in found if units is not None))
         if len(axes) == len(size):
-            is_global = dependence.is_global
-            parts.append(TracedMap(name + part.place, part.shape, is_global, size, axes))
+            is_pooled = not part.dependence.sources
+            parts.append(
+                TracedMap(
+                    name + part.place, part.shape, dependence.is_global, is_pooled, size, axes
+                )
+            )
     return parts
 
 

@@ -67,6 +67,11 @@ CONSTRAINTS = {
     "TRF from below": RFConstraint(theoretical=(20, None), effective=None),
     "skipped": RFConstraint(theoretical=None, effective=None, max_skipped=0.0),
     "units": RFConstraint(ScaleTarget(3, 7), effective=None, max_gridding=None),
+    "global, units": RFConstraint(ScaleTarget(3, 7), max_gridding=None, global_context=True),
+    "global, TRF": RFConstraint(theoretical=(15, 31), effective=None, global_context=True),
+    "global, ERF": RFConstraint(
+        theoretical=(15, 40), effective=(10, 25), max_gridding=0.1, global_context=True
+    ),
     "ERF": RFConstraint(theoretical=None, effective=(9, 20)),
     "ERF from below": RFConstraint(theoretical=None, effective=(15, None)),
     "both": RFConstraint(theoretical=(15, 40), effective=(10, 25)),
