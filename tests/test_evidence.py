@@ -23,6 +23,7 @@ import replay  # noqa: E402
 import rules  # noqa: E402
 import run as zero_cost_proxies  # noqa: E402
 import train  # noqa: E402
+import trained  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -35,24 +36,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             object_size=12, canvas_size=16, num_train=64, num_valid=32, seed=kw.get("seed", 0)
         ))  # fmt: skip
         train.train_all(path, 26, 0)
+        patch.setattr(trained, "TABLES", path)
+        patch.setitem(trained.SPACES, "tiny", str(path))
+        trained.write("tiny", train.rows("tiny"))
         yield path
 
 
 def test_every_candidate_is_trained_once(folder: Path) -> None:
     train.train_all(folder, 26, 0)
-    with train.storage_of(folder) as storage:
+    with trained.storage_of(folder) as storage:
         trials = optuna.load_study(study_name=train.study_name(26, 0), storage=storage).trials
     assert len(trials) == rfs.SearchSpace.load(folder / "space.toml").size
     assert {trial.state.name for trial in trials} == {"COMPLETE"}
 
 
 def test_tables_follow_from_the_trials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert train.trained_seeds(folder) == {26: [0]}
     space = rfs.SearchSpace.load(folder / "space.toml")
-    monkeypatch.setattr(figure, "HERE", folder)
+    assert trained.tables() == ("tiny",)
+    monkeypatch.setattr(figure, "trained", lambda _: trained.trained("tiny"))
     assert figure.by_ratio(figure.trials())["trainings"].sum() == space.size
-    assert set(replay.load_table(folder, 26)) == set(space)
-    monkeypatch.setitem(zero_cost_proxies.TABLES, "tiny", str(folder))
+    known = replay.load_table("tiny", 26)
+    assert set(known) == set(space)
+    for trial in trained.trials_of(folder)["side 26, seed 0"]:
+        architecture = space.from_params(trial.params)
+        assert known[architecture][0] == pytest.approx(trial.values[0], abs=1e-6)
     rows = list(zero_cost_proxies.rows("tiny", 26))
     assert len(rows) == space.size
     assert all(
@@ -61,7 +68,7 @@ def test_tables_follow_from_the_trials(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_rule_saves_what_it_leaves_out(folder: Path) -> None:
-    (table,) = rules.tables("tiny", folder)
+    (table,) = rules.by_size("tiny")
     assert len(table.ratios) == rfs.SearchSpace.load(folder / "space.toml").size
     ratios, gaps = np.arange(1.0, 41.0), np.arange(40) / 40
     known = rules.Table("known", ratios, gaps, np.arange(40.0) % 20)  # Best: 20 and 40.

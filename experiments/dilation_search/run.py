@@ -1,8 +1,8 @@
 """What does a search of dilations alone find, against one of all that makes a receptive field?
 
-Every candidate of `space.toml` and of `../search_cost` was trained
-(`../erf_and_accuracy/train.py`), so that searches are replayed. Prints a table and draws
-figure.png. Run: python run.py [SEARCHES]
+Every candidate of `space.toml` and of `../search_cost` has to be trained
+(`../erf_and_accuracy/train.py dilations`, `centred`), so that searches are replayed. Prints a
+table and draws figure.png. Run: python run.py [SEARCHES]
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from rfsearch.target.target import ERF_PER_OBJECT, MAX_GRIDDING
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "search_cost"))
 import replay  # noqa: E402  # from the folder above
+from trained import trained  # noqa: E402
 
 #: Of the digits, in px.
 SIDE = 26
 IMAGE_SIZE = (48, 48)
 #: Distinct candidates that each search trains.
 TRAININGS = 20
-#: Folder of each space, and the ways to search it.
+#: Table of each space, and the ways to search it.
 WAYS = {
-    "dilations": (HERE, ("TPE", "RFSampler(GP)")),
-    "all choices": (replay.HERE, ("TPE", "RFSampler(GP)")),
+    "dilations": ("dilations", ("TPE", "RFSampler(GP)")),
+    "all choices": ("centred", ("TPE", "RFSampler(GP)")),
 }
 
 Row = tuple[str, int, float, float, float]
@@ -47,23 +48,23 @@ def constraints(given: rfs.Architecture) -> tuple[rfs.RFConstraint, rfs.RFConstr
     return whole, theory
 
 
-def tables(folder: Path) -> list[dict[rfs.Architecture, tuple[float, float]]]:
+def tables(name: str) -> list[dict[rfs.Architecture, tuple[float, float]]]:
     """Accuracies and operations, for each seed of the trainings."""
-    seeds = replay.trained_seeds(folder)[SIDE]
-    return [replay.load_table(folder, SIDE, seed) for seed in seeds]
+    seeds = sorted(trained(name).query("side == @SIDE")["seed"].unique())
+    return [replay.load_table(name, SIDE, seed) for seed in seeds]
 
 
 def rows(searches: int, given: rfs.Architecture) -> list[Row]:
     """For each way: candidates, what is found in 5 and in 20 trainings, and 10^12 operations."""
     found = []
     whole, theory = constraints(given)
-    for name, (folder, ways) in WAYS.items():
-        space, known = rfs.SearchSpace.load(folder / "space.toml"), tables(folder)
+    for name, (table, ways) in WAYS.items():
+        space, known = replay.space_of(table), tables(table)
         for way in ways:
             method = replay.methods(space, whole, theory)[way]
             curves = [
-                replay.search(space, method, table, seed)
-                for table in known
+                replay.search(space, method, of_seed, seed)
+                for of_seed in known
                 for seed in range(searches)
             ]
             best = [np.median([c.after(n) for c in curves]) for n in (5, TRAININGS)]
@@ -75,7 +76,7 @@ def rows(searches: int, given: rfs.Architecture) -> list[Row]:
 
 def given_network() -> rfs.Architecture:
     """The network whose dilations are searched, with none."""
-    space = rfs.SearchSpace.load(HERE / "space.toml")
+    space = replay.space_of("dilations")
     return min(space, key=lambda arch: arch.receptive_field().size)
 
 
@@ -100,7 +101,7 @@ def draw(means: dict[rfs.Architecture, float], given: rfs.Architecture) -> None:
 def main(searches: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     replay.TRAININGS = TRAININGS
-    given, known = given_network(), tables(HERE)
+    given, known = given_network(), tables("dilations")
     means = {arch: float(np.mean([table[arch][0] for table in known])) for arch in known[0]}
     best = max(means.values())
     print(f"digits of {SIDE} px; given: ERF of {given.expected_erf().size:g} px, ", end="")

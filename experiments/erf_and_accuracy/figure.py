@@ -1,50 +1,41 @@
-"""Tables and figure.png from the trials in `study.db` (see `train.py`). Run: python figure.py"""
+"""Tables and figure.png from the trainings of `train.py equal`. Run: python figure.py"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pandas as pd
 from matplotlib.figure import Figure
-from train import IMAGE_SIDES, object_sizes, storage_of, study_name
+from trained import trained
 
-import rfsearch as rfs
-from rfsearch.analysis.erf_effect import per_object, trained_candidates
 from rfsearch.analysis.statistics import mean_interval, rank_correlation
 from rfsearch.basics.palette import BLUE, PURPLE, VERMILLION
 
 HERE = Path(__file__).parent
 #: Edges of the table's bins: ERF size over object size.
 RATIOS = (0, 1, 1.5, 2, 3, 4, np.inf)
-PREDICTORS = ("trf_size", "erf_expected", "erf_init", "erf_trained")
+PREDICTORS = (
+    "trf_size",
+    *(f"erf_{size}{when}" for size in ("", "sigma_", "half_") for when in ("expected", "trained")),
+    "erf_init",
+)
 STRIDES = {2: ("o", BLUE), 4: ("s", VERMILLION), 8: ("^", PURPLE)}
 
 
 def trials() -> pd.DataFrame:
-    """All trained candidates, with the median side of their objects' tight boxes in px."""
-    frames = []
-    with storage_of(HERE) as storage:
-        known = set(optuna.get_all_study_names(storage))
-        for side in sorted(IMAGE_SIDES):
-            seed = 0
-            while (name := study_name(side, seed)) in known:
-                study = optuna.load_study(study_name=name, storage=storage)
-                frame = trained_candidates(rfs.trials_dataframe(study))
-                object_size = float(np.median(object_sizes(side)))
-                frames.append(per_object(frame, object_size).assign(object_size=object_size))
-                seed += 1
-    return pd.concat(frames, ignore_index=True)
+    """All trainings; `object_size` is the median side of their objects' tight boxes in px."""
+    frame = trained("equal")
+    return frame.assign(erf_expected_per_object=frame["erf_expected"] / frame["object_size"])
 
 
 def by_ratio(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean accuracy, with its interval, for each object size and bin of expected ERF ratios."""
-    bins = pd.cut(frame["erf_expected_per_object"].astype(float), RATIOS)
+    bins = pd.cut(frame["erf_expected_per_object"], RATIOS)
     rows = []
     for (size, ratio), part in frame.groupby([frame["object_size"], bins], observed=True):
-        low, high = mean_interval(part["value"])
-        rows.append((size, str(ratio), len(part), part["value"].mean(), low, high))
+        low, high = mean_interval(part["score"])
+        rows.append((size, str(ratio), len(part), part["score"].mean(), low, high))
     columns = ["object px", "ERF / object", "trainings", "accuracy", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -54,7 +45,7 @@ def correlations(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for size, part in frame.groupby("object_size"):
         for strides, same in (("all", part), ("2 px", part[part["output_stride"] == 2])):
-            found = {name: str(rank_correlation(same[name], same["value"])) for name in PREDICTORS}
+            found = {name: str(rank_correlation(same[name], same["score"])) for name in PREDICTORS}
             rows.append({"object px": size, "output stride": strides, **found})
     return pd.DataFrame(rows)
 
@@ -69,8 +60,8 @@ def draw(frame: pd.DataFrame) -> None:
         for stride, (marker, color) in STRIDES.items():
             same = part[part["output_stride"] == stride]
             axes.plot(
-                same["erf_expected_per_object"].astype(float),
-                same["value"].astype(float),
+                same["erf_expected_per_object"],
+                same["score"],
                 marker,
                 color=color,
                 label=f"output stride {stride} px",

@@ -1,7 +1,8 @@
-"""Train every candidate of a folder's `space.toml` on objects of three sizes, without any gate.
+"""Train every candidate of a space on objects of three sizes, without any gate.
 
-Run: python train.py FOLDER [--seeds 0 1] [--sides 18 26 36]. The trials go to `study.db` in the
-folder, and what is there already is not trained again.
+Run: python train.py NAME [--seeds 0 1] [--sides 18 26 36] [--only-table], where NAME is one of
+`trained.SPACES`. Trials go to `study.db` in the space's folder, and what is there already is not
+trained again. All of them are then written to `../trained_tables/NAME.csv.gz`.
 """
 
 from __future__ import annotations
@@ -9,61 +10,34 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import optuna
-import pandas as pd
 from numpy.typing import NDArray
 from optuna.pruners import NopPruner
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
+from trained import SPACES, folder_of, row_of, storage_of, trials_of, write
 
 import rfsearch as rfs
-from rfsearch.search.study import storage_url
-from rfsearch.storage.retrying_storage import RetryingStorage
-from rfsearch.storage.storage import open_storage
 from rfsearch.training.task import Task
 
 #: Sides of a digit's image in px; its tight box is about 0.7 of that.
 IMAGE_SIDES = (26, 36, 18)
 
 
-def storage_of(folder: Path) -> RetryingStorage:
-    """The database of a folder's studies; whoever opens it closes it."""
-    return open_storage(storage_url(folder.resolve()))
-
-
 def study_name(side: int, seed: int) -> str:
     return f"side {side}, seed {seed}"
 
 
-def trained_seeds(folder: Path) -> dict[int, list[int]]:
-    """Seeds with which a folder's candidates were trained, for each size of the digits."""
-    found: dict[int, list[int]] = defaultdict(list)
-    with storage_of(folder) as storage:
-        names = optuna.get_all_study_names(storage)
-    for name in names:
-        side, seed = name.removeprefix("side ").split(", seed ")
-        found[int(side)].append(int(seed))
-    return {side: sorted(seeds) for side, seeds in sorted(found.items())}
-
-
-def trained(folder: Path, side: int, seed: int) -> list[FrozenTrial]:
-    """The trainings of one study."""
-    with storage_of(folder) as storage:
-        study = optuna.load_study(study_name=study_name(side, seed), storage=storage)
-        return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-
-
-def mean_accuracies(folder: Path, side: int) -> dict[str, float]:
-    """Mean over the seeds, for each architecture as JSON."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for seed in trained_seeds(folder)[side]:
-        for trial in trained(folder, side, seed):
-            found[trial.user_attrs["architecture"]].append(trial.values[0])
-    return {architecture: float(np.mean(values)) for architecture, values in found.items()}
+def rows(name: str) -> Iterator[dict[str, object]]:
+    """All trainings of a space, with the sides of the digits and of their tight boxes in px."""
+    for study, trials in sorted(trials_of(folder_of(name)).items()):
+        side, seed = map(int, study.removeprefix("side ").split(", seed "))
+        object_size = float(np.median(object_sizes(side)))
+        given = {"side": side, "object_size": object_size, "seed": seed}
+        yield from (given | row_of(trial) for trial in trials)
 
 
 def object_sizes(side: int) -> NDArray[np.float64]:
@@ -104,34 +78,15 @@ def train_missing(folder: Path, name: str, task: Task) -> None:
                 study.optimize(rfs.Objective(space, everything, task), n_trials=1)
 
 
-def trained_table(
-    folder: Path, train: Callable[[int], None], table: Callable[[list[int]], pd.DataFrame]
-) -> pd.DataFrame:
-    """All trainings of a folder, `trained.csv`; trained first, unless `--only-draw` is given.
-
-    Args:
-        folder: Whose trainings.
-        train: Trains what has not been trained yet with a seed.
-        table: All trainings with some seeds.
-    """
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--only-draw", action="store_true")
-    options = parser.parse_args()
-    if not options.only_draw:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        for seed in options.seeds:
-            train(seed)
-        table(options.seeds).to_csv(folder / "trained.csv", index=False)
-    return pd.read_csv(folder / "trained.csv")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("name", choices=SPACES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--sides", type=int, nargs="+", default=IMAGE_SIDES)
+    parser.add_argument("--only-table", action="store_true")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for seed, side in itertools.product(options.seeds, options.sides):
-        train_all(options.folder, side, seed)
+    if not options.only_table:
+        for seed, side in itertools.product(options.seeds, options.sides):
+            train_all(folder_of(options.name), side, seed)
+    write(options.name, rows(options.name))

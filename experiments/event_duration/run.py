@@ -1,7 +1,8 @@
 """Train every candidate of `space.toml` on events of three durations, without any gate.
 
-Trials go to `study.db`, and what is there already is not trained again. The table `trained.csv`
-has a row for each training; figure.png and what is printed are made of it.
+Trials go to `study.db`, and what is there already is not trained again. The table
+`../trained_tables/event_duration.csv.gz` has a row for each training;
+figure.png and what is printed are made of it.
 Run: python run.py [--seeds 0 1] [--only-draw]
 """
 
@@ -23,7 +24,8 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
 from figure import by_ratio  # noqa: E402  # from the folder above
 from recordings import data  # noqa: E402
-from train import storage_of, train_missing, trained_table  # noqa: E402
+from train import train_missing  # noqa: E402
+from trained import storage_of, table_of  # noqa: E402
 
 #: Of the whole vowel, in frames.
 DURATIONS = (8, 16, 32)
@@ -78,7 +80,7 @@ def draw(frame: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    frame = trained_table(HERE, train, table)
+    frame = table_of("event_duration", train, table)
     frame["erf_expected_per_object"] = frame["erf_expected"] / frame["object_size"]
     print(by_ratio(frame).round(3).to_string(index=False))
     for (duration, stride), part in frame.groupby(["object_size", "output_stride"]):

@@ -1,7 +1,7 @@
 """Describe the networks of NAS-Bench-Macro, which somebody else has trained, in closed form.
 
 Run: python describe.py nas-bench-macro_cifar10.json (from the benchmark's repository, folder
-`data`). Writes `trained.csv.gz`: a row for each training, in ten minutes on one core.
+`data`). Writes the table: a row for each training, in ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import nn
 
 import rfsearch as rfs
 
+sys.path.append(str(Path(__file__).parent.parent / "erf_and_accuracy"))
+from trained import write  # from the folder beside
+
 #: First layers of a stage, which halve the resolution and double the channels.
 STAGES = (2, 3, 3)
-HERE = Path(__file__).parent
 
 
 def block(choice: str, channels: int, out_channels: int, stride: int) -> nn.Module:
@@ -89,4 +90,4 @@ def rows(choices: str, trained: dict[str, Any]) -> Iterator[dict[str, object]]:
 if __name__ == "__main__":
     networks = json.loads(Path(sys.argv[1]).read_text())
     every = [one for choices in sorted(networks) for one in rows(choices, networks[choices])]
-    pd.DataFrame(every).to_csv(HERE / "trained.csv.gz", index=False)
+    write("public_table", every)

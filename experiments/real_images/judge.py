@@ -5,6 +5,7 @@ Run after `train_all.py`: python judge.py
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from rfsearch.target.target import ERF_PER_OBJECT, MAX_GRIDDING
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "search_cost"))
-from rules import RULES, Table, compare, gridding  # noqa: E402  # from the folder beside
-from train import storage_of  # noqa: E402  # from the folder that `train_all` looks in
+from rules import RULES, Table, compare  # noqa: E402  # from the folder beside
+from trained import storage_of  # noqa: E402  # from the folder that `train_all` looks in
 
 SCORES = {"trees": "average precision", "nuclei": "mean intersection over union"}
 SHARES = (0, 0.5, 0.75, 1, 1.5, 2, 3, 4, 8)
@@ -50,6 +51,10 @@ def candidates(name: str) -> pd.DataFrame:
     found["ratio"] = found["erf"] / max_size(name)
     found["gaps"] = found["architecture"].map(gridding)
     return found
+
+
+def gridding(architecture: str) -> float:
+    return rfs.Architecture.from_dict(json.loads(architecture)).coverage().gridding
 
 
 def table(name: str, found: pd.DataFrame) -> Table:

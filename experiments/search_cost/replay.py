@@ -1,15 +1,13 @@
 """How much training do samplers need, with and without the receptive field? Replays on tables.
 
-Every candidate of both spaces was trained (`../erf_and_accuracy/train.py`), so a search that would
-train it looks its accuracy up, and hundreds of searches take minutes. Prints tables and draws
-figure.png.
+Every candidate was trained (`../trained_tables`), so a search that would train it looks its
+accuracy up, and hundreds of searches take minutes. Prints tables and draws figure.png.
 
 Run: python replay.py [SEARCHES]   # of each way, for each seed of the trainings
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -28,10 +26,11 @@ from rfsearch.basics.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VE
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
-from train import target_of, trained, trained_seeds  # noqa: E402  # from the folder beside
+from train import target_of  # noqa: E402  # from the folder beside
+from trained import folder_of, tables, trained  # noqa: E402
 
-#: Folder and sides of digits; fields from too small to too large, or mostly too large.
-SPACES = {"centred": (HERE, (18, 26, 36)), "too large": (HERE / "too_large", (18,))}
+#: Spaces whose fields are from too small to too large, or mostly too large.
+SPACES = tuple(name for name in ("centred", "too_large") if name in tables())
 #: Distinct candidates that a search may train, and trials of any kind that it may make.
 TRAININGS = 40
 TRIALS = 200
@@ -149,17 +148,13 @@ def search(
     return curve
 
 
-def load_table(
-    folder: Path, side: int, seed: int = 0
-) -> dict[rfs.Architecture, tuple[float, float]]:
+def load_table(name: str, side: int, seed: int = 0) -> dict[rfs.Architecture, tuple[float, float]]:
     """Accuracy, and 10^9 operations of a training (three passes over each image)."""
-    return {
-        rfs.Architecture.from_dict(json.loads(trial.user_attrs["architecture"])): (
-            trial.values[0],
-            3 * IMAGES * trial.user_attrs["flops_g"],
-        )
-        for trial in trained(folder, side, seed)
-    }
+    frame = trained(name).query("side == @side and seed == @seed")
+    operations = 3 * IMAGES * frame["flops_g"]
+    return dict(
+        zip(frame["architecture"], zip(frame["score"], operations, strict=True), strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -234,6 +229,10 @@ def draw(results: dict[tuple[str, int], list[Searches]]) -> None:
     figure.savefig(HERE / "figure.png", dpi=120)
 
 
+def space_of(name: str) -> rfs.SearchSpace:
+    return rfs.SearchSpace.load(folder_of(name) / "space.toml")
+
+
 def constraints(side: int) -> tuple[rfs.RFConstraint, rfs.RFConstraint]:
     """The default rule, as far as it is known before training, and its theoretical range alone."""
     target = target_of(side)
@@ -245,19 +244,18 @@ def search_often(case: tuple[str, int], training_seed: int, way: str, number: in
     """Search one table in one way."""
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    (name, side), folder = case, SPACES[case[0]][0]
-    space = rfs.SearchSpace.load(folder / "space.toml")
+    name, side = case
+    space = space_of(name)
     method = methods(space, *constraints(side))[way]
-    table = load_table(folder, side, training_seed)
+    table = load_table(name, side, training_seed)
     curves = [search(space, method, table, seed) for seed in range(number)]
     return Searches((name, side), training_seed, way, curves)
 
 
 def jobs(number: int) -> Iterator[tuple[tuple[str, int], int, str, int]]:
-    for name, (folder, sides) in SPACES.items():
-        for side in sides:
-            for seed in trained_seeds(folder)[side]:
-                yield from (((name, side), seed, way, number) for way in STYLES)
+    for name in SPACES:
+        for side, seed in sorted(set(trained(name)[["side", "seed"]].itertuples(index=False))):
+            yield from (((name, side), seed, way, number) for way in STYLES)
 
 
 def main(number: int) -> None:
@@ -266,7 +264,7 @@ def main(number: int) -> None:
     cases = list(dict.fromkeys(one.case for one in found))
     results = {case: [one for one in found if one.case == case] for case in cases}
     for (name, side), searches in results.items():
-        space = rfs.SearchSpace.load(SPACES[name][0] / "space.toml")
+        space = space_of(name)
         whole, _ = constraints(side)
         seeds = sorted({one.training_seed for one in searches})
         print(f"\n{name}, {side} px, trained with seeds {seeds}, {whole.ranges()}: ", end="")

@@ -9,32 +9,22 @@ Run: python rules.py
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pandas as pd
 from numpy.typing import NDArray
 
-import rfsearch as rfs
 from rfsearch.target.target import ERF_PER_OBJECT, MAX_GRIDDING
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
-from train import mean_accuracies, target_of, trained, trained_seeds  # noqa: E402  # from the folder beside
+from train import target_of  # noqa: E402  # from the folder beside
+from trained import tables, trained  # noqa: E402
 
-#: Folders of the spaces (`../erf_and_accuracy/train.py` trained all of their candidates).
-TABLES = {
-    "equal": HERE.parent / "erf_and_accuracy",
-    "dilations": HERE.parent / "dilation_search",
-    "centred": HERE,
-    "too large": HERE / "too_large",
-}
 #: ERF over the largest object, from and to.
 RULES = (
     (1, 2), (1, 3), (1, 3.5), (1, 4), (0.75, 3), (1.25, 2.5), (1.25, 3), (1.25, 3.5),
@@ -71,20 +61,13 @@ class Table:
         return saved, self.accuracies.max() - self.accuracies[fit].max()
 
 
-def tables(name: str, folder: Path) -> Iterator[Table]:
-    """One for each size of the digits."""
-    for side, seeds in trained_seeds(folder).items():
-        attributes = [trial.user_attrs for trial in trained(folder, side, seeds[0])]
-        ratios = np.array([known["erf_expected"] for known in attributes])
-        gaps = np.array([gridding(known["architecture"]) for known in attributes])
-        means = mean_accuracies(folder, side)
-        accuracies = np.array([means[known["architecture"]] for known in attributes])
+def by_size(name: str) -> Iterator[Table]:
+    """A space's candidates, for each size of the digits."""
+    for side, frame in trained(name).groupby("side"):
+        columns = ["erf_expected", "gridding", "score"]
+        means = frame.groupby("architecture", sort=False)[columns].mean()
+        ratios, gaps, accuracies = means.to_numpy().T
         yield Table(f"{name}, {side} px", ratios / target_of(side).max_size, gaps, accuracies)
-
-
-@cache
-def gridding(architecture: str) -> float:
-    return rfs.Architecture.from_dict(json.loads(architecture)).coverage().gridding
 
 
 def compare(known: list[Table], rules: Sequence[tuple[float, float, float]]) -> pd.DataFrame:
@@ -104,15 +87,14 @@ def compare(known: list[Table], rules: Sequence[tuple[float, float, float]]) -> 
 
 
 if __name__ == "__main__":
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    trained = [table for name, folder in TABLES.items() for table in tables(name, folder)]
+    every = [table for name in tables() for table in by_size(name)]
     shares = {
         table.name: f"{np.mean((table.ratios >= 1) & (table.ratios <= 3)):.0%} of "
         f"{len(table.ratios)} fit"
-        for table in trained
+        for table in every
     }
     print(pd.Series(shares).to_string(), end="\n\n")
     for most in (1, MAX_GRIDDING):
-        print(compare(trained, [(*rule, most) for rule in RULES]).T.to_string(), end="\n\n")
+        print(compare(every, [(*rule, most) for rule in RULES]).T.to_string(), end="\n\n")
     bounds = [(*ERF_PER_OBJECT, most) for most in GAPS]
-    print(compare(trained, bounds).T.to_string())
+    print(compare(every, bounds).T.to_string())

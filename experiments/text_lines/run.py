@@ -1,7 +1,8 @@
 """Train every candidate of `space.toml` on lines of digits, without any gate; then a table.
 
-Trials go to `study.db`, and what is there already is not trained again. The table `trained.csv`
-has a row for each training; what is printed and figure.png are made of it.
+Trials go to `study.db`, and what is there already is not trained again. The table
+`../trained_tables/text_lines.csv.gz` has a row for each training;
+what is printed and figure.png are made of it.
 Run: python run.py [--seeds 0 1] [--only-draw]
 """
 
@@ -11,10 +12,8 @@ import json
 import sys
 from pathlib import Path
 
-import optuna
 import pandas as pd
 from matplotlib.figure import Figure
-from optuna.trial import TrialState
 
 import rfsearch as rfs
 from rfsearch.basics.palette import BLUE, VERMILLION
@@ -22,7 +21,8 @@ from rfsearch.basics.palette import BLUE, VERMILLION
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
 from lines import DIGITS, SIDE, data  # noqa: E402  # from this folder
-from train import storage_of, train_missing, trained_table  # noqa: E402  # from the folder above
+from train import train_missing  # noqa: E402  # from the folder above
+from trained import table_of, trials_of  # noqa: E402
 
 #: Height and width of a line in px.
 HEIGHT, WIDTH = SIDE, SIDE * len(DIGITS)
@@ -43,20 +43,19 @@ def train(seed: int) -> None:
 def table(seeds: list[int]) -> pd.DataFrame:
     """All trainings, with the ERF along both axes in px and whether it fits height and width."""
     rows = []
-    with storage_of(HERE) as storage:
-        for seed in seeds:
-            study = optuna.load_study(study_name=f"seed {seed}", storage=storage)
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-                described = json.loads(trial.user_attrs["architecture"])
-                architecture = rfs.Architecture.from_dict(described)
-                height, width = (architecture.expected_erf(axis=a).size for a in architecture.axes)
-                rows.append(
-                    trial.params
-                    | {"seed": seed, "score": trial.values[0]}
-                    | {"flops_g": trial.user_attrs["flops_g"]}
-                    | {"erf_height": height, "erf_width": width}
-                    | {"fits": CONSTRAINT.is_feasible(architecture)}
-                )
+    trials = trials_of(HERE)
+    for seed in seeds:
+        for trial in trials[f"seed {seed}"]:
+            described = json.loads(trial.user_attrs["architecture"])
+            architecture = rfs.Architecture.from_dict(described)
+            height, width = (architecture.expected_erf(axis=a).size for a in architecture.axes)
+            rows.append(
+                trial.params
+                | {"seed": seed, "score": trial.values[0]}
+                | {"flops_g": trial.user_attrs["flops_g"]}
+                | {"erf_height": height, "erf_width": width}
+                | {"fits": CONSTRAINT.is_feasible(architecture)}
+            )
     return pd.DataFrame(rows)
 
 
@@ -86,7 +85,7 @@ def draw(frame: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    frame = trained_table(HERE, train, table)
+    frame = table_of("text_lines", train, table)
     columns = ["erf_height", "erf_width", "fits"]
     print(frame.groupby(columns)["score"].agg(["mean", "min", "max"]).round(3))
     draw(frame)

@@ -1,12 +1,11 @@
 """Does the expected ERF predict the trained one, and accuracy? Beside other zero-cost proxies.
 
-Reads the trials of four spaces whose candidates are all trained (`../erf_and_accuracy/train.py`).
+Reads the tables of spaces whose candidates are all trained (`../erf_and_accuracy/train.py`).
 Prints tables and draws figure.png. Run: python run.py
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -26,15 +25,9 @@ from rfsearch.data.device_images import Normalizer
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
-from train import mean_accuracies, target_of, trained, trained_seeds  # noqa: E402  # from the folder beside
+from train import target_of  # noqa: E402  # from the folder beside
+from trained import tables, trained  # noqa: E402
 
-#: Folders of the spaces.
-TABLES = {
-    "equal": "erf_and_accuracy",
-    "centred": "search_cost",
-    "too large": "search_cost/too_large",
-    "dilations": "dilation_search",
-}
 #: Images that NASWOT compares.
 IMAGES = 64
 
@@ -78,32 +71,27 @@ def images_of(side: int) -> Tensor:
     return Normalizer.of(data.train_images)(data.train_images[:IMAGES])
 
 
-def folder_of(table: str) -> Path:
-    return HERE.parent / TABLES[table]
-
-
 def rows(table: str, side: int) -> Iterator[dict[str, object]]:
-    means = mean_accuracies(folder_of(table), side)
+    frame = trained(table).query("side == @side")
+    means = frame.groupby("architecture", sort=False).mean(numeric_only=True)
     effective = rfs.RFConstraint(target_of(side)).ranges()["expected"]
     middle = np.sqrt(effective.low * effective.high)
-    for trial in trained(folder_of(table), side, 0):
-        attrs = trial.user_attrs
-        arch = rfs.Architecture.from_dict(json.loads(attrs["architecture"]))
+    for arch, known in means.iterrows():
         images = images_of(side)
         expected = arch.expected_erf().size
         yield {
             "table": table,
             "side": side,
-            "accuracy": means[attrs["architecture"]],
+            "accuracy": known["score"],
             "erf_expected": expected,
-            "erf_init": attrs["erf_init"],
-            "erf_trained": attrs["erf_trained"],
+            "erf_init": known["erf_init"],
+            "erf_trained": known["erf_trained"],
             "trf": float(arch.receptive_field().size),
             "ERF, octaves outside the range": -max(0.0, effective.violation(expected)),
             "ERF, octaves from its middle": -abs(np.log2(expected / middle)),
             "gaps": -arch.coverage().missing,
-            "parameters": attrs["params_m"],
-            "FLOPs": attrs["flops_g"],
+            "parameters": known["params_m"],
+            "FLOPs": known["flops_g"],
             "synflow": synflow(arch, tuple(images.shape[1:])),
             "NASWOT": naswot(network(arch), images),
         }
@@ -172,7 +160,7 @@ def by_size(frame: pd.DataFrame) -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    looks = zip(TABLES, "so^D", (BLUE, GREY, ORANGE, VERMILLION), strict=True)
+    looks = zip(tables(), "so^D", (BLUE, GREY, ORANGE, VERMILLION), strict=False)
     for table, marker, color in looks:
         part = frame[frame["table"] == table]
         look = {"marker": marker, "color": color, "alpha": 0.4, "markersize": 4, "linestyle": ""}
@@ -189,7 +177,10 @@ def draw(frame: pd.DataFrame) -> None:
 if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     results = pd.DataFrame(
-        row for t in TABLES for side in trained_seeds(folder_of(t)) for row in rows(t, side)
+        row
+        for t in tables()
+        for side in sorted(trained(t)["side"].unique())
+        for row in rows(t, side)
     )
     for summary in (of_accuracy, by_size, of_trained_erf):
         print(summary(results).to_string(), end="\n\n")

@@ -12,7 +12,7 @@ def trained_table(name: str) -> pd.DataFrame:
     """All trainings of one of the experiments that train every candidate of a space.
 
     Searches can be replayed on it in seconds: a sampler's proposals are looked up. What was
-    trained, and how, is in the README of `experiments/NAME`.
+    trained, and how, is in `experiments/trained_tables/README.md`.
 
     Args:
         name: One of `trained_tables()`.
@@ -38,8 +38,6 @@ def trained_tables() -> tuple[str, ...]:
 def _tables() -> dict[str, Path]:
     """The tables that come with the package, or lie in the experiments of a checkout."""
     package = Path(str(files("rfsearch")))
-    installed = sorted((package / "trained_tables").glob("*.csv*"))
-    if installed:
-        return {path.name.partition(".")[0]: path for path in installed}
-    found = sorted((package.parent / "experiments").glob("*/trained.csv*"))
-    return {path.parent.name: path for path in found}
+    folders = (package, package.parent / "experiments")
+    found = (sorted((folder / "trained_tables").glob("*.csv.gz")) for folder in folders)
+    return {path.name.partition(".")[0]: path for path in next(filter(None, found), [])}

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_row_for_each_training(name: str) -> None:
     table = rfs.trained_table(name)
     assert {"seed", "score", "flops_g"} <= set(table.columns)
+    assert not table.columns.str.startswith("Unnamed").any()
     assert table["score"].notna().all()
     assert table["seed"].nunique() >= 2
     by_candidate = table.groupby([c for c in table.columns if c.startswith(("layer", "stage"))])
@@ -25,12 +26,12 @@ def test_a_row_for_each_training(name: str) -> None:
 def test_every_table_of_the_experiments_is_installed() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     included = build["targets"]["wheel"]["force-include"]
-    tables = {str(p.relative_to(ROOT)) for p in ROOT.glob("experiments/*/trained.csv*")}
-    assert tables == {path for path in included if path.startswith("experiments/")}
-    for path in tables:
-        name = Path(path).parent.name + "".join(Path(path).suffixes)
-        assert included[path] == f"rfsearch/trained_tables/{name}"
-    assert {Path(path).parent.name for path in tables} == set(rfs.trained_tables())
+    assert included["experiments/trained_tables"] == "rfsearch/trained_tables"
+    folder = ROOT / "experiments" / "trained_tables"
+    names = {path.name.partition(".")[0] for path in folder.iterdir()} - {"README"}
+    assert names == set(rfs.trained_tables())
+    described = (folder / "README.md").read_text()
+    assert all(f"`{name}`" in described for name in names)
 
 
 def test_a_table_that_there_is_not() -> None:
