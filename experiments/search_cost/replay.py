@@ -9,7 +9,7 @@ Run: python replay.py [SEARCHES]   # of each way, for each seed of the trainings
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +19,17 @@ import optuna
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
 
 import rfsearch as rfs
-from rfsearch.basics.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
+from rfsearch.basics.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
@@ -86,9 +93,9 @@ def methods(
     def tpe(seed: int) -> BaseSampler:
         return TPESampler(seed=seed)
 
-    def within(constraint: rfs.RFConstraint, base: type[BaseSampler]) -> Method:
+    def within(constraint: rfs.RFConstraint, base: type[BaseSampler] | None = None) -> Method:
         def sampler(seed: int) -> BaseSampler:
-            inner = base(seed=seed, n_startup_trials=STARTUP)
+            inner = base(seed=seed, n_startup_trials=STARTUP) if base else "descriptors"
             return rfs.RFSampler(space, constraint, inner, seed=seed, n_startup_trials=STARTUP)
 
         return Method(sampler, constraint.check)
@@ -102,10 +109,14 @@ def methods(
         "TPE": Method(tpe, nothing),
         "TPE, pruned": Method(tpe, prune),
         "TPE, constraints": Method(tpe, whole.check),
+        "CMA-ES": Method(lambda seed: CmaEsSampler(seed=seed), nothing),
+        "NSGA-II": Method(lambda seed: NSGAIISampler(seed=seed, population_size=10), nothing),
         "GP": Method(lambda seed: GPSampler(seed=seed), nothing),
+        "descriptors": within(rfs.RFConstraint(theoretical=None, effective=None)),
         "RFSampler(TPE), TRF": within(theory, TPESampler),
         "RFSampler(TPE)": within(whole, TPESampler),
         "RFSampler(GP)": within(whole, GPSampler),
+        "RFSampler(descriptors)": within(whole),
     }
 
 
@@ -114,10 +125,14 @@ STYLES = {
     "TPE": (BLACK, "-"),
     "TPE, pruned": (ORANGE, "--"),
     "TPE, constraints": (PURPLE, "-."),
+    "CMA-ES": (SKY, ":"),
+    "NSGA-II": (SKY, "--"),
     "GP": (GREEN, "-"),
+    "descriptors": (GREEN, "--"),
     "RFSampler(TPE), TRF": (BLUE, "--"),
     "RFSampler(TPE)": (BLUE, "-"),
     "RFSampler(GP)": (VERMILLION, "-"),
+    "RFSampler(descriptors)": (VERMILLION, "--"),
 }
 
 
@@ -178,17 +193,24 @@ class Searches:
         return float(np.median([curve.after(number) for curve in self.curves]))
 
 
-def report(found: list[Searches]) -> pd.DataFrame:
-    """Trainings and compute to reach what plain TPE ends with (the median of its searches).
+def report(found: list[Searches], ways: Collection[str] = ("TPE",)) -> pd.DataFrame:
+    """Trainings and compute to reach what the best of some ways ends with.
 
-    Less one standard error of an accuracy, since smaller differences are chance. `TPE needs` is
-    the other way round: trainings of plain TPE to reach what a way has found after 10. All of
-    that on each table by itself; the columns are medians over all searches.
+    That is the median of its searches, less one standard error of an accuracy, since smaller
+    differences are chance. `TPE needs` is the other way round: trainings of plain TPE to reach
+    what a way has found after 10. All of that on each table by itself; the columns are medians
+    over all searches.
+
+    Args:
+        found: The searches of a case.
+        ways: Those that say what is to be reached.
     """
     plain = {one.training_seed: one for one in found if one.way == "TPE"}
-    bars = {seed: one.best(TRAININGS) for seed, one in plain.items()}
+    ends: dict[int, float] = {}
+    for one in (one for one in found if one.way in ways):
+        ends[one.training_seed] = max(ends.get(one.training_seed, 0.0), one.best(TRAININGS))
     bars = {
-        seed: best - np.sqrt(best * (1 - best) / VALIDATION_IMAGES) for seed, best in bars.items()
+        seed: best - np.sqrt(best * (1 - best) / VALIDATION_IMAGES) for seed, best in ends.items()
     }
     rows = []
     for way in STYLES:
@@ -215,17 +237,19 @@ def report(found: list[Searches]) -> pd.DataFrame:
 
 def draw(results: dict[tuple[str, int], list[Searches]]) -> None:
     figure = Figure(figsize=(9.5, 6.8), layout="constrained")
-    panels = np.ravel(figure.subplots(2, len(results) // 2))
-    for axes, ((space, side), found) in zip(panels, results.items(), strict=True):
+    panels = np.ravel(figure.subplots(2, -(-len(results) // 2)))
+    for axes, ((space, side), found) in zip(panels, results.items(), strict=False):
         for way, (color, line) in STYLES.items():
             curves = [curve for one in found if one.way == way for curve in one.curves]
             numbers = range(1, max(len(curve.best) for curve in curves) + 1)
             best = [np.mean([curve.after(number) for curve in curves]) for number in numbers]
             axes.plot(numbers, best, line, color=color, label=way)
         axes.set(title=f"{space}, digits of {side} px", xlabel="trained candidates")
-    for axes in panels[:: len(results) // 2]:
+    for axes in panels[:: len(panels) // 2]:
         axes.set_ylabel("best accuracy so far, mean")
-    panels[-1].legend(fontsize="small")
+    for axes in panels[len(results) :]:
+        axes.axis("off")
+    panels[-1].legend(*panels[0].get_legend_handles_labels(), fontsize="small")
     figure.savefig(HERE / "figure.png", dpi=120)
 
 
@@ -269,7 +293,9 @@ def main(number: int) -> None:
         seeds = sorted({one.training_seed for one in searches})
         print(f"\n{name}, {side} px, trained with seeds {seeds}, {whole.ranges()}: ", end="")
         print(f"{space.feasible(whole).count} of {space.size} fit")
-        print(report(searches).round(3).to_string(index=False), flush=True)
+        print(report(searches).round(3).to_string(index=False))
+        print("to what the best of all ways ends with:")
+        print(report(searches, STYLES).round(3).to_string(index=False), flush=True)
     draw(results)
 
 
