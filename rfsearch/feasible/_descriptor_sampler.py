@@ -16,6 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from rfsearch.feasible._pool import Describe, Pool
+from rfsearch.feasible._scores import as_one
 from rfsearch.feasible._user_functions import UserFunctionError
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: Share of the largest objective in what several become, beside their weighted sum.
-_AUGMENTED = 0.05
 #: Best members whose neighbours are looked at.
 _BEST = 3
 
@@ -94,7 +93,7 @@ class DescriptorSampler(BaseSampler):
         from rfsearch.feasible._surrogate import Surrogate, spread_out  # Takes a second to load.
 
         tried, values, pending = self._outcomes(study, trial)
-        best = [tried[place] for place in np.argsort(-_as_one(values, None))[:_BEST]]
+        best = [tried[place] for place in np.argsort(-as_one(values, None))[:_BEST]]
         self._look_around(best)
         untried = np.setdiff1d(np.arange(len(self._pool)), [*tried, *pending])
         if not len(untried):
@@ -107,7 +106,7 @@ class DescriptorSampler(BaseSampler):
             if surrogate is None or surrogate.descriptors != num_descriptors:
                 surrogate = Surrogate(num_descriptors, rows.shape[1] - num_descriptors)
             self._surrogate = surrogate
-            scores = _as_one(values, self._rng)
+            scores = as_one(values, self._rng)
             surrogate.fit(rows[tried], scores, rows[pending], self._rng)
             number = untried[surrogate.improvement(rows[untried]).argmax()]
         return dict(self._pool.members[number])
@@ -189,17 +188,3 @@ def _without_gaps(tried: list[int], values: Array) -> tuple[list[int], Array]:
     finite = np.where(np.isfinite(values), values, np.nan)
     lowest, highest = np.nanmin(finite, axis=0), np.nanmax(finite, axis=0)
     return tried, np.where(np.isnan(values), lowest, values).clip(lowest, highest)
-
-
-def _as_one(values: Array, rng: np.random.Generator | None) -> Array:
-    """One score for each row of objectives; weights are random, or equal without `rng`."""
-    if values.shape[1] == 1:
-        return values[:, 0]
-    lowest = values.min(axis=0, initial=np.inf)
-    spread = np.maximum(values.max(axis=0, initial=-np.inf) - lowest, 1e-12)
-    loss = 1 - (values - lowest) / spread
-    count = values.shape[1]
-    weights = np.full(count, 1 / count) if rng is None else rng.dirichlet(np.ones(count))
-    weighed: Array = weights * loss
-    score: Array = -weighed.max(axis=1) - _AUGMENTED * weighed.sum(axis=1)
-    return score

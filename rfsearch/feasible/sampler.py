@@ -2,8 +2,8 @@
 
 The base sampler makes at most one joint proposal per trial. Where it fits it is taken, else the
 nearest member of the feasible set that the study has not tried. The first trials, for which
-samplers draw at random, are exact uniform draws from that set. Only Optuna's public interface is
-used.
+samplers draw at random, are exact uniform draws from that set. Of a long study a base that gets
+slow sees an excerpt.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from optuna.samplers import (
     BaseSampler,
     BruteForceSampler,
+    GPSampler,
     GridSampler,
     RandomSampler,
     TPESampler,
@@ -24,6 +25,7 @@ from optuna.samplers import (
 from optuna.trial import TrialState
 
 from rfsearch.feasible._descriptor_sampler import DescriptorSampler
+from rfsearch.feasible._excerpt import excerpt
 from rfsearch.feasible.choices import NotOfferedError, offered
 from rfsearch.feasible.discrete_set import DiscreteSet
 from rfsearch.feasible.fold import EVERYTHING
@@ -46,6 +48,8 @@ _TRIES = 100
 _DRAWN, _SPREAD = 10, 5
 #: Samplers that make the first proposals as well: none of them may be replaced by a draw.
 _SYSTEMATIC = (GridSampler, BruteForceSampler, DescriptorSampler)
+#: Samplers whose proposals take the longer the more trials there are.
+_SLOW = (TPESampler, GPSampler)
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 Key = tuple[tuple[str, Any], ...]
@@ -132,7 +136,8 @@ class FeasibleSampler(BaseSampler):
         self.base: BaseSampler = base if base is not None else TPESampler(seed=seed)
         self._rng = np.random.default_rng(seed)
         self._base_spaces: dict[int, dict[str, BaseDistribution]] = {}
-        self._tried: dict[int, Key] = {}
+        self._looked_at: set[int] = set()
+        self._tried: set[Key] = set()
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({self.base})"
@@ -202,8 +207,11 @@ class FeasibleSampler(BaseSampler):
             return {}
         # A sampler around this one may have taken parameters out.
         asked = {name: inferred[name] for name in inferred if name in search_space}
-        proposal = self.base.sample_relative(study, trial, asked)
-        found = self._member(study, trial, proposal) if own.keys() & search_space.keys() else {}
+        shown = excerpt(study, self._rng) if isinstance(self.base, _SLOW) else study
+        proposal = self.base.sample_relative(shown, trial, asked)
+        found = (
+            self._member(study, shown, trial, proposal) if own.keys() & search_space.keys() else {}
+        )
         others = {name: value for name, value in proposal.items() if name not in own}
         return others | {name: found[name] for name in own if name in search_space}
 
@@ -228,17 +236,18 @@ class FeasibleSampler(BaseSampler):
 
     # -- how a member is found ----------------------------------------------------------
 
-    def _member(self, study: Study, trial: FrozenTrial, proposal: Mapping[str, Any]) -> Params:
+    def _member(
+        self, study: Study, shown: Study, trial: FrozenTrial, proposal: Mapping[str, Any]
+    ) -> Params:
         fixed = self._fixed(trial)
         tried = self._tried_before(study, trial)
         if not fixed and self._draws_uniformly(study):
             return self._draw(tried)
-        wanted = self._completed(study, trial, proposal) | fixed
+        # Some samplers look at what they noted before the trial.
+        noted = study.get_trials(deepcopy=False)[trial.number]
+        wanted = self._completed(shown, noted, proposal) | fixed
 
-        def known(params: Params) -> bool:
-            return self._key(params) in tried
-
-        found = self.feasible.nearest(wanted, fixed, avoid=known)
+        found = self.feasible.nearest(wanted, fixed, avoid=tried)
         if found is None:  # Everything near has been tried, or nothing fits what is fixed.
             found = self.feasible.nearest(wanted, fixed)
         if found is None and fixed and self.refuses_misfits:
@@ -274,10 +283,10 @@ class FeasibleSampler(BaseSampler):
         finished = study.get_trials(deepcopy=False, states=_FINISHED)
         return sum(not self.stands_aside(other) for other in finished) < self._num_startup
 
-    def _draw(self, tried: set[Key]) -> Params:
+    def _draw(self, tried: Callable[[Params], bool]) -> Params:
         for _ in range(_TRIES):
             params = self.feasible.sample_params(self._rng)
-            if self._key(params) not in tried:
+            if not tried(params):
                 break
         return params
 
@@ -285,8 +294,7 @@ class FeasibleSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, proposal: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The proposal, with what it lacks from the base's independent sampling."""
-        # Some samplers look at what they noted before the trial, or at what it has decided.
-        so_far = copy(study.get_trials(deepcopy=False)[trial.number])
+        so_far = copy(trial)  # Some samplers look at what it has decided.
         for name, distribution in self.distributions.items():
             value = (
                 proposal[name]
@@ -297,12 +305,12 @@ class FeasibleSampler(BaseSampler):
             so_far.distributions = so_far.distributions | {name: distribution}
         return {name: so_far.params[name] for name in self.distributions}
 
-    def _tried_before(self, study: Study, trial: FrozenTrial) -> set[Key]:
-        """Members that the study's other trials are; a finished trial is looked at once."""
+    def _tried_before(self, study: Study, trial: FrozenTrial) -> Callable[[Params], bool]:
+        """Whether a member was tried in another trial; finished trials are looked at once."""
         names = self.distributions.keys()
         running: set[Key] = set()
         for other in study.get_trials(deepcopy=False):
-            if other.number in self._tried or other.number == trial.number:
+            if other.number in self._looked_at or other.number == trial.number:
                 continue
             if not self.counts_as_tried(other):
                 continue
@@ -316,10 +324,16 @@ class FeasibleSampler(BaseSampler):
             except NotOfferedError:  # Enqueued, or of a study with other choices.
                 continue
             if other.state.is_finished():
-                self._tried[other.number] = key
+                self._looked_at.add(other.number)
+                self._tried.add(key)
             else:
                 running.add(key)
-        return running.union(self._tried.values())
+
+        def tried(params: Params) -> bool:
+            key = self._key(params)
+            return key in self._tried or key in running
+
+        return tried
 
     def _key(self, params: Mapping[str, Any]) -> Key:
         """What tells a member from others: its active parameters."""
