@@ -72,8 +72,10 @@ class FeasibleSampler(BaseSampler):
         distributions: Optuna's distributions by name, in the order of the decisions. The
             objective suggests all of them in every trial.
         fold: What fits, as a quantity that grows decision by decision; or a set that is known.
-        base: Any Optuna sampler; by default TPE. `"descriptors"` is a search in what `describe`
-            says of each member (`rfsearch.feasible._descriptor_sampler`); then everything may fit.
+        base: Any Optuna sampler; by default TPE. Of more than 1,000 finished trials TPE and the
+            Gaussian process see the best, the latest and a random rest. `"descriptors"` is a
+            search in what `describe` says of each member
+            (`rfsearch.feasible._descriptor_sampler`); then everything may fit.
         fits: What fits, as a function of all parameters, instead of a fold or beside it
             (`DiscreteSet`).
         describe: `describe(params)` gives numbers by name that can be told of any member before
