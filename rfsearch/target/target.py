@@ -9,8 +9,8 @@ The rule, in one place. Let `largest` be the side of the largest object in px:
   stride of at most its side.
 
 The constants come from digits among fragments of digits. At equal parameters and equal training
-the best networks had an ERF of 1.4 to 2.7 tight boxes, and above 3 accuracy fell, for objects of
-12, 18 and 24 px (`experiments/erf_and_accuracy`, three seeds). What narrower and wider ranges,
+the best networks had an ERF of 1.5 to 2.4 tight boxes, and above 3 accuracy fell, for objects of
+12, 18 and 24 px (`experiments/erf_and_accuracy`). What narrower and wider ranges,
 and fewer or more untouched pixels, would save and lose is in `experiments/search_cost`. They are
 a start, not a law.
 
