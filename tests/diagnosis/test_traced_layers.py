@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 import timm
-from hypothesis import given, settings
+from hypothesis import given
 from strategies import architectures
 from torch import nn
 from torch.nn import functional as F
@@ -29,7 +29,6 @@ def module_names(arch: Architecture) -> list[str]:
 
 
 @given(architectures())
-@settings(max_examples=25)
 def test_an_architecture_and_its_network_have_the_same_table(arch: Architecture) -> None:
     model = build_model(arch, num_classes=2)
     traced = {one.name: one for one in traced_layers(trace_receptive_field(model, 256), model)}

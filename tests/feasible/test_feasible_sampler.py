@@ -51,7 +51,7 @@ def pack(left: int, name: str, value: Any) -> Any:
 FOLD = Fold(3000, pack)
 BASES: dict[str, Callable[[], BaseSampler | None]] = {
     "tpe": lambda: optuna.samplers.TPESampler(seed=0, n_startup_trials=5),
-    "gp": lambda: optuna.samplers.GPSampler(seed=0, n_startup_trials=5),
+    "gp": lambda: optuna.samplers.GPSampler(seed=0, n_startup_trials=6),
     "cmaes": lambda: optuna.samplers.CmaEsSampler(
         seed=0, n_startup_trials=3, warn_independent_sampling=False
     ),

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 from helpers import resnet
-from hypothesis import given, settings
+from hypothesis import given
 from strategies import architectures
 
 from rfsearch.field.expression import (
@@ -86,7 +86,6 @@ def _flatten(node: Node) -> list[Node]:
 
 
 @given(architectures())
-@settings(max_examples=25)
 def test_smallest_field_is_the_traced_one(arch: Architecture) -> None:
     model = build_model(arch, num_classes=0)
     traced = trace_receptive_field(model, 256, forward=lambda net, x: net.forward_features(x))

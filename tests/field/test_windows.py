@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -41,7 +41,6 @@ SHAPE = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(0, 2), st.in
 
 
 @given(SHAPE)
-@settings(max_examples=30)
 def test_convolution(shape: tuple[int, int, int, int]) -> None:
     kernel_size, stride, padding, dilation = shape
     weight = torch.ones(1, 1, 1, kernel_size, dtype=torch.float64)
@@ -52,7 +51,6 @@ def test_convolution(shape: tuple[int, int, int, int]) -> None:
 
 
 @given(SHAPE)
-@settings(max_examples=30)
 def test_transposed_convolution(shape: tuple[int, int, int, int]) -> None:
     kernel_size, stride, padding, dilation = shape
     weight = torch.ones(1, 1, 1, kernel_size, dtype=torch.float64)

@@ -118,7 +118,6 @@ def test_parts_must_divide_sizes_where_a_neck_upsamples() -> None:
 
 
 @given(necked(max_field=150, max_stride=16))
-@settings(max_examples=25)
 def test_network_has_the_costs_and_maps(arch: Architecture) -> None:
     side = -(-64 // arch.input_multiple) * arch.input_multiple
     model = build_model(arch, in_chans=2, num_classes=3).eval()
@@ -139,7 +138,6 @@ def test_network_has_the_costs_and_maps(arch: Architecture) -> None:
 
 
 @given(necked(max_field=150, max_stride=16))
-@settings(max_examples=25)
 def test_fields_are_the_traced_ones(arch: Architecture) -> None:
     side = -(-64 // arch.input_multiple) * arch.input_multiple
     model = build_model(arch, in_chans=1, num_classes=0)

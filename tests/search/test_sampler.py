@@ -28,7 +28,7 @@ TOY = SearchSpace.load("toy")
 TOY_CONSTRAINT = RFConstraint(theoretical=(20, 30), effective=(12, 40))
 BASES: dict[str, Callable[[], BaseSampler]] = {
     "tpe": lambda: optuna.samplers.TPESampler(seed=0, n_startup_trials=5),
-    "gp": lambda: optuna.samplers.GPSampler(seed=0, n_startup_trials=5),
+    "gp": lambda: optuna.samplers.GPSampler(seed=0, n_startup_trials=6),
     "nsgaii": lambda: optuna.samplers.NSGAIISampler(seed=0, population_size=5),
     "nsgaiii": lambda: optuna.samplers.NSGAIIISampler(seed=0, population_size=5),
     "cmaes": lambda: optuna.samplers.CmaEsSampler(

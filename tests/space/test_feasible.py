@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from oracle import check_axis
 from strategies import space_dicts
@@ -26,8 +26,11 @@ from rfsearch.target.target import ScaleTarget
 ANY = RFConstraint(theoretical=None, effective=None)
 TOY = SearchSpace.load("toy")
 #: Large graphs, whose parts are compared with enumeration in the spaces below.
-SLOW = ["dilated", "resnet", "efficientnet"]
-LARGE = ["plain", "dilated", "residual", "resnet", "convnext", "efficientnet", "multiscale"]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("dilated", "resnet", "efficientnet", "multiscale")
+]
+LARGE = ["plain", "residual", "convnext", *SLOW]
 #: Three kinds of block, two stem pools, two ways to downsample, and choices of each block's own.
 MIXED = SearchSpace(
     stem={"kernel_size": 3, "stride": 2, "width": 8, "pool": ["none", "max"]},
@@ -134,7 +137,6 @@ def test_count_is_that_of_enumeration(space: SearchSpace, constraint: RFConstrai
 
 
 @given(small_sets())
-@settings(max_examples=40)
 def test_count_of_random_spaces(case: tuple[SearchSpace, RFConstraint]) -> None:
     space, constraint = case
     assert space.feasible(constraint).count == len(fitting(space, constraint))
@@ -237,13 +239,7 @@ def test_samples_are_uniform(space: SearchSpace, name: str) -> None:
     assert abs(statistic - freedom) < 4 * (2 * freedom) ** 0.5
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("plain", "residual", "convnext"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
-    ],
-)
+@pytest.mark.parametrize("name", LARGE)
 def test_samples_of_a_large_space_fit(name: str) -> None:
     # Kernels of ConvNeXts are too large for small objects.
     target = ScaleTarget(24, 48) if name == "convnext" else ScaleTarget(10, 14)

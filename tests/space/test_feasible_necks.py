@@ -35,7 +35,6 @@ def constraints(draw: st.DrawFn) -> RFConstraint:
 
 
 @given(necked_space_dicts(), constraints())
-@settings(max_examples=40, deadline=None)
 def test_nothing_that_fits_is_lost(values: dict[str, Any], constraint: RFConstraint) -> None:
     check(SearchSpace(**values), constraint)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from strategies import necked_space_dicts
 
 from rfsearch.network.necks import ASPP, FPN, Merge, UNet
@@ -53,7 +53,6 @@ def test_parameters() -> None:
 
 
 @given(necked_space_dicts())
-@settings(max_examples=40)
 def test_members_are_distinct_and_named(values: dict[str, Any]) -> None:
     random = SearchSpace(**values)
     assume(random.size <= 300)

@@ -76,11 +76,11 @@ def test_the_feasible_set_is_that_of_enumeration(
     if feasible.is_exact:
         assert feasible.count == len(fitting)
     assert feasible.count >= len(fitting)
+    for arch in fitting:  # None is never drawn.
+        params = space_.active_params(space_.to_params(arch))
+        assert all(len(edges) for edges in feasible._paths.consistent(params))
     rng = np.random.default_rng(0)
-    drawn = [feasible.sample(rng) for _ in range(6 * len(fitting))]
-    assert set(drawn) <= fitting
-    # Of so many draws 0.25 % are missing on average, and none is never drawn.
-    assert len(set(drawn)) >= 0.98 * len(fitting)
+    assert {feasible.sample(rng) for _ in range(100)} <= fitting
 
 
 def test_a_space_in_toml_is_the_same(tmp_path: Path) -> None:

@@ -41,6 +41,10 @@ MORE: dict[str, dict[str, Any]] = {
 }
 
 
+#: Of large graphs and maps.
+SLOW = {"dilated", "resnet", "efficientnet"}
+
+
 @cache
 def spaces() -> dict[str, SearchSpace]:
     shipped = {name: SearchSpace.load(name) for name in shipped_spaces()}
@@ -48,7 +52,10 @@ def spaces() -> dict[str, SearchSpace]:
     return known | {name: SearchSpace(**space) for name, space in MORE.items()}
 
 
-@pytest.mark.parametrize("name", spaces())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in spaces()],
+)
 def test_they_are_those_of_the_whole(name: str) -> None:
     space = spaces()[name]
     feasible, fields, rng = space.feasible(SMALL), PathFields(space), np.random.default_rng(0)

@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 import pytest
 from helpers import SPACES, architecture, stage_dict
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from strategies import space_dicts
 
@@ -87,7 +87,6 @@ def test_choices_per_block_are_counted_exactly(per_block: list[str]) -> None:
 
 
 @given(space_dicts())
-@settings(max_examples=30)
 def test_size_is_the_number_of_distinct_architectures(values: dict[str, Any]) -> None:
     space = SearchSpace.model_validate(values)
     assume(space.size <= 500)

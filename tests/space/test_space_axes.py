@@ -48,12 +48,12 @@ SEQUENCES = {
             "depth": [1, 3],
             "width": 8,
             "stride": [1, 2],
-            "kernel_size": [3, 5],
-            "dilation": [1, 2, "1-2-4"],
+            "kernel_size": kernel_size,
+            "dilation": dilation,
             "padding": "causal",
         }
-    ]
-    * 2,
+        for kernel_size, dilation in (([3, 5], [1, 2, "1-2-4"]), (3, [1, "1-2-4"]))
+    ],
 }
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -13,7 +13,6 @@ from rfsearch.trace.trace import trace_receptive_field
 
 
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3), st.integers(0, 3))
-@settings(max_examples=25)
 def test_one_convolution(kernel_size: int, stride: int, dilation: int, padding: int) -> None:
     layer = nn.Conv2d(1, 2, kernel_size, stride, padding, dilation)
     field = window(kernel_size, stride, dilation, padding)

@@ -232,7 +232,6 @@ def test_the_oracle_can_disagree() -> None:
 
 
 @given(architectures(max_field=400, max_stride=32))
-@settings(max_examples=25, deadline=None)
 def test_closed_form_of_random_architectures(architecture: Architecture) -> None:
     traced = trace_receptive_field(rfs.build_model(architecture), 128)
     assert traced.output.height == traced.output.width == architecture.receptive_field()
@@ -276,7 +275,6 @@ UP: list[Callable[[], nn.Module]] = [
 
 
 @given(chains())
-@settings(max_examples=30, deadline=None)
 def test_chains_against_the_oracle(model: nn.Sequential) -> None:
     assume(min(output(model).stride) >= 1)
     assert agrees(model)
