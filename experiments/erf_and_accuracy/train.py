@@ -32,8 +32,14 @@ def study_name(side: int, seed: int) -> str:
 
 
 def rows(name: str) -> Iterator[dict[str, object]]:
-    """All trainings of a space, with the sides of the digits and of their tight boxes in px."""
+    """All trainings of a space, with the sides of the digits and of their tight boxes in px.
+
+    Studies that are not finished yet are left out: searches would miss what is missing.
+    """
+    size = rfs.SearchSpace.load(folder_of(name) / "space.toml").size
     for study, trials in sorted(trials_of(folder_of(name)).items()):
+        if len(trials) < size:
+            continue
         side, seed = map(int, study.removeprefix("side ").split(", seed "))
         object_size = float(np.median(object_sizes(side)))
         given = {"side": side, "object_size": object_size, "seed": seed}
