@@ -22,8 +22,7 @@ _SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "nsgaii": lambda seed, startup: NSGAIISampler(seed=seed, population_size=max(10, startup)),
     "gp": lambda seed, startup: GPSampler(seed=seed, n_startup_trials=startup),
 }
-#: Most trainings for which the Gaussian process is chosen. It takes up to two seconds for a
-#: proposal then, and longer with more.
+#: Most trainings for which descriptors are chosen: nothing was tried with more.
 _FEW = 200
 #: Each for so many epochs, or None where their number is not known.
 _PRUNERS: dict[str, Callable[[int | None], BasePruner]] = {
@@ -37,13 +36,14 @@ _PRUNERS: dict[str, Callable[[int | None], BasePruner]] = {
 def sampler_name(search: SearchConfig) -> str:
     """The sampler's name; of `"auto"` the one that finds most with the fewest trainings.
 
-    That is the Gaussian process (`experiments/search_cost`), where it was tried: few candidates,
-    all of which fit, one objective. It learns nothing from trainings that a pruner stops.
+    Those are descriptors (`experiments/public_table`, `experiments/search_cost`), where they were
+    tried: few candidates, all of which fit, one objective. They learn nothing from trainings that
+    a pruner stops but that these are bad.
     """
     if search.sampler != "auto":
         return search.sampler
     alone = search.feasible_only and len(search.objectives) == 1 and search.pruner == "none"
-    return "gp" if alone and search.trained_trials <= _FEW else "tpe"
+    return "descriptors" if alone and search.trained_trials <= _FEW else "tpe"
 
 
 def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:

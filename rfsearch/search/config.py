@@ -149,9 +149,8 @@ class SearchConfig(FrozenData):
         trained_trials: Stop after so many candidates were trained.
         max_trials: Stop after so many trials of any kind.
         sampler: Optuna's sampler, or `"descriptors"`, which learns from what closed forms tell of
-            candidates beside their parameters. `"auto"` is the Gaussian process `"gp"` where at
-            most 200 candidates are trained, all fit, and there is one objective and no pruner,
-            else `"tpe"`.
+            candidates beside their parameters. `"auto"` is that where at most 200 candidates are
+            trained, all fit, and there is one objective and no pruner, else `"tpe"`.
         controls: Train so many candidates beside those that a closed-form gate of receptive fields
             rejects, to see whether the range is right; see `rfsearch.search.controls`.
         feasible_only: Whether only candidates that pass the closed-form gates are proposed; else

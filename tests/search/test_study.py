@@ -271,7 +271,7 @@ def test_sampler_and_pruner_are_those_of_the_file(
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({"trained_trials": 200}, "gp"),
+        ({"trained_trials": 200}, "descriptors"),
         ({"trained_trials": 201}, "tpe"),
         ({"pruner": "hyperband"}, "tpe"),
         ({"objectives": ("score", "params_m")}, "tpe"),
