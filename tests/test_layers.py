@@ -24,7 +24,7 @@ RANK = {room: rank for rank, room in enumerate(ROOMS)}
 #: Arithmetic and data, and the modules in these rooms that are neither.
 LIGHT = {
     "basics": set(),
-    "feasible": {"_descriptor_sampler", "sampler"},
+    "feasible": {"_descriptor_sampler", "_excerpt", "sampler"},
     "field": set(),
     "network": {
         "_builders",
