@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rfsearch.feasible.layered_graph import Graph, Layer, pruned
+from rfsearch.feasible.layered_graph import Layer
 
 if TYPE_CHECKING:
-    from rfsearch.feasible.layered_graph import Integers
+    from rfsearch.feasible.layered_graph import Graph, Integers
 
 #: Cost of an option that must not be taken.
 FORBIDDEN = 2**40
 #: Parts of a graph that are looked at before the whole of it.
-_PARTS = 6
+_PARTS = 5
 
 #: The option taken in each layer.
 Path = tuple[int, ...]
@@ -76,11 +76,11 @@ class Paths:
         """One of them, each as likely as any other."""
         node, path = 0, []
         for layer, paths in zip(self.layers, self._paths_on[1:], strict=True):
-            edges = slice(layer.first[node], layer.first[node + 1])
-            sums = np.cumsum(paths[layer.target[edges]])
-            edge = int(np.searchsorted(sums, random_below(int(sums[-1]), rng), side="right"))
-            path.append(int(layer.option[edges][edge]))
-            node = int(layer.target[edges][edge])
+            first, last = layer.first[node : node + 2].tolist()
+            sums = paths[layer.target[first:last]].cumsum()
+            edge = first + sums.searchsorted(random_below(int(sums[-1]), rng), side="right")
+            path.append(int(layer.option[edge]))
+            node = int(layer.target[edge])
         return tuple(path)
 
     def consistent(self, partial: Mapping[str, Any]) -> list[Integers]:
@@ -110,7 +110,7 @@ class Paths:
         """All paths to the end, cheapest first, made one at a time.
 
         Cheap paths lie in a small part of a large graph. So they are looked for there, and only
-        if they run out in a larger part.
+        if they run out in a larger part, and last in the whole.
 
         Args:
             costs: For each layer the cost of each option.
@@ -120,16 +120,17 @@ class Paths:
             return
         most = sum(int(cost[cost < FORBIDDEN].max(initial=0)) for cost in costs)
         spent = -1
-        for bound in (*(unit * number - 1 for number in range(1, _PARTS)), most):
+        for bound in (*(unit * number - 1 for number in range(2, _PARTS + 2)), most):
             if spent < most:
-                for total, path in _cheapest_first(self._within(costs, bound), costs):
+                layers = self._within(costs, bound) if bound < most else self.layers
+                for total, path in _cheapest_first(layers, costs):
                     if total > bound:
                         break
                     if total > spent:
                         yield path
                 spent = bound
 
-    def _within(self, costs: list[Integers], bound: int) -> Graph:
+    def _within(self, costs: list[Integers], bound: int) -> list[Layer]:
         """The part of the graph that is reached at costs up to a bound."""
         spent, layers = np.zeros(1, np.int64), []
         for layer, cost, number in zip(self.layers, costs, self._numbers[1:], strict=True):
@@ -138,10 +139,11 @@ class Paths:
             kept = np.flatnonzero(total <= bound)
             edges, total = edges[kept], total[kept]
             source, option, target = (c[edges] for c in (layer.source, layer.option, layer.target))
+            first = np.searchsorted(source, np.arange(len(layer.first)))
+            layers.append(Layer(layer.options, source, option, target, first))
             spent = np.full(number, bound + 1)
             np.minimum.at(spent, target, total)
-            layers.append(Layer(layer.options, source, option, target, layer.first))
-        return pruned(layers, self._ends)
+        return layers
 
 
 def _edges_from(nodes: Integers, layer: Layer, values: Integers) -> tuple[Integers, Integers]:
@@ -153,17 +155,24 @@ def _edges_from(nodes: Integers, layer: Layer, values: Integers) -> tuple[Intege
     return edges, np.repeat(values[nodes], lengths)
 
 
-def _cheapest_first(graph: Graph, costs: list[Integers]) -> Iterator[tuple[int, Path]]:
-    """All paths of a graph to its end with their costs (lazy best-first search)."""
-    layers = graph.layers
-    best = [np.zeros(len(graph.ends), np.int64)]
-    through: list[Integers] = []
+def _cheapest_on(layers: list[Layer], costs: list[Integers]) -> list[Integers]:
+    """Of each edge, the cost of the cheapest path to the end through it."""
+    ahead, through = np.zeros(1 + int(layers[-1].target.max(initial=0)), np.int64), []
     for layer, cost in zip(reversed(layers), reversed(costs), strict=True):
-        through.append(cost[layer.option] + best[-1][layer.target])
-        best.append(_reduce(np.minimum, through[-1], layer))
-    through.reverse()
-    if not len(best[-1]) or not len(layers[0].source):
-        return
+        total = np.take(cost, layer.option, mode="clip")  # Faster than with a check of places.
+        total += np.take(ahead, layer.target, mode="clip")
+        through.append(total)
+        # A part of a graph has nodes without edges.
+        leading = np.flatnonzero(layer.first[1:] > layer.first[:-1])
+        ahead = np.full(len(layer.first) - 1, FORBIDDEN)
+        if len(leading):
+            ahead[leading] = np.minimum.reduceat(total, layer.first[leading])
+    return through[::-1]
+
+
+def _cheapest_first(layers: list[Layer], costs: list[Integers]) -> Iterator[tuple[int, Path]]:
+    """All paths of a graph to its end with their costs (lazy best-first search)."""
+    through = _cheapest_on(layers, costs)
     # An entry stands for the cheapest path through one edge, given the way before it.
     ties = count()
     heap: list[tuple[int, int, int, Integers, int, int, Path]] = []
@@ -176,9 +185,9 @@ def _cheapest_first(graph: Graph, costs: list[Integers]) -> Iterator[tuple[int, 
                 heapq.heappush(heap, entry)
 
     def descend(depth: int, node: int, spent: int, path: Path) -> None:
-        first = layers[depth].first
-        edges = np.arange(first[node], first[node + 1])
-        push(depth, edges[np.argsort(through[depth][edges], kind="stable")], 0, spent, path)
+        edges = slice(layers[depth].first[node], layers[depth].first[node + 1])
+        order = np.argsort(through[depth][edges], kind="stable")
+        push(depth, order + edges.start, 0, spent, path)
 
     descend(0, 0, 0, ())
     while heap:
