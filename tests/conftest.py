@@ -5,12 +5,13 @@ import gc
 import os
 import shutil
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from packages import (
     DEEPFOREST,
@@ -22,6 +23,7 @@ from packages import (
     unpack,
 )
 
+Once = Callable[[str, Callable[[Path], object]], Path]
 if TYPE_CHECKING:
     from rfsearch.measure.latency import Latency
 
@@ -118,6 +120,13 @@ def quiet_optuna() -> Iterator[None]:
     optuna.logging.set_verbosity(before)
 
 
+@pytest.fixture(scope="module")
+def small_heap() -> None:
+    """Keeps all that other tests have left from the garbage collector, which is called often."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def quick_gaussian_process() -> Iterator[None]:
     """Lets Optuna's Gaussian process look for its next proposal in fewer places."""
@@ -142,13 +151,29 @@ def closed_databases() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def searched_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Makes a folder of a name once for all processes that run tests."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        with FileLock(root / f"{name}.lock"):
+            if not (root / name).exists():
+                part = tmp_path_factory.mktemp("part") / name
+                make(part)
+                part.rename(root / name)
+        return root / name
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def searched_once(once: Once) -> Path:
     # Imported here, after the number of threads is set, which torch reads when it is loaded.
     from experiments_on_folders import run_experiment, write_experiment
 
-    folder = write_experiment(tmp_path_factory.mktemp("searched") / "bright")
-    run_experiment(folder)
-    return folder
+    return once("bright", lambda folder: run_experiment(write_experiment(folder)))
 
 
 @pytest.fixture
@@ -158,9 +183,7 @@ def searched(searched_once: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported_once(
-    searched_once: Path, tmp_path_factory: pytest.TempPathFactory, any_latency: Latency
-) -> Path:
+def exported_once(searched_once: Path, once: Once, any_latency: Latency) -> Path:
     from experiments_on_folders import HAS_ONNX
 
     from rfsearch.export.export import write_network
@@ -168,14 +191,15 @@ def exported_once(
     from rfsearch.search.experiment import Experiment
     from rfsearch.search.study import open_study
 
-    folder = tmp_path_factory.mktemp("exported") / "network"
-    experiment = Experiment.load(searched_once, "cpu")
-    with open_study(experiment) as study:
-        network = trained_network(experiment, study)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rfsearch.export.export.measure_latency", lambda *_: any_latency)
-        write_network(network, folder, onnx=HAS_ONNX)
-    return folder
+    def export(folder: Path) -> None:
+        experiment = Experiment.load(searched_once, "cpu")
+        with open_study(experiment) as study:
+            network = trained_network(experiment, study)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("rfsearch.export.export.measure_latency", lambda *_: any_latency)
+            write_network(network, folder, onnx=HAS_ONNX)
+
+    return once("network", export)
 
 
 @pytest.fixture
@@ -202,14 +226,15 @@ def any_latency() -> Latency:
 
 
 @pytest.fixture(scope="session")
-def stored_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stored_once(once: Once) -> Path:
     from search_results import searched_study
     from studies import closing_all
 
-    file = tmp_path_factory.mktemp("stored") / "study.db"
-    with closing_all():
-        searched_study(trials=20, storage=f"sqlite:///{file}")
-    return file
+    def search(file: Path) -> None:
+        with closing_all():
+            searched_study(trials=20, storage=f"sqlite:///{file}")
+
+    return once("study.db", search)
 
 
 @pytest.fixture(scope="session")

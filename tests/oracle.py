@@ -91,9 +91,9 @@ def check_axis(
 ) -> Verdict:
     """Check the intervals that are claimed for the units of a strip.
 
-    For the unit in the middle, both ends: a NaN up to the last pixel before its interval must
-    leave it alone, one more must not. In the same runs, all other units whose interval lies in
-    the strip must agree with their claims.
+    For the unit in the middle, both ends: NaN up to the last pixel before its interval and from
+    the first behind it must leave it alone, one more on either side must not. In the same runs,
+    all other units whose interval lies in the strip must agree with their claims.
 
     Args:
         run: The model, from `(batch, channels, *strips, length)` to a map.
@@ -112,10 +112,11 @@ def check_axis(
             units = run(torch.zeros(1, in_chans, *strips, length)).shape[-1]
         middle = min(range(units), key=lambda u: abs(sum(interval(u)) - length))
         first, stop = interval(middle)
-        images = torch.zeros(4, in_chans, *strips, length)
-        bounds = [(0, first), (0, first + 1), (stop - 1, length), (stop, length)]
+        images = torch.zeros(3, in_chans, *strips, length)
+        # Where what is no NaN begins and ends.
+        bounds = [(first, stop), (first + 1, length), (0, stop - 1)]
         for image, (left, right) in zip(images, bounds, strict=True):
-            image[..., left:right] = float("nan")
+            image[..., :left] = image[..., right:] = float("nan")
         reached = run(images).isnan().movedim(-1, 1).flatten(2).any(2)
     assert 0 <= first < stop <= length, "the strip is too short"
     wrong, checked = [], 0
@@ -126,9 +127,9 @@ def check_axis(
         checked += 1
         for row, (left, right) in zip(reached, bounds, strict=True):
             # A unit between the taps of a transposed convolution sees nothing.
-            expected = begin < end and (begin < right if left == 0 else end > left)
+            expected = begin < end and (begin < left or end > right)
             if bool(row[unit]) != expected:
-                wrong.append(f"unit {unit} [{begin}, {end}) with NaN in [{left}, {right})")
+                wrong.append(f"unit {unit} [{begin}, {end}) with numbers in [{left}, {right})")
     return Verdict(checked, wrong)
 
 

@@ -171,7 +171,7 @@ def kill_a_reader(images: Path) -> None:
     ("damage", "workers", "message"),
     [
         (break_an_image, "0", ".png: not a readable image"),
-        (break_an_image, "1", ".png: not a readable image"),
+        pytest.param(break_an_image, "1", ".png: not a readable image", marks=pytest.mark.slow),
         (kill_a_reader, "1", "A process that reads images has ended"),
     ],
 )
@@ -271,7 +271,10 @@ def uninterrupted(
     return epochs_of(folder / "out")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
+)
 def test_who_is_told_to_stop_keeps_the_last_epoch_and_says_how_to_go_on(
     exported: Path,
     images: Path,

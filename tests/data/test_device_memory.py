@@ -28,6 +28,7 @@ from rfsearch.training.loop import train
 from rfsearch.training.segmentation import SegmentationTask
 from rfsearch.training.task import Task
 
+pytestmark = pytest.mark.usefixtures("small_heap")
 CPU = torch.device("cpu")
 #: Options that vary and mix images.
 VARIED = {

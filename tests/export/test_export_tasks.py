@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from helpers import architecture, refusal, rfsearch, stage_dict
 from studies import stored_study
 from test_cli_train import epochs_of, train
 from test_experiment_tasks import SPACE, run, write_experiment
-from test_export import fresh_process
+from test_export import fresh_process, scores, torch_alone_and_timm
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 
@@ -173,11 +174,17 @@ def test_the_card_tells_of_the_task(
 
 @pytest.fixture(scope="module")
 def torch_alone(
-    searched: dict[str, Path], exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    searched: dict[str, Path],
+    exported: dict[str, Path],
+    searched_once: Path,
+    exported_once: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """What a process gives that has imported nothing but torch, and has then run the cards."""
     root = tmp_path_factory.mktemp("alone")
-    code, cards = "import os\nimport torch\n", ""
+    classifier = shutil.copytree(exported_once, root / "classification")
+    code, cards = torch_alone_and_timm(searched_once, classifier)
+    code = f"import os\nimport torch\n{code}"
     for kind, folder in exported.items():
         torch.save(task_of(searched[kind]).erf_images, root / kind)
         inside = (
@@ -194,8 +201,20 @@ def torch_alone(
         cards += f"{inside}with torch.inference_mode():\n"
         cards += "".join(f"    {line}\n" for block in blocks for line in block.splitlines())
     code += "print(any(name.startswith(('rfsearch', 'torchvision')) for name in sys.modules))\n"
-    assert fresh_process(code, cards, root).splitlines()[0] == "False"
+    printed = fresh_process(code, cards, root).splitlines()
+    assert printed[:4] == ["False", "(1, 16, 16)", "(8, 7)", "1"]
     return root
+
+
+def test_in_a_fresh_process_torch_alone_and_timm_give_equal_scores(
+    searched_once: Path, torch_alone: Path
+) -> None:
+    folder = torch_alone / "classification"
+    expected = scores(searched_once, folder)
+    for found in torch.load(folder / "scores.pt", weights_only=True):
+        torch.testing.assert_close(found.detach(), expected[: len(found)])
+    of_timm = torch.load(folder / "scores_of_timm.pt", weights_only=True)
+    torch.testing.assert_close(of_timm.detach(), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -47,11 +47,15 @@ def sampler(seed: int = 0, **options: Any) -> FeasibleSampler:
     return FeasibleSampler(LAYERS, base="descriptors", seed=seed, **options)
 
 
-def search(one: optuna.samplers.BaseSampler, trials: int) -> optuna.Study:
+def search(
+    one: optuna.samplers.BaseSampler, trials: int, enough: float = math.inf
+) -> optuna.Study:
     study = optuna.create_study(direction="maximize", sampler=one)
     for _ in range(trials):
         trial = study.ask(LAYERS)
         study.tell(trial, score(trial.params))
+        if study.best_value >= enough:
+            break
     return study
 
 
@@ -61,8 +65,8 @@ def trials_to_one_of_the_best(make: Callable[[int], optuna.samplers.BaseSampler]
     bar = np.quantile(scores, 0.995)
     needed = []
     for seed in range(5):
-        found = [trial.value >= bar for trial in search(make(seed), 30).trials]
-        needed.append(found.index(True) + 1 if any(found) else 99)
+        study = search(make(seed), 30, enough=bar)
+        needed.append(len(study.trials) if study.best_value >= bar else 99)
     return float(np.median(needed))
 
 

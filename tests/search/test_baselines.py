@@ -11,7 +11,7 @@ from helpers import architecture, refusal, rfsearch
 from optuna.samplers import GPSampler, NSGAIISampler
 from optuna.trial import FrozenTrial, TrialState
 from studies import open_study
-from test_study import with_search, write_experiment
+from test_study import StubERF, with_search, write_experiment
 from test_tasks import task
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,6 +24,7 @@ from rfsearch.search.stopping import is_finished, num_trained
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace, shipped_spaces
 from rfsearch.storage.recovery import end_lost
+from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.traced_network import timm_network
 from rfsearch.workers.worker import Worker
 
@@ -52,6 +53,12 @@ def trained() -> FrozenTrial:
     """A baseline that was trained."""
     (trial,) = with_baselines(optuna.create_study(), SMALL)
     return trial
+
+
+@pytest.fixture
+def stub_erf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measures nothing, of networks that are far larger than the candidates."""
+    monkeypatch.setattr(ClassificationTask, "measure_erf", lambda *_: StubERF())
 
 
 def test_a_network_of_timm_is_measured_like_a_candidate() -> None:
@@ -93,6 +100,7 @@ def test_a_trial_without_parameters_in_the_same_study(trained: FrozenTrial) -> N
     assert list(trained.intermediate_values.values()) == [attributes["reference_score"]]
 
 
+@pytest.mark.usefixtures("stub_erf")
 def test_none_is_trained_twice(trained: FrozenTrial) -> None:
     study = optuna.create_study()
     study.add_trial(trained)
@@ -138,6 +146,7 @@ def test_samplers_pass_over_it(sampler: optuna.samplers.BaseSampler, trained: Fr
     assert study.best_trial.params
 
 
+@pytest.mark.usefixtures("stub_erf")
 def test_they_stand_beside_the_search_and_do_not_use_up_its_budget(tmp_path: Path) -> None:
     text = f'baselines = ["{SMALL}", "{TINY}"]\n' + with_search()
     experiment = Experiment.load(write_experiment(tmp_path / "tiny", text), device="cpu")
@@ -159,6 +168,7 @@ def test_an_unknown_name_is_one_line(tmp_path: Path) -> None:
     assert "resnet18" in line
 
 
+@pytest.mark.usefixtures("stub_erf")
 @pytest.mark.parametrize("timed", [True, False])
 def test_they_are_timed_where_the_candidates_are(tmp_path: Path, timed: bool) -> None:
     text = f'baselines = ["{SMALL}"]\n' + with_search(measure_latency=timed)
@@ -176,6 +186,7 @@ def test_architectures_are_built_as_before() -> None:
     assert task().build(architecture()).architecture == architecture()
 
 
+@pytest.mark.usefixtures("stub_erf")
 def test_baselines_that_are_added_later_are_trained_when_the_search_is_over(
     tmp_path: Path,
 ) -> None:
@@ -191,6 +202,7 @@ def test_baselines_that_are_added_later_are_trained_when_the_search_is_over(
     assert trials[-1].user_attrs["reference_score"] >= 0
 
 
+@pytest.mark.usefixtures("stub_erf")
 def test_one_that_was_interrupted_is_tried_again() -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -224,6 +236,7 @@ def test_lists_in_files(tmp_path: Path) -> None:
         baseline_names("mine.toml", tmp_path)
 
 
+@pytest.mark.usefixtures("stub_erf")
 def test_one_whose_worker_died_is_put_back_as_a_baseline() -> None:
     study = optuna.create_study()
     enqueue_baselines(study, [SMALL])

@@ -30,7 +30,10 @@ sys.path.append(str(Path(__file__).parents[2] / "experiments" / "many_workers"))
 from postgres import PostgresServer, postgres  # from the folder above
 
 # Optuna's storage has no way to close its connections, so they end with it.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("small_heap"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -198,7 +198,7 @@ ODDITIES = (b"null", b"-1", b"1e999", b"NaN", b'"', b"[]", b"<", b",", b"\0", b"
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 @given(data=st.data())
 def test_damaged_files_are_read_or_refused_in_one_line(
     files: dict[str, Path], format: Any, data: st.DataObject

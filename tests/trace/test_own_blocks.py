@@ -86,9 +86,7 @@ def test_closed_form_is_the_trace_of_the_built_network(arch: Architecture) -> No
 def test_the_field_is_what_turns_nan(name: str) -> None:
     options = {"options": {"se": False, "expansion": 2}} if name == "ghost" else {}
     size = (3,) if name == "ghost" else (3, 5)
-    arch = architecture(
-        stage_dict(name, stride=2, kernels=size, **options), stage_dict("plain", kernels=(3,))
-    )
+    arch = architecture(stage_dict(name, stride=2, kernels=size, **options))
     torch.manual_seed(0)
     model = build_model(arch, 1, num_classes=0).eval()
     field = arch.receptive_field()
