@@ -307,6 +307,10 @@ OTHERS = {
 }
 
 
+#: Much like one of the others.
+SLOW = {"basic with gc", "inception", "blurred quad stem"}
+
+
 def measured(arch: Architecture, num_images: int = 16, num_initialisations: int = 3) -> float:
     """Sigma of the local field, with an input that holds all of it, in px."""
     field = arch.receptive_field()
@@ -332,7 +336,13 @@ def test_measured_sigma_of_residual_networks(arch: Architecture) -> None:
     assert arch.expected_erf().sigma == pytest.approx(measured(arch), rel=0.04)
 
 
-@pytest.mark.parametrize("arch", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize(
+    "arch",
+    [
+        pytest.param(arch, id=name, marks=[pytest.mark.slow] * (name in SLOW))
+        for name, arch in OTHERS.items()
+    ],
+)
 def test_measured_sigma_of_other_families(arch: Architecture) -> None:
     # Depthwise convolutions see the mean of one channel each, which is not averaged out as
     # that of many: this makes most of the difference.

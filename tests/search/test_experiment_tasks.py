@@ -204,7 +204,11 @@ def test_a_mistake_is_one_line_that_names_the_file(
 
 @pytest.mark.usefixtures("installed_images")
 @pytest.mark.parametrize(
-    ("name", "metric", "at_least"), [("segment_nuclei", "miou", 0.7), ("detect_trees", "ap", 0.02)]
+    ("name", "metric", "at_least"),
+    [
+        ("segment_nuclei", "miou", 0.7),
+        pytest.param("detect_trees", "ap", 0.02, marks=pytest.mark.slow),
+    ],
 )
 def test_the_cpu_sizes_run(name: str, metric: str, at_least: float, tmp_path: Path) -> None:
     folder = tmp_path / name

@@ -138,6 +138,7 @@ def test_what_is_learned_is_trained_at_a_lower_rate(experiment: Experiment) -> N
     assert len(numbers) == len({id(one) for one in numbers}) == len(list(model.parameters()))
 
 
+@pytest.mark.usefixtures("plain_cards")
 def test_export_and_report(folder: Path, tmp_path: Path, experiment: Experiment) -> None:
     result = rfsearch("export", folder, "--out", tmp_path / "net", "--no-onnx")
     assert result.exit_code == 0, result.output

@@ -55,7 +55,7 @@ def estimate(arch: Architecture, side: int) -> float:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_activations_are_those_that_autograd_keeps(kind: str) -> None:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=8, deadline=None)
     @given(architectures(kinds=(kind,)))
     def check(arch: Architecture) -> None:
         assert estimate(arch, SIDE) == pytest.approx(kept_by_autograd(arch, SIDE), rel=0.02)
@@ -65,7 +65,7 @@ def test_activations_are_those_that_autograd_keeps(kind: str) -> None:
 
 @pytest.mark.parametrize("neck", NECKS)
 def test_activations_of_necks(neck: str) -> None:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=8, deadline=None)
     @given(st.data())
     def check(data: st.DataObject) -> None:
         arch = data.draw(necked(kinds=(neck,)))
