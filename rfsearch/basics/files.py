@@ -6,6 +6,9 @@ import json
 import os
 import re
 import stat
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
@@ -58,6 +61,20 @@ def read_bytes(path: Path) -> bytes:
         if os.fstat(file.fileno()).st_size > MAX_TEXT_BYTES:
             raise ValueError(f"{path}: must have {MAX_TEXT_BYTES / 2**30:g} GiB at most.")
         return file.read()
+
+
+def first_alike(files: Sequence[Path]) -> list[int]:
+    """The index of the first file with the same bytes, for each file; only those there count."""
+    sizes = [file.stat().st_size if file.is_file() else -1 for file in files]
+    several = {size for size, number in Counter(sizes).items() if number > 1} - {-1}
+    seen: dict[bytes, int] = {}
+    found = list(range(len(files)))
+    for number, (file, size) in enumerate(zip(files, sizes, strict=True)):
+        if size in several:
+            with open_file(file) as opened:
+                digest = sha256(opened.read()).digest()
+            found[number] = seen.setdefault(digest, number)
+    return found
 
 
 def read_text(path: Path) -> str:

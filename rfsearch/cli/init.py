@@ -60,4 +60,6 @@ def init(
         return
     for name in made.files:
         typer.echo(f"written  {out / name}")
+    if made.warning:
+        typer.echo(f"warning  {made.warning}", err=True)
     typer.echo(f"next     rfsearch run {out}")

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rfsearch.basics.files import first_alike
 from rfsearch.data._pixel_reader import PixelReader
 from rfsearch.data.tile_data import BoxedImage, detection_data
+from rfsearch.data.tiles import Origin
 from rfsearch.target.annotations import reasons
 from rfsearch.target.annotations_coco import read_coco
 from rfsearch.target.annotations_voc import read_voc
@@ -98,8 +101,15 @@ def boxed_data(
         missing.append(file)
         skipped[f"image whose file is missing, such as {missing[0]}"] += 1
         skipped["object on such an image"] += len(of_image)
-    reader = PixelReader.of([file for file, _ in there], tiling, masks=False)
-    found = [_boxed(file, of_image, index, reader, skipped) for file, of_image in there]
+    files = [file for file, _ in there]
+    reader = PixelReader.of(files, tiling, masks=False)
+    found = [
+        replace(
+            _boxed(file, of_image, index, reader, skipped),
+            origin=Origin(file.relative_to(folder).as_posix(), first),
+        )
+        for (file, of_image), first in zip(there, first_alike(files), strict=True)
+    ]
     _warn(annotations.source, skipped, annotations.notes)
     if not found:
         raise ValueError(f"{annotations.source}: none of its images is in {folder}.")

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rfsearch.basics.files import first_alike
 from rfsearch.basics.images import read_header
 from rfsearch.data._pixel_reader import PixelReader
 from rfsearch.data.tile_data import MaskedImage, segmentation_data
+from rfsearch.data.tiles import Origin
 from rfsearch.target.image_sizes import check_size, warn_of_turned
 from rfsearch.target.mask_values import IGNORED, ClassValues, ignored_values
 
@@ -69,7 +71,10 @@ def masked_images(
     meaning = ClassValues.of(found, len(class_names), values, ignored)
     void = _values_of(reader, [file for of_one in together for file in of_one[2:]])
     of_objects = ignored_values(void, None) if void else frozenset[int]()
-    read = [_masked(of_one, meaning, of_objects, reader) for of_one in together]
+    read = [
+        _masked(of_one, meaning, of_objects, reader, Origin(of_one[0].name, first))
+        for of_one, first in zip(together, first_alike([one[0] for one in together]), strict=True)
+    ]
     counts = np.sum([reader.counts(one.classes) for one in read], axis=0)
     _say(folders[1], class_names, meaning, counts)
     return segmentation_data(read, tuple(class_names), tiling, str(folders[1]))
@@ -125,8 +130,12 @@ def _check_sizes(source: Path, together: list[list[Path]]) -> None:
 
 
 def _masked(
-    files: list[Path], meaning: ClassValues, ignored: frozenset[int], reader: PixelReader
+    files: list[Path],
+    meaning: ClassValues,
+    ignored: frozenset[int],
+    reader: PixelReader,
+    origin: Origin,
 ) -> MaskedImage:
     pixels, classes = reader.pixels(files[0]), reader.classes(files[1], meaning)
     instances = [reader.instances(file, ignored) for file in files[2:]]
-    return MaskedImage(pixels, classes, instances[0] if instances else None)
+    return MaskedImage(pixels, classes, instances[0] if instances else None, origin)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rfsearch.basics.files import first_alike
 from rfsearch.basics.limits import check_memory
 from rfsearch.basics.validation import checked_size
 from rfsearch.data._file_images import ImageFiles
@@ -219,4 +220,13 @@ def _split(listing: _Listing, valid_share: float, seed: int) -> tuple[_Listing, 
         if len(members) < 2:
             raise ValueError(f"Each class must have 2 images or more, but {name!r} has 1.")
         valid[members[: max(1, round(valid_share * len(members)))]] = True
+    together = valid[first_alike([Path(path) for path in listing.paths])]
+    counts = [np.bincount(listing.labels[of_part]) for of_part in (together, ~together)]
+    if all(len(one) == len(listing.classes) and one.all() for one in counts):
+        valid = together  # Copies are in one part.
+    elif (together != valid).any():
+        warnings.warn(
+            "Copies of images are in both parts, as a class has hardly anything else.",
+            stacklevel=4,
+        )
     return listing.only(~valid), listing.only(valid)

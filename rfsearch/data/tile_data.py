@@ -34,7 +34,14 @@ from rfsearch.data.tile_cuts import (
     check_tiles_fit,
     each_tile,
 )
-from rfsearch.data.tiles import TRAIN_STEP, AreaTiling, Split, split_images
+from rfsearch.data.tiles import (
+    TRAIN_STEP,
+    AreaTiling,
+    NoSplitError,
+    Origin,
+    Split,
+    split_images,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,12 +56,14 @@ class BoxedImage:
         corners: Left, top, right and bottom of each object in px, `(objects, 4)`.
         labels: Class of each, from 0.
         ignored: Whether it is neither learned nor counted.
+        origin: Where it comes from, if that is known of all images.
     """
 
     pixels: Array
     corners: NDArray[np.float64]
     labels: NDArray[np.int64]
     ignored: NDArray[np.bool_]
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +74,13 @@ class MaskedImage:
         pixels: `(height, width, channels)`, uint8; in memory, or in a file that is read in parts.
         classes: `(height, width)`, uint8: from 0, or `IGNORED`; where `pixels` are.
         instances: Number of the object of every pixel, 0 for none; None where that is unknown.
+        origin: Where it comes from, if that is known of all images.
     """
 
     pixels: Array
     classes: Array
     instances: Array | None = None
+    origin: Origin | None = None
 
 
 def detection_data(
@@ -87,11 +98,12 @@ def detection_data(
         source: What to call the images if they do not do.
 
     Raises:
-        ValueError: If a part has no tile, or no object.
+        NoSplitError: If a part has no tile, or no object.
     """
     pixels = [image.pixels for image in images]
     check_tiles_fit(pixels, tiling, source, masks=False)
-    splits = split_images(_sizes(pixels, tiling), [i.corners for i in images], tiling)
+    corners = [i.corners for i in images]
+    splits = split_images(_sizes(pixels, tiling), corners, tiling, _origins(images))
     parts = _tiles(splits, tiling, source)
     boxes = [
         tuple(_boxes_in(images[tile.image], tile, tiling.image_size) for tile in each_tile(part))
@@ -99,7 +111,7 @@ def detection_data(
     ]
     for name, of_part in zip(("training", "validation"), boxes, strict=True):
         if not any((~found.ignored).any() for found in of_part):
-            raise ValueError(f"{source}: there is no object in the tiles for {name}.")
+            raise NoSplitError(f"{source}: there is no object in the tiles for {name}.")
     sizes = [
         sides(image.corners[split.train.touches(image.corners) & ~image.ignored])
         for image, split in zip(images, splits, strict=True)
@@ -133,14 +145,15 @@ def segmentation_data(
         source: What to call the images if they do not do.
 
     Raises:
-        ValueError: If a part has no tile, or shows fewer than two classes.
+        NoSplitError: If a part has no tile, or shows fewer than two classes.
     """
     pixels, classes = [i.pixels for i in images], [i.classes for i in images]
     check_tiles_fit(pixels, tiling, source, masks=True)
     instances = [i.instances for i in images if i.instances is not None]
     known = len(instances) == len(images)
     objects = list(map(MaskObjects.of, instances)) if known else [NO_OBJECTS] * len(images)
-    splits = split_images(_sizes(pixels, tiling), [o.corners for o in objects], tiling)
+    corners = [o.corners for o in objects]
+    splits = split_images(_sizes(pixels, tiling), corners, tiling, _origins(images))
     parts = _tiles(splits, tiling, source)
     sizes = [
         sides(found.corners[split.train.touches(found.corners)])
@@ -170,7 +183,7 @@ def _check_classes(masks: Pixels, class_names: tuple[str, ...], what: str) -> No
         if len(shown) > 1:
             return
     only = ", ".join(repr(class_names[one]) for one in shown)
-    raise ValueError(
+    raise NoSplitError(
         f"{what} must show two classes or more, but show {only or 'ignored pixels alone'}."
     )
 
@@ -209,11 +222,17 @@ def _tiles(
     valid = [(n, *at) for n, split in enumerate(splits) for at in split.valid.apart(side)]
     for name, part in (("training", train), ("validation", valid)):
         if not part:
-            raise ValueError(
+            raise NoSplitError(
                 f"{source}: there is no room for a tile of {side}x{side} px for {name}, clear of "
                 "the other part's objects: choose a smaller `image_size`, or give more images."
             )
     return np.array(train, np.int64), np.array(valid, np.int64)
+
+
+def _origins(images: Sequence[BoxedImage] | Sequence[MaskedImage]) -> list[Origin]:
+    """Those of all images; none if one is unknown."""
+    known = [one.origin for one in images if one.origin is not None]
+    return known if len(known) == len(images) else []
 
 
 def _images(

@@ -9,10 +9,12 @@ and no object can be seen in both.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rfsearch.basics.limits import ImageSide, Seed
 from rfsearch.basics.validation import FrozenData
@@ -22,6 +24,22 @@ if TYPE_CHECKING:
 
 #: Distance of neighbouring tiles for training over their side. Validation tiles do not overlap.
 TRAIN_STEP = 0.5
+
+
+class NoSplitError(ValueError):
+    """A part of the images has no tile, or shows nothing that could be learned."""
+
+
+class Origin(NamedTuple):
+    """Where an image comes from.
+
+    Attributes:
+        name: Path of its file, from the folder of images on.
+        first: Number of the first image whose file has the same bytes.
+    """
+
+    name: str
+    first: int
 
 
 class AreaTiling(FrozenData):
@@ -58,9 +76,18 @@ class Tiling(AreaTiling):
     Attributes:
         split: `"images"` takes `valid_share` of the images as a whole for validation, at least
             one; `"areas"` divides each.
+        valid: Patterns of the names of images that validate, such as `"val/*"`, as whole images;
+            empty leaves it to chance.
     """
 
     split: Literal["images", "areas"] = "images"
+    valid: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _names_whole_images(self) -> Self:
+        if self.valid and not self.by_image:
+            raise ValueError('`valid` names whole images, so `split` must be "images".')
+        return self
 
     @property
     def by_image(self) -> bool:
@@ -118,7 +145,10 @@ class Split(NamedTuple):
 
 
 def split_images(
-    sizes: list[tuple[int, int]], boxes: list[NDArray[np.float64]], tiling: AreaTiling
+    sizes: list[tuple[int, int]],
+    boxes: list[NDArray[np.float64]],
+    tiling: AreaTiling,
+    origins: Sequence[Origin] = (),
 ) -> list[Split]:
     """The areas of some images for training and for validation.
 
@@ -126,19 +156,38 @@ def split_images(
         sizes: Height and width of each image in px.
         boxes: Left, top, right and bottom of each image's objects in px, `(objects, 4)`.
         tiling: How to split.
+        origins: Of each image; of whole images copies are then in one part.
     """
     rng = np.random.default_rng(tiling.seed)
     if tiling.by_image:
-        number = max(1, round(tiling.valid_share * len(sizes)))
-        valid = set(rng.permutation(len(sizes))[:number].tolist())
         whole = [Area(0, 0, *size) for size in sizes]
         return [
-            Split(NOWHERE, area) if i in valid else Split(area, NOWHERE)
-            for i, area in enumerate(whole)
+            Split(NOWHERE, area) if validates else Split(area, NOWHERE)
+            for area, validates in zip(
+                whole, _valid(len(sizes), tiling, origins, rng), strict=True
+            )
         ]
     return [
         _divide(size, corners, tiling, rng) for size, corners in zip(sizes, boxes, strict=True)
     ]
+
+
+def _valid(
+    number: int, tiling: AreaTiling, origins: Sequence[Origin], rng: np.random.Generator
+) -> list[bool]:
+    """Which of some images validate as a whole."""
+    patterns = tiling.valid if isinstance(tiling, Tiling) else ()
+    if patterns:
+        chosen = [any(fnmatch(one.name, pattern) for pattern in patterns) for one in origins]
+        if not any(chosen):
+            raise ValueError(
+                f"`valid` must be patterns of names of images, but none of the {number} is like "
+                f"{' or '.join(map(repr, patterns))}."
+            )
+    else:
+        drawn = rng.permutation(number)[: max(1, round(tiling.valid_share * number))]
+        chosen = np.isin(np.arange(number), drawn).tolist()
+    return [chosen[one.first] for one in origins] if origins else chosen
 
 
 def _divide(

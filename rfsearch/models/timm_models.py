@@ -6,6 +6,7 @@ import difflib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from textwrap import shorten
 from typing import Any, TypeVar
 
@@ -19,16 +20,19 @@ def create_model(name: str, *, pretrained: bool = False, **options: Any) -> nn.M
     """A model that timm knows, with fresh weights unless `pretrained`.
 
     Args:
-        name: Its name in timm.
+        name: Its name in timm; with `@8` behind it the model ends in its last map of 8 px stride.
         pretrained: Whether it has its published weights.
         **options: For `timm.create_model`.
 
     Raises:
-        ValueError: If timm knows no such model, or its weights cannot be had.
+        ValueError: If timm knows no such model, it has no such map, or its weights cannot be had.
     """
     import timm
 
     check_name(name)
+    name, stride = _parted(name)
+    if stride is not None:
+        options |= {"features_only": True, "out_indices": (_index_of_map(name, stride),)}
     if not pretrained:
         fresh: nn.Module = timm.create_model(name, **options)
         return fresh
@@ -52,7 +56,7 @@ def is_known(name: str) -> bool:
     """Whether timm knows a model of this name."""
     import timm
 
-    return bool(timm.is_model(name))
+    return bool(timm.is_model(_parted(name)[0]))
 
 
 def check_name(name: str) -> None:
@@ -66,8 +70,38 @@ def check_name(name: str) -> None:
     if not is_known(name):
         raise ValueError(
             f"`model` must be a name that timm knows, but got {name!r}"
-            f"{nearest(name, timm.list_models())}."
+            f"{nearest(_parted(name)[0], timm.list_models())}."
         )
+
+
+def _parted(name: str) -> tuple[str, int | None]:
+    """The name without a stride, and the stride.
+
+    >>> _parted("resnet18@8"), _parted("resnet18")
+    (('resnet18', 8), ('resnet18', None))
+    """
+    before, _, stride = name.rpartition("@")
+    return (before, int(stride)) if before and stride.isdecimal() else (name, None)
+
+
+@cache
+def _index_of_map(name: str, stride: int) -> int:
+    """Which of a model's maps is the one of a stride.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    import timm
+
+    try:
+        with torch.device("meta"):
+            strides = timm.create_model(name, features_only=True).feature_info.reduction()
+    except (AttributeError, RuntimeError):  # What timm raises where a model has no such maps.
+        strides = []
+    if stride not in strides:
+        has = f"maps of {', '.join(map(str, strides))} px" if strides else "no maps of its stages"
+        raise ValueError(f"`{name}@{stride}` must name a map of {name}, which gives {has}.")
+    return int(strides.index(stride))
 
 
 @contextmanager

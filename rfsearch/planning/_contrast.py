@@ -15,8 +15,8 @@ from rfsearch.target.mask_values import read_mask
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Most images that are looked at, evenly spread.
-SAMPLE = 12
+#: Most images that are looked at, evenly spread; and most of those of one thing each.
+SAMPLE, SAMPLE_OF_WHOLE = 12, 100
 #: From this share on objects count as found by a threshold.
 SEPARABLE = 0.9
 #: Overlap from which on a part above the threshold is an object.
@@ -60,9 +60,9 @@ def otsu(grey: NDArray[np.integer[Any]]) -> int:
     return int(between.argmax())
 
 
-def sampled(number: int) -> list[int]:
+def sampled(number: int, most: int = SAMPLE) -> list[int]:
     """Indices of the images to look at."""
-    return sorted({int(n) for n in np.linspace(0, number - 1, min(number, SAMPLE)).round()})
+    return sorted({int(n) for n in np.linspace(0, number - 1, min(number, most)).round()})
 
 
 def of_masks(pairs: Sequence[tuple[Path, Path]]) -> Contrast:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +11,19 @@ import numpy as np
 from PIL import Image
 
 from rfsearch.basics.images import is_file
-from rfsearch.planning._finding import Found
-from rfsearch.planning._sizing import Sizing
+from rfsearch.planning._found import Found
 from rfsearch.target.annotations import Annotations, reasons
 from rfsearch.target.mask_values import read_mask
 
-#: From so many images on, whole ones validate.
-FEWEST_TO_SPLIT = 5
 #: Most objects in a mask of 16 bits.
 _MOST = 65_535
 
 
-def data_table(found: Found, sizing: Sizing, stage: Path) -> dict[str, Any]:
-    """The table `[data]`, for which files are written into `stage` where it needs other ones.
+def data_table(found: Found, stage: Path) -> dict[str, Any]:
+    """What the table `[data]` says of files, which are written into `stage` where it needs others.
 
     Args:
         found: The data.
-        sizing: At which resolution it is looked at.
         stage: The folder to write into; relative paths start there.
     """
 
@@ -37,22 +31,14 @@ def data_table(found: Found, sizing: Sizing, stage: Path) -> dict[str, Any]:
         return Path(os.path.relpath(file.resolve(), stage.resolve())).as_posix()
 
     if found.kind == "classification":
-        return {"source": "folder", "path": path(found.source), "image_size": sizing.input_size}
-    tiling = {
-        "image_size": sizing.input_size,
-        "scale": sizing.scale,
-        "split": "images" if len(found.files) >= FEWEST_TO_SPLIT else "areas",
-        "valid_share": 0.25,
-    }
+        return {"source": "folder", "path": path(found.source)}
     assert found.annotations is not None
     if found.kind == "detection":
         annotations = path(found.source)
-        if found.source.suffix.lower() != ".json":
+        if found.is_derived:
             annotations = "annotations.json"
             _write_coco(found, stage / annotations)
-        return {
-            "source": "coco", "annotations": annotations, "images": path(found.images), **tiling
-        }  # fmt: skip
+        return {"source": "coco", "annotations": annotations, "images": path(found.images)}
     table: dict[str, Any] = {"source": "masks", "images": path(found.images)}
     if found.semantic:
         names = found.annotations.class_names
@@ -63,15 +49,7 @@ def data_table(found: Found, sizing: Sizing, stage: Path) -> dict[str, Any]:
         _write_masks(found, stage / "masks", numbered=False)
         table |= {"masks": "masks", "instances": path(found.source)}
         table |= {"classes": ["background", "object"]}
-    return table | tiling
-
-
-def copies(files: tuple[Path, ...]) -> int:
-    """How many files are the same as an earlier one, byte for byte."""
-    there = [file for file in files if is_file(file)]
-    sizes = Counter(file.stat().st_size for file in there)
-    alike = [file for file in there if sizes[file.stat().st_size] > 1]
-    return len(alike) - len({sha256(file.read_bytes()).digest() for file in alike})
+    return table
 
 
 def to_toml(values: dict[str, Any]) -> str:

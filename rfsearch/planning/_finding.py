@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
 
 from rfsearch.basics.files import read_text
-from rfsearch.basics.images import is_file
-from rfsearch.target.annotations import Annotations
+from rfsearch.planning._boxes import boxes, joined, part_of
+from rfsearch.planning._found import (
+    IMAGE_FOLDERS,
+    IMAGE_SUFFIXES,
+    KINDS,
+    Found,
+    Kind,
+    counted,
+    is_image,
+)
 from rfsearch.target.mask_values import distinct_values, read_mask
 from rfsearch.target.scales import boxes_of_folder, read_annotations
 
-Kind = Literal["classification", "detection", "segmentation"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _MASKS = (
     "masks",
     "mask",
@@ -28,35 +31,9 @@ _MASKS = (
     "SegmentationClass",
     "SegmentationObject",
 )
-_IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
+#: Names of folders of masks that say what values are: classes or objects.
+_SEMANTIC = {"SegmentationClass": True, "SegmentationObject": False}
 _PARTS = ("train", "val", "valid", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Found:
-    """Data of one kind.
-
-    Attributes:
-        kind: What can be learned of it.
-        source: The annotations, the folder of masks, or the folder of classes.
-        images: The folder that names of images start at.
-        files: The images, in the order of the annotations.
-        annotations: The objects; None where only classes of images are known.
-        semantic: Whether the values of masks are classes.
-        labels: Of each image, its class; empty where objects have classes.
-        ignored: Files that were left out, by suffix.
-        name: What to call the data.
-    """
-
-    kind: Kind
-    source: Path
-    images: Path
-    files: tuple[Path, ...]
-    annotations: Annotations | None = None
-    semantic: bool = False
-    labels: tuple[str, ...] = ()
-    ignored: str = "none"
-    name: str = ""
 
 
 def find_data(
@@ -79,9 +56,7 @@ def find_data(
         raise ValueError(f"{data}: there is no such file or folder.")
     ways = [way for way in _ways(data, images, semantic) if kind in (None, way[0])]
     if not ways:
-        held = (
-            _counted(file for file in data.rglob("*") if file.is_file()) if data.is_dir() else ""
-        )
+        held = counted(file for file in data.rglob("*") if file.is_file()) if data.is_dir() else ""
         raise ValueError(
             f"{data}: must hold images in a subfolder for each class, boxes (COCO, VOC, YOLO, "
             f"LabelMe, CVAT, CSV), or folders `images` and `masks`"
@@ -101,32 +76,64 @@ _Way = tuple[Kind, str, Callable[[], Found]]
 
 def _ways(data: Path, images: Path | None, semantic: bool | None) -> list[_Way]:
     if not data.is_dir():
-        return [("detection", f"boxes of {data.name}", partial(_boxes, data, data.parent, images))]
-    found: list[_Way] = [
-        ("detection", f"boxes of {file.relative_to(data)}", partial(_boxes, file, data, images))
-        for file in sorted((*data.glob("*"), *data.glob("annotations/*")))
-        if _is_table(file)
-    ]
-    shown = images or next((data / name for name in _IMAGES if (data / name).is_dir()), None)
+        return [("detection", f"boxes of {data.name}", partial(boxes, data, data.parent, images))]
+    found = _tables(data, images)
+    shown = images or next((data / name for name in IMAGE_FOLDERS if (data / name).is_dir()), None)
     if shown is not None:
+        folders = [data / name for name in _MASKS]
+        # Of VOC's two kinds of masks, classes are what a network is to learn.
+        if _holds(data / "SegmentationClass"):
+            folders.remove(data / "SegmentationObject")
         found += [
-            ("segmentation", f"masks of {name}", partial(_masks, data / name, shown, semantic))
-            for name in _MASKS
-            if data / name != shown and _holds(data / name, IMAGE_SUFFIXES)
+            ("segmentation", f"masks of {folder.name}", partial(_masks, folder, shown, semantic))
+            for folder in folders
+            if folder != shown and _holds(folder)
         ]
-    if not found and boxes_of_folder(data) is not None:
+    if all(kind != "detection" for kind, *_ in found) and boxes_of_folder(data) is not None:
         found.append(
-            ("detection", "a file of boxes for each image", partial(_boxes, data, data, images))
+            ("detection", "a file of boxes for each image", partial(boxes, data, data, images))
         )
     if not found and len(_classes(data)) > 1:
         found.append(("classification", "a folder for each class", partial(_folders, data)))
-    return found
+    return found or _tables(data, images, "")  # The reader of a table says what it lacks.
 
 
-def _is_table(file: Path) -> bool:
-    """Whether a file has the boxes of many images."""
-    if file.suffix.lower() == ".csv":
-        return True
+def _tables(data: Path, images: Path | None, column: str = "xmin") -> list[_Way]:
+    """Files with the boxes of many images; two of them where one is to validate the other."""
+    places = [data, data / "annotations", *(data / name for name in _PARTS)]
+    files = [one for place in places for one in sorted(place.glob("*")) if _is_table(one, column)]
+    names = {file: file.relative_to(data).as_posix() for file in files}
+    by_part = {part_of(name): file for file, name in names.items()}
+    parts = [part_of(name) for name in names.values()]
+    if parts.count("train") == parts.count("valid") == 1 and "" not in parts:
+
+        def both() -> Found:
+            of_parts = [by_part["train"], by_part["valid"]]
+            one, other = (boxes(file, _root_of(file), images) for file in of_parts)
+            return joined(one, other, images or data)
+
+        train, valid = names[by_part["train"]], names[by_part["valid"]]
+        return [("detection", f"boxes of {train}, validated with {valid}", both)]
+    return [
+        (
+            "detection",
+            f"boxes of {name}",
+            partial(boxes, file, _root_of(file), images),
+        )
+        for file, name in names.items()
+    ]
+
+
+def _root_of(file: Path) -> Path:
+    """Where the images of a file of boxes are looked for."""
+    return file.parent.parent if file.parent.name == "annotations" else file.parent
+
+
+def _is_table(file: Path, column: str) -> bool:
+    """Whether a file has the boxes of many images; a CSV file, in a column of that name."""
+    if file.suffix.lower() == ".csv" and file.is_file():
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            return column in opened.readline()
     if file.suffix.lower() != ".json" or not file.is_file():
         return False
     try:
@@ -136,32 +143,14 @@ def _is_table(file: Path) -> bool:
     return isinstance(content, dict) and "annotations" in content
 
 
-def _boxes(source: Path, root: Path, images: Path | None) -> Found:
-    annotations = read_annotations(source, images=images)
-    near = [root, *(root / name for name in _IMAGES), root.parent]
-    near += [root.parent / name for name in _IMAGES]
-    folders = [images] if images else near
-    there = [sum(is_file(folder / one.file) for one in annotations.images) for folder in folders]
-    if not max(there):
-        first = annotations.images[0].file if annotations.images else "none"
-        raise ValueError(
-            f"{source}: none of its {len(annotations.images)} images is in "
-            f"{', '.join(map(str, dict.fromkeys(folders)))}; the first is {first!r}. "
-            "Give --images."
-        )
-    folder = folders[there.index(max(there))]
-    files = tuple(folder / one.file for one in annotations.images)
-    used = {*files, source}
-    left = [file for file in folder.rglob("*") if _is_image(file) and file not in used]
-    return Found("detection", source, folder, files, annotations, ignored=_counted(left))
-
-
 def _masks(source: Path, images: Path, semantic: bool | None) -> Found:
-    by_name = {file.stem: file for file in sorted(images.iterdir()) if _is_image(file)}
-    masks = [file for file in sorted(source.iterdir()) if _is_image(file)]
+    by_name = {file.stem: file for file in sorted(images.iterdir()) if is_image(file)}
+    masks = [file for file in sorted(source.iterdir()) if is_image(file)]
     missing = [file for file in masks if file.stem not in by_name]
     if len(missing) == len(masks):
         raise ValueError(f"{source}: none of its masks has the name of an image in {images}.")
+    if semantic is None:
+        semantic = _SEMANTIC.get(source.name)
     if semantic is None:
         values = {int(value) for file in masks for value in distinct_values(read_mask(file))}
         semantic = True if len(values - {0}) <= 1 else None
@@ -177,7 +166,7 @@ def _masks(source: Path, images: Path, semantic: bool | None) -> Found:
         files,
         annotations,
         semantic=bool(semantic),
-        ignored=_counted([*missing, *unused]),
+        ignored=counted([*missing, *unused]),
     )
 
 
@@ -191,7 +180,7 @@ def _folders(root: Path) -> Found:
         root,
         tuple(file for file, _ in files),
         labels=tuple(name for _, name in files),
-        ignored=_counted(left),
+        ignored=counted(left),
     )
 
 
@@ -199,24 +188,16 @@ def _classes(root: Path) -> list[str]:
     """Names of subfolders with images, of the folder itself or of its parts."""
     parts = [root / name for name in _PARTS[:-1] if (root / name).is_dir()]
     folders = [one for part in (parts or [root]) for one in part.iterdir() if one.is_dir()]
-    return sorted(
-        {one.name for one in folders if one.name[0] != "." and _holds(one, IMAGE_SUFFIXES)}
-    )
+    return sorted({one.name for one in folders if one.name[0] != "." and _holds(one)})
 
 
 def _images_of(root: Path, name: str) -> list[Path]:
     parts = [root / part for part in _PARTS[:-1] if (root / part).is_dir()] or [root]
-    return sorted(file for part in parts for file in (part / name).rglob("*") if _is_image(file))
+    return sorted(file for part in parts for file in (part / name).rglob("*") if is_image(file))
 
 
-def _holds(folder: Path, suffixes: tuple[str, ...]) -> bool:
-    return folder.is_dir() and any(file.suffix.lower() in suffixes for file in folder.rglob("*"))
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and file.name[0] != "."
-
-
-def _counted(files: Iterator[Path] | list[Path]) -> str:
-    counts = Counter(file.suffix.lower() or "without suffix" for file in files)
-    return ", ".join(f"{number} {suffix}" for suffix, number in counts.most_common()) or "none"
+def _holds(folder: Path) -> bool:
+    """Whether there is an image in a folder or its subfolders."""
+    return folder.is_dir() and any(
+        file.suffix.lower() in IMAGE_SUFFIXES for file in folder.rglob("*")
+    )

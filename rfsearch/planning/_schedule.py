@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import math
 import re
-import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rfsearch.network.architecture import Architecture
 from rfsearch.planning._spaces import Counted
 
-#: Passes over the training images that a candidate has time for at least, if one width allows it.
-EPOCHS = 5
-#: Most passes: small data sets are known by heart after them.
-MOST_EPOCHS = 40
+#: Passes over whole images for training, and over tiles, most pixels of which are in four, that a
+#: candidate has time for at least, if one width allows it; and updates.
+EPOCHS, EPOCHS_OF_TILES, UPDATES = 5, 2, 100
+#: Most passes, and updates: small data sets are known by heart after both of them.
+MOST_EPOCHS, MOST_UPDATES = 40, 400
 #: Widths of the stem to choose from, the widest first.
 WIDTHS = (32, 24, 16, 8)
 #: Share of the budget for trainings; the rest goes to measured ERFs, reading and the report.
 _TRAINING = 0.7
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 _SHORTEST = 20.0
-#: Forward and backward pass over a forward pass.
-_UPDATE = 3
 #: Least seconds a training is given.
 _LEAST_SECONDS = 1.0
-_TIMED_IMAGES = 8
+_FEWEST_TRIALS = 3
+#: Candidates that the typical one is the median of.
+_DRAWN = 9
 
 
 class Schedule(NamedTuple):
@@ -63,15 +63,57 @@ def parse_budget(text: str) -> float:
     return seconds
 
 
-def schedule(budget: float, has_baseline: bool, has_controls: bool) -> Schedule:
+def passes(images: int, batch_size: int, are_tiles: bool) -> tuple[int, int]:
+    """Passes over so many images that are wanted at least, and the most that are made.
+
+    >>> passes(4000, 32, False), passes(70, 8, True)
+    ((5, 40), (13, 50))
+    """
+    updates = max(1, images // batch_size)
+    return (
+        max(EPOCHS_OF_TILES if are_tiles else EPOCHS, math.ceil(UPDATES / updates)),
+        max(MOST_EPOCHS, math.ceil(MOST_UPDATES / updates)),
+    )
+
+
+def schedule(
+    budget: float, has_baseline: bool, has_controls: bool, least: float = 0.0
+) -> Schedule:
     """Share out the time of a search in seconds.
 
-    Candidates grow with the root of the time, and so does the time of each.
+    Candidates grow with the root of the time, and so does the time of each; there are fewer, but
+    three, where each needs `least` seconds or more.
 
     >>> schedule(1800, True, True)
     Schedule(trials=13, controls=2, baselines=1, seconds=78.0)
+    >>> schedule(1800, True, True, 200)
+    Schedule(trials=5, controls=0, baselines=1, seconds=210.0)
     """
-    trials = max(3, min(50, round(math.sqrt(budget / 10))))
+    trials = max(_FEWEST_TRIALS, min(50, round(math.sqrt(budget / 10))))
+    for fewer in range(trials, _FEWEST_TRIALS - 1, -1):
+        time = _shared(budget, fewer, has_baseline, has_controls)
+        if time.seconds >= least:
+            break
+    return time
+
+
+def enough(least: float, has_baseline: bool) -> float:
+    """The shortest time of a search, in seconds, that gives each candidate so many of them."""
+    fewest = _FEWEST_TRIALS + int(has_baseline)
+    return least * fewest / _TRAINING
+
+
+def in_words(seconds: float) -> str:
+    """A budget of at least so many seconds.
+
+    >>> in_words(75), in_words(600), in_words(9000)
+    ('75s', '10min', '3h')
+    """
+    unit = "s" if seconds < 120 else "min" if seconds < 7200 else "h"
+    return f"{math.ceil(seconds / _UNITS[unit])}{unit}"
+
+
+def _shared(budget: float, trials: int, has_baseline: bool, has_controls: bool) -> Schedule:
     controls = 2 if has_controls and trials >= 8 else 0
     baselines = int(has_baseline)
     seconds = _TRAINING * budget / (trials + controls + baselines)
@@ -79,47 +121,20 @@ def schedule(budget: float, has_baseline: bool, has_controls: bool) -> Schedule:
     return Schedule(trials, controls, baselines, max(_LEAST_SECONDS, seconds))
 
 
-def typical(counted: Counted) -> Architecture:
-    """The candidate of median FLOPs among some that fit."""
+def typical(counted: Counted) -> list[dict[str, Any]]:
+    """Parameters of some candidates that fit, without those of one choice, such as widths."""
     rng = np.random.default_rng(0)
     feasible = counted.space.feasible(counted.constraint)
-    drawn = [feasible.sample(rng) for _ in range(9)]
-    return sorted(drawn, key=lambda one: flops(one, counted))[len(drawn) // 2]
+    open_to = {name for name, options in feasible.choices().items() if len(options) > 1}
+    drawn = [feasible.sample_params(rng) for _ in range(_DRAWN)]
+    return [{name: one[name] for name in open_to & one.keys()} for one in drawn]
 
 
-def flops(architecture: Architecture, counted: Counted) -> float:
-    """Floating-point operations for one image."""
+def middle(counted: Counted, params: list[dict[str, Any]]) -> tuple[Architecture, float]:
+    """The candidate of median FLOPs for one image among some, and its FLOPs."""
+    candidates = counted.space.feasible(counted.constraint).candidates
     budget = counted.constraint.budget
     assert budget is not None
-    return float(budget.cost(architecture).flops)
-
-
-def throughput(counted: Counted, device: str | None) -> float:
-    """Floating-point operations per second in updates of a typical candidate, measured."""
-    import torch
-
-    from rfsearch.network.model import build_model
-
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    one, budget = typical(counted), counted.constraint.budget
-    assert budget is not None
-    model = build_model(one, in_chans=budget.in_chans, num_classes=2).to(place)
-    images = torch.randn(_TIMED_IMAGES, budget.in_chans, *budget.input_size, device=place)
-
-    def update() -> float:
-        started = time.perf_counter()
-        outputs = model(images)
-        maps = outputs if isinstance(outputs, list | tuple) else [outputs]
-        torch.stack([one.float().square().mean() for one in maps]).sum().backward()
-        if place.startswith("cuda"):
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
-
-    update()  # The first one also prepares kernels.
-    seconds = min(update() for _ in range(3))
-    return _UPDATE * _TIMED_IMAGES * flops(one, counted) / seconds
-
-
-def epochs_in(seconds: float, images: int, operations: float, per_second: float) -> float:
-    """Passes over images that a time allows."""
-    return seconds * per_second / (_UPDATE * operations * max(1, images))
+    costs = [(float(budget.cost(one).flops), one) for one in map(candidates.from_params, params)]
+    flops, architecture = sorted(costs, key=lambda cost: cost[0])[len(costs) // 2]
+    return architecture, flops

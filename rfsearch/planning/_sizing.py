@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rfsearch.planning._finding import Kind
+from rfsearch.planning._found import Kind
 from rfsearch.target.target import MAX_SCALE_RATIO, REACH_PER_STRIDE, ScaleTarget
 
 if TYPE_CHECKING:

@@ -22,6 +22,8 @@ from rfsearch.space.space import SearchSpace
 #: Fewest and most candidates that fit, and how many are best: a search of tens of trainings has a
 #: choice, and its samplers still meet neighbours.
 DIVERSITY, AIM = (100, 1_000_000), 10_000
+#: Powers of ten from the aim that are close enough to stop.
+_CLOSE = 1.3
 #: Random members that are checked for an estimate.
 _CHECKED = 60
 #: Largest strides of several output maps that are tried.
@@ -75,7 +77,7 @@ def find_space(
             continue
         if best is None or _distance(one) < _distance(best):
             best = one
-        if _distance(best) < 1:
+        if _distance(best) < _CLOSE:
             return best
     return best
 

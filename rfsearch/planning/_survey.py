@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rfsearch.basics.images import is_file, read_header
-from rfsearch.planning._contrast import Contrast, of_boxes, of_images, of_masks, sampled
-from rfsearch.planning._finding import Found
+from rfsearch.planning._contrast import (
+    SAMPLE_OF_WHOLE,
+    Contrast,
+    of_boxes,
+    of_images,
+    of_masks,
+    sampled,
+)
+from rfsearch.planning._found import Found
 from rfsearch.target.annotations import Box, reasons
 
 if TYPE_CHECKING:
@@ -74,7 +81,9 @@ def survey(found: Found) -> Survey:
     sides = np.array([header.size for header in headers], np.int64).reshape(-1, 2)
     channels = max((header.channels for header in headers), default=1)
     if found.annotations is None:
-        contrast, shown = of_images([found.files[n] for n in sampled(len(found.files))])
+        contrast, shown = of_images(
+            [found.files[n] for n in sampled(len(found.files), SAMPLE_OF_WHOLE)]
+        )
         boxes = np.array(shown if contrast.is_enough else [], float).reshape(-1, 2)
         one_each = np.ones(len(found.files), np.int64)
         return Survey(

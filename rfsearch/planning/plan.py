@@ -6,32 +6,20 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rfsearch.basics.validation import parse
 from rfsearch.planning import _schedule, _spaces
-from rfsearch.planning._derived import copies, data_table, to_toml
-from rfsearch.planning._finding import Found, find_data
-from rfsearch.planning._sizing import MULTIPLE, SMALLEST_TILE, Sizing, size_up
-from rfsearch.planning._survey import Survey, survey
-from rfsearch.planning._words import Decisions, read_me
+from rfsearch.planning._decisions import Decisions, decide
+from rfsearch.planning._derived import data_table, to_toml
+from rfsearch.planning._finding import find_data
+from rfsearch.planning._loading import load
+from rfsearch.planning._readme import read_me
+from rfsearch.planning._sizing import Sizing, size_up
+from rfsearch.planning._survey import survey
 from rfsearch.search.config import ExperimentConfig
-from rfsearch.space.budget import Budget
-from rfsearch.space.constraint import RFConstraint
-from rfsearch.target.target import ERF_PER_OBJECT
-
-if TYPE_CHECKING:
-    from rfsearch.data.datasets import TaskData
-    from rfsearch.planning._schedule import Schedule
-    from rfsearch.planning._spaces import Counted
-
-#: Networks of timm that may stand beside classifiers, and how many times the FLOPs of a typical
-#: candidate they may need.
-_BASELINES, _SAME_COST = ("resnet10t", "mobilenetv3_small_050", "test_resnet", "resnet18"), 3.0
-#: Seeds of the split that are tried until both parts show objects.
-_SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -45,6 +33,19 @@ class Plan:
 
     files: dict[str, str]
     decisions: Decisions
+
+    @property
+    def warning(self) -> str:
+        """What stands in the way of a good search, in a line; empty if nothing does."""
+        made = self.decisions
+        if not made.is_hasty:
+            return ""
+        least = made.pace.wanted * made.pace.epoch
+        enough = _schedule.enough(least, made.baseline is not None)
+        return (
+            f"a candidate has time for {made.passes:.2g} of the {made.pace.wanted} passes over "
+            f"the images that are wanted; --budget {_schedule.in_words(enough)} would do."
+        )
 
 
 def plan(
@@ -84,13 +85,20 @@ def plan(
     out.parent.mkdir(parents=True, exist_ok=True)
     with _staged(out, dry_run) as stage, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # What was left out stands in the README.
-        table = data_table(found, sizing, stage)
-        loaded, table, sizing = _load(table, sizing, stage)
-        made = _decide(found, measured, sizing, table, loaded, seconds, device)
-        for file, text in made.files.items():
+        of_files = data_table(found, stage)
+        loaded, table, sizing = load(found, of_files, sizing, stage)
+        made = decide(found, measured, sizing, loaded, table, seconds, device)
+        if made is None:
+            raise ValueError(
+                f"{found.source}: no space that is known here holds {_spaces.DIVERSITY[0]} "
+                f"networks or more that fit objects of {sizing.target.in_words}: resize the "
+                "images, or write a space of your own."
+            )
+        files = _files(made)
+        for file, text in files.items():
             (stage / file).write_text(text, encoding="utf-8")
         Experiment.load(stage, device)
-    return made
+    return Plan(files, made)
 
 
 @contextmanager
@@ -106,158 +114,29 @@ def _staged(out: Path, dry_run: bool) -> Iterator[Path]:
             stage.rename(out)  # An empty folder gives way.
 
 
-def _load(
-    table: dict[str, Any], sizing: Sizing, stage: Path
-) -> tuple[TaskData, dict[str, Any], Sizing]:
-    """Read the images as a search will, with the first split that leaves objects in both parts."""
-    tiles = [sizing.input_size]
-    if table.get("split") == "areas":
-        least = max(SMALLEST_TILE, sizing.longest)
-        tiles += [side for side in range(tiles[0] - MULTIPLE, 0, -MULTIPLE) if side >= least]
-    first: ValueError | None = None
-    for side in tiles:
-        for seed in range(_SEEDS):
-            tried = table | {"image_size": side, "seed": seed}
-            config = parse(ExperimentConfig, {"space": "toy", "data": tried}, "[data]")
-            try:
-                return config.data.load(stage), tried, replace(sizing, input_size=side)
-            except ValueError as error:
-                first = first or error
-    assert first is not None
-    raise first
-
-
-def _decide(
-    found: Found,
-    measured: Survey,
-    sizing: Sizing,
-    table: dict[str, Any],
-    loaded: TaskData,
-    seconds: float,
-    device: str | None,
-) -> Plan:
-    # Where a threshold finds all pixels of objects, no network needs to see a whole one.
-    relaxed = found.kind == "segmentation" and measured.contrast.is_enough
-    bounds: dict[str, Any] = {}
-    if relaxed:
-        highest = round(ERF_PER_OBJECT[1] * sizing.target.max_size, 1)
-        bounds = {"theoretical": "off", "effective": [0, highest]}
-    counted, per_second, sizing = _space(found, sizing, loaded, bounds, device)
-    has_baseline = found.kind == "classification"
-    time = _schedule.schedule(seconds, has_baseline, not relaxed)
-    images = len(loaded.train_images)
-    counted, operations = _widest(sizing, counted, time, images, per_second)
-    baselines = _baselines(counted, operations) if has_baseline else {}
-    is_pyramid = "neck" in counted.values
+def _files(made: Decisions) -> dict[str, str]:
+    values = made.counted.values
+    time = made.schedule
     experiment = {
-        "question": f"Which networks see the objects of {found.name}, {sizing.target.in_words}?",
+        "question": f"Which networks see the objects of {made.found.name}, "
+        f"{made.sizing.target.in_words}?",
         "space": "space.toml",
-        "baselines": list(baselines),
-        "target": _target(sizing, is_pyramid) | bounds,
-        "data": table,
+        "baselines": [made.baseline.name] if made.baseline else [],
+        "target": _target(made.sizing, "neck" in values) | made.bounds,
+        "data": made.table,
         "training": {
-            "epochs": _schedule.MOST_EPOCHS,
+            "epochs": made.pace.most,
             "seconds": time.seconds,
-            "batch_size": max(1, min(32 if has_baseline else 8, images // 4)),
+            "batch_size": made.batch_size,
         },
         "search": {"trained_trials": time.trials, "controls": time.controls, "seed": 0},
     }
     parse(ExperimentConfig, experiment, "experiment.toml")
-    decisions = Decisions(
-        found=found,
-        survey=measured,
-        sizing=sizing,
-        table=table,
-        relaxed=relaxed,
-        counted=counted,
-        schedule=time,
-        train_images=images,
-        valid_images=len(loaded.valid_images),
-        copies=copies(found.files),
-        operations=operations,
-        per_second=per_second,
-        baselines=baselines,
-        budget=seconds,
-    )
-    files = {
+    return {
         "experiment.toml": to_toml(experiment) + "\n",
-        "space.toml": to_toml(counted.values) + "\n",
-        "README.md": read_me(decisions),
+        "space.toml": to_toml(values) + "\n",
+        "README.md": read_me(made),
     }
-    return Plan(files, decisions)
-
-
-def _space(
-    found: Found, sizing: Sizing, loaded: TaskData, bounds: dict[str, Any], device: str | None
-) -> tuple[Counted, float, Sizing]:
-    """The first space of a kind that is diverse enough, and what the device does with it.
-
-    Raises:
-        ValueError: If none is.
-    """
-    ways = [(sizing, False)]
-    if sizing.needs_levels and found.kind == "detection":
-        ways.insert(0, (sizing, True))
-    if sizing.target.axes:  # Networks that are square fit the scales of elongated objects.
-        whole = type(sizing.target)(sizing.target.min_size, sizing.target.max_size, quiet=True)
-        ways.append((replace(sizing, target=whole), False))
-    for tried, levels in ways:
-        counted = _count(tried, loaded, bounds, _schedule.WIDTHS[-1], levels)
-        if counted is not None:
-            return counted, _schedule.throughput(counted, device), tried
-    raise ValueError(
-        f"{found.source}: no space that is known here holds {_spaces.DIVERSITY[0]} or more "
-        f"networks that fit objects of {sizing.target.in_words}: resize the images, or write a "
-        "space of your own."
-    )
-
-
-def _count(
-    sizing: Sizing, loaded: TaskData, bounds: dict[str, Any], width: int, levels: bool
-) -> Counted | None:
-    constraint = RFConstraint(
-        sizing.target,
-        theoretical=None if bounds else "rule",
-        effective=tuple(bounds["effective"]) if bounds else "rule",
-    )
-    budget = Budget(
-        max_output_stride=None if levels else sizing.max_output_stride,
-        input_size=loaded.image_size,
-        in_chans=loaded.in_chans,
-        num_classes=len(loaded.class_names),
-    )
-    return _spaces.find_space(sizing, constraint, budget, width, levels)
-
-
-def _widest(
-    sizing: Sizing, narrow: Counted, time: Schedule, images: int, per_second: float
-) -> tuple[Counted, float]:
-    """The widest networks that have time for `EPOCHS` passes over the images, and their FLOPs."""
-    for width in _schedule.WIDTHS:
-        # Fields do not depend on widths, so what fits stays the same.
-        values = _spaces.widened(narrow.values, width)
-        one = narrow._replace(values=values, space=_spaces.as_space(values))
-        operations = _schedule.flops(_schedule.typical(one), one)
-        if _schedule.epochs_in(time.seconds, images, operations, per_second) >= _schedule.EPOCHS:
-            break
-    return one, operations
-
-
-def _baselines(counted: Counted, operations: float) -> dict[str, float]:
-    """The network of timm whose FLOPs are closest to a typical candidate's, if it is close."""
-    from rfsearch.training.traced_network import timm_network
-
-    budget = counted.constraint.budget
-    assert budget is not None
-    costs = {
-        name: timm_network(name, budget.in_chans, budget.num_classes).cost(
-            budget.input_size, budget.in_chans
-        )[1]
-        for name in _BASELINES
-    }
-    closest = min(costs, key=lambda name: abs(costs[name] - operations))
-    ratio = costs[closest] / operations
-    return {closest: ratio} if 1 / _SAME_COST <= ratio <= _SAME_COST else {}
 
 
 def _target(sizing: Sizing, is_pyramid: bool) -> dict[str, Any]:

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rfsearch.data.tiles import NOWHERE, TRAIN_STEP, Area, AreaTiling, Tiling, split_images
+from rfsearch.data.tiles import (
+    NOWHERE,
+    TRAIN_STEP,
+    Area,
+    AreaTiling,
+    Origin,
+    Tiling,
+    split_images,
+)
 
 SIDE = 8
 
@@ -128,3 +136,22 @@ def test_impossible_tilings_are_refused() -> None:
             Tiling(**{"image_size": 8, **values})
     with pytest.raises(ValidationError, match="split"):
         AreaTiling(image_size=8, split="images")
+
+
+def test_copies_are_in_one_part_and_named_images_validate() -> None:
+    def parts(names: list[str], first: list[int], **values: object) -> list[bool]:
+        origins = [Origin(*one) for one in zip(names, first, strict=True)]
+        images = ([(20, 30)] * len(names), [np.zeros((0, 4))] * len(names))
+        splits = split_images(*images, Tiling(image_size=SIDE, **values), origins)
+        return [split.train == NOWHERE for split in splits]
+
+    names = ["train/a.png", "train/b.png", "val/a.png", "val/deep/c.png"]
+    assert parts(names, [0, 1, 2, 3], valid=["val/*"]) == [False, False, True, True]
+    assert parts(names, [0, 1, 0, 3], valid=["val/*"]) == [False, False, False, True]
+    for seed in range(10):
+        first, *_, last = parts(names, [0, 1, 2, 0], seed=seed, valid_share=0.5)
+        assert first == last
+    with pytest.raises(ValueError, match=r"`valid` must be patterns .* none of the 4 is like"):
+        parts(names, [0, 1, 2, 3], valid=["test/*"])
+    with pytest.raises(ValidationError, match='`split` must be "images"'):
+        Tiling(image_size=SIDE, split="areas", valid=["val/*"])

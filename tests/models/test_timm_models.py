@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import timm
+import torch
 from torch import nn
 
-from rfsearch.models.timm_models import create_model
+from rfsearch.models.timm_models import create_model, is_known
 
 
 def test_known_name() -> None:
@@ -68,3 +69,14 @@ def test_mistakes_in_a_model_are_not_about_weights(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(timm, "create_model", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         create_model("resnet18")
+
+
+def test_a_model_ends_in_its_map_of_a_stride() -> None:
+    model = create_model("test_resnet@8", in_chans=1)
+    (one,) = model(torch.zeros(1, 1, 64, 64))
+    assert one.shape[-2:] == (8, 8)
+    assert is_known("test_resnet@8")
+    with pytest.raises(ValueError, match=r"which gives maps of 2, 4, 8, 16, 32 px"):
+        create_model("test_resnet@7")
+    with pytest.raises(ValueError, match="nearest are test_resnet"):
+        create_model("test_resnett@8")

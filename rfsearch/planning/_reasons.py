@@ -1,147 +1,25 @@
-"""The README of a planned experiment: what there is, and each decision with number and reason."""
+"""What was decided for an experiment, in words: each value with its number and its reason."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rfsearch.planning._schedule import EPOCHS, MOST_EPOCHS, epochs_in
 from rfsearch.planning._sizing import ASSUMED, UNITS, UNITS_OF_WHOLE
 from rfsearch.planning._spaces import DIVERSITY
 from rfsearch.target.target import ERF_PER_OBJECT, MAX_SCALE_RATIO
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from rfsearch.planning._finding import Found
-    from rfsearch.planning._schedule import Schedule
-    from rfsearch.planning._sizing import Sizing
-    from rfsearch.planning._spaces import Counted
-    from rfsearch.planning._survey import Survey
+    from rfsearch.planning._decisions import Decisions
+    from rfsearch.planning._found import Found
 
 #: Most classes that are listed.
 _LISTED = 20
 
 
-@dataclass(frozen=True, eq=False)
-class Decisions:
-    """All that was decided, and what it rests on.
-
-    Attributes:
-        found: The data.
-        survey: What was measured of it.
-        sizing: Resolution, tiles, target and output stride.
-        table: The table `[data]`.
-        relaxed: Whether lower bounds on fields are off, as a threshold finds the objects.
-        counted: The space and how many of its candidates fit.
-        schedule: Trials and their time.
-        train_images: Images or tiles to train on.
-        valid_images: The same for validation.
-        copies: Files that are the same as another.
-        operations: FLOPs of a typical candidate for one image.
-        per_second: FLOPs that the device was measured to do in a second of training.
-        baselines: Names in timm, and their FLOPs over a typical candidate's.
-        budget: Time for the search in seconds.
-    """
-
-    found: Found
-    survey: Survey
-    sizing: Sizing
-    table: dict[str, Any]
-    relaxed: bool
-    counted: Counted
-    schedule: Schedule
-    train_images: int
-    valid_images: int
-    copies: int
-    operations: float
-    per_second: float
-    baselines: dict[str, float]
-    budget: float
-
-
-def read_me(made: Decisions) -> str:
-    """The README in Markdown."""
-    lines = [
-        f"# {made.found.name}: {made.found.kind}",
-        "",
-        "Written by `rfsearch init` from the data alone. Everything in `experiment.toml` and",
-        "`space.toml` can be edited. `rfsearch run` on this folder searches.",
-        "",
-        "## What there is",
-        "",
-        *_table(("measured", "value"), _measured(made)),
-        *_classes(made),
-        "",
-        "## What was decided",
-        "",
-        *_table(("decision", "value", "why"), _decided(made)),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    cells = [head, ("---",) * len(head), *rows]
-    return ["| " + " | ".join(one.replace("|", "\\|") for one in row) + " |" for row in cells]
-
-
-def _measured(made: Decisions) -> list[tuple[str, ...]]:
-    one = made.survey
-    heights, widths = one.sides.T
-    rows = [
-        ("images", f"{len(one.sides):,}"),
-        ("height of images (px)", _spread(heights)),
-        ("width of images (px)", _spread(widths)),
-        ("channels", str(one.channels)),
-    ]
-    if len(one.heights):
-        rows += [
-            ("objects measured", f"{len(one.heights):,}"),
-            ("height of objects (px)", _spread(one.heights)),
-            ("width of objects (px)", _spread(one.widths)),
-        ]
-    if made.found.annotations is not None:
-        rows += [
-            ("objects in an image", _spread(one.per_image)),
-            ("objects whose box meets another's", f"{one.touching:.0%}"),
-        ]
-    contrast = one.contrast
-    rows += [
-        (f"contrast: {contrast.measure}", f"{contrast.score:.2f} in {contrast.images} images"),
-        ("objects left out", one.skipped),
-        ("files left out", one.ignored),
-        ("files that are copies of another", str(made.copies)),
-    ]
-    return [*rows, *(("taken for granted", note) for note in _notes(made.found))]
-
-
-def _notes(found: Found) -> tuple[str, ...]:
-    return found.annotations.notes if found.annotations is not None else ()
-
-
-def _spread(values: NDArray[Any]) -> str:
-    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
-    if low == high == values.min() == values.max():
-        return f"{low:g}"
-    return f"{low:.4g} / {middle:.4g} / {high:.4g} (5 / 50 / 95 %), {values.max():.4g} at most"
-
-
-def _classes(made: Decisions) -> list[str]:
-    counts = made.survey.by_class
-    has_sizes = len(made.survey.heights) == len(made.survey.labels)
-    rows: list[tuple[str, ...]] = []
-    for name, number in list(counts.items())[:_LISTED]:
-        sizes = _spread(made.survey.sizes_of(name)) if has_sizes else "not measured"
-        rows.append((name, f"{number:,}", f"{number / len(made.survey.labels):.1%}", sizes))
-    more = len(counts) - len(rows)
-    return ["", *_table(("class", "number", "share", "size (px)"), rows)] + (
-        ["", f"And {more} more classes."] if more else []
-    )
-
-
-def _decided(made: Decisions) -> list[tuple[str, ...]]:
+def decided(made: Decisions) -> list[tuple[str, ...]]:
+    """Rows of decision, value and why."""
     return [
         ("task", made.found.kind, _why_task(made.found)),
         _resolution(made),
@@ -151,7 +29,7 @@ def _decided(made: Decisions) -> list[tuple[str, ...]]:
         *_by_contrast(made),
         _space(made),
         _widths(made),
-        _baselines(made),
+        _baseline(made),
         _time(made),
         ("seeds", "0", "The same for all candidates, so that they differ in nothing else; "
          f"the split's is {made.table.get('seed', 0)}, the first of which both parts show what "
@@ -183,18 +61,20 @@ def _resolution(made: Decisions) -> tuple[str, str, str]:
 
 def _split(made: Decisions) -> tuple[str, str, str]:
     value = f"{made.train_images:,} for training, {made.valid_images:,} for validation"
-    how = made.table.get("split")
+    how, number = made.table.get("split"), len(made.survey.sides)
     if how is None:
         why = "A share of each class's files, or the folders as they are split."
+    elif made.found.valid:
+        why = "The images are split already, by their folders or files."
     elif how == "images":
-        why = f"Of {len(made.survey.sides)} images whole ones validate."
+        why = f"Of {number} images whole ones validate."
     else:
         why = (
-            f"Too few images ({len(made.survey.sides)}) to keep whole ones apart: each is "
-            "divided by a line, and tiles for training keep clear of objects that validate."
+            f"Too few images ({number}) to keep whole ones apart: each is divided by a line, and "
+            "tiles for training keep clear of objects that validate."
         )
     if made.copies:
-        why += f" {made.copies} files are copies of others and may be in both parts: remove them."
+        why += f" {made.copies} files are copies of others, and in the same part as these."
     return ("split", value, why + " Images of one scene or patient cannot be told apart here.")
 
 
@@ -289,35 +169,37 @@ def _space(made: Decisions) -> tuple[str, str, str]:
 def _widths(made: Decisions) -> tuple[str, str, str]:
     widths = [made.counted.values["stem"]["width"]]
     widths += [stage["width"] for stage in made.counted.values["stages"]]
-    epochs = epochs_in(made.schedule.seconds, made.train_images, made.operations, made.per_second)
+    pace = made.pace
     why = (
-        f"A typical candidate needs {made.operations / 1e9:.3g} GFLOPs for an image, and this "
-        f"device did {made.per_second / 1e9:.3g} GFLOPs a second in training: about {epochs:.3g} "
-        f"passes over the images, {EPOCHS} being wanted. Memory is a gate of its own, that of the "
-        "device."
+        f"A typical candidate needs {pace.epoch:.2g} s for a pass over the images, as measured on "
+        f"this device with its head and with judging: {made.passes:.2g} passes in its time, "
+        f"{pace.wanted} being wanted."
     )
-    return ("widths", ", ".join(map(str, widths)), why)
+    if made.is_hasty:
+        why += " Nothing cheaper is known here, so scores will say little: give more time."
+    return ("widths", ", ".join(map(str, widths)), why + " Memory is a gate of its own.")
 
 
-def _baselines(made: Decisions) -> tuple[str, str, str]:
-    if made.baselines:
-        ((name, ratio),) = made.baselines.items()
-        return ("baseline", name, f"It needs {ratio:.2g} times the FLOPs of a typical candidate.")
-    if made.found.kind == "classification":
+def _baseline(made: Decisions) -> tuple[str, str, str]:
+    one = made.baseline
+    if one is None:
         why = "None that was tried needs a third to three times the FLOPs of a typical candidate."
-    else:
-        why = "Networks of timm end at strides of 32 px, on which the objects are not resolved."
-    return ("baseline", "none", why)
+        return ("baseline", "none", why)
+    why = (
+        f"Up to its map of {one.name.partition('@')[2]} px stride it needs {one.ratio:.2g} times "
+        "the FLOPs of a typical candidate. It is trained as long, with the same head."
+    )
+    return ("baseline", one.name, why)
 
 
 def _time(made: Decisions) -> tuple[str, str, str]:
     time = made.schedule
     beside = [f"{time.controls} controls"] * bool(time.controls)
-    beside += [f"{len(made.baselines)} baseline"] * bool(made.baselines)
+    beside += ["1 baseline"] * bool(made.baseline)
     value = f"{' + '.join([f'{time.trials} candidates', *beside])}, {time.seconds:g} s each"
     why = (
-        f"Of {made.budget:g} s, 70 % are for training; at most {MOST_EPOCHS} epochs each, after "
-        "which small data sets are known by heart."
+        f"Of {made.budget:g} s, 70 % are for training; at most {made.pace.most} epochs each, "
+        "after which small data sets are known by heart."
     )
     if time.controls:
         why += " Controls are networks that do not fit, to see whether the range is right."
