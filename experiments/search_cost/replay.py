@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,8 @@ IMAGES = 16_000
 VALIDATION_IMAGES = 1000
 #: Random trials before the sampler inside of `RFSampler` takes over, as `rfsearch run` has it.
 STARTUP = 5
+#: Upper end of a wider range, in sides of the largest object; the default rule's is 3.
+WIDE = 3.5
 
 Check = Callable[[optuna.Trial, rfs.Architecture], None]
 
@@ -104,6 +106,9 @@ def methods(
         if any(verdict.octaves > 0 for verdict in whole.verdicts(architecture)):
             raise optuna.TrialPruned
 
+    assert whole.target is not None
+    largest = whole.target.max_size
+    wide = replace(whole, effective=(largest, WIDE * largest))
     return {
         "random": Method(lambda seed: RandomSampler(seed=seed), nothing),
         "TPE": Method(tpe, nothing),
@@ -117,6 +122,7 @@ def methods(
         "RFSampler(TPE)": within(whole, TPESampler),
         "RFSampler(GP)": within(whole, GPSampler),
         "RFSampler(descriptors)": within(whole),
+        "RFSampler(descriptors), wide": within(wide),
     }
 
 
@@ -133,6 +139,7 @@ STYLES = {
     "RFSampler(TPE)": (BLUE, "-"),
     "RFSampler(GP)": (VERMILLION, "-"),
     "RFSampler(descriptors)": (VERMILLION, "--"),
+    "RFSampler(descriptors), wide": (VERMILLION, ":"),
 }
 
 
