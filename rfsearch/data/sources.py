@@ -212,21 +212,24 @@ def _listings(root: Path, valid_share: float, seed: int) -> tuple[_Listing, _Lis
 
 
 def _split(listing: _Listing, valid_share: float, seed: int) -> tuple[_Listing, _Listing]:
-    """Two parts, with the same share of every class for validation, at least one image."""
+    """Two parts, with the same share of every class for validation, at least one image.
+
+    Copies of an image are in one part, unless a class has nothing else.
+    """
     rng = np.random.default_rng(seed)
     valid = np.zeros(len(listing.labels), bool)
+    first = np.array(first_alike([Path(path) for path in listing.paths]))
     for label, name in enumerate(listing.classes):
-        members = rng.permutation(np.flatnonzero(listing.labels == label))
+        members = np.flatnonzero(listing.labels == label)
         if len(members) < 2:
             raise ValueError(f"Each class must have 2 images or more, but {name!r} has 1.")
-        valid[members[: max(1, round(valid_share * len(members)))]] = True
-    together = valid[first_alike([Path(path) for path in listing.paths])]
-    counts = [np.bincount(listing.labels[of_part]) for of_part in (together, ~together)]
-    if all(len(one) == len(listing.classes) and one.all() for one in counts):
-        valid = together  # Copies are in one part.
-    elif (together != valid).any():
-        warnings.warn(
-            "Copies of images are in both parts, as a class has hardly anything else.",
-            stacklevel=4,
-        )
+        different = np.unique(first[members])
+        if len(different) < 2:
+            warnings.warn(
+                f"Copies of images are in both parts, as the class {name!r} has nothing else.",
+                stacklevel=4,
+            )
+            different, first[members] = members, members
+        drawn = rng.permutation(different)[: max(1, round(valid_share * len(different)))]
+        valid[members[np.isin(first[members], drawn)]] = True
     return listing.only(~valid), listing.only(valid)

@@ -139,6 +139,7 @@ def test_large_objects_are_refused_before_they_are_made(small_machine: None) -> 
     assert len(make_scenes(objects, labels, 1, object_size=8, canvas_size=90).images) == 1
 
 
+@pytest.mark.filterwarnings("ignore:Copies of images are in both parts")
 def test_a_folder_that_exceeds_the_memory_is_refused(small_machine: None, tmp_path: Path) -> None:
     for name, number in product("ab", range(2)):
         (tmp_path / name).mkdir(exist_ok=True)

@@ -16,6 +16,10 @@ from rfsearch.data.sources import _mnist_digits, digit_scenes, image_folder
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Images here are often alike.
+COPIES = "ignore:Copies of images are in both parts"
+pytestmark = pytest.mark.filterwarnings(COPIES)
+
 # -- scenes of digits -------------------------------------------------------------------------
 
 
@@ -425,3 +429,27 @@ def test_the_identity_tells_other_images_and_splits_apart(tmp_path: Path) -> Non
     assert len(of) == 4
     for in_memory in (True, False):
         assert image_folder(root, image_size=8, in_memory=in_memory).identity in of
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_an_image_are_in_one_part(tmp_path: Path, seed: int) -> None:
+    for label, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        for number in range(12):  # Three of each.
+            value = 100 * label + 10 * (number // 3)
+            Image.new("L", (8, 8), value).save(tmp_path / name / f"{number}.png")
+    data = image_folder(tmp_path, image_size=8, seed=seed)
+    train, valid = (set(one.unique().tolist()) for one in (data.train_images, data.valid_images))
+    assert train | valid == {100 * label + 10 * one for label in range(2) for one in range(4)}
+    assert not train & valid
+    assert {value >= 100 for value in valid} == {True, False}
+
+
+@pytest.mark.filterwarnings("default:Copies of images")
+def test_copies_that_cannot_be_in_one_part_are_told_of(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("L", (8, 8), ord(name)).save(tmp_path / name / f"{number}.png")
+    with pytest.warns(UserWarning, match="Copies of images are in both parts"):
+        assert len(image_folder(tmp_path, image_size=8).valid_images) == 2
