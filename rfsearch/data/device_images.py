@@ -116,7 +116,12 @@ class Images(ABC):
         return batch.variation.apply(self._masks(batch), fill=IGNORED)
 
     def _ready(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=memory_format(self.device, images.ndim))
+        wanted = memory_format(self.device, images.ndim)
+        ready = images.contiguous(memory_format=wanted)
+        if wanted == torch.channels_last:
+            return ready
+        # Strides of a single channel may say channels last all the same, and networks go by them.
+        return ready.flatten().view(images.shape)
 
     @abstractmethod
     def _pixels(self, batch: Batch) -> Tensor:

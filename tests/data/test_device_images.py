@@ -61,3 +61,15 @@ def test_networks_whose_training_would_crash_do_without_channels_last(
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(layer))
     assert network_format(model, CPU) == on_cpu
     assert network_format(model, torch.device("cuda")) == torch.channels_last
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_have_the_strides_of_their_format(channels: int) -> None:
+    # As files are read, one pixel after the other: of one channel both formats look alike.
+    images = random_images(4)[:, :channels].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    normalize = Normalizer.of(images)
+    data = DeviceImages(images, normalize, CPU)
+    (part,) = data.batches(4)
+    for ready in (part.images, data.of(batch_of(0, 1, 2, 3))):
+        assert ready.stride() == (channels * 36, 36, 6, 1)
+        assert torch.equal(ready, normalize(images))
