@@ -153,9 +153,11 @@ def test_a_broken_image_is_told_of_before_a_search_begins(folder: Path) -> None:
 
 
 def break_images(folder: Path) -> None:
-    for file in folder.rglob("*.png"):
-        file.rename(file.with_suffix(".kept"))
-        file.write_bytes(b"nonsense")
+    for file in list(folder.rglob("*.png")):
+        file.with_suffix(".kept").hardlink_to(file)
+        broken = file.with_suffix(".broken")
+        broken.write_bytes(b"nonsense")
+        broken.replace(file)  # There is always an image for those who read meanwhile.
 
 
 def mend_images(folder: Path) -> None:
