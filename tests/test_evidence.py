@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from helpers import TINY_SPACE
 
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         train.train_all(path, 26, 0)
         patch.setattr(trained, "TABLES", path)
         patch.setitem(trained.SPACES, "tiny", str(path))
-        trained.write("tiny", train.rows("tiny"))
+        trained.write("tiny", pd.DataFrame(train.rows("tiny")))
         yield path
 
 

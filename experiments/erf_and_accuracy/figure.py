@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from trained import trained
 
+from rfsearch.analysis.erf_effect import per_object
 from rfsearch.analysis.statistics import mean_interval, rank_correlation
 from rfsearch.basics.palette import BLUE, PURPLE, VERMILLION
 
@@ -25,8 +26,8 @@ STRIDES = {2: ("o", BLUE), 4: ("s", VERMILLION), 8: ("^", PURPLE)}
 
 def trials() -> pd.DataFrame:
     """All trainings; `object_size` is the median side of their objects' tight boxes in px."""
-    frame = trained("equal")
-    return frame.assign(erf_expected_per_object=frame["erf_expected"] / frame["object_size"])
+    sizes = trained("equal").groupby("object_size")
+    return pd.concat(per_object(part, size) for size, part in sizes)
 
 
 def by_ratio(frame: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 from numpy.typing import NDArray
 from optuna.pruners import NopPruner
 from optuna.trial import TrialState
@@ -95,4 +96,4 @@ if __name__ == "__main__":
     if not options.only_table:
         for seed, side in itertools.product(options.seeds, options.sides):
             train_all(folder_of(options.name), side, seed)
-    write(options.name, rows(options.name))
+    write(options.name, pd.DataFrame(rows(options.name)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -67,11 +67,10 @@ def row_of(trial: FrozenTrial) -> dict[str, object]:
     return trial.params | {"score": trial.values[0]} | kept | {"gridding": gridding}
 
 
-def write(name: str, rows: Iterable[dict[str, object]]) -> None:
+def write(name: str, frame: pd.DataFrame) -> None:
     """Write a table, the same bytes for the same rows."""
     compression = {"method": "gzip", "mtime": 0}
-    frame = pd.DataFrame(rows).round(6)
-    frame.to_csv(TABLES / f"{name}.csv.gz", index=False, compression=compression)
+    frame.round(6).to_csv(TABLES / f"{name}.csv.gz", index=False, compression=compression)
 
 
 def tables() -> tuple[str, ...]:
@@ -107,5 +106,5 @@ def table_of(
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         for seed in options.seeds:
             train(seed)
-        write(name, rows(options.seeds).to_dict("records"))
+        write(name, rows(options.seeds))
     return pd.read_csv(TABLES / f"{name}.csv.gz")

@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import rfsearch as rfs
+from rfsearch.analysis.erf_effect import per_object
 from rfsearch.analysis.statistics import rank_correlation
 from rfsearch.basics.palette import BLUE, VERMILLION
 
@@ -80,8 +81,8 @@ def draw(frame: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    frame = table_of("event_duration", train, table)
-    frame["erf_expected_per_object"] = frame["erf_expected"] / frame["object_size"]
+    durations = table_of("event_duration", train, table).groupby("object_size")
+    frame = pd.concat(per_object(part, duration) for duration, part in durations)
     print(by_ratio(frame).round(3).to_string(index=False))
     for (duration, stride), part in frame.groupby(["object_size", "output_stride"]):
         print(duration, stride, rank_correlation(part["erf_expected"], part["score"]))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -90,4 +91,4 @@ def rows(choices: str, trained: dict[str, Any]) -> Iterator[dict[str, object]]:
 if __name__ == "__main__":
     networks = json.loads(Path(sys.argv[1]).read_text())
     every = [one for choices in sorted(networks) for one in rows(choices, networks[choices])]
-    write("public_table", every)
+    write("public_table", pd.DataFrame(every))

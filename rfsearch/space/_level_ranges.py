@@ -100,7 +100,7 @@ def level_ranges(
     shared = _shared_out(ranges, ruled, target, strides)
     free = {names[number] for number in seeing_everything}
     levels = {
-        level: replace(asked, ranges={gate: without_low(r) for gate, r in asked.ranges.items()})
+        level: replace(asked, ranges={gate: _without_low(r) for gate, r in asked.ranges.items()})
         if level in free
         else asked
         for level, asked in shared.levels.items()
@@ -108,7 +108,7 @@ def level_ranges(
     return replace(shared, levels=levels)
 
 
-def without_low(allowed: Range) -> Range:
+def _without_low(allowed: Range) -> Range:
     """The same range of sizes from a pixel on, so that every octave is finite."""
     return allowed._replace(low=min(allowed.low, 1.0))
 
