@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
 
-from rfsearch.data.device_images import network_format
-from rfsearch.data.device_memory import Gradients
-from rfsearch.training._batches import TrainingBatches
-from rfsearch.training._optimizers import make_optimizer
+from rfsearch.training._run import Run
 
 if TYPE_CHECKING:
+    from rfsearch.data.augmentation import Examples
     from rfsearch.models.resolve import Built
     from rfsearch.training.task import Task
 
@@ -29,27 +28,23 @@ def epoch_seconds(task: Task, candidate: Built) -> float:
         task: The images, the head and the device.
         candidate: What `Task.build` takes.
     """
-    device = task.training_device
-    model = task.build(candidate)
-    model.to(memory_format=network_format(model, device)).train()
-    optimizer = make_optimizer(model, task.training, device)
-    gradients = Gradients(task)
-    axes = len(task.input_size)
-    batches = TrainingBatches(task.num_images, task.training, device, axes).epoch(1)
+    run = Run(task.build(candidate), task)
+    model, optimizer, device = run.state.model, run.state.optimizer, run.device
+
+    def step(examples: Examples) -> None:
+        optimizer.zero_grad()
+        run.gradients.add(model, examples)
+        optimizer.step()
+
+    model.train()
     update = judged = float("inf")
-    for batch in task.load(islice(batches, _TIMED)):
+    for batch in task.load(islice(run.batches.epoch(1), _TIMED)):
         examples = task.examples(batch)
-
-        def step() -> None:
-            optimizer.zero_grad()
-            gradients.add(model, examples)  # noqa: B023  # Called at once.
-            optimizer.step()
-
-        update = min(update, _seconds(step, device))
+        update = min(update, _seconds(partial(step, examples), device))
     model.eval()
     with torch.inference_mode():
         for _ in range(_TIMED):
-            judged = min(judged, _seconds(lambda: model(examples.images), device))
+            judged = min(judged, _seconds(partial(model, examples.images), device))
     whole = task.num_images * update + len(task.data.valid_images) * judged
     return whole / task.batch_size
 
