@@ -22,6 +22,8 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+#: Bytes that tell most files apart.
+_START = 2**14
 #: Half of a character in JSON, which is no text where the other half is missing.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -64,17 +66,21 @@ def read_bytes(path: Path) -> bytes:
 
 
 def first_alike(files: Sequence[Path]) -> list[int]:
-    """The index of the first file with the same bytes, for each file; only those there count."""
-    sizes = [file.stat().st_size if file.is_file() else -1 for file in files]
-    several = {size for size, number in Counter(sizes).items() if number > 1} - {-1}
-    seen: dict[bytes, int] = {}
-    found = list(range(len(files)))
-    for number, (file, size) in enumerate(zip(files, sizes, strict=True)):
-        if size in several:
-            with open_file(file) as opened:
-                digest = sha256(opened.read()).digest()
-            found[number] = seen.setdefault(digest, number)
-    return found
+    """The index of the first file with the same bytes, for each file; only those there count.
+
+    Files are read whole only where their sizes and their first bytes are those of another.
+    """
+    known: list[object] = [file.stat().st_size if file.is_file() else None for file in files]
+    for most in (_START, -1):
+        several = {one for one, number in Counter(known).items() if number > 1} - {None}
+        for number, file in enumerate(files):
+            if known[number] in several:
+                with open_file(file) as opened:
+                    known[number] = known[number], sha256(opened.read(most)).digest()
+    seen: dict[object, int] = {}
+    return [
+        number if one is None else seen.setdefault(one, number) for number, one in enumerate(known)
+    ]
 
 
 def read_text(path: Path) -> str:

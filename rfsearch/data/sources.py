@@ -20,6 +20,7 @@ from rfsearch.data.datasets import ImageData
 from rfsearch.data.device_memory import fits_memory
 from rfsearch.data.loading_errors import LoadingError
 from rfsearch.data.scenes import make_scenes
+from rfsearch.data.tiles import draw_validation
 from rfsearch.measure.image_files import is_grey
 
 if TYPE_CHECKING:
@@ -223,13 +224,11 @@ def _split(listing: _Listing, valid_share: float, seed: int) -> tuple[_Listing, 
         members = np.flatnonzero(listing.labels == label)
         if len(members) < 2:
             raise ValueError(f"Each class must have 2 images or more, but {name!r} has 1.")
-        different = np.unique(first[members])
-        if len(different) < 2:
+        if len(np.unique(first[members])) < 2:
             warnings.warn(
                 f"Copies of images are in both parts, as the class {name!r} has nothing else.",
                 stacklevel=4,
             )
-            different, first[members] = members, members
-        drawn = rng.permutation(different)[: max(1, round(valid_share * len(different)))]
-        valid[members[np.isin(first[members], drawn)]] = True
+            first[members] = members
+        valid[members] = draw_validation(first[members], valid_share, rng)
     return listing.only(~valid), listing.only(valid)

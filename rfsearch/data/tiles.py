@@ -177,17 +177,31 @@ def _valid(
 ) -> list[bool]:
     """Which of some images validate as a whole."""
     patterns = tiling.valid if isinstance(tiling, Tiling) else ()
-    if patterns:
-        chosen = [any(fnmatch(one.name, pattern) for pattern in patterns) for one in origins]
-        if not any(chosen):
-            raise ValueError(
-                f"`valid` must be patterns of names of images, but none of the {number} is like "
-                f"{' or '.join(map(repr, patterns))}."
-            )
-    else:
-        drawn = rng.permutation(number)[: max(1, round(tiling.valid_share * number))]
-        chosen = np.isin(np.arange(number), drawn).tolist()
-    return [chosen[one.first] for one in origins] if origins else chosen
+    if not patterns:
+        first = [one.first for one in origins] or range(number)
+        return list(map(bool, draw_validation(first, tiling.valid_share, rng)))
+    chosen = [any(fnmatch(one.name, pattern) for pattern in patterns) for one in origins]
+    if not any(chosen):
+        raise ValueError(
+            f"`valid` must be patterns of names of images, but none of the {number} is like "
+            f"{' or '.join(map(repr, patterns))}."
+        )
+    return [chosen[one.first] for one in origins]
+
+
+def draw_validation(
+    first: Sequence[int] | NDArray[np.int64], share: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Which of some images validate: a share of the different ones, at least one, with copies.
+
+    Args:
+        first: For each image the number of the first that is the same.
+        share: Of the different ones.
+        rng: Draws them.
+    """
+    different = np.unique(first)
+    drawn = rng.permutation(different)[: max(1, round(share * len(different)))]
+    return np.isin(first, drawn)
 
 
 def _divide(

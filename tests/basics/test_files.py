@@ -100,3 +100,13 @@ def test_the_configuration_of_a_network_is_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(ValueError, match=r"it is a pipe\)\. Give a folder of `rfsearch export`"):
         load_network(tmp_path)
+
+
+def test_the_first_file_with_the_same_bytes(tmp_path: Path) -> None:
+    start = bytes(range(256)) * 100
+    contents = [start + b"a", start + b"b", start + b"a", b"", b"short", b"", start[:-1] + b"ab"]
+    paths = [tmp_path / str(number) for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    missing = tmp_path / "missing"
+    assert files.first_alike([*paths, missing, missing]) == [0, 1, 0, 3, 4, 3, 6, 7, 8]

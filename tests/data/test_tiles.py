@@ -151,6 +151,11 @@ def test_copies_are_in_one_part_and_named_images_validate() -> None:
     for seed in range(10):
         first, *_, last = parts(names, [0, 1, 2, 0], seed=seed, valid_share=0.5)
         assert first == last
+        # Some validate, whichever of the copies are drawn.
+        for copies in ([0, 0, 0, 3], [0, 1, 1, 1]):
+            drawn = parts(names, copies, seed=seed, valid_share=0.25)
+            assert 0 < sum(drawn) < 4
+            assert [drawn[one] for one in copies] == drawn
     with pytest.raises(ValueError, match=r"`valid` must be patterns .* none of the 4 is like"):
         parts(names, [0, 1, 2, 3], valid=["test/*"])
     with pytest.raises(ValidationError, match='`split` must be "images"'):
