@@ -34,7 +34,7 @@ ERF_SHARE = 0.95
 #: Shares of the |gradient| whose squares are reported: those of RepLKNet, and the canonical one.
 SQUARE_SHARES = (0.2, 0.3, 0.5, 0.95, 0.99)
 #: Of a sum's rounding, so that what is all of it is found.
-SLACK = 1e-12
+_SLACK = 1e-12
 #: Luo et al. count the pixels above this share of the centre's value: 1 - 95.45 %, which is what
 #: a normal distribution holds outside of two standard deviations.
 LUO_THRESHOLD = 1 - 0.9545
@@ -114,7 +114,7 @@ class ErfMap:
             for axis, along in enumerate(_offsets(self.map, self.center))
         ]
         shares = sorted({share for axis in axes for share in axis.held})
-        target = (ERF_SHARE - SLACK) * self.map.sum()
+        target = (ERF_SHARE - _SLACK) * self.map.sum()
 
         def held(share: float) -> float:
             return float(self.map[tuple(axis.span(axis.reach(share)) for axis in axes)].sum())
@@ -215,7 +215,7 @@ class ErfMap:
         """Twice the distance in px to which the smallest square that holds `share` reaches."""
         if not 0 < share <= 1:
             raise ValueError(f"`0 < share <= 1` must hold, but got {share=}.")
-        return int(np.searchsorted(self._held, (share - SLACK) * self._held[-1]))
+        return int(np.searchsorted(self._held, (share - _SLACK) * self._held[-1]))
 
     @cached_property
     def _held(self) -> NDArray[np.float64]:

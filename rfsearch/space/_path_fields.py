@@ -4,35 +4,21 @@ On the way back through a network, the expected squared gradient of each part is
 that depends on the part and on the moments of its inputs alone, of which there are few. So the
 kernels are computed once, and a candidate's map is their convolution, each spaced by the stride
 in front of it: a product of Fourier transforms. Kernels are symmetric, so cosines are enough, and
-one half of an axis. Each is a sum of a few products of one factor for each axis, so that most is
-computed along an axis. It is the map of the whole expression but for rounding. What a unit touches
+one half of an axis. It is the map of the whole expression but for rounding. What a unit touches
 is composed in the same way.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from functools import lru_cache, reduce
-from itertools import product, starmap
+from functools import lru_cache
 from operator import mul
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from rfsearch.basics.cosines import (
-    NOTHING,
-    counted,
-    each_with_each,
-    from_middle,
-    on_each_axis,
-    products,
-    summed,
-    waves,
-    waves_back,
-)
 from rfsearch.field.coverage import PIXEL, coverage
-from rfsearch.field.erf_map import ERF_SHARE, SLACK, ErfMap
+from rfsearch.field.erf_map import ErfMap
 from rfsearch.field.expression import Chain, Node, along
 from rfsearch.field.gradients import read
 from rfsearch.field.moments import INPUT, Units
@@ -41,14 +27,13 @@ from rfsearch.field.profiles import unit
 from rfsearch.space._decisions import decisions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from rfsearch.feasible.paths import Path
     from rfsearch.space._candidates import Candidates
     from rfsearch.space._decisions import Move, OpenStage
-    from rfsearch.space._limits import Bounds
 
     Array = NDArray[np.float64]
 
@@ -56,16 +41,10 @@ if TYPE_CHECKING:
 _MOST_PIXELS = 512**2
 #: Periods are multiples of that, so that candidates of similar fields share transforms.
 _PERIODS = 16
-#: Decimal places to which moments and factors are alike: far below what can be seen in a map.
+#: Decimal places to which moments are alike: far below what can be seen in a map.
 _PLACES = 9
-#: Terms that the kernels of a part are multiplied out to.
-_MOST_TERMS = 64
-#: Number of the factor that is a single place, and its own spacing.
-_POINT = 0
 
 Value = TypeVar("Value")
-#: A product: for each of its kernels, and each axis, the number of a factor and its spacing.
-Term = tuple[tuple[tuple[int, int], ...], ...]
 
 
 class _Part(NamedTuple):
@@ -93,42 +72,14 @@ class _Spread(NamedTuple):
 
     Attributes:
         sides: Of its kernel, along each axis.
-        terms: For each term of its kernel a weight, and the number of a factor along each axis.
-            None where it is not symmetric.
+        kernel: Shares of the squared gradient, from the middle on along each axis; those beside
+            it count for both sides. None where it is not symmetric.
         strides: Along each axis.
         units: Number of the moments behind it.
     """
 
     sides: tuple[int, ...]
-    terms: list[tuple[float, tuple[int, ...]]] | None
-    strides: tuple[int, ...]
-    units: int
-
-
-class _Kernel(NamedTuple):
-    """A sum of products.
-
-    Attributes:
-        weights: Of each.
-        factors: For each axis the number of what they are along it.
-    """
-
-    weights: Array
-    factors: tuple[int, ...]
-
-
-class _Spreads(NamedTuple):
-    """What nodes in a row do to the squared gradient.
-
-    Attributes:
-        sides: Of the map that they make, along each axis.
-        kernels: Whose convolution that is. None where one is not symmetric.
-        strides: Along each axis.
-        units: Number of the moments behind them.
-    """
-
-    sides: tuple[int, ...]
-    kernels: list[_Kernel] | None
+    kernel: Array | None
     strides: tuple[int, ...]
     units: int
 
@@ -144,94 +95,56 @@ class PathFields:
         self._sequence = decisions(candidates)
         self._alike = candidates.alike
         self._tells_erfs = not candidates.has_own_blocks
-        self._parts: dict[tuple[int, int, int, OpenStage | None], _Part] = {}
+        self._parts: dict[tuple[int, int, OpenStage | None], dict[int, _Part]] = {}
         self._nodes = _Numbered[Node]()
         self._units = _Numbered[Units](_rounded)
         self._start = self._units.number(INPUT)
         self._spreads: dict[tuple[int, int], _Spread] = {}
-        self._chains: dict[tuple[tuple[int, ...], int], _Spreads] = {}
-        # Whether there is a place in the middle, and the values from there on.
-        self._factors: _Numbered[tuple[bool, Array]] = _Numbered(_rounded)
-        self._factors.number((True, np.ones(1)))
-        self._rows = _Numbered[tuple[tuple[tuple[int, int], ...], ...]]()
-        self._transform = lru_cache(maxsize=4096)(self._transformed)
-        self._transforms = lru_cache(maxsize=1024)(self._all_transformed)
+        self._transform = lru_cache(maxsize=128)(self._transformed)
 
-    def fits_erf(self, path: Path, bounds: Sequence[Bounds]) -> bool | None:
-        """Whether the expected ERF size lies within bounds along each axis that is told apart.
+    def erf_sizes(self, path: Path) -> tuple[int, ...] | None:
+        """Expected ERF size in px along each axis that is told apart.
 
         Args:
             path: The option taken in each decision.
-            bounds: The lowest and the highest size in px along each.
 
         Returns:
-            None if the map is large or not symmetric, or blocks of users' own meet, of which more
-            is known together than of each.
+            The sizes; None if the map is large or not symmetric, or blocks of users' own meet, of
+            which more is known together than of each.
         """
         if not self._tells_erfs:
             return None
         units = self._start
         sides = spacing = (1,) * sum(self._alike)
-        placed: list[tuple[_Kernel, tuple[int, ...]]] = []
-        for part in self._along(path):
-            found = self._chain(part.nodes, units)
-            if found.kernels is None:
+        placed = []
+        for node in (node for part in self._along(path) for node in part.nodes):
+            found = self._spread(node, units)
+            if found.kernel is None:
                 return None
-            placed += [(kernel, spacing) for kernel in found.kernels]
-            sides = _grown(sides, found.sides, spacing)
+            if max(found.sides) > 1:
+                placed.append((node, units, spacing))
+                steps = zip(sides, found.sides, spacing, strict=True)
+                sides = tuple(side + (pixels - 1) * step for side, pixels, step in steps)
             spacing = tuple(map(mul, spacing, found.strides))
             units = found.units
         if math.prod(sides) > _MOST_PIXELS:
             return None
-        return self._lies_within(bounds, self._map(placed, sides), sides)
+        return self._sizes(placed, sides)
 
-    def _map(self, placed: list[tuple[_Kernel, tuple[int, ...]]], sides: tuple[int, ...]) -> Array:
-        """The |gradient| that kernels make, each with its spacing.
-
-        It is a map from the middle on, where what lies beside it counts for both sides.
-        """
+    def _sizes(
+        self, placed: list[tuple[int, int, tuple[int, ...]]], sides: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """Sizes of the map that kernels make, each of a node, its units and a spacing."""
         periods = tuple(-(-side // _PERIODS) * _PERIODS for side in sides)
-        back = list(map(_magnitudes_back, sides, periods))
-        sums = [self._multiplied(run, periods) for run in _runs(placed, periods[0] // 2)]
-        if len(sums) == 1:
-            weights, factors = sums[0]
-            power = summed(weights, list(map(np.matmul, factors, back)))
-        else:
-            power = on_each_axis(reduce(mul, starmap(summed, sums)), back)
-        return np.sqrt(np.maximum(power, 0))
-
-    def _lies_within(
-        self, bounds: Sequence[Bounds], magnitude: Array, sides: tuple[int, ...]
-    ) -> bool:
-        if len(self._alike) > 1:
-            middle = tuple((side % 2 - 1) / 2 for side in sides)
-            sizes = ErfMap(magnitude, magnitude, middle, theoretical_size=max(sides)).sizes
-            return all(
-                low <= size <= high for size, (low, high) in zip(sizes, bounds, strict=True)
-            )
-        ((low, high),) = bounds
-        enough = (ERF_SHARE - SLACK) * magnitude.sum()
-
-        def holds(size: float) -> bool:
-            """Whether the largest square of at most a size holds enough."""
-            places = max(0, int(min(size, sides[0]) + sides[0] % 2) // 2)
-            return bool(magnitude[(slice(places),) * len(sides)].sum() >= enough)
-
-        return holds(high) and not holds(math.ceil(low) - 1)
-
-    def _multiplied(
-        self, run: list[tuple[_Kernel, tuple[int, ...]]], periods: tuple[int, ...]
-    ) -> tuple[Array, list[Array]]:
-        """The terms of spaced kernels' convolution: weights, and transforms along each axis."""
-        weights = reduce(np.multiply.outer, (kernel.weights for kernel, _ in run)).ravel()
-        factors: dict[object, Array] = {}
-        axes = []
-        for axis, period in enumerate(periods):
-            rows = tuple((kernel.factors[axis], spacing[axis], period) for kernel, spacing in run)
-            if rows not in factors:
-                factors[rows] = reduce(each_with_each, starmap(self._transforms, rows))
-            axes.append(factors[rows])
-        return weights, axes
+        power = np.ones([period // 2 + 1 for period in periods])
+        for each in placed:
+            power *= self._transform(*each, periods)
+        power = _on_each_axis(power, map(_waves_back, sides, periods)).clip(min=0)
+        # A map from the middle on says the same, where what lies beside it counts twice.
+        magnitude = _weighted(np.sqrt(power), sides)
+        middle = tuple((side % 2 - 1) / 2 for side in sides)
+        found = ErfMap(magnitude, power, middle, theoretical_size=max(sides))
+        return (found.size,) if len(self._alike) == 1 else found.sizes
 
     def gridding(self, path: Path) -> float:
         """Largest share along an axis of a path's receptive field that no unit touches."""
@@ -249,12 +162,11 @@ class PathFields:
         """The parts of a path."""
         channels, stage = 3, None
         for number, option in enumerate(path):
-            key = (number, option, channels, stage)
-            part = self._parts.get(key)
-            if part is None:
+            key = (number, channels, stage)
+            if key not in self._parts:
                 moves = self._sequence[number].moves(channels, stage)
-                part = self._part(next(move for move in moves if move.option == option))
-                self._parts[key] = part
+                self._parts[key] = {move.option: self._part(move) for move in moves}
+            part = self._parts[key][option]
             yield part
             channels, stage = part.channels, part.stage
 
@@ -270,38 +182,6 @@ class PathFields:
             move.stage,
         )
 
-    def _chain(self, nodes: tuple[int, ...], units: int) -> _Spreads:
-        key = (nodes, units)
-        if key not in self._chains:
-            self._chains[key] = self._chained(nodes, units)
-        return self._chains[key]
-
-    def _chained(self, nodes: tuple[int, ...], units: int) -> _Spreads:
-        sides = spacing = (1,) * sum(self._alike)
-        sums: list[dict[Term, float]] = [{(): 1.0}]
-        for node in nodes:
-            found = self._spread(node, units)
-            if found.terms is None:
-                return _Spreads(sides, None, spacing, units)
-            own = {
-                tuple(zip(numbers, spacing, strict=True)): weight
-                for weight, numbers in found.terms
-            }
-            longer = _expanded(sums[-1], own)
-            if len(longer) > _MOST_TERMS:
-                sums.append({(): 1.0})
-                longer = _expanded(sums[-1], own)
-            sums[-1] = longer
-            sides = _grown(sides, found.sides, spacing)
-            spacing = tuple(map(mul, spacing, found.strides))
-            units = found.units
-        return _Spreads(sides, list(map(self._kernel, sums)), spacing, units)
-
-    def _kernel(self, terms: dict[Term, float]) -> _Kernel:
-        axes = range(sum(self._alike))
-        along = [tuple(tuple(one[axis] for one in term) for term in terms) for axis in axes]
-        return _Kernel(np.array(list(terms.values())), tuple(map(self._rows.number, along)))
-
     def _spread(self, node: int, units: int) -> _Spread:
         key = (node, units)
         if key not in self._spreads:
@@ -309,82 +189,21 @@ class PathFields:
             # For each axis the one that is told apart.
             every = [n for n, number in enumerate(self._alike) for _ in range(number)]
             kernel = reading.pull(unit(every)).values
-            half = from_middle(kernel / kernel.sum())
             self._spreads[key] = _Spread(
                 kernel.shape,
-                None if half is None else self._terms(half, kernel.shape),
+                _half(kernel / kernel.sum()),
                 tuple(round(reading.places[axis].stride) for axis in every),
                 self._units.number(reading.units),
             )
         return self._spreads[key]
 
-    def _terms(self, half: Array, sides: tuple[int, ...]) -> list[tuple[float, tuple[int, ...]]]:
-        """The terms of a kernel, given from the middle on."""
-        found = []
-        for term in products(half):
-            factors = [self._factor(*each) for each in zip(term, sides, strict=True)]
-            weights, numbers = zip(*factors, strict=True)
-            found.append((math.prod(weights), numbers))
-        return found
-
-    def _factor(self, values: Array, side: int) -> tuple[float, int]:
-        """A weight and the number of a factor, which has a one at its rim."""
-        (places,) = np.nonzero(np.abs(values) > NOTHING)
-        rim = places[-1]
-        return values[rim], self._factors.number((side % 2 == 1, values[: rim + 1] / values[rim]))
-
-    def _all_transformed(self, rows: int, spacing: int, period: int) -> Array:
-        """Transforms along an axis of spaced terms, `(terms, frequencies)`."""
-        found = np.ones((len(self._rows.values[rows]), period // 2 + 1))
-        for transform, row in zip(found, self._rows.values[rows], strict=True):
-            for number, step in row:
-                transform *= self._transform(number, step * spacing, period)
-        return found
-
-    def _transformed(self, number: int, spacing: int, period: int) -> Array:
-        """Cosine transform of a spaced factor."""
-        is_odd, values = self._factors.values[number]
-        return values @ waves(len(values), is_odd, spacing, period)
-
-
-def _grown(
-    sides: tuple[int, ...], more: tuple[int, ...], spacing: tuple[int, ...]
-) -> tuple[int, ...]:
-    """Sides of a map that is convolved with one of other sides, spaced."""
-    steps = zip(sides, more, spacing, strict=True)
-    return tuple(side + (pixels - 1) * step for side, pixels, step in steps)
-
-
-def _expanded(
-    terms: dict[Term, float], own: dict[tuple[tuple[int, int], ...], float]
-) -> dict[Term, float]:
-    """A sum of products times one of single factors; equal products are one."""
-    longer: dict[Term, float] = defaultdict(float)
-    for (term, weight), (factors, share) in product(terms.items(), own.items()):
-        is_point = all(number == _POINT for number, _ in factors)
-        longer[term if is_point else tuple(sorted((*term, factors)))] += weight * share
-    return longer
-
-
-def _runs(
-    placed: list[tuple[_Kernel, tuple[int, ...]]], most: int
-) -> list[list[tuple[_Kernel, tuple[int, ...]]]]:
-    """Kernels in rows whose product has few terms: more are no shorter than what they sum to."""
-    runs: list[list[tuple[_Kernel, tuple[int, ...]]]] = [[]]
-    number = 1
-    for kernel, spacing in placed:
-        number *= len(kernel.weights)
-        if number > most and runs[-1]:
-            runs.append([])
-            number = len(kernel.weights)
-        runs[-1].append((kernel, spacing))
-    return runs
-
-
-@lru_cache(maxsize=512)
-def _magnitudes_back(side: int, period: int) -> Array:
-    """`waves_back` to places whose root counts as often as they do."""
-    return waves_back(side, period) * counted(side) ** 2
+    def _transformed(
+        self, node: int, units: int, spacing: tuple[int, ...], periods: tuple[int, ...]
+    ) -> Array:
+        """Cosine transform of a node's kernel, spaced."""
+        found = self._spreads[node, units]
+        assert found.kernel is not None
+        return _on_each_axis(found.kernel, map(_waves, found.sides, spacing, periods))
 
 
 class _Numbered(Generic[Value]):
@@ -407,12 +226,55 @@ class _Numbered(Generic[Value]):
         return found
 
 
+def _half(kernel: Array) -> Array | None:
+    """From the middle on along each axis, where what lies beside it counts twice.
+
+    None if it is not symmetric along all of them.
+    """
+    for axis in range(kernel.ndim):
+        if not np.allclose(kernel, np.flip(kernel, axis), rtol=0, atol=1e-12):
+            return None
+    half = kernel[tuple(slice(side // 2, None) for side in kernel.shape)]
+    return _weighted(half, kernel.shape)
+
+
+def _weighted(half: Array, sides: tuple[int, ...]) -> Array:
+    """Values from the middle of these sides on, times two along each axis beside it."""
+    weighted = 2.0**half.ndim * half
+    for axis, side in enumerate(sides):
+        if side % 2:
+            weighted[(slice(None),) * axis + (0,)] /= 2
+    return weighted
+
+
+@lru_cache(maxsize=512)
+def _waves(side: int, spacing: int, period: int) -> Array:
+    """Cosines of all frequencies at places from the middle on, `(places, frequencies)`."""
+    places = spacing * (np.arange(side // 2, side) - (side - 1) / 2)
+    return np.cos(2 * math.pi / period * np.outer(places, np.arange(period // 2 + 1)))
+
+
+@lru_cache(maxsize=512)
+def _waves_back(side: int, period: int) -> Array:
+    """What takes a transform back to places, `(frequencies, places)`."""
+    waves = _waves(side, 1, period).T * (2 / period)
+    waves[[0, -1]] /= 2
+    return waves
+
+
+def _on_each_axis(values: Array, matrices: Iterable[Array]) -> Array:
+    """Multiply each axis by the matrix in its place."""
+    for matrix in matrices:  # The new axis is the last.
+        first, *others = values.shape
+        values = (values.reshape(first, -1).T @ matrix).reshape(*others, -1)
+    return values
+
+
 def _rounded(value: Any) -> object:
     """Something that is equal for equal numbers, whatever they are in."""
-    if isinstance(value, float):
-        return round(float(value), _PLACES)
-    if isinstance(value, np.ndarray):
-        return np.round(value, _PLACES).tobytes()
+    if isinstance(value, float | np.ndarray):
+        rounded = np.round(value, _PLACES)
+        return rounded.tobytes() if isinstance(rounded, np.ndarray) else float(rounded)
     if isinstance(value, tuple):
         return tuple(map(_rounded, value))
     fields = getattr(value, "__dataclass_fields__", None)

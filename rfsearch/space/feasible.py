@@ -18,7 +18,7 @@ from rfsearch.feasible.paths import Path, Paths
 from rfsearch.network.architecture import Architecture
 from rfsearch.space._candidates import Candidates
 from rfsearch.space._feasible_graph import build_graph
-from rfsearch.space._limits import Bounds, Limits, has_several_maps, limits_of
+from rfsearch.space._limits import Limits, has_several_maps, limits_of
 from rfsearch.space._path_fields import PathFields
 
 if TYPE_CHECKING:
@@ -174,19 +174,14 @@ class FeasibleSet(PathSet):
             return super()._fits(path)
         if self._limits.touched and 1 - self._fields.gridding(path) < self._limits.touched:
             return False
-        fits = not self._limits.need_erf or self._fields.fits_erf(path, self._erf_bounds(path))
-        if fits is None:
+        sizes = self._fields.erf_sizes(path) if self._limits.need_erf else ()
+        if sizes is None:
             return super()._fits(path)
-        if not fits:
+        is_free = self.constraint.global_context and self._fields.sees_everything(path)
+        within = zip(sizes, self._limits.erf, strict=False)
+        if not all((is_free or low <= size) and size <= high for size, (low, high) in within):
             return False
         return self._rest is None or self._rest.is_feasible(self._candidate(path))
-
-    def _erf_bounds(self, path: Path) -> list[Bounds]:
-        """What is asked of a path's expected ERF sizes."""
-        assert self._fields is not None
-        if self.constraint.global_context and self._fields.sees_everything(path):
-            return [(0, high) for _, high in self._limits.erf]
-        return list(self._limits.erf)
 
     def _candidate(self, path: Path) -> Architecture:
         return self.candidates.from_params(self._params(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import Any
 
@@ -10,8 +9,6 @@ import numpy as np
 import pytest
 
 from rfsearch.basics.axes import AXIS_NAMES
-from rfsearch.space._limits import ANY as ANY_SIZE
-from rfsearch.space._limits import Bounds
 from rfsearch.space._path_fields import PathFields
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace, shipped_spaces
@@ -68,10 +65,7 @@ def test_they_are_those_of_the_whole(name: str) -> None:
         whole = space.from_params(feasible._params(path))
         assert fields.gridding(path) == whole.coverage().gridding
         sizes = tuple(whole.expected_erf(axis=axis).size for axis in names)
-        assert fields.fits_erf(path, [(size, size) for size in sizes])
-        for axis, size in enumerate(sizes):
-            assert not fields.fits_erf(path, _with(sizes, axis, (0, size - 1)))
-            assert not fields.fits_erf(path, _with(sizes, axis, (size + 1, math.inf)))
+        assert fields.erf_sizes(path) == sizes
 
 
 def test_large_fields_are_left_to_the_check() -> None:
@@ -80,9 +74,4 @@ def test_large_fields_are_left_to_the_check() -> None:
         stem={"kernel_size": 7, "stride": 4, "width": 8}, stages=[stage | {"stride": 2}]
     )
     (path,) = space.feasible(ANY)._by_cost({})
-    assert PathFields(space).fits_erf(path, [ANY_SIZE]) is None
-
-
-def _with(sizes: tuple[int, ...], axis: int, bounds: Bounds) -> list[Bounds]:
-    """No bounds but along one axis."""
-    return [bounds if number == axis else ANY_SIZE for number in range(len(sizes))]
+    assert PathFields(space).erf_sizes(path) is None
