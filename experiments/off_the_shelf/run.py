@@ -233,7 +233,7 @@ def draw() -> None:
         axes.minorticks_off()
         axes.margins(0.2, 0.3)
         axes.set_ylim(top=min(1, axes.get_ylim()[1]))
-        axes.legend(fontsize="small", loc="lower center")
+        axes.legend(fontsize="small", loc="center")
     figure.savefig(HERE / "figure.png", dpi=120)
 
 
