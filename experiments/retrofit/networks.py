@@ -28,12 +28,11 @@ class Cuts(rfs.ModuleSpace):
     """All changes of a network of which the first stages are kept, or all.
 
     Args:
-        network: With timm's names of the layers.
-        kind: Of the space of each: with learned weights or with random ones.
+        network: With timm's names of the layers, and learned weights.
     """
 
-    def __init__(self, network: Any, kind: type[rfs.RetrofitSpace] = PretrainedSpace) -> None:
-        self.parts = {kept: kind(cut(network, kept), (SIDE, SIDE)) for kept in STAGES}
+    def __init__(self, network: Any) -> None:
+        self.parts = {kept: PretrainedSpace(cut(network, kept), (SIDE, SIDE)) for kept in STAGES}
         choices: dict[str, Any] = {"stages": STAGES[::-1]}
         for part in reversed(self.parts.values()):
             own = part.choices().items()  # `stages` says what is left out.
@@ -53,6 +52,11 @@ class Cuts(rfs.ModuleSpace):
         """The trace of the changed network."""
         part, own = self.part(params)
         return part.candidate(own)
+
+    def changes(self, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """What parameters change, by layer, beside the stages that are left out."""
+        part, own = self.part(params)
+        return part.changes(own)
 
     def given(self, stages: int = WHOLE, scale: float = 1.0) -> dict[str, Any]:
         """Parameters that change nothing but what is asked for."""

@@ -28,7 +28,7 @@ import pandas as pd
 import timm
 import torch
 from matplotlib.figure import Figure
-from networks import NAME, SIDE, STAGES, WHOLE, Cuts, learned_network, name_of
+from networks import NAME, SIDE, STAGES, WHOLE, Cuts, cut, learned_network, name_of
 from torch import nn
 
 import rfsearch as rfs
@@ -122,10 +122,12 @@ class Trainings:
     def from_scratch(self) -> None:
         """Some of the same networks with random weights."""
         torch.manual_seed(self._seed)
-        untrained = Cuts(timm.create_model(NAME, in_chans=1), rfs.RetrofitSpace)
+        untrained = timm.create_model(NAME, in_chans=1)
         for stages, scale in SCRATCH:
             params = self._space.given(stages, scale)
-            self._row("from scratch", name_of(stages, scale), params, untrained)
+            changes = self._space.changes(params)
+            module = rfs.retrofit(cut(untrained, stages), changes, SIDE)
+            self._row("from scratch", name_of(stages, scale), params, module)
 
     def enlarged_by_three(self, stages: int) -> None:
         """Dearer than what people do."""
@@ -135,7 +137,7 @@ class Trainings:
         return rfs.RFConstraint(self._target, budget=self._costs, measured=False, **gates)
 
     def _row(
-        self, way: str, name: str, params: Mapping[str, Any], space: Cuts | None = None
+        self, way: str, name: str, params: Mapping[str, Any], module: nn.Module | None = None
     ) -> dict[str, Any]:
         """Train a network, unless a row of results.csv has it."""
         part, own = self._space.part(params)
@@ -145,7 +147,7 @@ class Trainings:
         for known in rows():
             if all(known[column] == value for column, value in key.items()):
                 return known
-        row = key | self._described(params) | self._trained((space or self._space), params)
+        row = key | self._described(params) | self._trained(module or self._space.build(**params))
         pd.DataFrame([row]).to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False)
         print(*(row[shown] for shown in SHOWN), flush=True)
         return row
@@ -164,8 +166,8 @@ class Trainings:
             "sigma_weights": round(of_weights.sigma, 2),
         }
 
-    def _trained(self, space: Cuts, params: Mapping[str, Any]) -> dict[str, Any]:
-        model = self._task.build(space.build(**params))
+    def _trained(self, module: nn.Module) -> dict[str, Any]:
+        model = self._task.build(module)
         before = self._seen(model)
         start = time.process_time()
         score = self._task.train(model).score
@@ -195,14 +197,15 @@ def train_all(packages: Path, seeds: list[int]) -> None:
         one.fixed()
     for one in every:
         one.small()
-    spent = [one.random() for one in every]
-    for one in every[:1]:
-        one.from_scratch()
-        one.preset(8)
-        for stages in (4, WHOLE):
-            one.enlarged_by_three(stages)
-    for one, flops in zip(every, spent, strict=True):
-        one.within_gates(flops)
+    first = every[0]  # What is dear, or no network of use, is trained once.
+    flops = first.random()
+    first.enlarged_by_three(4)
+    first.from_scratch()
+    first.within_gates(flops)
+    for one in every[1:]:
+        one.random()
+    first.preset(8)
+    first.enlarged_by_three(WHOLE)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
