@@ -48,8 +48,8 @@ IMAGES = 16_000
 VALIDATION_IMAGES = 1000
 #: Random trials before the sampler inside of `RFSampler` takes over, as `rfsearch run` has it.
 STARTUP = 5
-#: Upper end of a wider range, in sides of the largest object; the default rule's is 3.
-WIDE = 3.5
+#: Fewest units of the map across the smallest object, of a finer rule; the default's is 1.
+FINER_UNITS = 4.0
 
 Check = Callable[[optuna.Trial, rfs.Architecture], None]
 
@@ -106,9 +106,7 @@ def methods(
         if any(verdict.octaves > 0 for verdict in whole.verdicts(architecture)):
             raise optuna.TrialPruned
 
-    assert whole.target is not None
-    largest = whole.target.max_size
-    wide = replace(whole, effective=(largest, WIDE * largest))
+    finer = replace(whole, min_units=FINER_UNITS)
     return {
         "random": Method(lambda seed: RandomSampler(seed=seed), nothing),
         "TPE": Method(tpe, nothing),
@@ -122,7 +120,7 @@ def methods(
         "RFSampler(TPE)": within(whole, TPESampler),
         "RFSampler(GP)": within(whole, GPSampler),
         "RFSampler(descriptors)": within(whole),
-        "RFSampler(descriptors), wide": within(wide),
+        "RFSampler(descriptors), finer": within(finer),
     }
 
 
@@ -139,7 +137,7 @@ STYLES = {
     "RFSampler(TPE)": (BLUE, "-"),
     "RFSampler(GP)": (VERMILLION, "-"),
     "RFSampler(descriptors)": (VERMILLION, "--"),
-    "RFSampler(descriptors), wide": (VERMILLION, ":"),
+    "RFSampler(descriptors), finer": (VERMILLION, ":"),
 }
 
 
