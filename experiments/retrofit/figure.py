@@ -11,6 +11,7 @@ from networks import WHOLE
 
 import rfsearch as rfs
 from rfsearch.basics.palette import BLUE, LIGHT_GREY, SERIES, VERMILLION
+from rfsearch.target.target import ERF_PER_OBJECT
 
 HERE = Path(__file__).parent
 #: Ten classes.
@@ -43,7 +44,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(12, 4), layout="constrained")
     names, *others = figure.subplots(1, 3, width_ratios=[1.2, 1, 1])
     draw_names(names, frame)
-    others[0].axvspan(1, 3, color="0.9", label="default range")
+    others[0].axvspan(*ERF_PER_OBJECT, color="0.9", label="default range")
     labels = {"score": "accuracy", "sigma_after_per_before": "sigma, fine-tuned over before"}
     for axes, (column, label) in zip(others, labels.items(), strict=True):
         draw_ratios(axes, frame[frame["way"] != "from scratch"], column)
