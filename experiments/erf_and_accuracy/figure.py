@@ -12,6 +12,7 @@ from trained import trained
 from rfsearch.analysis.erf_effect import per_object
 from rfsearch.analysis.statistics import mean_interval, rank_correlation
 from rfsearch.basics.palette import BLUE, PURPLE, VERMILLION
+from rfsearch.target.target import ERF_PER_OBJECT
 
 HERE = Path(__file__).parent
 #: Edges of the table's bins: ERF size over object size.
@@ -57,7 +58,7 @@ def draw(frame: pd.DataFrame) -> None:
     for axes, (size, part) in zip(
         np.ravel(figure.subplots(1, groups.ngroups, sharey=True)), groups, strict=True
     ):
-        axes.axvspan(1, 3, color="0.9", label="default range")
+        axes.axvspan(*ERF_PER_OBJECT, color="0.9", label="default range")
         for stride, (marker, color) in STRIDES.items():
             same = part[part["output_stride"] == stride]
             axes.plot(

@@ -20,6 +20,7 @@ import rfsearch as rfs
 from rfsearch.analysis.erf_effect import per_object
 from rfsearch.analysis.statistics import rank_correlation
 from rfsearch.basics.palette import BLUE, VERMILLION
+from rfsearch.target.target import ERF_PER_OBJECT
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
@@ -64,7 +65,7 @@ def draw(frame: pd.DataFrame) -> None:
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     all_axes = figure.subplots(1, len(DURATIONS), sharey=True)
     for axes, (duration, part) in zip(all_axes, frame.groupby("object_size"), strict=True):
-        axes.axvspan(1, 3, color="0.9", label="default range")
+        axes.axvspan(*ERF_PER_OBJECT, color="0.9", label="default range")
         choices = ["stem_stride", "stage1_dilation", "stage2_dilation"]
         means = part.groupby(choices, as_index=False)[["score", "erf_expected"]].mean()
         for stride, (marker, color) in STRIDES.items():

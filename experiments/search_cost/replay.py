@@ -48,9 +48,14 @@ IMAGES = 16_000
 VALIDATION_IMAGES = 1000
 #: Random trials before the sampler inside of `RFSampler` takes over, as `rfsearch run` has it.
 STARTUP = 5
-#: Upper end of a wider range, in sides of the largest object; the default rule's is 3.
-WIDE = 3.5
+#: Fewest units of the map across the smallest object, of a finer rule; the default's is 1.
+FINER_UNITS = 4.0
+#: Side of the digits, and of those that an earlier search was for.
+EARLIER_SIDES = {18: 26, 26: 36, 36: 26}
+#: No gate.
+EVERYTHING = rfs.RFConstraint(theoretical=None, effective=None)
 
+Earlier = tuple[optuna.Study, rfs.RFConstraint]
 Check = Callable[[optuna.Trial, rfs.Architecture], None]
 
 
@@ -88,9 +93,19 @@ def nothing(trial: optuna.Trial, architecture: rfs.Architecture) -> None:
 
 
 def methods(
-    space: rfs.SearchSpace, whole: rfs.RFConstraint, theory: rfs.RFConstraint
+    space: rfs.SearchSpace,
+    whole: rfs.RFConstraint,
+    theory: rfs.RFConstraint,
+    earlier: Callable[[int], Earlier],
 ) -> dict[str, Method]:
-    """Optuna's samplers with their own defaults, and inside of `RFSampler` with those of a run."""
+    """Optuna's samplers with their own defaults, and inside of `RFSampler` with those of a run.
+
+    Args:
+        space: The space.
+        whole: The default rule.
+        theory: Its theoretical range alone.
+        earlier: For each seed a search for objects of another size.
+    """
 
     def tpe(seed: int) -> BaseSampler:
         return TPESampler(seed=seed)
@@ -102,13 +117,17 @@ def methods(
 
         return Method(sampler, constraint.check)
 
+    def after(seed: int) -> BaseSampler:
+        return rfs.RFSampler(
+            space, whole, "descriptors",
+            seed=seed, n_startup_trials=STARTUP, earlier=[earlier(seed)],
+        )  # fmt: skip
+
     def prune(trial: optuna.Trial, architecture: rfs.Architecture) -> None:
         if any(verdict.octaves > 0 for verdict in whole.verdicts(architecture)):
             raise optuna.TrialPruned
 
-    assert whole.target is not None
-    largest = whole.target.max_size
-    wide = replace(whole, effective=(largest, WIDE * largest))
+    finer = replace(whole, min_units=FINER_UNITS)
     return {
         "random": Method(lambda seed: RandomSampler(seed=seed), nothing),
         "TPE": Method(tpe, nothing),
@@ -117,12 +136,13 @@ def methods(
         "CMA-ES": Method(lambda seed: CmaEsSampler(seed=seed), nothing),
         "NSGA-II": Method(lambda seed: NSGAIISampler(seed=seed, population_size=10), nothing),
         "GP": Method(lambda seed: GPSampler(seed=seed), nothing),
-        "descriptors": within(rfs.RFConstraint(theoretical=None, effective=None)),
+        "descriptors": within(EVERYTHING),
         "RFSampler(TPE), TRF": within(theory, TPESampler),
         "RFSampler(TPE)": within(whole, TPESampler),
         "RFSampler(GP)": within(whole, GPSampler),
         "RFSampler(descriptors)": within(whole),
-        "RFSampler(descriptors), wide": within(wide),
+        "RFSampler(descriptors), finer": within(finer),
+        "RFSampler(descriptors), earlier": Method(after, whole.check),
     }
 
 
@@ -139,7 +159,8 @@ STYLES = {
     "RFSampler(TPE)": (BLUE, "-"),
     "RFSampler(GP)": (VERMILLION, "-"),
     "RFSampler(descriptors)": (VERMILLION, "--"),
-    "RFSampler(descriptors), wide": (VERMILLION, ":"),
+    "RFSampler(descriptors), finer": (VERMILLION, ":"),
+    "RFSampler(descriptors), earlier": (PURPLE, "-"),
 }
 
 
@@ -148,7 +169,7 @@ def search(
     method: Method,
     table: dict[rfs.Architecture, tuple[float, float]],
     seed: int,
-) -> SearchCurve:
+) -> tuple[optuna.Study, SearchCurve]:
     """Search once; a candidate costs its training when it is proposed first, and nothing later."""
     curve, tried, repeats = SearchCurve(), set(), 0
 
@@ -167,7 +188,7 @@ def search(
 
     study = optuna.create_study(direction="maximize", sampler=method.sampler(seed))
     study.optimize(objective, n_trials=TRIALS)
-    return curve
+    return study, curve
 
 
 def load_table(name: str, side: int, seed: int = 0) -> dict[rfs.Architecture, tuple[float, float]]:
@@ -277,9 +298,17 @@ def search_often(case: tuple[str, int], training_seed: int, way: str, number: in
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     name, side = case
     space = space_of(name)
-    method = methods(space, *constraints(side))[way]
+
+    def earlier(seed: int) -> Earlier:
+        other = EARLIER_SIDES[side]
+        table = load_table(name, other, training_seed)
+        everything = replace(EVERYTHING, target=target_of(other))
+        plain = rfs.RFSampler(space, everything, "descriptors", seed=seed)
+        return search(space, Method(lambda _: plain, everything.check), table, seed)[0], everything
+
+    method = methods(space, *constraints(side), earlier)[way]
     table = load_table(name, side, training_seed)
-    curves = [search(space, method, table, seed) for seed in range(number)]
+    curves = [search(space, method, table, seed)[1] for seed in range(number)]
     return Searches((name, side), training_seed, way, curves)
 
 

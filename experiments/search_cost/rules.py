@@ -102,7 +102,7 @@ def compare(known: list[Table], rules: Sequence[tuple[float, ...]]) -> pd.DataFr
 if __name__ == "__main__":
     every = [table for name in tables() for table in by_size(name)]
     shares = {
-        table.name: f"{np.mean((table.ratios >= 1) & (table.ratios <= 3)):.0%} of "
+        table.name: f"{np.mean((table.ratios >= 1) & (table.ratios <= ERF_PER_OBJECT[1])):.0%} of "
         f"{len(table.ratios)} fit"
         for table in every
     }

@@ -26,12 +26,9 @@ from trained import table_of, trials_of  # noqa: E402
 
 #: Height and width of a line in px.
 HEIGHT, WIDTH = SIDE, SIDE * len(DIGITS)
+TARGET = rfs.ScaleTarget.apart(height=(HEIGHT, HEIGHT), width=(WIDTH, WIDTH), quiet=True)
 #: The range of the ERF alone: no candidate has the theoretical field of 60 px along the width.
-CONSTRAINT = rfs.RFConstraint(
-    rfs.ScaleTarget.apart(height=(HEIGHT, HEIGHT), width=(WIDTH, WIDTH), quiet=True),
-    theoretical=None,
-    max_gridding=None,
-)
+CONSTRAINT = rfs.RFConstraint(TARGET, theoretical=None, max_gridding=None)
 
 
 def train(seed: int) -> None:
@@ -75,8 +72,9 @@ def draw(frame: pd.DataFrame) -> None:
             textcoords="offset points",
             ha="center",
         )
-    axes.axvspan(WIDTH, 3 * WIDTH, color=BLUE, alpha=0.15, label="fits the width")
-    axes.axhspan(HEIGHT, 3 * HEIGHT, color=VERMILLION, alpha=0.12, label="fits the height")
+    width, height = (TARGET.along(axis).effective for axis in ("width", "height"))
+    axes.axvspan(width.low, width.high, color=BLUE, alpha=0.15, label="fits the width")
+    axes.axhspan(height.low, height.high, color=VERMILLION, alpha=0.12, label="fits the height")
     axes.set(xlabel="expected ERF along the width (px)", xlim=(5, 60))
     axes.set(ylabel="expected ERF along the height (px)", ylim=(5, 60))
     axes.legend(loc="upper right")

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 #: Best members whose neighbours are looked at.
 _BEST = 3
+#: Of members by what is expected of them, the share among which the first trials are chosen, and
+#: how many these are at least.
+_PROMISING = 0.1, 5
 
 
 class DescriptorSampler(BaseSampler):
@@ -46,6 +49,8 @@ class DescriptorSampler(BaseSampler):
             choices alone to learn from.
         seed: Of what is random.
         n_startup_trials: So many trials are spread out over the descriptors at first.
+        expected: A descriptor that says how good a member is expected to be: the first trial has
+            the most of it, and those that are spread out are among the tenth with most.
         described: So many members are described before the first proposal; all, if they are no
             more.
         described_each: So many more, and as many neighbours of the best, before each other one.
@@ -58,10 +63,12 @@ class DescriptorSampler(BaseSampler):
         seed: int | None = None,
         n_startup_trials: int = 5,
         *,
+        expected: str | None = None,
         described: int = 10_000,
         described_each: int = 200,
     ) -> None:
         self._feasible = feasible
+        self._expected = expected
         self._rng = np.random.default_rng(seed)
         self._others = RandomSampler(seed=seed)
         self._num_startup = n_startup_trials
@@ -100,7 +107,8 @@ class DescriptorSampler(BaseSampler):
             return self._feasible.sample_params(self._rng)
         rows, num_descriptors = self._pool.rows()
         if len(tried) + len(pending) < self._num_startup or not len(tried):
-            number = spread_out(rows, [*tried, *pending], untried, self._rng)
+            chosen = [*tried, *pending]
+            number = spread_out(rows, chosen, self._promising(untried, chosen), self._rng)
         else:
             surrogate = self._surrogate
             if surrogate is None or surrogate.descriptors != num_descriptors:
@@ -118,6 +126,15 @@ class DescriptorSampler(BaseSampler):
         return self._others.sample_independent(study, trial, param_name, param_distribution)
 
     # -- what is known ------------------------------------------------------------------
+
+    def _promising(self, untried: Array, chosen: list[int]) -> Array:
+        """Members among which one of the first trials is chosen."""
+        if self._expected is None:
+            return untried
+        share, fewest = _PROMISING
+        number = max(fewest, round(share * len(untried))) if chosen else 1
+        best_first = np.argsort(-self._pool.descriptor(self._expected)[untried], kind="stable")
+        return untried[best_first[:number]]
 
     def _look_around(self, best: Iterable[int]) -> None:
         """Describe more members: any, and neighbours of the best."""

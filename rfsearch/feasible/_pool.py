@@ -68,6 +68,16 @@ class Pool:
         choices = np.array(self._choices).reshape(len(self), -1)
         return np.concatenate([scaled, choices], axis=1), int(tells.sum())
 
+    def descriptor(self, name: str) -> Array:
+        """One descriptor of all members as it was given, `(members,)`."""
+        if self._names is None or name not in self._names:
+            raise UserFunctionError(
+                f"`describe` must give {name!r}, which is what is expected, but gives "
+                f"{', '.join(self._names or ()) or 'nothing'}."
+            )
+        place = self._names.index(name)
+        return np.array([row[place] for row in self._descriptors])
+
     def neighbours(self, number: int) -> list[Params]:
         """Parameters that differ from a member's in one choice, and are not known yet."""
         here, choices = self.members[number], self._feasible.choices()

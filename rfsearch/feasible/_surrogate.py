@@ -128,6 +128,10 @@ class Surrogate:
             warnings.simplefilter("ignore", ConvergenceWarning)
             return process.fit(candidates, values)
 
+    def predict(self, candidates: Array) -> Array:
+        """Expected scores of candidates `(n, columns)`, in deviations from the mean of all."""
+        return np.asarray(self._process.predict(candidates))
+
     def improvement(self, candidates: Array) -> Array:
         """Expected improvement on the best of what was tried, of candidates `(n, columns)`."""
         mean, deviation = self._process.predict(candidates, return_std=True)

@@ -80,6 +80,8 @@ class FeasibleSampler(BaseSampler):
             (`DiscreteSet`).
         describe: `describe(params)` gives numbers by name that can be told of any member before
             it is tried, such as the logarithm of its cost.
+        expected: Name of a descriptor that says how good a member is expected to be, by whatever
+            is known before: the first trials are those with most of it.
         described: So many members are described before the first proposal; all, if they are no
             more.
         described_each: So many more, and as many neighbours of the best, before each other one.
@@ -109,6 +111,7 @@ class FeasibleSampler(BaseSampler):
         *,
         fits: Callable[[Params], bool] | None = None,
         describe: Describe | None = None,
+        expected: str | None = None,
         described: int = 10_000,
         described_each: int = 200,
         seed: int | None = None,
@@ -118,6 +121,8 @@ class FeasibleSampler(BaseSampler):
             raise ValueError(f"`base` must be a sampler or 'descriptors', but got {base!r}.")
         if describe is not None and base != "descriptors":
             raise ValueError('`describe` is for `base="descriptors"`; other samplers ignore it.')
+        if expected is not None and describe is None:
+            raise ValueError(f"`expected={expected!r}` must come with `describe`, which gives it.")
         if fold is None and fits is None and base == "descriptors":
             fold = EVERYTHING
         self.distributions = dict(distributions)
@@ -132,6 +137,7 @@ class FeasibleSampler(BaseSampler):
                 describe,
                 seed,
                 self._num_startup,
+                expected=expected,
                 described=described,
                 described_each=described_each,
             )

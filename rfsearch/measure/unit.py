@@ -106,8 +106,9 @@ def find_unit(model: ResolvedModel, read: Read, *, level: str | None, layer: str
 
     The field of a model's own level is taken from its method `receptive_fields`, where it has
     one; any other is traced, and so are those of a model that says that it `upsamples`, whose
-    units see intervals of different sizes, or that its `axes_differ`. Then it is the unit nearest
-    to the middle that sees what unit 0 does: as the expected ERF has it.
+    units see intervals of different sizes, as they do where a stride is no whole number of px, or
+    that its `axes_differ`. Then it is the unit nearest to the middle that sees what unit 0 does:
+    as the expected ERF has it.
 
     Raises:
         UntracedError: If the map cannot be traced.
@@ -118,6 +119,8 @@ def find_unit(model: ResolvedModel, read: Read, *, level: str | None, layer: str
     if known is None or layer is not None or many:
         return traced_unit(model, read, what=f"layer `{layer}`" if layer else "the output")
     fields: Mapping[str, ReceptiveField] = known()
+    if any(one.stride % 1 for one in fields.values()):  # Units lie between pixels.
+        return traced_unit(model, read)
     # Traced as well, for its place.
     traced = _traced_or_none(model, read)
     if traced is not None and traced.place is not None:

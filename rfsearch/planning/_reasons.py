@@ -169,10 +169,10 @@ def _space(made: Decisions) -> tuple[str, str, str]:
 def _widths(made: Decisions) -> tuple[str, str, str]:
     widths = [made.counted.values["stem"]["width"]]
     widths += [stage["width"] for stage in made.counted.values["stages"]]
-    pace = made.pace
+    pace, passes = made.pace, float(f"{made.passes:.2g}")
     why = (
         f"A typical candidate needs {pace.epoch:.2g} s for a pass over the images, as measured on "
-        f"this device with its head and with judging: {made.passes:.2g} passes in its time, "
+        f"this device with its head and with judging: {passes:g} passes in its time, "
         f"{pace.wanted} being wanted."
     )
     if made.is_hasty:

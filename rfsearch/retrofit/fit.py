@@ -102,24 +102,23 @@ class Fitting:
 def constraint_for(
     space: RetrofitSpace, target: ScaleTarget, max_flops_ratio: float | None = None
 ) -> RFConstraint:
-    """What a trained network must fulfil: the gates of a target, and a stride for small objects.
+    """What a trained network must fulfil: the gates of a target, and a bound on its cost.
 
     Args:
-        space: What can be changed. Where it has a single map, its units must lie as close
-            together as the smallest object is large.
+        space: What can be changed.
         target: The objects.
         max_flops_ratio: Most FLOPs, in those of the network as it is given.
 
     Raises:
         ValueError: If the network as it is given cannot be judged.
     """
+    if max_flops_ratio is None:
+        return RFConstraint(target)
     given = space.candidate(space.given)
     assert given is not None
-    each = [target.along(axis) for axis in target.axes] or [target]
-    smallest = min(one.min_size for one in each)
-    flops = None if max_flops_ratio is None else max_flops_ratio * given.cost().flops / 1e9
-    stride = max(1, int(smallest)) if len(given.levels) == 1 else None
-    return RFConstraint(target, budget=Budget(max_output_stride=stride, max_flops_g=flops))
+    return RFConstraint(
+        target, budget=Budget(max_flops_g=max_flops_ratio * given.cost().flops / 1e9)
+    )
 
 
 def fit(space: RetrofitSpace, constraint: RFConstraint, wanted: int = 5) -> Fitting:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
@@ -13,7 +13,8 @@ from rfsearch.search.sampler import RFSampler
 from rfsearch.space.constraint import RFConstraint
 
 if TYPE_CHECKING:
-    from rfsearch.search.config import SearchConfig
+    from optuna import Study
+
     from rfsearch.search.experiment import Experiment
 
 _SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
@@ -22,8 +23,6 @@ _SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "nsgaii": lambda seed, startup: NSGAIISampler(seed=seed, population_size=max(10, startup)),
     "gp": lambda seed, startup: GPSampler(seed=seed, n_startup_trials=startup),
 }
-#: Most trainings for which descriptors are chosen: nothing was tried with more.
-_FEW = 200
 #: Each for so many epochs, or None where their number is not known.
 _PRUNERS: dict[str, Callable[[int | None], BasePruner]] = {
     "none": lambda _: NopPruner(),
@@ -33,27 +32,21 @@ _PRUNERS: dict[str, Callable[[int | None], BasePruner]] = {
 }
 
 
-def sampler_name(search: SearchConfig) -> str:
-    """The sampler's name; of `"auto"` the one that finds most with the fewest trainings.
-
-    Those are descriptors (`experiments/public_table`, `experiments/search_cost`), where they were
-    tried: few candidates, all of which fit, one objective. They learn nothing from trainings that
-    a pruner stops but that these are bad.
-    """
-    if search.sampler != "auto":
-        return search.sampler
-    alone = search.feasible_only and len(search.objectives) == 1 and search.pruner == "none"
-    return "descriptors" if alone and search.trained_trials <= _FEW else "tpe"
-
-
-def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
+def make_sampler(
+    experiment: Experiment, seed: int, earlier: Sequence[tuple[Study, RFConstraint]] = ()
+) -> BaseSampler:
     """The experiment's sampler, which proposes only what fits if the experiment says so.
 
+    Args:
+        experiment: The experiment.
+        seed: Of what is random.
+        earlier: As for `RFSampler`.
+
     Raises:
-        ValueError: If a package that the sampler needs is missing.
+        ValueError: If a package that the sampler needs is missing, or earlier studies say nothing.
     """
     search = experiment.config.search
-    name = sampler_name(search)
+    name = search.chosen_sampler
     if name == "descriptors":
         everything = RFConstraint(theoretical=None, effective=None)
         fits = experiment.constraint if search.feasible_only else everything
@@ -63,6 +56,7 @@ def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
             "descriptors",
             seed=seed,
             n_startup_trials=search.startup_trials,
+            earlier=earlier,
         )
     try:
         # Optuna's TPE counts the trials beside the search, too.

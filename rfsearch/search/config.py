@@ -142,6 +142,10 @@ class TargetConfig(FrozenData):
         return ScaleTarget.from_sizes(data.object_sizes)
 
 
+#: Most trainings for which descriptors are chosen: nothing was tried with more.
+_FEW = 200
+
+
 class SearchConfig(FrozenData):
     """How to search and when to stop.
 
@@ -151,6 +155,8 @@ class SearchConfig(FrozenData):
         sampler: Optuna's sampler, or `"descriptors"`, which learns from what closed forms tell of
             candidates beside their parameters. `"auto"` is that where at most 200 candidates are
             trained, all fit, and there is one objective and no pruner, else `"tpe"`.
+        earlier: Folders of experiments, from this one's, whose trained candidates say what to
+            expect of this one's, for `"descriptors"`: of other objects, images or spaces.
         controls: Train so many candidates beside those that a closed-form gate of receptive fields
             rejects, to see whether the range is right; see `rfsearch.search.controls`.
         feasible_only: Whether only candidates that pass the closed-form gates are proposed; else
@@ -170,6 +176,7 @@ class SearchConfig(FrozenData):
     trained_trials: Amount = 20
     max_trials: Amount = 1000
     sampler: Literal["auto", "descriptors", "gp", "tpe", "nsgaii", "random"] = "auto"
+    earlier: Annotated[tuple[str, ...], Field(strict=False)] = ()
     controls: Annotated[int, Field(ge=0, le=1000)] = 0
     feasible_only: bool = True
     pruner: Literal["none", "median", "hyperband", "successive_halving"] = "none"
@@ -179,6 +186,28 @@ class SearchConfig(FrozenData):
     keep_weights: Annotated[int, Field(ge=0, le=10_000)] = 3
     keep_checkpoints: Annotated[int, Field(ge=0, le=10_000)] = 20
     seed: Seed = 0
+
+    @property
+    def chosen_sampler(self) -> str:
+        """The sampler's name; of `"auto"` the one that finds most with the fewest trainings.
+
+        Those are descriptors (`experiments/public_table`, `experiments/search_cost`), where they
+        were tried: few candidates, all of which fit, one objective. They learn nothing from
+        trainings that a pruner stops but that these are bad.
+        """
+        if self.sampler != "auto":
+            return self.sampler
+        alone = self.feasible_only and len(self.objectives) == 1 and self.pruner == "none"
+        return "descriptors" if alone and self.trained_trials <= _FEW else "tpe"
+
+    @model_validator(mode="after")
+    def _learns_from_earlier(self) -> Self:
+        if self.earlier and self.chosen_sampler != "descriptors":
+            raise ValueError(
+                "`earlier` needs the sampler 'descriptors', but the one of these settings is "
+                f"{self.chosen_sampler!r}."
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_no_pruner_of_several(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,12 +14,14 @@ import optuna
 from optuna.trial import TrialState
 from sqlalchemy.engine import URL
 
+from rfsearch.basics.validation import placed
 from rfsearch.search._search_methods import make_pruner, make_sampler
 from rfsearch.search.baselines import enqueue_baselines
 from rfsearch.search.controls import enqueue_controls
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.objectives import DIRECTIONS, name_objectives
 from rfsearch.search.rungs import is_stopped
+from rfsearch.space.constraint import RFConstraint
 from rfsearch.storage.errors import DatabaseLostError
 from rfsearch.storage.recovery import end_lost, first_number, unfinished_numbers, worker_name
 from rfsearch.storage.retrying_storage import RetryingStorage
@@ -119,9 +121,27 @@ def _claimed_study(
     seed = search.seed + num_past
     if not alone:
         seed += zlib.crc32(worker_name().encode())
-    study.sampler = make_sampler(experiment, seed=seed % 2**32)
+    with _earlier(experiment) as earlier:
+        study.sampler = make_sampler(experiment, seed % 2**32, earlier)
     study.pruner = make_pruner(experiment)
     return study
+
+
+@contextmanager
+def _earlier(experiment: Experiment) -> Iterator[list[tuple[optuna.Study, RFConstraint]]]:
+    """The studies that an experiment learns from, open to be read, and their constraints."""
+    found = []
+    with ExitStack() as stack:
+        for given in experiment.config.search.earlier:
+            with placed(f"{experiment.folder}: search: earlier: {given}"):
+                before = Experiment.load(experiment.folder / given)
+                address = StudyAddress.of(before.folder)
+                storage = stack.enter_context(open_storage(address.storage, read_only=True))
+                if address.name not in optuna.get_all_study_names(storage):
+                    raise ValueError("no trial of it is stored; run it first.")
+                study = optuna.load_study(study_name=address.name, storage=storage)
+            found.append((study, before.constraint))
+        yield found
 
 
 def _end_running(study: optuna.Study) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -49,26 +50,40 @@ def as_candidate(given: Given, input_size: int | tuple[int, ...] | None = None) 
     return trace_receptive_field(given, input_size)
 
 
-def descriptors(candidate: Candidate, level: str, cost: Cost) -> dict[str, float]:
+def descriptors(
+    candidate: Candidate,
+    level: str,
+    objects: Mapping[str | None, float],
+    cost: Cost,
+    pixels: int,
+) -> dict[str, float]:
     """What is known of a candidate before it is trained, in numbers that a score may follow.
 
     Args:
         candidate: An architecture, or what a model was traced to be.
         level: The output map whose field is looked at.
+        objects: Side of the largest object in px along each axis that is judged apart, None for
+            all of them.
         cost: Of the candidate.
+        pixels: Of the image that it is for.
 
     Returns:
-        Logarithms, base 2, of sizes and costs; shares as they are.
+        Logarithms, base 2, of sizes over the object's and of costs, operations for each pixel;
+        shares as they are. So candidates for objects and images of other sizes compare.
     """
-    axes = candidate.axes if candidate.axes_differ else (None,)
-    fields = [candidate.receptive_field(level, axis) for axis in axes]
-    sigmas = [candidate.expected_erf(level, axis=axis).sigma for axis in axes]
+    fields = {axis: candidate.receptive_field(level, axis) for axis in objects}
+    sigmas = {axis: candidate.expected_erf(level, axis=axis).sigma for axis in objects}
+
+    def over_objects(size: Callable[[str | None], float]) -> float:
+        return sum(math.log2(size(axis) / objects[axis]) for axis in objects) / len(objects)
+
     return {
-        "flops": math.log2(cost.flops + 1),
+        "flops": math.log2(cost.flops / pixels + 1e-6),
         "parameters": math.log2(cost.parameters + 1),
-        "trf_size": sum(math.log2(field.size) for field in fields) / len(axes),
-        "erf_sigma": sum(math.log2(sigma + 1) for sigma in sigmas) / len(axes),
-        "output_stride": sum(math.log2(field.stride) for field in fields) / len(axes),
+        "trf_size": over_objects(lambda axis: fields[axis].size),
+        # A pixel is no point: where one alone is seen, sigma is not 0.
+        "erf_sigma": over_objects(lambda axis: math.hypot(sigmas[axis], 12**-0.5)),
+        "output_stride": over_objects(lambda axis: fields[axis].stride),
         "gridding": candidate.coverage().gridding,
         "skipped": candidate.skipped_units(),
     }

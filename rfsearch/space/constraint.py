@@ -339,6 +339,8 @@ class RFConstraint:
     def descriptors(self, candidate: Given, input_size: Size = None) -> dict[str, float]:
         """What closed forms tell of a candidate, in numbers that a score may follow.
 
+        Sizes are over that of the largest object, if there is a target.
+
         Args:
             candidate: As for `verdicts`.
             input_size: As for `verdicts`; without a budget costs are those of 256 px or so.
@@ -350,8 +352,17 @@ class RFConstraint:
         axes = len(judged.axes)
         if self.budget is None and input_size is None and isinstance(judged, Architecture):
             input_size = -(-_USUAL_SIDE // judged.input_multiple) * judged.input_multiple
-        cost = self._budget(input_size, axes).cost(judged)
-        return descriptors(judged, self.main_level(judged), cost)
+        budget, level = self._budget(input_size, axes), self.main_level(judged)
+        image = budget.input_size if isinstance(judged, Architecture) else judged.input_size
+        objects = {axis: self._largest(judged, level, axis) for axis in self.judged_axes(judged)}
+        return descriptors(judged, level, objects, budget.cost(judged), math.prod(image))
+
+    def _largest(self, candidate: Candidate, level: str, axis: str | None) -> float:
+        """Side of the largest object that a map serves, in px; 1 without a target."""
+        if self.target is None:
+            return 1.0
+        part = self.asked(candidate, axis).levels[level].part
+        return (part or (self.target if axis is None else self.target.along(axis))).max_size
 
     def _budget(self, input_size: Size, axes: int) -> Budget:
         """The bounds on costs, for images of this size and so many axes."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,6 +97,7 @@ class AxisWindow:
 STAY = AxisWindow(POINT, ((1.0,),))
 
 
+@lru_cache(maxsize=1024)  # Layers that are alike share what is worked out of their windows.
 def even(window: Window, gain: float = 1.0) -> AxisWindow:
     """All taps of a unit get the same; `gain` is what a unit with the usual number passes on."""
     usual = sum(map(len, window.taps)) / len(window.taps)

@@ -193,25 +193,31 @@ def _state(step: Step, states: list[State], powers: WeightPowers | None) -> Stat
     mass = sum(shares)
     if not mass:
         return State(units, gains, pooled=_pooled(step, states))
-    axes = []
-    for axis, window in enumerate(step.windows):
-        seen = [
-            (share / mass, state.arrivals[axis])
-            for share, state in zip(shares, given, strict=True)
-            if share and state.arrivals
-        ]
+    seen = [
+        (share / mass, state.arrivals)
+        for share, state in zip(shares, given, strict=True)
+        if share and state.arrivals
+    ]
+    axes = tuple(
+        _arrival(window, [(share, arrivals[axis]) for share, arrivals in seen])
+        for axis, window in enumerate(step.windows)
+    )
+    gain = math.prod(window.gain for window in step.windows)
+    return State(units, gains, mass * gain, axes)
+
+
+def _arrival(window: AxisWindow, seen: list[tuple[float, Arrival]]) -> Arrival:
+    """Where it arrives behind a window on tensors that get these shares."""
+    _, (mean, variance, jump) = seen[0]
+    if len(seen) > 1:
         mean = sum(share * arrival.mean for share, arrival in seen)
         second = sum(share * (arrival.variance + arrival.mean**2) for share, arrival in seen)
-        jump = seen[0][1].jump
-        axes.append(
-            Arrival(
-                mean + jump * window.mean,
-                second - mean**2 + jump**2 * window.variance,
-                jump * window.jump,
-            )
-        )
-    gain = math.prod(window.gain for window in step.windows)
-    return State(units, gains, mass * gain, tuple(axes))
+        variance = second - mean**2
+    if window is STAY:
+        return Arrival(mean, variance, jump)
+    return Arrival(
+        mean + jump * window.mean, variance + jump**2 * window.variance, jump * window.jump
+    )
 
 
 def _pooled(step: Step, states: list[State]) -> tuple[int, ...]:
@@ -341,13 +347,10 @@ def _pulled(patch: Patch, axis: int, window: AxisWindow) -> Patch:
     """The map one operation further back along one axis."""
     if window is STAY:
         return patch
-    ahead = np.moveaxis(patch.values, axis, 0)
-    rows, start = window.pull(
-        np.ascontiguousarray(ahead).reshape(len(ahead), -1), patch.first[axis]
-    )
-    values = np.moveaxis(rows.reshape(len(rows), *ahead.shape[1:]), 0, axis)
-    first = (*patch.first[:axis], start, *patch.first[axis + 1 :])
-    return Patch(np.ascontiguousarray(values), first)
+    ahead = patch.values.swapaxes(0, axis)
+    rows, start = window.pull(ahead.reshape(len(ahead), -1), patch.first[axis])
+    values = rows.reshape(len(rows), *ahead.shape[1:]).swapaxes(0, axis)
+    return Patch(values, (*patch.first[:axis], start, *patch.first[axis + 1 :]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 #: Longer over shorter side in the median from which on heights and widths are kept apart: below,
 #: a square field that fits the longer side is at most twice what the shorter one asks for, which
-#: is within the range of ERFs that fit (1 to 3 objects).
+#: is within the range of ERFs that fit (1 to 3.5 objects).
 MARKED = 2.0
 
 

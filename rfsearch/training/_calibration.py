@@ -38,7 +38,7 @@ def calibrate(model: nn.Module, task: Trainable) -> None:
     model.train()
     with torch.no_grad():
         for batch in task.load(islice(batches.epoch(1), _BATCHES)):
-            model(task.examples(batch).images)
+            task.loss(model, task.examples(batch))  # Some networks want the truth, too.
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     model.eval()

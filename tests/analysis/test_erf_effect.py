@@ -53,9 +53,9 @@ def test_controls_have_their_part_in_a_correlation_of_its_own() -> None:
     trained = trained_candidates(FRAME)
     alone = f"rank correlation {rank_correlation(trained['erf_trained'], trained['value'])}"
     assert correlation_line(FRAME, "erf_trained") == alone
-    # Two of the same candidates become controls.
-    frame = FRAME.assign(control=FRAME["number"].isin(trained["number"][:2]))
-    rest = trained[2:]
+    # The last two become controls.
+    frame = FRAME.assign(control=FRAME["number"].isin(trained["number"][-2:]))
+    rest = trained[:-2]
     assert correlation_line(frame, "erf_trained") == (
         f"rank correlation {rank_correlation(rest['erf_trained'], rest['value'])}, "
         f"with controls {rank_correlation(trained['erf_trained'], trained['value'])}"

@@ -44,7 +44,7 @@ def test_what_fits_and_how_to_apply_it(network: nn.Module, tmp_path: Path) -> No
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0] == "model     Sequential, input 64x64 px, from weights.safetensors"
-    assert "! now     output stride of 4 px is 1 px above the upper bound of 3 px" in lines
+    assert "! now     finest output stride of 4 px is 1 px above the upper bound of 3 px" in lines
     row = next(line.split() for line in lines if line.startswith("now  as given"))
     erf = expected_erf(network, 64, initialisation="module").size
     assert row == ["now", "as", "given", "output", "15", str(erf), "4", "1.00x", "1.00x"]

@@ -56,7 +56,7 @@ def test_options_reach_what_they_are_for(tmp_path: Path) -> None:
     assert data_of(path, *options, "--input-size", "50")["target"]["max_size"] == 10
     shorter = data_of(path, *options, "--input-size", "40x60", "--resize", "shorter")
     assert (shorter["input_size"], shorter["target"]["max_size"]) == ([40, 60], 12)
-    assert data_of(path, *options, "--context", "2")["target"]["effective"] == [40, 120]
+    assert data_of(path, *options, "--context", "2")["target"]["effective"] == [40, 140]
     assert "max_output_stride = 6" in data_of(path, *options, "--dense")["experiment"]
     levels = data_of(path, *options, "--levels", "4,2")["levels"]
     assert [(name, one["stride"]) for name, one in levels.items()] == [("P1", 2), ("P2", 4)]

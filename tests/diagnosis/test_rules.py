@@ -91,7 +91,7 @@ def test_attention_sees_enough_whatever_its_windows() -> None:
 
 @pytest.mark.parametrize(
     ("size", "kind", "limit"),
-    [(39.9, "erf_too_small", 40), (40, None, 0), (120, None, 0), (121, "erf_too_large", 120)],
+    [(39.9, "erf_too_small", 40), (40, None, 0), (140, None, 0), (141, "erf_too_large", 140)],
 )
 def test_erf_outside_of_the_range_for_the_target(
     size: float, kind: str | None, limit: float
@@ -101,7 +101,7 @@ def test_erf_outside_of_the_range_for_the_target(
     if kind:
         finding = only(facts)
         assert (finding.value, finding.limit, finding.place) == (size, limit, "C5")
-        assert "40 to 120 px fit" in finding.message
+        assert "40 to 140 px fit" in finding.message
 
 
 def test_erf_far_below_the_theoretical_field() -> None:
@@ -111,7 +111,7 @@ def test_erf_far_below_the_theoretical_field() -> None:
     assert "The ERF of 50 px (expected) is 0.50 of the theoretical RF's 101 px" in finding.message
 
 
-@pytest.mark.parametrize(("size", "kind"), [(5, None), (50, None), (121, "erf_too_large")])
+@pytest.mark.parametrize(("size", "kind"), [(5, None), (50, None), (141, "erf_too_large")])
 def test_an_erf_that_the_images_cut_is_only_known_to_be_as_large(
     size: float, kind: str | None
 ) -> None:

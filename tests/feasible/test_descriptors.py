@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from rfsearch.feasible._pool import Pool
 from rfsearch.feasible._surrogate import Surrogate, spread_out
 from rfsearch.feasible.discrete_set import DiscreteSet
+from rfsearch.feasible.expectation import Expectation
 from rfsearch.feasible.fold import Fold
 from rfsearch.feasible.sampler import FeasibleSampler
 
@@ -226,3 +227,62 @@ def test_rows_of_numbers_and_of_categories() -> None:
     assert descriptors == 1
     half = math.sqrt(0.5)
     assert rows.ravel().tolist() == pytest.approx([-1, 0, 0, half, 1, 1, 0, half])
+
+
+# -- what earlier studies let expect ----------------------------------------------------------
+
+
+def earlier_trials(number: int) -> tuple[list[dict[str, float]], list[float]]:
+    """Members of a space, drawn, and their scores."""
+    drawn = np.random.default_rng(1).choice(len(members()), number, replace=False)
+    tried = [members()[place] for place in drawn]
+    return [describe(params) for params in tried], [score(params) for params in tried]
+
+
+def test_earlier_trials_save_most_of_the_search() -> None:
+    known = Expectation([earlier_trials(25)])
+
+    def informed(params: Params) -> dict[str, float]:
+        return describe(params) | {"expected": known.of(describe(params))}
+
+    with_it = trials_to_one_of_the_best(
+        lambda seed: sampler(seed, describe=informed, expected="expected")
+    )
+    assert with_it <= trials_to_one_of_the_best(sampler) / 2
+
+
+def test_a_wrong_expectation_is_overcome() -> None:
+    def misled(params: Params) -> dict[str, float]:
+        return describe(params) | {"expected": -score(params)}
+
+    study = search(sampler(describe=misled, expected="expected"), 30)
+    assert study.trials[0].value == min(map(score, members()))
+    assert study.best_value >= np.quantile([score(params) for params in members()], 0.99)
+
+
+def test_studies_may_have_scores_of_other_scales() -> None:
+    rows, scores = earlier_trials(30)
+    halves = [(rows[:15], scores[:15]), (rows[15:], scores[15:])]
+    scaled = [halves[0], (rows[15:], [100 * one + 7 for one in scores[15:]])]
+    expected, other = Expectation(halves), Expectation(scaled)
+    for params in members()[::50]:
+        assert other.of(describe(params)) == pytest.approx(expected.of(describe(params)))
+
+
+def test_an_expectation_ranks_members_as_their_scores() -> None:
+    known = Expectation([earlier_trials(40)])
+    some = members()[::17]
+    ranks = [np.argsort(np.argsort(values)) for values in (
+        [known.of(describe(params)) for params in some], [score(params) for params in some]
+    )]  # fmt: skip
+    assert np.corrcoef(*ranks)[0, 1] > 0.95
+
+
+def test_what_says_nothing_of_what_to_expect() -> None:
+    rows, _ = earlier_trials(3)
+    with pytest.raises(ValueError, match="at least two different scores"):
+        Expectation([([], []), (rows, [0.5, 0.5, 0.5])])
+    with pytest.raises(ValueError, match="`expected='hope'` must come with `describe`"):
+        sampler(describe=None, expected="hope")
+    with pytest.raises(ValueError, match=r"must give 'hope', .* but gives field, cost"):
+        search(sampler(expected="hope"), 1)

@@ -15,6 +15,8 @@ from rfsearch.measure.read import reader
 from rfsearch.measure.unit import Unit, find_unit
 from rfsearch.models.resolve import resolve_model
 from rfsearch.network.model import build_model
+from rfsearch.retrofit.changes import retrofit
+from rfsearch.training.traced_network import TracedNetwork
 
 
 def unit_of(model: nn.Module, size: int | tuple[int, int], layer: str | None = None) -> Unit:
@@ -28,6 +30,18 @@ def test_numbers_of_a_unit() -> None:
     assert unit.theoretical_size == 9
     assert unit.clipped((20, 20)) == pytest.approx(2 / 9)
     assert unit.clipped((5, 6)) == pytest.approx(1 - 5 / 9 * 3 / 5)
+
+
+@pytest.mark.parametrize("scale", [1.5, 3])
+def test_units_whose_stride_is_no_whole_number_see_whole_pixels(scale: float) -> None:
+    layers = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1))
+    enlarged = retrofit(layers, {"0": {"scale": scale}}, 24)
+    model = TracedNetwork(enlarged, 1, 0, (24, 24))
+    (field,) = model.receptive_fields().values()
+    assert field.stride % 1
+    unit = find_unit(resolve_model(model, 24), reader(model, None, None), level=None, layer=None)
+    assert all(isinstance(side, int) for axis in unit.field for side in axis)
+    assert 0 < measure_erf(model, 24).size <= field.size
 
 
 def test_middle_of_a_traced_map() -> None:

@@ -20,7 +20,6 @@ from optuna.trial import FrozenTrial, TrialState
 from studies import open_storage, open_study, stored_study
 
 from rfsearch.network.model import SearchedNetwork
-from rfsearch.search._search_methods import sampler_name
 from rfsearch.search.config import SearchConfig
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.folder_lock import exclusive, together
@@ -280,7 +279,7 @@ def test_sampler_and_pruner_are_those_of_the_file(
     ],
 )
 def test_which_sampler_is_chosen(settings: dict[str, Any], name: str) -> None:
-    assert sampler_name(SearchConfig(**settings)) == name
+    assert SearchConfig(**settings).chosen_sampler == name
 
 
 def test_by_default_only_candidates_that_fit_are_proposed(folder: Path) -> None:

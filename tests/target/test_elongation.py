@@ -40,8 +40,8 @@ def write_boxes(folder: Path, boxes: list[tuple[int, int]]) -> Path:
 def test_the_rule_holds_along_each_axis() -> None:
     assert LINES.along("height").theoretical.low == 18
     assert LINES.along("width").theoretical.low == 210
-    assert LINES.along("height").effective[:2] == (12, 36)
-    assert LINES.along("width").effective[:2] == (140, 420)
+    assert LINES.along("height").effective[:2] == (12, 42)
+    assert LINES.along("width").effective[:2] == (140, 490)
 
 
 def test_there_is_no_single_range() -> None:

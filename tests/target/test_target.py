@@ -28,7 +28,7 @@ INF = math.inf
 def test_rule() -> None:
     target = ScaleTarget(min_size=24, max_size=40)
     assert target.theoretical == Range(60, INF)
-    assert target.effective == Range(40, 120)
+    assert target.effective == Range(40, 140)
 
 
 def test_rule_follows_the_constants() -> None:
@@ -75,7 +75,7 @@ def test_wide_targets_point_to_pyramids() -> None:
         target = ScaleTarget(24, 96)
     assert len(caught) == 1
     assert target.advice == str(caught[0].message)
-    assert target.effective == Range(96, 288)
+    assert target.effective == Range(96, 336)
 
 
 def test_quiet_targets_do_not_warn() -> None:

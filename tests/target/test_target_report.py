@@ -84,8 +84,8 @@ def test_very_many_classes_are_not_all_shown(tmp_path: Path) -> None:
 
 def test_levels(tmp_path: Path) -> None:
     lines = printed(report(tmp_path))
-    assert row(lines, "P2  ") == ["4", "10", "to", "32", "2", "48", "32", "to", "96"]
-    assert row(lines, "P3") == ["8", "32", "to", "40", "1", "60", "40", "to", "120"]
+    assert row(lines, "P2  ") == ["4", "10", "to", "32", "2", "48", "32", "to", "112"]
+    assert row(lines, "P3") == ["8", "32", "to", "40", "1", "60", "40", "to", "140"]
     assert row(lines, "P4") == ["16", "none", "of", "them"]
     assert [line[:2] for line in lines if line[:1] == "P"] == ["P2", "P3", "P4", "P5", "P2"]
     wide = "P2 serves a factor of 3.2, above 3: its receptive field fits the largest."
@@ -102,13 +102,13 @@ def test_the_end_is_the_target(tmp_path: Path) -> None:
     lines = printed(report(tmp_path, context=2))
     assert row(lines, "target") == ["10", "to", "40", "px"]
     assert row(lines, "theoretical RF") == ["at", "least", "120", "px"]
-    assert row(lines, "ERF size") == ["80", "to", "240", "px"]
+    assert row(lines, "ERF size") == ["80", "to", "280", "px"]
     assert lines[-5:] == [
         "[target]",
         "min_size = 10",
         "max_size = 40",
         "theoretical = [120, inf]",
-        "effective = [80, 240]",
+        "effective = [80, 280]",
     ]
 
 
@@ -147,14 +147,14 @@ def test_data(tmp_path: Path) -> None:
         "min_size": 10,
         "max_size": 40,
         "theoretical": [120, None],
-        "effective": [80, 240],
+        "effective": [80, 280],
     }
     assert data["levels"]["P3"] == {
         "stride": 8,
         "min_size": 32,
         "max_size": 40,
         "theoretical": [120, None],
-        "effective": [80, 240],
+        "effective": [80, 280],
     }
     assert list(data["levels"]) == ["P2", "P3"]
     assert data["experiment"].startswith("[target]\nmin_size = 10\n")

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from helpers import architecture, stage_dict
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyramid import FakePyramid
+from safetensors.torch import save_file
 from squares import boxed, masked
 from strategies import architectures
 
@@ -19,6 +22,7 @@ from rfsearch.data.tile_data import detection_data, segmentation_data
 from rfsearch.data.tiles import AreaTiling
 from rfsearch.field.receptive_field import ReceptiveField, window
 from rfsearch.network.architecture import Architecture
+from rfsearch.retrofit.pretrained import PretrainedConfig
 from rfsearch.training import speed, task_erf
 from rfsearch.training.classification import ClassificationTask
 from rfsearch.training.config import TrainingConfig
@@ -209,6 +213,21 @@ def tiled(kind: type[SegmentationTask | DetectionTask], seed: int = 0) -> Any:
 
 
 other_tasks = pytest.mark.parametrize("kind", [SegmentationTask, DetectionTask])
+
+
+@other_tasks
+def test_a_trained_network_begins_with_statistics_of_the_images(
+    kind: type[SegmentationTask], tmp_path: Path
+) -> None:
+    save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "weights.safetensors")
+    of = tiled(kind)
+    config = PretrainedConfig(retrofit="test_resnet", checkpoint="weights.safetensors")
+    space = config.load(tmp_path, of.input_size, of.in_chans)
+    model = of.build(space.build(**space.given))
+    seen = [value for name, value in model.named_buffers() if name.endswith("num_batches_tracked")]
+    assert seen
+    assert all(number > 0 for number in seen)
+    assert of.train(model).epochs == 1
 
 
 @other_tasks
