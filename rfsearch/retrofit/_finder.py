@@ -12,6 +12,8 @@ from itertools import groupby
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from rfsearch.basics.axes import by_x
 from rfsearch.retrofit._decisions import Decisions, Option, plain
 from rfsearch.retrofit._windows import Sides, Window, window_of
@@ -184,17 +186,31 @@ class _Finder:
             self.decisions.options[f"{run[0]}.dilation"] = options
 
     def _add_skip(self, group: list[str]) -> None:
-        """Leave out the module that holds all that runs at the coarsest resolution."""
-        names = list(self.decisions.windows)
-        coarsest, later = self._jumps[group[0]], names[names.index(group[0]) :]
-        last = {name for name in later if self._jumps[name] == coarsest}
-        stages = {self._whole(name, last) for name in last}
-        if len(stages) > 1 or not stages.isdisjoint(names) or names[0] in last:
-            return  # What stands between its windows would stay, or nothing would.
-        (stage,) = stages
-        option = Option({stage: {"skip": True}})
-        if self._traced(stage, "skip", option.changes) is not None:
-            self.decisions.options[f"{stage}.skip"] = {False: Option(), True: option}
+        """Leave out all that runs at the coarsest resolution."""
+        windows = self.decisions.windows
+        coarsest, ran = self._jumps[group[0]], list(self._jumps)
+        later = [n for n in ran[ran.index(group[0]) :] if self._jumps[n] == coarsest]
+        last = {name for name in later if name in windows}
+        stages = dict.fromkeys(self._whole(name, last) for name in later if name in last)
+        first = next(iter(stages))
+        if first in windows or next(iter(windows)) in last:
+            return  # It is no stage but a layer; or nothing would be left.
+        inside = tuple(f"{stage}." for stage in stages)
+        norms = [
+            name
+            for name in later
+            if name not in stages and not name.startswith(inside) and self._is_sized(name)
+        ]
+        option = Option({name: {"skip": True} for name in (*stages, *norms)})
+        if self._traced(first, "skip", option.changes) is not None:
+            self.decisions.options[f"{first}.skip"] = {False: Option(), True: option}
+
+    def _is_sized(self, name: str) -> bool:
+        """Whether a module, no classifier, has weights or statistics for so many channels."""
+        module = self._modules.get(name)
+        if module is None or isinstance(module, nn.Linear):
+            return False
+        return bool([*module.parameters(recurse=False), *module.buffers(recurse=False)])
 
     def _whole(self, name: str, among: set[str]) -> str:
         """The largest module around a layer that has no windows of several taps beside some."""

@@ -199,6 +199,28 @@ def test_sequences_and_volumes(layer: Any, sides: tuple[int, ...]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "stage", "last"),
+    [
+        ("test_efficientnet", "blocks.4.skip", "blocks.3"),
+        ("test_convnext", "stages.3.skip", "stages.2"),
+        ("test_resnet", "layer4.skip", "layer3"),
+    ],
+)
+def test_last_stages_are_left_out_with_what_is_as_wide(name: str, stage: str, last: str) -> None:
+    """The last convolution and its normalisation, too: what is left is the map before them."""
+    model = timm.create_model(name, num_classes=0, global_pool="").eval()
+    space = RetrofitSpace(model, 96)
+    assert space.choices()[stage] == (False, True)
+    changed = retrofit(model, space.changes(space.given | {stage: True}), 96)
+    images, seen = torch.randn(2, 3, 96, 96), []
+    hook = model.get_submodule(last).register_forward_hook(lambda *given: seen.append(given[-1]))
+    with torch.no_grad():
+        model(images)
+        assert torch.equal(changed(images), seen[0])
+    hook.remove()
+
+
 def test_layers_that_run_at_several_resolutions_are_left_alone() -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:
