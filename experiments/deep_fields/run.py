@@ -9,6 +9,7 @@ Run: python run.py [--seeds 0 1 2] [--only-draw]
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -22,9 +23,9 @@ from rfsearch.target.target import MAX_GRIDDING
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
 from train import train_missing  # noqa: E402  # from the folder above
-from trained import row_of, table_of, trials_of  # noqa: E402
+from trained import of_seeds, table_of  # noqa: E402
 
-#: What may predict accuracy, beside the share of pixels that nothing touches.
+#: What may predict accuracy.
 PREDICTORS = (
     "trf_size", "erf_expected", "erf_sigma_expected", "erf_half_expected",
     "erf_trained", "erf_sigma_trained", "gridding",
@@ -36,14 +37,6 @@ def train(seed: int) -> None:
     data = rfs.digit_scenes(object_size=26, num_train=3000, num_valid=1000, seed=seed)
     config = rfs.TrainingConfig(epochs=4, seed=seed)
     train_missing(HERE, f"seed {seed}", rfs.ClassificationTask(data, config))
-
-
-def table(seeds: list[int]) -> pd.DataFrame:
-    """All trainings; fields in px."""
-    trials = trials_of(HERE)
-    return pd.DataFrame(
-        {"seed": seed} | row_of(trial) for seed in seeds for trial in trials[f"seed {seed}"]
-    )
 
 
 def candidates(frame: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +94,7 @@ def draw(found: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    frame = table_of("deep_fields", train, table)
+    frame = table_of("deep_fields", train, partial(of_seeds, HERE))
     found = candidates(frame)
     print(found.sort_values("score", ascending=False).round(3).to_string(index=False))
     print(frame.groupby(["stage1_dilation", "stage2_dilation"])["score"].std().mean())

@@ -67,6 +67,14 @@ def row_of(trial: FrozenTrial) -> dict[str, object]:
     return trial.params | {"score": trial.values[0]} | kept | {"gridding": gridding}
 
 
+def of_seeds(folder: Path, seeds: list[int]) -> pd.DataFrame:
+    """All trainings of a folder that has a study for each seed; sizes in px."""
+    trials = trials_of(folder)
+    return pd.DataFrame(
+        {"seed": seed} | row_of(trial) for seed in seeds for trial in trials[f"seed {seed}"]
+    )
+
+
 def write(name: str, frame: pd.DataFrame) -> None:
     """Write a table, the same bytes for the same rows."""
     compression = {"method": "gzip", "mtime": 0}

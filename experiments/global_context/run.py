@@ -9,6 +9,7 @@ Run: python run.py [--seeds 0 1 2] [--only-draw]
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,7 @@ from rfsearch.basics import palette
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
 from train import train_missing  # noqa: E402  # from the folder above
-from trained import row_of, table_of, trials_of  # noqa: E402
+from trained import of_seeds, table_of  # noqa: E402
 
 #: Of the digits in px, as in the quickstart: 5 and 95 % quantiles of their sides.
 TARGET = rfs.ScaleTarget(12, 18)
@@ -34,14 +35,6 @@ def train(seed: int) -> None:
     )
     config = rfs.TrainingConfig(epochs=3, batch_size=32, seed=seed)
     train_missing(HERE, f"seed {seed}", rfs.ClassificationTask(data, config))
-
-
-def table(seeds: list[int]) -> pd.DataFrame:
-    """All trainings; fields are the local ones, in px."""
-    trials = trials_of(HERE)
-    return pd.DataFrame(
-        {"seed": seed} | row_of(trial) for seed in seeds for trial in trials[f"seed {seed}"]
-    )
 
 
 def draw(frame: pd.DataFrame) -> None:
@@ -67,7 +60,7 @@ def draw(frame: pd.DataFrame) -> None:
 
 
 def main() -> None:
-    frame = table_of("global_context", train, table)
+    frame = table_of("global_context", train, partial(of_seeds, HERE))
     is_attentive = frame["stage3_block"] == "attention"
     gates = frame["stage2_context"].replace("none", "nothing")
     frame = frame.assign(part=gates.where(~is_attentive, "attention"))

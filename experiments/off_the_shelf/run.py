@@ -23,7 +23,6 @@ import torch
 from matplotlib.figure import Figure
 from parts import Parts, digits, nuclei
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import rfsearch as rfs
 from rfsearch.basics.palette import SERIES
@@ -88,10 +87,9 @@ def build(task: Task, network: Network) -> nn.Module:
 
 def costs(task: Task, network: Network) -> tuple[float, float]:
     """Parameters in millions, and operations in 10^9 for one image; a multiply-add is two."""
-    model = build(task, network).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, task.in_chans, *task.input_size))
-    return sum(one.numel() for one in model.parameters()) / 1e6, counter.get_total_flops() / 1e9
+    model = build(task, network)
+    traced = rfs.trace_receptive_field(model, task.input_size, in_chans=task.in_chans)
+    return traced.cost().parameters / 1e6, traced.cost().flops / 1e9
 
 
 def speed(task: Task, network: Network) -> float:

