@@ -128,10 +128,10 @@ def _outcomes(
         # Some of those that are rejected end with a value that stands in.
         if reference_kind(trial) is not None or "rejected_by" in trial.user_attrs:
             continue
-        candidate = _trained(space, trial)
-        if candidate is not None and math.isfinite(trial.value or 0.0):
+        candidate, (value,) = _trained(space, trial), trial.values
+        if candidate is not None and math.isfinite(value):
             rows.append(constraint.descriptors(candidate, _input_size(space)))
-            scores.append(sign * (trial.value or 0.0))
+            scores.append(sign * value)
     return rows, scores
 
 
