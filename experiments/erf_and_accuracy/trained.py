@@ -67,16 +67,26 @@ def row_of(trial: FrozenTrial) -> dict[str, object]:
     return trial.params | {"score": trial.values[0]} | kept | {"gridding": gridding}
 
 
-def of_seeds(folder: Path, seeds: list[int]) -> pd.DataFrame:
-    """All trainings of a folder that has a study for each seed; sizes in px."""
+def of_seeds(folder: Path, seeds: list[int], kind: str = "") -> pd.DataFrame:
+    """All trainings of a folder that has a study for each seed, and kind of data; sizes in px."""
     trials = trials_of(folder)
     return pd.DataFrame(
-        {"seed": seed} | row_of(trial) for seed in seeds for trial in trials[f"seed {seed}"]
+        {"seed": seed} | row_of(trial) for seed in seeds for trial in trials[f"{kind}seed {seed}"]
     )
 
 
 def write(name: str, frame: pd.DataFrame) -> None:
-    """Write a table, the same bytes for the same rows."""
+    """Write a table, the same bytes for the same rows.
+
+    Of what is there, trainings of other seeds and sizes stay.
+    """
+    if (TABLES / f"{name}.csv.gz").exists():
+        there = pd.read_csv(TABLES / f"{name}.csv.gz")
+        keys = [key for key in ("side", "seed") if key in frame]
+        others = there.merge(frame[keys].drop_duplicates(), "left", keys, indicator=True)
+        others = others[others.pop("_merge") == "left_only"]
+        if len(others):
+            frame = pd.concat([others, frame]).sort_values(keys, kind="stable")
     compression = {"method": "gzip", "mtime": 0}
     frame.round(6).to_csv(TABLES / f"{name}.csv.gz", index=False, compression=compression)
 

@@ -5,7 +5,6 @@ Run after `train_all.py`: python judge.py
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -14,47 +13,73 @@ import optuna
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from train_all import max_size
+from train_all import TARGETS
 
 import rfsearch as rfs
 from rfsearch.target.target import ERF_PER_OBJECT, MAX_GRIDDING
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "search_cost"))
-from rules import RULES, Table, compare  # noqa: E402  # from the folder beside
-from trained import storage_of  # noqa: E402  # from the folder that `train_all` looks in
+from replay import TRAININGS, methods, search  # noqa: E402  # from the folder beside
+from rules import RULES, Table, compare  # noqa: E402
+from trained import TABLES  # noqa: E402  # from the folder that `train_all` looks in
 
 SCORES = {"trees": "average precision", "nuclei": "mean intersection over union"}
+WAYS = ("TPE", "GP", "RFSampler(TPE)", "RFSampler(descriptors)")
 SHARES = (0, 0.5, 0.75, 1, 1.5, 2, 3, 4, 8)
 
 
 def candidates(name: str) -> pd.DataFrame:
     """One row per candidate: its ratio, gaps, cost and score, the mean over the seeds."""
-    parts = []
-    with storage_of(HERE) as storage:
-        names = optuna.get_all_study_names(storage)
-        for one in (one for one in names if one.startswith(f"{name},")):
-            study = optuna.load_study(study_name=one, storage=storage)
-            frame = rfs.trials_dataframe(study)
-            frame["architecture"] = [t.user_attrs.get("architecture") for t in study.trials]
-            parts.append(frame[frame["state"] == "COMPLETE"])
-    together = pd.concat(parts).groupby("architecture")
-    found = together.agg(
+    space = rfs.SearchSpace.load(HERE / "space.toml")
+    trainings = rfs.trained_table(name)
+    choices = [choice for choice in space.distributions() if choice in trainings]
+    found = trainings.groupby(choices, as_index=False).agg(
         erf=("erf_expected", "first"),
+        gaps=("gridding", "first"),
         stride=("output_stride", "first"),
         flops=("flops_g", "first"),
-        score=("value", "mean"),
-        deviation=("value", "std"),
-        seeds=("value", "size"),
-    ).reset_index()
-    found = found[found["seeds"] == found["seeds"].max()]
-    found["ratio"] = found["erf"] / max_size(name)
-    found["gaps"] = found["architecture"].map(gridding)
+        score=("score", "mean"),
+        deviation=("score", "std"),
+        seeds=("score", "size"),
+    )
+    found["ratio"] = found["erf"] / TARGETS[name].max_size
+    found["architecture"] = [space.from_params(row) for row in found[choices].to_dict("records")]
     return found
 
 
-def gridding(architecture: str) -> float:
-    return rfs.Architecture.from_dict(json.loads(architecture)).coverage().gridding
+def searches(name: str, found: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Trainings and compute to what 40 trainings of TPE find, less a standard error; medians."""
+    space = rfs.SearchSpace.load(HERE / "space.toml")
+    whole = rfs.RFConstraint(TARGETS[name], measured=False)
+    ways = methods(space, whole, whole)
+    known = zip(found["score"], found["flops"], strict=True)
+    scores = dict(zip(found["architecture"], known, strict=True))
+    curves = {
+        way: [search(space, ways[way], scores, seed)[1] for seed in range(number)] for way in WAYS
+    }
+    bar = np.median([curve.after(TRAININGS) for curve in curves["TPE"]]) - error(found)
+    rows = {}
+    for way, found_by in curves.items():
+        firsts = [curve.first(bar) for curve in found_by]
+        flops = [
+            curve.gflops[first - 1] if first else np.inf
+            for curve, first in zip(found_by, firsts, strict=True)
+        ]
+        rows[way] = {
+            "reached": np.mean([first is not None for first in firsts]),
+            "trainings": np.median([first or np.inf for first in firsts]),
+            "GFLOPs of an image": np.median(flops),
+        }
+    print(
+        f"{name}: {sum(scores[one][0] >= bar for one in scores)} of {len(scores)} reach {bar:.3f}"
+    )
+    return pd.DataFrame(rows).T
+
+
+def error(found: pd.DataFrame) -> float:
+    """Standard error of a candidate's mean."""
+    return float(found["deviation"].mean() / np.sqrt(found["seeds"].max()))
 
 
 def table(name: str, found: pd.DataFrame) -> Table:
@@ -79,30 +104,32 @@ def draw(axes: Axes, name: str, found: pd.DataFrame) -> None:
     axes.set_xticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "1", "2", "4"])
     axes.set_xlabel("expected ERF over the largest object")
     axes.set_ylabel(SCORES[name])
-    axes.set_title(f"{name}: objects up to {max_size(name):.0f} px", fontsize=10)
+    axes.set_title(f"{name}: objects up to {TARGETS[name].max_size:.0f} px", fontsize=10)
 
 
 def main() -> None:
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    names = [name for name in SCORES if (TABLES / f"{name}.csv.gz").exists()]
+    figure = Figure(figsize=(4.5 * len(names), 4), layout="constrained")
     known = []
-    for axes, name in zip(figure.subplots(1, 2), SCORES, strict=True):
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         found = candidates(name)
         draw(axes, name, found)
         known += [
             table(name, found),
             *(table(f"{name}, step {s}", part) for s, part in found.groupby("stride")),
         ]
-        error = found["deviation"].mean() / np.sqrt(found["seeds"].max())
-        print(f"{name}: {len(found)} candidates, {found['seeds'].max()} seeds, error {error:.4f}")
+        seeds = found["seeds"].max()
+        print(f"{name}: {len(found)} candidates, {seeds} seeds, error {error(found):.4f}")
         bins = pd.cut(found["ratio"], list(SHARES))
         shown = found.groupby(bins, observed=True)["score"].agg(["size", "mean", "max"])
         print(shown.round(3).to_string())
         ranks = found[["ratio", "flops", "stride", "gaps", "score"]].corr("spearman")["score"]
         print(ranks.round(2).to_string(), end="\n\n")
+        print(searches(name, found, 20).round(3).to_string(), end="\n\n")
     for most in (1, MAX_GRIDDING):
         print(compare(known, [(*rule, most) for rule in RULES]).T.to_string(), end="\n\n")
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=5)
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=3)
     figure.savefig(HERE / "figure.png", dpi=120)
 
 

@@ -3,15 +3,16 @@
 Run: pip install --no-deps deepforest==2.1.0 stardist==0.9.2
      python train_all.py trees|nuclei [--seeds 0 1]
 The trials go to `study.db` beside this file, and what is there already is not trained again.
+The table `../trained_tables/trees.csv.gz` or `nuclei.csv.gz` has a row for each training.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 
+import numpy as np
 import optuna
 
 import rfsearch as rfs
@@ -23,6 +24,7 @@ from rfsearch.training.task import Task
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "erf_and_accuracy"))
 from train import train_missing  # noqa: E402  # from the folder beside
+from trained import of_seeds, write  # noqa: E402
 
 
 def data_of(name: str, seed: int) -> DetectionData | SegmentationData:
@@ -41,11 +43,8 @@ def task_of(name: str, seed: int) -> Task:
     return rfs.SegmentationTask(data, training)
 
 
-def max_size(name: str) -> float:
-    """The largest objects' side in px: 95 % are smaller."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # That no field fits trees of 8 and of 34 px.
-        return rfs.ScaleTarget.from_sizes(data_of(name, 0).object_sizes).max_size
+#: From what 5 % of the objects are smaller than to what 95 % are, in px.
+TARGETS = {"trees": rfs.ScaleTarget(11, 33), "nuclei": rfs.ScaleTarget(13, 30)}
 
 
 if __name__ == "__main__":
@@ -57,3 +56,6 @@ if __name__ == "__main__":
     for seed in options.seeds:
         task = task_of(options.name, seed)
         train_missing(HERE, f"{options.name}, seed {seed}", task)
+    frame = of_seeds(HERE, options.seeds, f"{options.name}, ")
+    frame.insert(0, "object_size", float(np.median(data_of(options.name, 0).object_sizes)))
+    write(options.name, frame)
