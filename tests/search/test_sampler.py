@@ -30,7 +30,15 @@ TOY_CONSTRAINT = RFConstraint(theoretical=(20, 30), effective=(12, 40))
 STRIDES = SearchSpace.model_validate(
     {
         "stem": {"stride": [1, 2], "width": 8},
-        "stages": [{"depth": [1, 3], "stride": [1, 2], "width": 8, "kernel_size": [3, 5]}],
+        "stages": [
+            {
+                "block": "plain",
+                "depth": [1, 3],
+                "stride": [1, 2],
+                "width": 8,
+                "kernel_size": [3, 5],
+            }
+        ],
     }
 )
 BASES: dict[str, Callable[[], BaseSampler]] = {
