@@ -1,9 +1,9 @@
 """Searches in what is known of members before any is tried, instead of in their choices alone.
 
 A surrogate (`rfsearch.feasible._surrogate`) learns scores from descriptors, such as what a network
-sees and costs, and the member of most expected improvement is proposed. Several objectives become
-one by random weights for each proposal (Knowles, "ParEGO", IEEE Transactions on Evolutionary
-Computation 10, 2006). What other workers are trying is taken to turn out as expected.
+sees and costs, and the member of most expected improvement is proposed, for what it costs. Several
+objectives become one by random weights for each proposal (Knowles, "ParEGO", IEEE Transactions on
+Evolutionary Computation 10, 2006). What other workers are trying is taken to turn out as expected.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 
 #: Best members whose neighbours are looked at.
 _BEST = 3
-#: Of members by what is expected of them, the share among which the first trials are chosen, and
-#: how many these are at least.
+#: Of members by what is expected of them, the share among which workers choose while nothing has
+#: come of the first, and how many these are at least.
 _PROMISING = 0.1, 5
+#: Improvement counts over this power of the cost: a promise is uncertain, a cost is not.
+_COST_POWER = 0.25
 
 
 class DescriptorSampler(BaseSampler):
@@ -48,9 +50,11 @@ class DescriptorSampler(BaseSampler):
         describe: Gives numbers, each with a name, of all parameters of a member. None leaves the
             choices alone to learn from.
         seed: Of what is random.
-        n_startup_trials: So many trials are spread out over the descriptors at first.
-        expected: A descriptor that says how good a member is expected to be: the first trial has
-            the most of it, and those that are spread out are among the tenth with most.
+        n_startup_trials: So many trials are spread out over the descriptors at first, if nothing
+            is expected.
+        expected: A descriptor that says how good a member is expected to be, for one objective:
+            the first trial has the most of it, and the others learn what is beyond it.
+        cost: A descriptor that is the logarithm, base 2, of what a trial costs.
         described: So many members are described before the first proposal; all, if they are no
             more.
         described_each: So many more, and as many neighbours of the best, before each other one.
@@ -64,11 +68,13 @@ class DescriptorSampler(BaseSampler):
         n_startup_trials: int = 5,
         *,
         expected: str | None = None,
+        cost: str | None = None,
         described: int = 10_000,
         described_each: int = 200,
     ) -> None:
         self._feasible = feasible
         self._expected = expected
+        self._cost = cost
         self._rng = np.random.default_rng(seed)
         self._others = RandomSampler(seed=seed)
         self._num_startup = n_startup_trials
@@ -105,10 +111,14 @@ class DescriptorSampler(BaseSampler):
         untried = np.setdiff1d(np.arange(len(self._pool)), [*tried, *pending])
         if not len(untried):
             return self._feasible.sample_params(self._rng)
-        rows, num_descriptors = self._pool.rows()
-        if len(tried) + len(pending) < self._num_startup or not len(tried):
-            chosen = [*tried, *pending]
-            number = spread_out(rows, chosen, self._promising(untried, chosen), self._rng)
+        expected = self._expected if len(study.directions) == 1 else None
+        rows, num_descriptors = self._pool.rows(expected)
+        worth = self._worth_of_improvement()
+        chosen = [*tried, *pending]
+        num_startup = 1 if rows[:, 0].any() else self._num_startup
+        if len(chosen) < num_startup or not len(tried):
+            first = self._promising(untried, rows[:, 0], worth, among_others=bool(chosen))
+            number = spread_out(rows, chosen, first, self._rng)
         else:
             surrogate = self._surrogate
             if surrogate is None or surrogate.descriptors != num_descriptors:
@@ -116,7 +126,7 @@ class DescriptorSampler(BaseSampler):
             self._surrogate = surrogate
             scores = as_one(values, self._rng)
             surrogate.fit(rows[tried], scores, rows[pending], self._rng)
-            number = untried[surrogate.improvement(rows[untried]).argmax()]
+            number = untried[(surrogate.improvement(rows[untried]) * worth[untried]).argmax()]
         return dict(self._pool.members[number])
 
     def sample_independent(
@@ -127,14 +137,24 @@ class DescriptorSampler(BaseSampler):
 
     # -- what is known ------------------------------------------------------------------
 
-    def _promising(self, untried: Array, chosen: list[int]) -> Array:
-        """Members among which one of the first trials is chosen."""
-        if self._expected is None:
+    def _promising(
+        self, untried: Array, expected: Array, worth: Array, among_others: bool
+    ) -> Array:
+        """Members among which one of the first trials is chosen: of equal ones the cheapest."""
+        if not expected.any():
             return untried
         share, fewest = _PROMISING
-        number = max(fewest, round(share * len(untried))) if chosen else 1
-        best_first = np.argsort(-self._pool.descriptor(self._expected)[untried], kind="stable")
-        return untried[best_first[:number]]
+        number = max(fewest, round(share * len(untried))) if among_others else 1
+        at_random = self._rng.permutation(untried)
+        order = np.lexsort((-worth[at_random], -expected[at_random].round(6)))
+        return at_random[order[:number]]
+
+    def _worth_of_improvement(self) -> Array:
+        """What an improvement by each member is worth, for what it costs."""
+        if self._cost is None:
+            return np.ones(len(self._pool))
+        cost = self._pool.descriptor(self._cost)
+        return np.asarray(2.0 ** (-_COST_POWER * (cost - cost.min())))
 
     def _look_around(self, best: Iterable[int]) -> None:
         """Describe more members: any, and neighbours of the best."""

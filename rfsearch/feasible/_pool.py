@@ -55,24 +55,23 @@ class Pool:
             self.members.append(dict(params))
         return self._numbers[key]
 
-    def rows(self) -> tuple[Array, int]:
+    def rows(self, expected: str | None) -> tuple[Array, int]:
         """All members, `(members, columns)`, and how many of the columns are descriptors.
 
         Descriptors have mean 0 and variance 1 over the members; what all members have alike is
-        left out. A choice spans 1.
+        left out. A choice spans 1. Before both comes the descriptor that is named, or 0.
         """
-        descriptors = np.array(self._descriptors).reshape(len(self), -1)
-        deviation = descriptors.std(axis=0)
-        tells = deviation > 1e-9 * np.maximum(1.0, np.abs(descriptors).max(axis=0, initial=0.0))
-        scaled = (descriptors - descriptors.mean(axis=0))[:, tells] / deviation[tells]
+        known = np.zeros(len(self)) if expected is None else self.descriptor(expected)
+        descriptors = _scaled(np.array(self._descriptors).reshape(len(self), -1))
         choices = np.array(self._choices).reshape(len(self), -1)
-        return np.concatenate([scaled, choices], axis=1), int(tells.sum())
+        first = _scaled(known[:, None], keeps_all=True)
+        return np.concatenate([first, descriptors, choices], axis=1), descriptors.shape[1]
 
     def descriptor(self, name: str) -> Array:
         """One descriptor of all members as it was given, `(members,)`."""
         if self._names is None or name not in self._names:
             raise UserFunctionError(
-                f"`describe` must give {name!r}, which is what is expected, but gives "
+                f"`describe` must give {name!r}, as `expected` or `cost` asks for, but gives "
                 f"{', '.join(self._names or ()) or 'nothing'}."
             )
         place = self._names.index(name)
@@ -125,3 +124,11 @@ class Pool:
                 place = self._ranks[name][active[name]] / (count - 1) if name in active else 0.5
                 coded.append(place)
         return coded
+
+
+def _scaled(columns: Array, keeps_all: bool = False) -> Array:
+    """The same with mean 0 and variance 1; what does not vary is left out, or 0."""
+    deviation = columns.std(axis=0)
+    varies = deviation > 1e-9 * np.maximum(1.0, np.abs(columns).max(axis=0, initial=0.0))
+    scaled: Array = (columns - columns.mean(axis=0)) / np.where(varies, deviation, np.inf)
+    return scaled if keeps_all else scaled[:, varies]

@@ -2,7 +2,7 @@
 
 It is scikit-learn's. Its kernel is a sum: over the descriptors a linear one, which carries trends
 to where nothing has been tried, and a Matern kernel with a length for each; and a smaller Matern
-kernel over the choices, for what descriptors do not tell.
+kernel over the choices, for what descriptors do not tell. Its mean is what was expected before.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ _LENGTHS = (0.3, 30.0)
 _CHOICE_LENGTHS = (0.3, 10.0)
 #: Tried candidates that are learnt from at most.
 _MOST_TRIED = 300
+#: By so many standard deviations of the scores a candidate is believed to be better for each
+#: standard deviation of what is expected.
+_TRUST = 0.5
 #: Variance of the scores' noise, in variances of the scores.
 _NOISE = (1e-4, 1.0)
 
@@ -79,15 +82,19 @@ class _Linear(_OnColumns, DotProduct):  # type: ignore[misc]
 class Surrogate:
     """What scores are to expect of candidates, from those that have been tried.
 
+    The first column of a candidate is how good it is expected to be, in standard deviations, 0 if
+    nothing is; the others are its descriptors and its choices.
+
     Args:
-        descriptors: How many columns of a candidate are descriptors; the rest are its choices.
-        choices: How many these are.
+        descriptors: How many columns are descriptors.
+        choices: How many are choices.
     """
 
     def __init__(self, descriptors: int, choices: int) -> None:
         self.descriptors = descriptors
         self._kernel = _kernel(descriptors, choices)
         self._fitted_to = 0
+        self._level = 0.0
         self._process: Any = None
 
     def fit(
@@ -112,25 +119,28 @@ class Surrogate:
             candidates, scores = candidates[kept], scores[kept]
         spread = scores.std()
         values = (scores - scores.mean()) / (spread if spread > 0 else 1.0)
+        beyond = values - _believed(candidates)
+        self._level = beyond.mean()
+        beyond -= self._level
         finds_anew = tried >= 1.1 * self._fitted_to
-        self._process = self._learnt(candidates, values, finds_anew)
+        self._process = self._learnt(candidates, beyond, finds_anew)
         if finds_anew:
             self._kernel, self._fitted_to = self._process.kernel_, tried
         if len(pending):
-            believed = np.concatenate([values, self._process.predict(pending)])
+            beyond = np.concatenate([beyond, self._process.predict(pending)])
             everything = np.concatenate([candidates, pending])
-            self._process = self._learnt(everything, believed, finds_anew=False)
+            self._process = self._learnt(everything, beyond, finds_anew=False)
 
-    def _learnt(self, candidates: Array, values: Array, finds_anew: bool) -> Any:
-        optimizer = "fmin_l_bfgs_b" if finds_anew and len(values) > 1 else None
+    def _learnt(self, candidates: Array, beyond: Array, finds_anew: bool) -> Any:
+        optimizer = "fmin_l_bfgs_b" if finds_anew and len(beyond) > 1 else None
         process = GaussianProcessRegressor(self._kernel, alpha=1e-8, optimizer=optimizer)
         with warnings.catch_warnings():  # A length at its bound is an answer.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return process.fit(candidates, values)
+            return process.fit(candidates, beyond)
 
     def predict(self, candidates: Array) -> Array:
         """Expected scores of candidates `(n, columns)`, in deviations from the mean of all."""
-        return np.asarray(self._process.predict(candidates))
+        return np.asarray(self._process.predict(candidates)) + self._level + _believed(candidates)
 
     def improvement(self, candidates: Array) -> Array:
         """Expected improvement on the best of what was tried, of candidates `(n, columns)`."""
@@ -138,19 +148,25 @@ class Surrogate:
         # The process's noise is no promise.
         noise = self._process.kernel_.k2.noise_level
         deviation = np.sqrt(np.maximum(deviation**2 - noise, 1e-12))
-        best = self._process.predict(self._process.X_train_).max()
-        over = (mean - best) / deviation
+        tried = self._process.X_train_
+        best = (self._process.predict(tried) + _believed(tried)).max()
+        over = (mean + _believed(candidates) - best) / deviation
         return np.asarray(deviation * (over * norm.cdf(over) + norm.pdf(over)))
+
+
+def _believed(candidates: Array) -> Array:
+    return _TRUST * candidates[:, 0]
 
 
 def _kernel(descriptors: int, choices: int) -> Kernel:
     parts: list[Kernel] = []
+    last = 1 + descriptors
     if descriptors:
         lengths = np.full(descriptors, 2.0)
-        parts.append(ConstantKernel(1.0) * _Smooth(0, descriptors, lengths))
-        parts.append(ConstantKernel(1 / descriptors) * _Linear(0, descriptors))
+        parts.append(ConstantKernel(1.0) * _Smooth(1, last, lengths))
+        parts.append(ConstantKernel(1 / descriptors) * _Linear(1, last))
     if choices:
-        over = _Smooth(descriptors, descriptors + choices, 1.5, _CHOICE_LENGTHS)
+        over = _Smooth(last, last + choices, 1.5, _CHOICE_LENGTHS)
         parts.append(ConstantKernel(0.3 if descriptors else 1.0) * over)
     return reduce(add, parts) + WhiteKernel(0.05, _NOISE)
 

@@ -22,12 +22,13 @@ class Expectation:
 
     Args:
         studies: What came of each. Scores are taken in standard deviations of their study.
+        expected: A descriptor that scores are expected to go with before any is known.
 
     Raises:
         ValueError: If no study has two different scores.
     """
 
-    def __init__(self, studies: Sequence[Outcomes]) -> None:
+    def __init__(self, studies: Sequence[Outcomes], expected: str | None = None) -> None:
         rows: list[Mapping[str, float]] = []
         scores: list[Array] = []
         for described, given in studies:
@@ -38,6 +39,7 @@ class Expectation:
         if not rows:
             raise ValueError("`earlier` trials must have at least two different scores.")
         self._names = tuple(rows[0])
+        self._expected = expected
         self._rows = np.array([[row[name] for name in self._names] for row in rows])
         self._scores = np.concatenate(scores)
         self._middle = self._rows.mean(axis=0)
@@ -47,13 +49,21 @@ class Expectation:
     def of(self, descriptors: Mapping[str, float]) -> float:
         """How good a member is expected to be, in standard deviations of earlier scores."""
         row = np.array([[descriptors[name] for name in self._names]])
-        return float(self._process.predict((row - self._middle) / self._scale)[0])
+        return float(self._process.predict(self._columns(row))[0])
 
     @cached_property
     def _process(self) -> Any:
         from rfsearch.feasible._surrogate import Surrogate  # Takes a second to load.
 
         surrogate = Surrogate(len(self._names), 0)
-        tried = (self._rows - self._middle) / self._scale
+        tried = self._columns(self._rows)
         surrogate.fit(tried, self._scores, tried[:0], np.random.default_rng(0))
         return surrogate
+
+    def _columns(self, rows: Array) -> Array:
+        """As the surrogate has them: what is expected before, and all descriptors."""
+        scaled = (rows - self._middle) / self._scale
+        first = np.zeros(len(rows))
+        if self._expected is not None:
+            first = scaled[:, self._names.index(self._expected)]
+        return np.column_stack([first, scaled])

@@ -81,14 +81,18 @@ class FeasibleSampler(BaseSampler):
         describe: `describe(params)` gives numbers by name that can be told of any member before
             it is tried, such as the logarithm of its cost.
         expected: Name of a descriptor that says how good a member is expected to be, by whatever
-            is known before: the first trials are those with most of it.
+            is known before: the first trial has the most of it, and the others learn what is
+            beyond it. With several objectives nothing is expected.
+        cost: Name of a descriptor that is the logarithm, base 2, of what a trial costs, such as
+            its operations: what improves is proposed rather where it is cheap.
         described: So many members are described before the first proposal; all, if they are no
             more.
         described_each: So many more, and as many neighbours of the best, before each other one.
         seed: Of the uniform draws, and of the default base.
         n_startup_trials: So many trials, 10 by default, are uniform draws from the feasible set
             before the base takes over; with `RandomSampler` all are, with `GridSampler` and
-            `BruteForceSampler` none. With `"descriptors"` they are 5, which are spread out.
+            `BruteForceSampler` none. With `"descriptors"` they are 5, which are spread out,
+            unless something is expected.
 
     Attributes:
         feasible: The parameters that fit, as a set.
@@ -112,6 +116,7 @@ class FeasibleSampler(BaseSampler):
         fits: Callable[[Params], bool] | None = None,
         describe: Describe | None = None,
         expected: str | None = None,
+        cost: str | None = None,
         described: int = 10_000,
         described_each: int = 200,
         seed: int | None = None,
@@ -121,8 +126,9 @@ class FeasibleSampler(BaseSampler):
             raise ValueError(f"`base` must be a sampler or 'descriptors', but got {base!r}.")
         if describe is not None and base != "descriptors":
             raise ValueError('`describe` is for `base="descriptors"`; other samplers ignore it.')
-        if expected is not None and describe is None:
-            raise ValueError(f"`expected={expected!r}` must come with `describe`, which gives it.")
+        for what, name in (("expected", expected), ("cost", cost)):
+            if name is not None and describe is None:
+                raise ValueError(f"`{what}={name!r}` must come with `describe`, which gives it.")
         if fold is None and fits is None and base == "descriptors":
             fold = EVERYTHING
         self.distributions = dict(distributions)
@@ -138,6 +144,7 @@ class FeasibleSampler(BaseSampler):
                 seed,
                 self._num_startup,
                 expected=expected,
+                cost=cost,
                 described=described,
                 described_each=described_each,
             )

@@ -68,8 +68,9 @@ def descriptors(
         pixels: Of the image that it is for.
 
     Returns:
-        Logarithms, base 2, of sizes over the object's and of costs, operations for each pixel;
-        shares as they are. So candidates for objects and images of other sizes compare.
+        Logarithms, base 2, of sizes over the object's, of units of the map across the object and
+        of costs, operations for each pixel; shares as they are. So candidates for objects and
+        images of other sizes compare.
     """
     fields = {axis: candidate.receptive_field(level, axis) for axis in objects}
     sigmas = {axis: candidate.expected_erf(level, axis=axis).sigma for axis in objects}
@@ -83,7 +84,7 @@ def descriptors(
         "trf_size": over_objects(lambda axis: fields[axis].size),
         # A pixel is no point: where one alone is seen, sigma is not 0.
         "erf_sigma": over_objects(lambda axis: math.hypot(sigmas[axis], 12**-0.5)),
-        "output_stride": over_objects(lambda axis: fields[axis].stride),
+        "units": -over_objects(lambda axis: fields[axis].stride),
         "gridding": candidate.coverage().gridding,
         "skipped": candidate.skipped_units(),
     }

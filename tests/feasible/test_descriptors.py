@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
@@ -130,13 +131,18 @@ def test_what_others_are_trying_is_no_neighbour_of_what_is_proposed() -> None:
 
 def test_pending_candidates_are_taken_to_be_as_expected() -> None:
     rng = np.random.default_rng(0)
-    tried, scores = rng.normal(size=(12, 2)), rng.normal(size=12)
-    there = np.array([[0.1, 0.2]])
+    tried, scores = _unexpected(rng.normal(size=(12, 2))), rng.normal(size=12)
+    there = np.array([[0.0, 0.1, 0.2]])
     one = Surrogate(2, 0)
     one.fit(tried, scores, there[:0], rng)
     before = one.improvement(there)
     one.fit(tried, scores, there, rng)
     assert one.improvement(there) < before
+
+
+def _unexpected(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Candidates of which nothing is expected."""
+    return np.pad(columns, ((0, 0), (1, 0)))
 
 
 def test_two_objectives() -> None:
@@ -178,13 +184,13 @@ def test_trials_of_another_space_are_no_members() -> None:
 
 def test_many_tried_ones_are_bounded() -> None:
     rng = np.random.default_rng(0)
-    tried = rng.normal(size=(900, 2))
+    tried = _unexpected(rng.normal(size=(900, 2)))
     one = Surrogate(2, 0)
     one._fitted_to = 10**9  # Lengths are not what this is about.
-    one.fit(tried, tried[:, 0], tried[:0], rng)
+    one.fit(tried, tried[:, 1], tried[:0], rng)
     kept = one._process.X_train_
     assert len(kept) == 300
-    assert tried[:, 0].argmax() in [np.flatnonzero((tried == row).all(axis=1))[0] for row in kept]
+    assert tried[:, 1].argmax() in [np.flatnonzero((tried == row).all(axis=1))[0] for row in kept]
 
 
 def test_the_first_ones_are_spread_out() -> None:
@@ -223,10 +229,67 @@ def test_rows_of_numbers_and_of_categories() -> None:
     pool = Pool(DiscreteSet(choices, Fold((), lambda *_: ())), lambda p: {"double": 2 * p["size"]})
     for size in (0, 4):
         assert pool.add({"size": size, "kind": "avg"}) == pool.add({"size": size, "kind": "avg"})
-    rows, descriptors = pool.rows()
+    rows, descriptors = pool.rows(None)
     assert descriptors == 1
     half = math.sqrt(0.5)
-    assert rows.ravel().tolist() == pytest.approx([-1, 0, 0, half, 1, 1, 0, half])
+    assert rows.ravel().tolist() == pytest.approx([0, -1, 0, 0, half, 0, 1, 1, 0, half])
+    assert pool.rows("double")[0][:, 0].tolist() == pytest.approx([-1, 1])
+
+
+# -- what is expected, and what it costs -------------------------------------------------------
+
+
+def of_layers(params: Params) -> dict[str, float]:
+    """The first layer is what is expected, and the second one what it costs."""
+    sizes = list(map(float, params.values()))
+    return {"hope": sizes[0], "cost": sizes[1], "others": sum(sizes[2:])}
+
+
+def test_the_first_is_the_cheapest_of_those_with_most_hope() -> None:
+    study = optuna.create_study(sampler=sampler(describe=of_layers, expected="hope", cost="cost"))
+    first = study.ask(LAYERS)
+    assert (first.params["layer0"], first.params["layer1"]) == (7, 0)
+    # While nothing has come of it, others look among the most promising tenth.
+    assert {study.ask(LAYERS).params["layer0"] for _ in range(5)} == {7}
+
+
+def test_with_several_objectives_nothing_is_expected() -> None:
+    one = sampler(describe=of_layers, expected="hope")
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=one)
+    assert len({study.ask(LAYERS).params["layer0"] for _ in range(5)}) > 1
+
+
+def test_a_surrogate_adds_what_is_learnt_to_what_is_expected() -> None:
+    """The same process for scores without what was expected; its own part is 0 far away."""
+    rng = np.random.default_rng(0)
+    columns, hope, scores = rng.normal(size=(8, 2)), rng.normal(size=8), rng.normal(size=8)
+    scores = (scores - scores.mean()) / scores.std()
+    beyond = scores - 0.5 * hope
+    plain, hopeful = Surrogate(0, 2), Surrogate(0, 2)
+    for one, first, values in ((plain, 0 * hope, beyond), (hopeful, hope, scores)):
+        one._fitted_to = 10**9  # Lengths are found for scores of variance 1.
+        one.fit(np.column_stack([first, columns]), values, np.empty((0, 3)), rng)
+    there = rng.normal(size=(5, 3))
+    learnt = plain.predict(there * [0, 1, 1]) * beyond.std() + beyond.mean()
+    far = there + np.array([0, 1e6, 1e6])
+    assert hopeful.predict(far) == pytest.approx(beyond.mean() + 0.5 * far[:, 0])
+    assert hopeful.predict(there) - 0.5 * there[:, 0] == pytest.approx(learnt, abs=0.1)
+
+
+def test_of_what_is_as_good_the_cheap_is_tried() -> None:
+    """Costs of the first proposals that something is known for, of a score that costs nothing."""
+
+    def cost_of_sixth(seed: int, **options: Any) -> float:
+        study = optuna.create_study(direction="maximize", sampler=sampler(seed, **options))
+        for _ in range(6):
+            trial = study.ask(LAYERS)
+            of_trial = of_layers(trial.params)
+            study.tell(trial, of_trial["hope"] + of_trial["others"])
+        return of_trial["cost"]
+
+    known = [cost_of_sixth(seed, describe=of_layers, cost="cost") for seed in range(4)]
+    unknown = [cost_of_sixth(seed, describe=of_layers) for seed in range(4)]
+    assert sum(known) < sum(unknown) / 2
 
 
 # -- what earlier studies let expect ----------------------------------------------------------
@@ -284,5 +347,6 @@ def test_what_says_nothing_of_what_to_expect() -> None:
         Expectation([([], []), (rows, [0.5, 0.5, 0.5])])
     with pytest.raises(ValueError, match="`expected='hope'` must come with `describe`"):
         sampler(describe=None, expected="hope")
-    with pytest.raises(ValueError, match=r"must give 'hope', .* but gives field, cost"):
-        search(sampler(expected="hope"), 1)
+    for name in ("expected", "cost"):
+        with pytest.raises(ValueError, match=r"must give 'hope', .* but gives field, cost"):
+            search(sampler(**{name: "hope"}), 1)

@@ -159,7 +159,7 @@ def test_an_experiment_learns_from_another(later: Path) -> None:
         study.tell(trial, score(architecture, 6))
     sampler = open_study(Experiment.load(later, "cpu")).sampler
     assert isinstance(sampler, RFSampler)
-    assert sampler.base._expected == "expected"  # type: ignore[attr-defined]
+    assert sampler.base._expected == "earlier"  # type: ignore[attr-defined]
 
 
 def test_what_an_experiment_cannot_learn_from(later: Path) -> None:

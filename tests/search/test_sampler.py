@@ -21,11 +21,26 @@ from rfsearch.network.architecture import Architecture
 from rfsearch.search.sampler import RFSampler
 from rfsearch.space.constraint import RFConstraint
 from rfsearch.space.space import SearchSpace
+from rfsearch.target.target import ScaleTarget
 
 SPACE = SearchSpace.load("residual")
 CONSTRAINT = RFConstraint(theoretical=(31, 61), effective=None)
 TOY = SearchSpace.load("toy")
 TOY_CONSTRAINT = RFConstraint(theoretical=(20, 30), effective=(12, 40))
+STRIDES = SearchSpace.model_validate(
+    {
+        "stem": {"stride": [1, 2], "width": 8},
+        "stages": [
+            {
+                "block": "plain",
+                "depth": [1, 3],
+                "stride": [1, 2],
+                "width": 8,
+                "kernel_size": [3, 5],
+            }
+        ],
+    }
+)
 BASES: dict[str, Callable[[], BaseSampler]] = {
     "tpe": lambda: optuna.samplers.TPESampler(seed=0, n_startup_trials=5),
     "gp": lambda: optuna.samplers.GPSampler(seed=0, n_startup_trials=6),
@@ -299,3 +314,14 @@ class TestBasicWithCmaEs(WithCmaEs, BasicSamplerTestCase):
 
 class TestSingleOnly(WithCmaEs, SingleOnlySamplerTestCase):
     pass
+
+
+def test_descriptors_begin_with_most_units_across_the_objects() -> None:
+    """And of those with the fewest operations."""
+    constraint = RFConstraint(ScaleTarget(8, 12), theoretical=(15, 99), effective=None)
+    study = optuna.create_study(sampler=RFSampler(STRIDES, constraint, "descriptors", seed=0))
+    first = STRIDES.suggest(study.ask())
+    fitting = [one for one in STRIDES if constraint.is_feasible(one)]
+    assert len({one.receptive_field().stride for one in fitting}) > 1
+    best = min(fitting, key=lambda one: (one.receptive_field().stride, one.cost(64).flops))
+    assert first == best
