@@ -96,7 +96,7 @@ def methods(
     space: rfs.SearchSpace,
     whole: rfs.RFConstraint,
     theory: rfs.RFConstraint,
-    earlier: Callable[[int], Earlier],
+    earlier: Callable[[int], Earlier] | None = None,
 ) -> dict[str, Method]:
     """Optuna's samplers with their own defaults, and inside of `RFSampler` with those of a run.
 
@@ -104,7 +104,7 @@ def methods(
         space: The space.
         whole: The default rule.
         theory: Its theoretical range alone.
-        earlier: For each seed a search for objects of another size.
+        earlier: For each seed a search for objects of another size, if there is one.
     """
 
     def tpe(seed: int) -> BaseSampler:
@@ -118,6 +118,7 @@ def methods(
         return Method(sampler, constraint.check)
 
     def after(seed: int) -> BaseSampler:
+        assert earlier is not None
         return rfs.RFSampler(
             space, whole, "descriptors",
             seed=seed, n_startup_trials=STARTUP, earlier=[earlier(seed)],
