@@ -84,7 +84,8 @@ def error(found: pd.DataFrame) -> float:
 
 def table(name: str, found: pd.DataFrame) -> Table:
     columns = (found[key].to_numpy(float) for key in ("ratio", "gaps", "score"))
-    return Table(name, *columns)
+    units = TARGETS[name.split(",")[0]].min_size / found["stride"].to_numpy(float)
+    return Table(name, *columns, units)
 
 
 def draw(axes: Axes, name: str, found: pd.DataFrame) -> None:
@@ -124,7 +125,8 @@ def main() -> None:
         shown = found.groupby(bins, observed=True)["score"].agg(["size", "mean", "max"])
         print(shown.round(3).to_string())
         ranks = found[["ratio", "flops", "stride", "gaps", "score"]].corr("spearman")["score"]
-        print(ranks.round(2).to_string(), end="\n\n")
+        print(ranks.round(2).to_string())
+        print(f"units and score, what fits: {table(name, found).units_and_accuracy()}\n")
         print(searches(name, found, 20).round(3).to_string(), end="\n\n")
     for most in (1, MAX_GRIDDING):
         print(compare(known, [(*rule, most) for rule in RULES]).T.to_string(), end="\n\n")

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rfsearch.analysis.statistics import rank_correlation
 from rfsearch.target.target import ERF_PER_OBJECT, MAX_GRIDDING
 
 HERE = Path(__file__).parent
@@ -61,14 +62,23 @@ class Table:
         self, low: float, high: float, most: float, units: float = 0, skipped: float = 1
     ) -> tuple[float, float]:
         """How many times fewer trainings it takes to a good candidate; and the best one's loss."""
-        fit = (self.ratios >= low) & (self.ratios <= high) & (self.gaps <= most)
-        fit &= (self.units >= units) & (self.skipped <= skipped)
+        fit = self._fit(low, high, most) & (self.units >= units) & (self.skipped <= skipped)
         num_good = max(2, round(0.05 * len(fit)))
         bar = np.sort(self.accuracies)[-num_good]
         left = np.count_nonzero(self.accuracies[fit] >= bar)
         freely = (len(fit) + 1) / (num_good + 1)
         saved = freely * (left + 1) / (np.count_nonzero(fit) + 1) if left else 0.0
         return saved, self.accuracies.max() - self.accuracies[fit].max(initial=0)
+
+    def units_and_accuracy(self) -> str:
+        """Rank correlation of units across an object with accuracy, of what fits by default."""
+        fit = self._fit(*ERF_PER_OBJECT, MAX_GRIDDING)
+        return str(
+            rank_correlation(np.broadcast_to(self.units, len(fit))[fit], self.accuracies[fit])
+        )
+
+    def _fit(self, low: float, high: float, most: float) -> NDArray[np.bool_]:
+        return (self.ratios >= low) & (self.ratios <= high) & (self.gaps <= most)
 
 
 def by_size(name: str) -> Iterator[Table]:
@@ -107,6 +117,8 @@ if __name__ == "__main__":
         for table in every
     }
     print(pd.Series(shares).to_string(), end="\n\n")
+    units = {table.name: table.units_and_accuracy() for table in every}
+    print(pd.Series(units, name="units across an object and accuracy").to_string(), end="\n\n")
     for most in (1, MAX_GRIDDING):
         print(compare(every, [(*rule, most) for rule in RULES]).T.to_string(), end="\n\n")
     for bounds in (
