@@ -38,7 +38,7 @@ _BEST = 3
 #: Of members by what is expected of them, the share among which workers choose while nothing has
 #: come of the first, and how many these are at least.
 _PROMISING = 0.1, 5
-#: Improvement counts over this power of the cost: a promise is uncertain, a cost is not.
+#: Improvement counts over this power of the cost.
 _COST_POWER = 0.25
 
 
@@ -53,7 +53,7 @@ class DescriptorSampler(BaseSampler):
         n_startup_trials: So many trials are spread out over the descriptors at first, if nothing
             is expected.
         expected: A descriptor that says how good a member is expected to be, for one objective:
-            the first trial has the most of it, and the others learn what is beyond it.
+            the first trial has the most of it for its cost, and the others learn what is beyond.
         cost: A descriptor that is the logarithm, base 2, of what a trial costs.
         described: So many members are described before the first proposal; all, if they are no
             more.
@@ -140,14 +140,14 @@ class DescriptorSampler(BaseSampler):
     def _promising(
         self, untried: Array, expected: Array, worth: Array, among_others: bool
     ) -> Array:
-        """Members among which one of the first trials is chosen: of equal ones the cheapest."""
+        """Members among which one of the first trials is chosen, for what they cost."""
         if not expected.any():
             return untried
         share, fewest = _PROMISING
         number = max(fewest, round(share * len(untried))) if among_others else 1
         at_random = self._rng.permutation(untried)
-        order = np.lexsort((-worth[at_random], -expected[at_random].round(6)))
-        return at_random[order[:number]]
+        promise = (expected[at_random] - expected.min()) * worth[at_random]
+        return at_random[np.argsort(-promise.round(9), kind="stable")[:number]]
 
     def _worth_of_improvement(self) -> Array:
         """What an improvement by each member is worth, for what it costs."""

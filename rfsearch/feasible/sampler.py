@@ -81,10 +81,10 @@ class FeasibleSampler(BaseSampler):
         describe: `describe(params)` gives numbers by name that can be told of any member before
             it is tried, such as the logarithm of its cost.
         expected: Name of a descriptor that says how good a member is expected to be, by whatever
-            is known before: the first trial has the most of it, and the others learn what is
-            beyond it. With several objectives nothing is expected.
+            is known before: the first trial has the most of it for its cost, and the others
+            learn what is beyond it. With several objectives nothing is expected.
         cost: Name of a descriptor that is the logarithm, base 2, of what a trial costs, such as
-            its operations: what improves is proposed rather where it is cheap.
+            its operations: improvement counts over the fourth root of the cost.
         described: So many members are described before the first proposal; all, if they are no
             more.
         described_each: So many more, and as many neighbours of the best, before each other one.

@@ -163,8 +163,8 @@ class SearchConfig(FrozenData):
             the sampler has to learn from those that fail.
         pruner: Optuna's pruner of trials that train badly; it has none for several objectives.
         objectives: What is optimised, the score first. It is maximised, the others minimised.
-        startup_trials: Random trials before the sampler takes over; at least 10 for `"nsgaii"`. For
-            `"descriptors"` they are spread out, or one alone where maps differ in their stride.
+        startup_trials: Random trials before the sampler takes over; at least 10 for `"nsgaii"`.
+            With `"descriptors"` they are spread out, or one alone where maps differ in stride.
         measure_latency: Whether candidates and baselines are timed before training; other work
             on the device makes them look slower.
         keep_weights: Keep the weights of so many of the best trained candidates.

@@ -50,8 +50,8 @@ class RFSampler(FeasibleSampler):
         constraint: Which receptive fields fit.
         base: Any Optuna sampler; by default TPE. `"descriptors"` learns from what closed forms
             tell of each candidate, its field, costs and gaps, beside its parameters
-            (`rfsearch.feasible._descriptor_sampler`). With one objective it begins where a map
-            has most units across the objects, and improvement counts over costs.
+            (`rfsearch.feasible._descriptor_sampler`). With one objective it begins with a map of
+            many units across the objects, for its operations.
         seed: Of the uniform draws, and of the default base.
         n_startup_trials: As for `FeasibleSampler`.
         earlier: With `"descriptors"`, studies whose trained candidates say what to expect, each
