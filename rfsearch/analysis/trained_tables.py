@@ -19,7 +19,7 @@ def trained_table(name: str) -> pd.DataFrame:
 
     Returns:
         A row for each training: a column for each parameter, `seed`, `score` (higher is better),
-        and costs and fields as in `trials_dataframe`.
+        and costs and fields as in `trials_dataframe`. Parameters are as the space offers them.
 
     Raises:
         ValueError: If there is no such table.
@@ -27,12 +27,19 @@ def trained_table(name: str) -> pd.DataFrame:
     tables = _tables()
     if name not in tables:
         raise ValueError(f"`name` must be one of {', '.join(tables)}, but got {name!r}.")
-    return pd.read_csv(tables[name])
+    table = pd.read_csv(tables[name])
+    mixed = table.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]]
+    return table.assign(**{choice: table[choice].map(_as_offered) for choice in mixed})
 
 
 def trained_tables() -> tuple[str, ...]:
     """Names of the tables that `trained_table` gives."""
     return tuple(_tables())
+
+
+def _as_offered(value: str) -> str | int:
+    """A choice as the space has it, where others of the same column are words: 3 beside 3x9."""
+    return int(value) if value.isdigit() else value
 
 
 def _tables() -> dict[str, Path]:

@@ -37,3 +37,23 @@ def test_every_table_of_the_experiments_is_installed() -> None:
 def test_a_table_that_there_is_not() -> None:
     with pytest.raises(ValueError, match=r"one of .*event_duration, .* but got 'imagenet'"):
         rfs.trained_table("imagenet")
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("centred", "search_cost"),
+        ("deep_fields", "deep_fields"),
+        ("equal", "erf_and_accuracy"),
+        ("event_duration", "event_duration"),
+        ("global_context", "global_context"),
+        ("nuclei", "real_images"),
+        ("text_lines", "text_lines"),
+    ],
+)
+def test_rows_are_candidates_of_their_space(name: str, folder: str) -> None:
+    """So a sampler's proposals can be looked up; and there is a row for each."""
+    space = rfs.SearchSpace.load(ROOT / "experiments" / folder / "space.toml")
+    choices = list(space.distributions())
+    found = {space.from_params(row) for row in rfs.trained_table(name)[choices].to_dict("records")}
+    assert found == set(space)
