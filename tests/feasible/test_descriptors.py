@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -245,12 +246,16 @@ def of_layers(params: Params) -> dict[str, float]:
     return {"hope": sizes[0], "cost": sizes[1], "others": sum(sizes[2:])}
 
 
-def test_the_first_is_the_cheapest_of_those_with_most_hope() -> None:
+def test_the_first_has_most_hope_for_its_cost() -> None:
     study = optuna.create_study(sampler=sampler(describe=of_layers, expected="hope", cost="cost"))
     first = study.ask(LAYERS)
     assert (first.params["layer0"], first.params["layer1"]) == (7, 0)
     # While nothing has come of it, others look among the most promising tenth.
-    assert {study.ask(LAYERS).params["layer0"] for _ in range(5)} == {7}
+    promise = {p: p[0] / 2 ** (p[1] / 4) for p in itertools.product([0, 3, 5, 7], repeat=2)}
+    worst = np.quantile(list(promise.values()), 0.85)
+    for _ in range(5):
+        other = study.ask(LAYERS)
+        assert promise[other.params["layer0"], other.params["layer1"]] >= worst
 
 
 def test_with_several_objectives_nothing_is_expected() -> None:
