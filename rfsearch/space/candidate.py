@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 #: Answers to what gates ask, by the same names.
 Candidate: TypeAlias = "Architecture | TracedModel"
+#: Logarithm, base 2, of units across an object that are not told from more: no table of trained
+#: candidates has finer maps of images.
+_MOST_UNITS = 4.0
 #: A candidate, or a module, or the name of a timm model, or a folder that holds one.
 Given: TypeAlias = "Candidate | Model"
 
@@ -84,7 +87,7 @@ def descriptors(
         "trf_size": over_objects(lambda axis: fields[axis].size),
         # A pixel is no point: where one alone is seen, sigma is not 0.
         "erf_sigma": over_objects(lambda axis: math.hypot(sigmas[axis], 12**-0.5)),
-        "units": -over_objects(lambda axis: fields[axis].stride),
+        "units": min(_MOST_UNITS, -over_objects(lambda axis: fields[axis].stride)),
         "gridding": candidate.coverage().gridding,
         "skipped": candidate.skipped_units(),
     }

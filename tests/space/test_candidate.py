@@ -268,3 +268,11 @@ def test_another_field_along_each_axis_is_judged_along_both() -> None:
     constraint = rfs.RFConstraint(theoretical=(3, 9), effective=None)
     (verdict,) = constraint.verdicts(Rectangular(), input_size=64)
     assert (verdict.axis, verdict.size, verdict.passes) == ("height", 1, False)
+
+
+@pytest.mark.parametrize(("largest", "units"), [(4, [0, 2]), (16, [2, 4]), (64, [4, 4])])
+def test_units_across_objects_are_counted_up_to_sixteen(largest: int, units: list[float]) -> None:
+    """Halvings, of maps of 4 and 1 px."""
+    constraint = rfs.RFConstraint(rfs.ScaleTarget(largest, largest), measured=False)
+    modules = (nn.Conv2d(3, 8, 5, stride, padding=2) for stride in (4, 1))
+    assert [constraint.descriptors(module, 64)["units"] for module in modules] == units
