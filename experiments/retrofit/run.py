@@ -47,9 +47,6 @@ MEASURED = ("erf_before", "sigma_before", "erf_after", "sigma_after")
 #: and all.
 UNTRAINED = ((7, 1.0), (7, 2.0), (5, 2.0))
 SCALED = (*UNTRAINED, (4, 2.0), (3, 2.0))
-#: Most FLOPs of what is drawn, in those of the network as given: just above those of the image
-#: enlarged by two.
-MOST_FLOPS = 3.2
 #: Random draws, whose FLOPs together are what a search may spend.
 DRAWS = 10
 #: Nothing but costs decides.
@@ -74,8 +71,8 @@ class Trainings:
         size = self._task.input_size
         self._whole = learned_network(packages, size, self._task.in_chans)
         self._space = Cuts(self._whole.model.module, size)
-        self._flops: int = self._space.candidate(self._space.given()).cost().flops
-        self._costs = rfs.Budget(max_flops_g=MOST_FLOPS * self._flops / 1e9)
+        self._flops = self._flops_of(1.0)
+        self._costs = rfs.Budget(max_flops_g=self._flops_of(2.0) / 1e9)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # That no field fits trees of 8 and of 34 px.
             self._target = rfs.ScaleTarget.from_sizes(self._task.data.object_sizes)
@@ -97,7 +94,7 @@ class Trainings:
         self._row("fixed", name, self._space.given() | self._whole.presets[name])
 
     def random(self) -> float:
-        """Uniform draws among all changes that are not too dear.
+        """Uniform draws among all changes that cost no more than the image enlarged by two.
 
         Returns:
             The FLOPs of all of them, in those of the network as given.
@@ -132,6 +129,11 @@ class Trainings:
     def enlarged_by_three(self, stages: int) -> None:
         """Dearer than what people do."""
         self._row("fixed", name_of(stages, 3.0), self._space.given(stages, 3.0))
+
+    def _flops_of(self, scale: float) -> int:
+        """FLOPs of the whole network, the image enlarged."""
+        flops: int = self._space.candidate(self._space.given(scale=scale)).cost().flops
+        return flops
 
     def _constraint(self, gates: Mapping[str, Any]) -> rfs.RFConstraint:
         return rfs.RFConstraint(self._target, budget=self._costs, measured=False, **gates)
@@ -211,7 +213,7 @@ def train_all(name: str, packages: Path, seeds: list[int]) -> None:
     for one in every:
         one.fixed()
         one.small()
-    for stages in (5, 4):
+    for stages in (5, 4, 3):
         for one in every:
             one.enlarged_by_three(stages)
     first = every[0]  # What takes long is trained once.
