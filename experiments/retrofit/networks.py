@@ -19,8 +19,6 @@ sys.path.append(str(Path(__file__).parent.parent / "trained_weights"))
 from lite0 import learned_lite0  # from the folder beside
 
 NAME = "tf_efficientnet_lite0"
-#: Of the images, in px.
-SIDE = 48
 #: Stages that are kept; with all of them, the last convolution too.
 STAGES = (3, 4, 5, 7)
 WHOLE = STAGES[-1]
@@ -31,15 +29,16 @@ class Cuts(rfs.ModuleSpace):
 
     Args:
         network: With timm's names of the layers, and learned weights.
+        input_size: Sides in px of the images.
     """
 
-    def __init__(self, network: Any) -> None:
-        self.parts = {kept: PretrainedSpace(cut(network, kept), (SIDE, SIDE)) for kept in STAGES}
+    def __init__(self, network: Any, input_size: tuple[int, ...]) -> None:
+        self.parts = {kept: PretrainedSpace(cut(network, kept), input_size) for kept in STAGES}
         choices: dict[str, Any] = {"stages": STAGES[::-1]}
         for part in reversed(self.parts.values()):
             own = part.choices().items()  # `stages` says what is left out.
             choices |= {name: values for name, values in own if not name.endswith(".skip")}
-        super().__init__(self._build, choices, (SIDE, SIDE))
+        super().__init__(self._build, choices, input_size)
 
     def part(self, params: Mapping[str, Any]) -> tuple[rfs.RetrofitSpace, dict[str, Any]]:
         """The space of the stages that are kept, and the decisions that it has."""
@@ -82,10 +81,10 @@ def cut(network: Any, stages: int) -> nn.Module:
     return nn.Sequential(OrderedDict(layers))
 
 
-def learned_network(packages: Path) -> PretrainedSpace:
-    """The network with its weights, for grey images."""
+def learned_network(packages: Path, input_size: tuple[int, ...], in_chans: int) -> PretrainedSpace:
+    """The network with its weights, for images of a size and so many channels."""
     weights = learned_lite0(packages, NAME).state_dict()
     with TemporaryDirectory() as folder:
         save_weights(weights, Path(folder) / "weights.safetensors")
         config = PretrainedConfig(retrofit=NAME, checkpoint="weights.safetensors")
-        return config.load(Path(folder), (SIDE, SIDE), 1)
+        return config.load(Path(folder), input_size, in_chans)

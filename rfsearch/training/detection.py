@@ -97,13 +97,15 @@ class _Anchors(AnchorGenerator):  # type: ignore[misc]  # torchvision has no typ
 
 def _level_anchors(field: ReceptiveField, values: Tensor) -> Tensor:
     """Left, top, right and bottom of each unit's anchor in px, row by row."""
+    # Of an image that is enlarged, they may be fractions, which tensors do not know.
+    stride, center = float(field.stride), float(field.center)
     y, x = (
         # The middle of pixel 0 lies half a pixel from the image's edge.
-        torch.arange(units, device=values.device) * field.stride + field.center + 0.5
+        torch.arange(units, device=values.device) * stride + center + 0.5
         for units in values.shape[-2:]
     )
     centers = torch.cartesian_prod(y, x).flip(-1)
-    half = ANCHOR_SIDE * field.stride / 2
+    half = ANCHOR_SIDE * stride / 2
     return torch.cat([centers - half, centers + half], dim=1)
 
 

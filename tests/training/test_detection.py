@@ -15,6 +15,7 @@ from rfsearch.data.datasets import Boxes, DetectionData
 from rfsearch.data.tile_data import detection_data
 from rfsearch.data.tiles import AreaTiling
 from rfsearch.network.model import build_model
+from rfsearch.retrofit.changes import retrofit
 from rfsearch.target.target import ScaleTarget
 from rfsearch.training.config import TrainingConfig
 from rfsearch.training.detection import (
@@ -25,6 +26,7 @@ from rfsearch.training.detection import (
     detector,
 )
 from rfsearch.training.scores import Scores
+from rfsearch.training.traced_network import TracedNetwork
 
 CPU = torch.device("cpu")
 Corners = tuple[float, float, float, float]
@@ -146,6 +148,19 @@ def test_anchors_stand_at_the_centres_of_the_receptive_fields(size: tuple[int, i
             # Pixel 0 covers 0 to 1.
             assert (x, y) == (field.center_of(column) + 0.5, field.center_of(row) + 0.5)
         assert (corners[:, 2:] - corners[:, :2] == ANCHOR_SIDE * 8).all()
+
+
+def test_anchors_of_an_enlarged_image_stand_at_fractions_of_a_pixel() -> None:
+    layers = nn.Sequential(nn.Conv2d(1, 8, 3, stride=4, padding=1))
+    enlarged = retrofit(layers, {"0": {"scale": 3.0}}, 32)
+    network = TracedNetwork(enlarged, in_chans=1, num_classes=0, input_size=(32, 32))
+    model = detector(network, 2)
+    images = torch.zeros(1, 1, 32, 32)
+    maps = list(model.backbone(images).values())
+    (corners,) = model.anchor_generator(model.transform(images)[0], maps)
+    centers = (corners[:24, 0] + corners[:24, 2]) / 2
+    # Every fourth of three units in a pixel, from the middle of the first.
+    torch.testing.assert_close(centers, torch.arange(24) * 4 / 3 + 1 / 6)
 
 
 def test_every_level_of_a_pyramid_has_its_anchors_and_its_gradients() -> None:
