@@ -56,6 +56,8 @@ EARLIER_SIDES = {18: 26, 26: 18, 36: 26}
 EVERYTHING = rfs.RFConstraint(theoretical=None, effective=None)
 
 Earlier = tuple[optuna.Study, rfs.RFConstraint]
+#: Name of a space, side of the digits in px, and seed of the trainings.
+Trained = tuple[str, int, int]
 Check = Callable[[optuna.Trial, rfs.Architecture], None]
 
 
@@ -255,21 +257,23 @@ def report(found: list[Searches], ways: Collection[str] = ("TPE",)) -> pd.DataFr
     return frame.assign(bar=bar, times_less=spent / frame["GFLOPs"])
 
 
-def draw(results: dict[tuple[str, int], list[Searches]]) -> None:
-    figure = Figure(figsize=(9.5, 6.8), layout="constrained")
-    panels = np.ravel(figure.subplots(2, -(-len(results) // 2)))
-    for axes, ((space, side), found) in zip(panels, results.items(), strict=False):
-        for way, (color, line) in STYLES.items():
-            curves = [curve for one in found if one.way == way for curve in one.curves]
-            numbers = range(1, max(len(curve.best) for curve in curves) + 1)
-            best = [np.mean([curve.after(number) for curve in curves]) for number in numbers]
-            axes.plot(numbers, best, line, color=color, label=way)
-        axes.set(title=f"{space}, digits of {side} px", xlabel="trained candidates")
+def draw(results: dict[Trained, list[Searches]]) -> None:
+    """The best so far of each way, a panel for each table."""
+    figure = Figure(figsize=(11, 6.8), layout="constrained")
+    panels = np.ravel(figure.subplots(2, -(-len(results) // 2), squeeze=False))
+    for axes, ((space, side, seed), found) in zip(panels, results.items(), strict=False):
+        for one in found:
+            color, line = STYLES[one.way]
+            numbers = range(1, max(len(curve.best) for curve in one.curves) + 1)
+            best = [np.mean([curve.after(number) for curve in one.curves]) for number in numbers]
+            axes.plot(numbers, best, line, color=color, label=one.way)
+        axes.set(title=f"{space}, digits of {side} px, seed {seed}", xlabel="trained candidates")
     for axes in panels[:: len(panels) // 2]:
         axes.set_ylabel("best accuracy so far, mean")
     for axes in panels[len(results) :]:
         axes.axis("off")
-    panels[-1].legend(*panels[0].get_legend_handles_labels(), fontsize="small")
+    lines, names = panels[0].get_legend_handles_labels()
+    figure.legend(lines, names, fontsize="small", loc="outside right center")
     figure.savefig(HERE / "figure.png", dpi=120)
 
 
@@ -317,18 +321,17 @@ def jobs(number: int) -> Iterator[tuple[tuple[str, int], int, str, int]]:
 def main(number: int) -> None:
     with ProcessPoolExecutor() as pool:
         found = list(pool.map(search_often, *zip(*jobs(number), strict=True)))
-    cases = list(dict.fromkeys(one.case for one in found))
-    results = {case: [one for one in found if one.case == case] for case in cases}
-    for (name, side), searches in results.items():
+    results: dict[Trained, list[Searches]] = {}
+    for one in found:
+        results.setdefault((*one.case, one.training_seed), []).append(one)
+    for (name, side, seed), searches in results.items():
         space = space_of(name)
         whole, _ = constraints(side)
-        for seed in sorted({one.training_seed for one in searches}):
-            print(f"\n{name}, {side} px, trained with seed {seed}, {whole.ranges()}: ", end="")
-            print(f"{space.feasible(whole).count} of {space.size} fit")
-            of_seed = [one for one in searches if one.training_seed == seed]
-            print(report(of_seed).round(3).to_string(index=False))
-            print("to what the best of all ways ends with:")
-            print(report(of_seed, STYLES).round(3).to_string(index=False), flush=True)
+        print(f"\n{name}, {side} px, trained with seed {seed}, {whole.ranges()}: ", end="")
+        print(f"{space.feasible(whole).count} of {space.size} fit")
+        print(report(searches).round(3).to_string(index=False))
+        print("to what the best of all ways ends with:")
+        print(report(searches, STYLES).round(3).to_string(index=False), flush=True)
     draw(results)
 
 
