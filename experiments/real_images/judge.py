@@ -20,7 +20,7 @@ from rfsearch.target.target import ERF_PER_OBJECT, MAX_GRIDDING
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "search_cost"))
-from replay import TRAININGS, methods, search  # noqa: E402  # from the folder beside
+from replay import Searches, methods, report, search  # noqa: E402  # from the folder beside
 from rules import RULES, Table, compare  # noqa: E402
 from trained import TABLES  # noqa: E402  # from the folder that `train_all` looks in
 
@@ -49,7 +49,7 @@ def candidates(name: str) -> pd.DataFrame:
 
 
 def searches(name: str, found: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Trainings and compute to what 40 trainings of TPE find, less a standard error; medians."""
+    """What each way needs to what 40 trainings of TPE find; operations are of one image."""
     space = rfs.SearchSpace.load(HERE / "space.toml")
     whole = rfs.RFConstraint(TARGETS[name], measured=False)
     ways = methods(space, whole, whole)
@@ -58,23 +58,8 @@ def searches(name: str, found: pd.DataFrame, number: int) -> pd.DataFrame:
     curves = {
         way: [search(space, ways[way], scores, seed)[1] for seed in range(number)] for way in WAYS
     }
-    bar = np.median([curve.after(TRAININGS) for curve in curves["TPE"]]) - error(found)
-    rows = {}
-    for way, found_by in curves.items():
-        firsts = [curve.first(bar) for curve in found_by]
-        flops = [
-            curve.gflops[first - 1] if first else np.inf
-            for curve, first in zip(found_by, firsts, strict=True)
-        ]
-        rows[way] = {
-            "reached": np.mean([first is not None for first in firsts]),
-            "trainings": np.median([first or np.inf for first in firsts]),
-            "GFLOPs of an image": np.median(flops),
-        }
-    print(
-        f"{name}: {sum(scores[one][0] >= bar for one in scores)} of {len(scores)} reach {bar:.3f}"
-    )
-    return pd.DataFrame(rows).T
+    searched = [Searches((name, 0), 0, way, found_by) for way, found_by in curves.items()]
+    return report(searched, error=error(found))
 
 
 def error(found: pd.DataFrame) -> float:
@@ -127,7 +112,9 @@ def main() -> None:
         ranks = found[["ratio", "flops", "stride", "gaps", "score"]].corr("spearman")["score"]
         print(ranks.round(2).to_string())
         print(f"units and score, what fits: {table(name, found).units_and_accuracy()}\n")
-        print(searches(name, found, 20).round(3).to_string(), end="\n\n")
+        needed = searches(name, found, 20)
+        print(f"{(found['score'] >= needed['bar'].iloc[0]).sum()} candidates reach the bar:")
+        print(needed.round(3).to_string(index=False), end="\n\n")
     for most in (1, MAX_GRIDDING):
         print(compare(known, [(*rule, most) for rule in RULES]).T.to_string(), end="\n\n")
     handles, labels = figure.axes[0].get_legend_handles_labels()

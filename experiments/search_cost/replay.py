@@ -224,7 +224,9 @@ class Searches:
         return float(np.median([curve.after(number) for curve in self.curves]))
 
 
-def report(found: list[Searches], ways: Collection[str] = ("TPE",)) -> pd.DataFrame:
+def report(
+    found: list[Searches], ways: Collection[str] = ("TPE",), error: float | None = None
+) -> pd.DataFrame:
     """Trainings and compute to reach what the best of some ways ends with.
 
     That is the median of its searches, less one standard error of an accuracy, since smaller
@@ -234,10 +236,11 @@ def report(found: list[Searches], ways: Collection[str] = ("TPE",)) -> pd.DataFr
     Args:
         found: The searches on one table, each way once.
         ways: Those that say what is to be reached.
+        error: Standard error of a score; by default that of an accuracy.
     """
     by_way = {one.way: one for one in found}
     end = max(by_way[way].best(TRAININGS) for way in ways if way in by_way)
-    bar = end - np.sqrt(end * (1 - end) / VALIDATION_IMAGES)
+    bar = end - (np.sqrt(end * (1 - end) / VALIDATION_IMAGES) if error is None else error)
     rows = []
     for way, one in by_way.items():
         # A search that never reaches the bar has spent all it had: more would be needed.

@@ -61,20 +61,17 @@ class Pool:
         Descriptors have mean 0 and variance 1 over the members; what all members have alike is
         left out. A choice spans 1. Before both comes the descriptor that is named, or 0.
         """
-        known = np.zeros(len(self)) if expected is None else self.descriptor(expected)
-        descriptors = _scaled(np.array(self._descriptors).reshape(len(self), -1))
+        descriptors = np.array(self._descriptors).reshape(len(self), -1)
+        deviation = descriptors.std(axis=0)
+        tells = deviation > 1e-9 * np.maximum(1.0, np.abs(descriptors).max(axis=0, initial=0.0))
+        scaled = (descriptors - descriptors.mean(axis=0)) / np.where(tells, deviation, np.inf)
+        first = np.zeros(len(self)) if expected is None else scaled[:, self._place(expected)]
         choices = np.array(self._choices).reshape(len(self), -1)
-        first = _scaled(known[:, None], keeps_all=True)
-        return np.concatenate([first, descriptors, choices], axis=1), descriptors.shape[1]
+        return np.column_stack([first, scaled[:, tells], choices]), int(tells.sum())
 
     def descriptor(self, name: str) -> Array:
         """One descriptor of all members as it was given, `(members,)`."""
-        if self._names is None or name not in self._names:
-            raise UserFunctionError(
-                f"`describe` must give {name!r}, as `expected` or `cost` asks for, but gives "
-                f"{', '.join(self._names or ()) or 'nothing'}."
-            )
-        place = self._names.index(name)
+        place = self._place(name)
         return np.array([row[place] for row in self._descriptors])
 
     def neighbours(self, number: int) -> list[Params]:
@@ -82,6 +79,14 @@ class Pool:
         here, choices = self.members[number], self._feasible.choices()
         moved = (here | {name: value} for name in here for value in choices[name])
         return [there for there in moved if self._key(there) not in self._numbers]
+
+    def _place(self, name: str) -> int:
+        if self._names is None or name not in self._names:
+            raise UserFunctionError(
+                f"`describe` must give {name!r}, as `expected` or `cost` asks for, but gives "
+                f"{', '.join(self._names or ()) or 'nothing'}."
+            )
+        return self._names.index(name)
 
     def _key(self, params: Params) -> Key:
         return tuple(sorted(self._feasible.active_params(params).items()))
@@ -124,11 +129,3 @@ class Pool:
                 place = self._ranks[name][active[name]] / (count - 1) if name in active else 0.5
                 coded.append(place)
         return coded
-
-
-def _scaled(columns: Array, keeps_all: bool = False) -> Array:
-    """The same with mean 0 and variance 1; what does not vary is left out, or 0."""
-    deviation = columns.std(axis=0)
-    varies = deviation > 1e-9 * np.maximum(1.0, np.abs(columns).max(axis=0, initial=0.0))
-    scaled: Array = (columns - columns.mean(axis=0)) / np.where(varies, deviation, np.inf)
-    return scaled if keeps_all else scaled[:, varies]

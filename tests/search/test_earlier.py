@@ -14,6 +14,7 @@ from studies import open_study
 from torch import nn
 
 import rfsearch as rfs
+from rfsearch.feasible import _descriptor_sampler
 from rfsearch.search.experiment import Experiment
 from rfsearch.search.sampler import RFSampler
 from rfsearch.space.constraint import RFConstraint
@@ -58,10 +59,11 @@ def first_proposal(size: float, *earlier: tuple[optuna.Study, RFConstraint]) -> 
     [(12, 6, 1.0, "maximize"), (8, 16, 30.0, "minimize")],
 )
 def test_objects_of_another_size_say_what_to_try_first(
-    before: float, size: float, scale: float, direction: str
+    before: float, size: float, scale: float, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_descriptor_sampler, "_COST_POWER", 0.0)  # Costs are not what this asks.
     earlier = trained(before, scale, direction)
-    assert first_proposal(size, (earlier, constraint_for(before))) > 0.85
+    assert first_proposal(size, (earlier, constraint_for(before))) > 0.9
     # In px, and not over the objects, the same study would mislead.
     assert first_proposal(size, (earlier, constraint_for(size))) < 0.6
 
